@@ -1,0 +1,524 @@
+"""What a run is, said once: one small strict model a stage, read from YAML with dotted overrides.
+
+Everything is checked before anything is loaded. An unknown key is answered with the nearest known one; an impossible
+combination is named by its keys. Symbols in the field docs are those of the paper (arXiv 2605.08472) and of docs/design.md.
+This module imports neither jax nor numpy.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from jaxpolya.errors import ConfigError
+from jaxpolya.records import Extraction, Kind
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+ARMS = ("base", "rl", "star", "star+rl", "polya", "polya+rl", "wrong", "wrong+rl", "external", "external+rl")
+
+
+class Strict(pydantic.BaseModel):
+    """Base of all configuration models: no unknown keys, no silent conversions, frozen, field docs from docstrings."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+# Questions -----------------------------------------------------------------------------------------------------------
+
+
+class Source(Strict):
+    """What all question sources share."""
+
+    limit: PositiveInt | None = None
+    """Keep at most this many questions."""
+    skip: NonNegativeInt = 0
+    """Leave out this many first, so that two uses of one source need not overlap."""
+    shuffle: NonNegativeInt | None = None
+    """Shuffle with this seed before `skip` and `limit`; unset keeps the order."""
+    verifier: Kind | None = None
+    """Who judges the answers; unset takes each row's own, else math (choice where there are choices)."""
+    extraction: Extraction | None = None
+    """How an answer is found in a response; unset takes each row's own, else `statement`."""
+
+
+class Columned(Source):
+    """A source of rows whose columns may carry other names than ours."""
+
+    columns: dict[Literal["id", "question", "answer", "choices", "context", "tests"], str] = {}
+    """Our name → the source's column, where they differ."""
+    answer_after: str | None = None
+    """Keep of the answer only what follows the last occurrence of this mark (GSM8K: `####`)."""
+
+
+class JsonlSource(Columned):
+    """A local file of JSON lines."""
+
+    kind: Literal["jsonl"]
+    path: Path
+    """The file."""
+
+
+class HubSource(Columned):
+    """A data set of the Hugging Face hub, or a local directory that `datasets` can load."""
+
+    kind: Literal["hub"]
+    name: str
+    """Such as `openai/gsm8k`."""
+    subset: str | None = None
+    """The data set's configuration, such as `main`."""
+    split: str = "train"
+    """Split expression of `datasets`."""
+    revision: str | None = None
+    """Commit or tag; pin it for a run that must be repeatable."""
+
+
+class TfdsSource(Columned):
+    """A TensorFlow Datasets builder or prepared directory, read without TensorFlow."""
+
+    kind: Literal["tfds"]
+    name: str
+    """A builder's name (`math_qa`) or a prepared directory."""
+    split: str = "train"
+    """Split expression of TFDS."""
+    data_dir: Path | None = None
+    """Where prepared builders lie; unset is TFDS's own default."""
+
+
+class GymSource(Source):
+    """Questions made by a reasoning-gym generator: the same name, parameters, seed and size give the same questions."""
+
+    kind: Literal["reasoning_gym"]
+    name: str
+    """The generator, such as `chain_sum`."""
+    size: PositiveInt
+    """Questions to make."""
+    seed: NonNegativeInt = 0
+    """Seed of the generator; questions of different seeds differ, but may repeat in small families."""
+    params: dict[str, Any] = {}
+    """The generator's own parameters, such as `{min_terms: 2}`."""
+
+
+AnySource = Annotated[JsonlSource | HubSource | TfdsSource | GymSource, Field(discriminator="kind")]
+
+
+# Model, mesh, engine ---------------------------------------------------------------------------------------------------
+
+
+class ModelConfig(Strict):
+    """The base model π_0: generates, is fine-tuned, and starts RL."""
+
+    source: str
+    """A Hugging Face directory, a `.gguf` file, a hub name, or a model that jaxpolya wrote."""
+    revision: str | None = None
+    """Commit or tag of a hub model."""
+    compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Activations and the decode copy; parameters are trained in float32."""
+    chat: Literal["auto", "always", "never"] = "auto"
+    """Wrap prompts in the tokenizer's chat template: `auto` does where there is one."""
+    system: str | None = None
+    """System message of the chat template; unset leaves it to the template."""
+
+
+class MeshConfig(Strict):
+    """The device mesh; `replica` spans slices over the data-centre network. −1 on one axis takes what is left."""
+
+    replica: int = 1
+    """Data parallel over slices: parameters are copied."""
+    fsdp: int = -1
+    """Data parallel with sharded parameters."""
+    tensor: int = 1
+    """Heads, feed-forward and vocabulary are split."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_free_axis(self) -> "MeshConfig":
+        sizes = [self.replica, self.fsdp, self.tensor]
+        if any(size == 0 or size < -1 for size in sizes) or sizes.count(-1) > 1:
+            raise ValueError("axis sizes are positive, and at most one of them is -1 (what is left)")
+        return self
+
+
+class DecodeConfig(Strict):
+    """Shape of the decode engine. Changes speed and memory (and floating-point rounding), not what is asked of the model."""
+
+    lanes: PositiveInt = 16
+    """P: prompts decoded side by side, each with all its samples."""
+    window: PositiveInt = 16
+    """Tokens between two looks of the host: finished rows leave and lanes are refilled only then."""
+
+
+class VerifyConfig(Strict):
+    """The verifier's process pool."""
+
+    workers: PositiveInt | None = None
+    """Processes on this host; unset is the number of cores, at most 16."""
+    deadline: PositiveFloat = 10.0
+    """Seconds for one verdict; then the worker is killed and the verdict is `timeout`."""
+    memory_mb: PositiveInt = 2048
+    """Address-space limit of a worker, in MiB."""
+
+
+class Sampling(Strict):
+    """How responses are drawn."""
+
+    max_new_tokens: PositiveInt
+    """Longest response; one that reaches it is marked `length`."""
+    temperature: NonNegativeFloat = 1.0
+    """Divides the logits; 0 is greedy."""
+    top_k: NonNegativeInt = 0
+    """Draw from the k likeliest tokens only; 0 is off."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Draw from the smallest set of tokens with this mass; 1 is off."""
+    max_prompt_tokens: PositiveInt | None = None
+    """A longer prompt is left out and counted; unset is what the model's context leaves."""
+    stop: list[str] = []
+    """Strings that end a response, besides the model's own end-of-text tokens; they are cut off."""
+
+
+# Stages ----------------------------------------------------------------------------------------------------------------
+
+
+class GenerateConfig(Strict):
+    """The base model answers every training question under every heuristic (paper §3: self-generated approaches)."""
+
+    questions: list[AnySource]
+    """The mid-training questions; several sources are joined."""
+    sampling: Sampling
+    """How the responses are drawn."""
+    samples: PositiveInt = 4
+    """G: responses per (question, slot)."""
+    heuristics: list[str] | Literal["all"] = "all"
+    """Keys of the catalogue, or all of it. Those without exemplars for a question's kind are given their instruction only."""
+    slots: PositiveInt | None = None
+    """Approach slots: a heuristic with one draw of exemplars each, dealt in turn; unset is one a heuristic."""
+    exemplars: NonNegativeInt = 2
+    """Worked examples before the question."""
+    four_phases: bool = False
+    """Frame every heuristic by Pólya's four phases: understand, plan, carry out, look back."""
+    catalogue: Path | None = None
+    """A YAML file that adds heuristics or replaces them by key."""
+    plain_samples: PositiveInt = 8
+    """Responses per question without any heuristic, for the arms that need them (STaR)."""
+    seed: NonNegativeInt = 0
+    """Seed of sampling and of the exemplar draws."""
+
+
+class SelectConfig(Strict):
+    """Which correct responses become fine-tuning data."""
+
+    n: PositiveInt = 4
+    """n: approaches kept per question, at most (paper: 1 … 64)."""
+    adherence: Literal["pmi", "reward_model"] = "pmi"
+    """Who says how well a response follows its heuristic: the base model's pointwise mutual information, or a reward model."""
+    reward_model: str | None = None
+    """A sequence-classification checkpoint, for `adherence: reward_model`."""
+    duplicate_overlap: Fraction = 0.9
+    """Of two responses to a question whose token 5-gram sets overlap at least this much (Jaccard), one is kept; 1 drops exact copies only."""
+    max_questions: PositiveInt | None = None
+    """Cap on questions, drawn by `seed`: the fixed-budget ablation (few × many against many × one)."""
+    match: Literal["none", "instances", "tokens"] = "none"
+    """Cut all SFT arms to the smallest one's number of instances or response tokens."""
+    external: Path | None = None
+    """JSON lines of `{question_id or question, response}` for the `external` arms."""
+    seed: NonNegativeInt = 0
+    """Seed of the cap and of the matching cut."""
+
+
+class Optimizer(Strict):
+    """AdamW with linear warm-up and cosine decay."""
+
+    learning_rate: PositiveFloat
+    """Peak rate."""
+    warmup: Fraction = 0.1
+    """Share of the steps that warm up."""
+    final: Fraction = 0.1
+    """Rate at the end, as a share of the peak; 1 keeps it constant."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Decoupled, on matrices only."""
+    b1: Fraction = 0.9
+    """β₁ of Adam."""
+    b2: Fraction = 0.95
+    """β₂ of Adam."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Global norm to which gradients are clipped."""
+
+
+class Batching(Strict):
+    """How sequences become device batches: packed rows with segment ids, micro-batches accumulated."""
+
+    row_tokens: PositiveInt
+    """T: tokens of a packed row; longer sequences are left out and counted."""
+    micro_rows: PositiveInt = 8
+    """B: rows of one forward and backward pass, over the whole mesh."""
+    remat: Literal["none", "block"] = "block"
+    """Recompute each block in the backward pass instead of keeping its activations."""
+
+
+class SftConfig(Strict):
+    """Mid-training: next-token loss on the kept responses, given the bare question."""
+
+    optimizer: Optimizer
+    """AdamW and its schedule."""
+    batching: Batching
+    """Packing and micro-batches."""
+    batch_rows: PositiveInt
+    """Packed rows per optimizer step, a multiple of `batching.micro_rows`."""
+    epochs: PositiveInt = 1
+    """Passes over the data."""
+    heldout: Fraction = 0.02
+    """Share of the questions whose rows measure the held-out loss."""
+    checkpoint_every: PositiveInt = 100
+    """Steps between two checkpoints."""
+    seed: NonNegativeInt = 0
+    """Seed of the order and of the held-out split."""
+
+    @pydantic.model_validator(mode="after")
+    def _whole_micro_batches(self) -> "SftConfig":
+        if self.batch_rows % self.batching.micro_rows:
+            raise ValueError(f"batch_rows ({self.batch_rows}) is not a multiple of batching.micro_rows ({self.batching.micro_rows})")
+        return self
+
+
+class RlConfig(Strict):
+    """GRPO from the arm's model, with the verifier's reward."""
+
+    questions: list[AnySource]
+    """The RL questions (paper: DAPO-Math-17K); several sources are joined."""
+    sampling: Sampling
+    """How rollouts are drawn; the loss uses the same temperature."""
+    optimizer: Optimizer
+    """AdamW and its schedule."""
+    batching: Batching
+    """Packing and micro-batches."""
+    steps: PositiveInt
+    """Rollout-and-update rounds."""
+    prompts: PositiveInt
+    """Questions per step."""
+    group: Annotated[int, Field(ge=2)] = 16
+    """G: rollouts per question (paper: 16)."""
+    updates: PositiveInt = 1
+    """Optimizer steps per round; the round's groups are split evenly."""
+    algorithm: Literal["grpo", "dapo", "dr_grpo"] = "grpo"
+    """`grpo`: token mean over the batch, group-normalised advantages, no KL (the paper's set-up). `dapo`: the same without the groups that carry
+    no signal. `dr_grpo`: advantages not divided by the group's deviation, constant divisor."""
+    clip_low: Fraction = 0.2
+    """ε_low of the ratio's clip."""
+    clip_high: NonNegativeFloat = 0.2
+    """ε_high of the ratio's clip."""
+    mask_truncated: bool = False
+    """Leave responses that hit `max_new_tokens` out of the loss (overlong filtering)."""
+    checkpoint_every: PositiveInt = 10
+    """Steps between two checkpoints."""
+    seed: NonNegativeInt = 0
+    """Seed of question order and of sampling."""
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> "RlConfig":
+        if self.prompts % self.updates:
+            raise ValueError(f"prompts ({self.prompts}) is not a multiple of updates ({self.updates})")
+        if self.sampling.temperature == 0:
+            raise ValueError("sampling.temperature is 0: greedy rollouts of a group are all alike and carry no signal")
+        if self.sampling.top_k or self.sampling.top_p < 1:
+            raise ValueError("sampling.top_k and top_p must be off in RL: the loss is defined on the full vocabulary")
+        return self
+
+
+class EvalConfig(Strict):
+    """Unbiased pass@k of every arm on every question set."""
+
+    questions: dict[str, list[AnySource]]
+    """Question sets by name."""
+    sampling: Sampling
+    """How responses are drawn."""
+    samples: PositiveInt = 16
+    """Responses per question; pass@k is reported for the powers of two up to it."""
+    bootstrap: PositiveInt = 1000
+    """Resamples of the questions behind an interval."""
+    seed: NonNegativeInt = 0
+    """Seed of sampling and of the bootstrap."""
+
+
+class RunConfig(Strict):
+    """A whole run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """The run's directory below `output`."""
+    model: ModelConfig
+    """The base model."""
+    generate: GenerateConfig | None = None
+    """Self-generated approaches."""
+    select: SelectConfig = SelectConfig()
+    """What becomes fine-tuning data."""
+    sft: SftConfig | None = None
+    """Mid-training."""
+    rl: RlConfig | None = None
+    """Reinforcement learning."""
+    eval: EvalConfig
+    """Evaluation."""
+    arms: list[Literal[ARMS]] = ["base", "rl", "star+rl", "polya+rl"]  # type: ignore[valid-type]
+    """The paths to compare."""
+    output: Path = Path("runs")
+    """Where run directories lie; a path, or `gs://…`."""
+    mesh: MeshConfig = MeshConfig()
+    """The device mesh."""
+    decode: DecodeConfig = DecodeConfig()
+    """The decode engine."""
+    verify: VerifyConfig = VerifyConfig()
+    """The verifier pool."""
+    export: bool = True
+    """Write the best arm as a Hugging Face directory at the end."""
+
+    @property
+    def sft_arms(self) -> list[str]:
+        """The kinds of fine-tuning data that the arms need, in the order of `ARMS`."""
+        needed = {arm.removesuffix("+rl") for arm in self.arms}
+        return [kind for kind in ("star", "polya", "wrong", "external") if kind in needed]
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> "RunConfig":
+        if len(set(self.arms)) < len(self.arms) or not self.arms:
+            raise ValueError("arms: name each arm once, and at least one")
+        if not self.eval.questions:
+            raise ValueError("eval.questions: name at least one question set")
+        if self.sft_arms and self.sft is None:
+            raise ValueError(f"sft is missing, and the arms {', '.join(self.sft_arms)} need it")
+        if self.sft_arms and self.generate is None:
+            raise ValueError(f"generate is missing, and the arms {', '.join(self.sft_arms)} need its questions")
+        if any("rl" in arm.split("+") for arm in self.arms) and self.rl is None:
+            raise ValueError("rl is missing, and an arm needs it")
+        if "external" in self.sft_arms and self.select.external is None:
+            raise ValueError("select.external is missing, and the external arms need it")
+        if self.select.adherence == "reward_model" and not self.select.reward_model:
+            raise ValueError("select.reward_model is missing, and select.adherence asks for one")
+        if self.generate and {"polya", "wrong"} & set(self.sft_arms):
+            slots = self.generate.slots or (None if self.generate.heuristics == "all" else len(self.generate.heuristics))
+            if "polya" in self.sft_arms and slots and self.select.n > slots:
+                raise ValueError(
+                    f"select.n ({self.select.n}) is larger than the approaches drawn per question ({slots} slots, one kept of each): "
+                    "raise generate.slots or lower select.n"
+                )
+        return self
+
+
+# Reading ---------------------------------------------------------------------------------------------------------------
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
+    """The run in a YAML file, with `a.b=value` overrides (values are YAML). Raises `ConfigError` naming file, key and remedy."""
+    return parse_config(read_yaml(path), overrides, where=str(path))
+
+
+def read_yaml(path: str | Path) -> Any:
+    """The content of a YAML file. Raises `ConfigError` naming the file and the line."""
+    path = Path(path)
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a directory; name a YAML file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}{_nearest_file(path)}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+
+
+def parse_config(tree: Any, overrides: Iterable[str] = (), where: str = "config") -> RunConfig:
+    """The run in a plain tree. Raises `ConfigError`."""
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{where}: a mapping of keys is needed, not {type(tree).__name__}")
+    for override in overrides:
+        tree = apply_override(tree, override)
+    try:
+        # JSON mode is the strict one that still reads a path from a string.
+        return RunConfig.model_validate_json(json.dumps(tree, default=str), strict=True)
+    except pydantic.ValidationError as error:
+        lines = [_explain(item) for item in error.errors()]
+        raise ConfigError(f"{where} can't be used:\n" + "\n".join(f"  {line}" for line in lines)) from None
+
+
+def apply_override(tree: dict[str, Any], override: str) -> dict[str, Any]:
+    """A copy of the tree with one `a.b=value` set; list items are named by index. Raises `ConfigError`."""
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {override}: write it as key.key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from None
+
+    def put(node: Any, keys: list[str]) -> Any:
+        if not keys:
+            return value
+        head, *rest = keys
+        if isinstance(node, list):
+            if not head.isdigit() or int(head) >= len(node):
+                raise ConfigError(f"--set {override}: {head} is not an index of a list of {len(node)}")
+            return [put(item, rest) if i == int(head) else item for i, item in enumerate(node)]
+        if node is not None and not isinstance(node, dict):
+            raise ConfigError(f"--set {override}: {head} lies below {node!r}, which has no keys")
+        node = node or {}
+        return {**node, head: put(node.get(head), rest)}
+
+    return put(tree, keys)
+
+
+def dump_config(config: Strict) -> str:
+    """The resolved configuration as YAML, every field written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _explain(error: Any) -> str:
+    """One line for one of pydantic's errors: the key, what is wrong, the nearest right key."""
+    location = [part for part in error["loc"] if part not in ("jsonl", "hub", "tfds", "reasoning_gym")]
+    key = ".".join(map(str, location))
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(RunConfig, list(error["loc"][:-1]))
+        close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+        return f"{key}: no such key; {hint}"
+    if error["type"] == "missing":
+        return f"{key}: is missing"
+    if error["type"] == "literal_error":
+        close = difflib.get_close_matches(str(error["input"]), [w.strip("'") for w in error["ctx"]["expected"].replace(" or ", ", ").split(", ")], n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return f"{key}: {error['input']!r} is not one of {error['ctx']['expected']}{hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{key}: {message[0].lower()}{message[1:]}, not {error['input']!r}" if error["type"] != "value_error" else f"{key or 'run'}: {message}"
+
+
+def _fields_at(model: Any, location: list[Any]) -> list[str]:
+    """Names of the fields of the model that lies at a location of pydantic's."""
+    models = [model]
+    for part in location:
+        found = []
+        for current in models:
+            for name, field in current.model_fields.items():
+                kind = current.model_fields["kind"].annotation if "kind" in current.model_fields else None
+                if name == part:
+                    found += _models_in(field.annotation)
+                elif kind is not None and part in getattr(kind, "__args__", ()):
+                    found.append(current)
+        models = found or models
+    return sorted({name for current in models for name in current.model_fields})
+
+
+def _models_in(annotation: Any) -> list[Any]:
+    """All configuration models inside a type annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, Strict):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+
+
+def _nearest_file(path: Path) -> str:
+    """A hint at a file of nearly that name beside the missing one."""
+    try:
+        beside = [other.name for other in path.parent.iterdir()]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, beside, n=1)
+    return f"; did you mean {path.with_name(close[0])}?" if close else ""

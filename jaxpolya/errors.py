@@ -1,0 +1,46 @@
+"""Errors that are for people.
+
+A mistake in what a user gave us (a config, a file, a model) or a limit of the machine is raised as a `JaxpolyaError`. The
+command line prints its message without a traceback and leaves with its exit code; anything else is a bug of ours and shows
+its traceback. A message says what happened, where, and what to do.
+"""
+
+EXIT_CODES = {
+    0: "done",
+    1: "a bug in jaxpolya (with a traceback)",
+    2: "the command line or the configuration is wrong; nothing was loaded",
+    3: "an input (model, questions, answers) is missing or broken",
+    4: "the run cannot go on with what it has (no correct response to learn from, say)",
+    5: "the machine refused: disk full, no permission, a device is missing",
+    130: "interrupted; the same command goes on from here",
+}
+
+
+class JaxpolyaError(Exception):
+    """Base of every error that a user can mend."""
+
+    exit_code = 1
+
+
+class ConfigError(JaxpolyaError):
+    """A configuration that cannot mean anything: unknown key, wrong type, impossible combination."""
+
+    exit_code = 2
+
+
+class InputError(JaxpolyaError):
+    """A checkpoint, a question file or an answer file that is missing, unreadable or inconsistent."""
+
+    exit_code = 3
+
+
+class RunError(JaxpolyaError):
+    """A run that was sound so far and has nothing to go on with."""
+
+    exit_code = 4
+
+
+class MachineError(JaxpolyaError):
+    """The disk, the permissions or the devices of this machine stand in the way."""
+
+    exit_code = 5

@@ -1,0 +1,221 @@
+"""The records that stages hand to each other, and the JSON-lines files that hold them.
+
+Everything that a stage learns is written as one JSON object a line, so that a person can read it, `datasets` can load it, and
+a killed process loses at most the line that it was writing. `None` fields are left out. Readers name the file and the line
+of whatever they cannot read; a torn last line (the mark of a kill) is the one thing that `Appender` mends by itself.
+
+This module imports neither jax nor numpy: verifier workers read records too.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+from jaxpolya.errors import InputError
+
+Kind = Literal["math", "choice", "code", "reasoning_gym"]
+Extraction = Literal["boxed", "statement", "number", "tag"]
+VerdictName = Literal["correct", "wrong", "unparseable", "timeout", "crash", "harness_error"]
+Finish = Literal["stop", "length"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """A dataclass that travels as one JSON object."""
+
+    def to_json(self) -> dict[str, Any]:
+        """This record as a JSON object, without its `None` fields."""
+        return {field.name: value for field in dataclasses.fields(self) if (value := getattr(self, field.name)) is not None}
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> Self:
+        """The record in a JSON object. Raises `InputError` on unknown or missing fields."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(row) - known):
+            raise InputError(f"a {cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+        try:
+            return cls(**row)
+        except TypeError as error:
+            raise InputError(f"not a {cls.__name__}: {error}") from None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Question(Record):
+    """One question with what it takes to judge an answer.
+
+    `verifier` names the judge, `extraction` how the answer is found in a response (see `verify.extract`). `choices` are the
+    texts of a multiple-choice question (A, B, … in order); `context` is a narrative that precedes the question; `tests`
+    belongs to code; `entry` is reasoning-gym's own entry, which its scorers need (with `metadata.source_dataset`).
+    """
+
+    id: str
+    question: str
+    answer: str
+    verifier: Kind = "math"
+    extraction: Extraction = "statement"
+    choices: list[str] | None = None
+    context: str | None = None
+    tests: Any = None
+    entry: dict[str, Any] | None = None
+    source: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict(Record):
+    """What the verifier says of one response.
+
+    `correct` pays 1; `wrong`, `unparseable`, and `timeout` or `crash` that the response caused pay 0; `harness_error` is ours
+    and is masked wherever rewards are used.
+    """
+
+    PAYS: ClassVar[dict[str, float | None]] = {
+        "correct": 1.0, "wrong": 0.0, "unparseable": 0.0, "timeout": 0.0, "crash": 0.0, "harness_error": None,
+    }  # fmt: skip
+
+    verdict: VerdictName
+    extracted: str | None = None
+    seconds: float = 0.0
+    detail: str | None = None
+
+    @property
+    def reward(self) -> float | None:
+        """1.0, 0.0, or None where the verdict is our failure and must be masked."""
+        return self.PAYS[self.verdict]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sample(Record):
+    """One response to one question, with its verdict once it has one.
+
+    `index` counts the samples of one prompt from 0. `token_ids` and `logprobs` cover the response, its stop token included;
+    log-probs are natural logs under the temperature-scaled full-vocabulary distribution that the token was drawn from.
+    `step`, `reward` and `advantage` belong to RL rollouts.
+    """
+
+    id: str
+    question_id: str
+    arm: str
+    stage: str
+    index: int
+    prompt: str
+    response: str
+    token_ids: list[int]
+    logprobs: list[float]
+    finish: Finish
+    seed: int
+    heuristic: str | None = None
+    slot: int | None = None
+    verdict: VerdictName | None = None
+    extracted: str | None = None
+    seconds: float | None = None
+    detail: str | None = None
+    step: int | None = None
+    reward: float | None = None
+    advantage: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SftRow(Record):
+    """One fine-tuning instance: the bare question's prompt and a response to learn."""
+
+    question_id: str
+    prompt: str
+    response: str
+    heuristic: str | None = None
+    slot: int | None = None
+    adherence: float | None = None
+    source: str = ""
+
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+def iter_json(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number from 1, object) of every line of a JSON-lines file. Raises `InputError` that names file and line."""
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    raise InputError(f"{path}:{number}: not JSON ({error}); mend or delete the line") from None
+                if not isinstance(row, dict):
+                    raise InputError(f"{path}:{number}: a JSON object is needed, not {type(row).__name__}")
+                yield number, row
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a UTF-8 text file ({error.reason})") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+
+
+def read_records(path: str | os.PathLike[str], kind: type[RecordT]) -> list[RecordT]:
+    """All records of a JSON-lines file. Raises `InputError` that names file and line."""
+    records = []
+    for number, row in iter_json(path):
+        try:
+            records.append(kind.from_json(row))
+        except InputError as error:
+            raise InputError(f"{path}:{number}: {error}") from None
+    return records
+
+
+def write_records(path: str | os.PathLike[str], records: Iterable[Record | dict[str, Any]]) -> int:
+    """Writes records to a JSON-lines file, whole or not at all (write aside, rename). Returns their number."""
+    path, count = Path(path), 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.partial")
+    with aside.open("w", encoding="utf-8") as out:
+        for record in records:
+            out.write(dump(record))
+            count += 1
+    aside.replace(path)
+    return count
+
+
+def dump(record: Record | dict[str, Any]) -> str:
+    """One line of a JSON-lines file."""
+    row = record.to_json() if isinstance(record, Record) else record
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+class Appender:
+    """Appends records to a JSON-lines file, each on disk (to the kernel) before `append` returns.
+
+    Opening cuts off a torn last line, which is what a kill in mid-write leaves behind.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab+") as file:
+            size = file.tell()
+            while size:
+                start = max(0, size - 65536)
+                file.seek(start)
+                if (newline := file.read(size - start).rfind(b"\n")) >= 0:
+                    size = start + newline + 1
+                    break
+                size = start
+            file.truncate(size)
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def append(self, record: Record | dict[str, Any]) -> None:
+        """Adds one record."""
+        self._file.write(dump(record))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

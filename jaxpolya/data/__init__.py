@@ -1,0 +1,1 @@
+"""Question sources and packed batches."""

@@ -1,0 +1,1 @@
+"""The device mesh, the sharding table and what hosts share."""

@@ -1,0 +1,1 @@
+"""The method: heuristics, prompts, self-generated responses, adherence and selection."""

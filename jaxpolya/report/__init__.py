@@ -1,0 +1,1 @@
+"""Tables, plots and pages that a person reads at the end of a run."""

@@ -1,0 +1,1 @@
+"""Losses, advantages, optimizer state, and the SFT and RL loops."""

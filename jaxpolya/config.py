@@ -484,11 +484,17 @@ def _explain(error: Any) -> str:
     if error["type"] == "missing":
         return f"{key}: is missing"
     if error["type"] == "literal_error":
-        close = difflib.get_close_matches(str(error["input"]), [w.strip("'") for w in error["ctx"]["expected"].replace(" or ", ", ").split(", ")], n=1)
+        close = difflib.get_close_matches(
+            str(error["input"]), [w.strip("'") for w in error["ctx"]["expected"].replace(" or ", ", ").split(", ")], n=1
+        )
         hint = f"; did you mean {close[0]}?" if close else ""
         return f"{key}: {error['input']!r} is not one of {error['ctx']['expected']}{hint}"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{key}: {message[0].lower()}{message[1:]}, not {error['input']!r}" if error["type"] != "value_error" else f"{key or 'run'}: {message}"
+    return (
+        f"{key}: {message[0].lower()}{message[1:]}, not {error['input']!r}"
+        if error["type"] != "value_error"
+        else f"{key or 'run'}: {message}"
+    )
 
 
 def _fields_at(model: Any, location: list[Any]) -> list[str]:

@@ -1,0 +1,215 @@
+"""The decoder: one Flax NNX block, whose stacked twin holds all layers.
+
+Modules define, plain trees travel. `Block` and `Ends` say each parameter once, on its `nnx.Param`: shape, dtype, logical
+axes and initialiser. `abstract_params` reads that off without allocating anything, and shardings, checkpoints and names
+follow from it. At every jit boundary parameters are a nested dict of 11 to 17 arrays:
+
+    {"embed": [V, D], "blocks": {"q": [L, D, N, H], …}, "final_norm": [D], "head": [V, D] where untied}
+
+Inside, `nnx.merge` gives a layer's arrays their methods: in a scan over L for training and scoring (one compiled block),
+in an unrolled loop for decoding. A block doesn't know what it attends to: `attend(q, k, v)` is the caller's.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxpolya.models.attention import packed_attention, precision_of
+from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.rope import rope_tables, rotate
+from jaxpolya.parallel.sharding import constrain
+
+Params = dict[str, Any]
+Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class ParamSpec:
+    """What is known of a parameter before it exists."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    axes: tuple[str | None, ...]
+    """One logical axis name per dimension; see `parallel.sharding`."""
+
+
+def weight(key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...], fan_in: int) -> nnx.Param:
+    """A float32 matrix, normal with deviation fan_in^-1/2."""
+    return nnx.Param(jax.random.normal(key, shape, jnp.float32) * fan_in**-0.5, axes=axes)
+
+
+def filled(value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
+    """A float32 norm scale (1) or bias (0)."""
+    return nnx.Param(jnp.full(shape, value, jnp.float32), axes=axes)
+
+
+class Ends(nnx.Module):
+    """What lies before and after the blocks: embedding, final norm, output head."""
+
+    def __init__(self, config: DecoderConfig, key: jax.Array):
+        embed_key, head_key = jax.random.split(key)
+        V, D = config.vocab_size, config.width
+        self.embed = weight(embed_key, (V, D), ("vocab", "width"), D)
+        self.final_norm = filled(1.0, (D,), ("width",))
+        if not config.tied_embeddings:
+            self.head = weight(head_key, (V, D), ("vocab", "width"), D)
+
+
+class Block(nnx.Module):
+    """One layer: pre-norm attention and pre-norm gated feed-forward, each added to the residual stream."""
+
+    def __init__(self, config: DecoderConfig, key: jax.Array):
+        self.config = config
+        D, F, N, K, H = config.width, config.ff_width, config.heads, config.kv_heads, config.head_width
+        keys = iter(jax.random.split(key, 7))
+        self.attn_norm = filled(1.0, (D,), ("width",))
+        self.q = weight(next(keys), (D, N, H), ("width", "heads", "head_width"), D)
+        self.k = weight(next(keys), (D, K, H), ("width", "kv_heads", "head_width"), D)
+        self.v = weight(next(keys), (D, K, H), ("width", "kv_heads", "head_width"), D)
+        self.o = weight(next(keys), (N, H, D), ("heads", "head_width", "width"), N * H)
+        if config.qkv_bias:
+            self.q_bias = filled(0.0, (N, H), ("heads", "head_width"))
+            self.k_bias = filled(0.0, (K, H), ("kv_heads", "head_width"))
+            self.v_bias = filled(0.0, (K, H), ("kv_heads", "head_width"))
+        if config.o_bias:
+            self.o_bias = filled(0.0, (D,), ("width",))
+        if config.qk_norm:
+            self.q_norm = filled(1.0, (H,), ("head_width",))
+            self.k_norm = filled(1.0, (H,), ("head_width",))
+        self.mlp_norm = filled(1.0, (D,), ("width",))
+        self.gate = weight(next(keys), (D, F), ("width", "ff"), D)
+        self.up = weight(next(keys), (D, F), ("width", "ff"), D)
+        self.down = weight(next(keys), (F, D), ("ff", "width"), F)
+        if config.mlp_bias:
+            self.gate_bias = filled(0.0, (F,), ("ff",))
+            self.up_bias = filled(0.0, (F,), ("ff",))
+            self.down_bias = filled(0.0, (D,), ("width",))
+
+    def __call__(self, x_BTD: jax.Array, rope: tuple[jax.Array, jax.Array], attend: Attend) -> tuple[jax.Array, Any]:
+        """(x [B, T, D], whatever `attend` returned beside its output [B, T, N, H])."""
+        with jax.named_scope("attention"):
+            out_BTNH, kept = attend(*self.project_qkv(x_BTD, rope))
+            x_BTD = x_BTD + self._affine("btnh,nhd->btd", out_BTNH, "o")
+        with jax.named_scope("mlp"):
+            y_BTD = rms_norm(x_BTD, self.mlp_norm[...], self.config.norm_eps)
+            hidden_BTF = jax.nn.silu(self._affine("btd,df->btf", y_BTD, "gate")) * self._affine("btd,df->btf", y_BTD, "up")
+            return x_BTD + self._affine("btf,fd->btd", hidden_BTF, "down"), kept
+
+    def project_qkv(self, x_BTD: jax.Array, rope: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Rotated queries [B, T, N, H], rotated keys and plain values [B, T, K, H]."""
+        y_BTD = rms_norm(x_BTD, self.attn_norm[...], self.config.norm_eps)
+        q, k, v = (self._affine("btd,dnh->btnh", y_BTD, name) for name in ("q", "k", "v"))
+        if self.config.qk_norm:
+            q = rms_norm(q, self.q_norm[...], self.config.norm_eps)
+            k = rms_norm(k, self.k_norm[...], self.config.norm_eps)
+        return rotate(q, rope), rotate(k, rope), v
+
+    def _affine(self, equation: str, x: jax.Array, name: str) -> jax.Array:
+        """x times the weight `name`, plus its bias where it has one, in x's dtype."""
+        y = jnp.einsum(equation, x, getattr(self, name)[...].astype(x.dtype), precision=precision_of(x))
+        bias = getattr(self, f"{name}_bias", None)
+        return y if bias is None else y + bias[...].astype(x.dtype)
+
+
+def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
+    """x / √(mean x² + eps) · scale over the last axis; float32 inside, x's dtype outside."""
+    x32 = x.astype(jnp.float32)
+    x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
+    return (scale * x32.astype(x.dtype)).astype(x.dtype)
+
+
+# The plain tree ----------------------------------------------------------------------------------------------------------
+
+
+def init_params(config: DecoderConfig, key: jax.Array) -> Params:
+    """Random parameters as a plain tree, float32; blocks stacked along L."""
+    ends_key, blocks_key = jax.random.split(key)
+    block_keys = jax.random.split(blocks_key, config.layers)
+    blocks = jax.vmap(lambda block_key: _plain(Block(config, block_key)))(block_keys)
+    return {**_plain(Ends(config, ends_key)), "blocks": blocks}
+
+
+@functools.cache
+def abstract_params(config: DecoderConfig) -> Params:
+    """The tree of `init_params` with a `ParamSpec` for each array; nothing is allocated."""
+
+    def specs(module: Callable[[], nnx.Module], stacked: bool) -> Params:
+        state = nnx.split(nnx.eval_shape(module))[1]
+        lead_shape, lead_axes = ((config.layers,), ("layers",)) if stacked else ((), ())
+        return {
+            name: ParamSpec(lead_shape + param.shape, param.dtype, lead_axes + param.get_metadata("axes")) for name, param in state.items()
+        }
+
+    key = jax.random.key(0)
+    return {**specs(lambda: Ends(config, key), stacked=False), "blocks": specs(lambda: Block(config, key), stacked=True)}
+
+
+@functools.cache
+def block_def(config: DecoderConfig) -> nnx.GraphDef:
+    """What `nnx.merge` needs to turn one layer's dict of arrays into a `Block`."""
+    return nnx.split(nnx.eval_shape(lambda: Block(config, jax.random.key(0))))[0]
+
+
+def _plain(module: nnx.Module) -> Params:
+    return nnx.to_pure_dict(nnx.state(module, nnx.Param))
+
+
+def count_params(config: DecoderConfig) -> int:
+    """Number of scalars."""
+    return sum(int(jnp.prod(jnp.array(spec.shape))) for spec in jax.tree.leaves(abstract_params(config)))
+
+
+# Forward ---------------------------------------------------------------------------------------------------------------
+
+
+def hidden_states(
+    params: Params,
+    config: DecoderConfig,
+    tokens_BT: jax.Array,
+    positions_BT: jax.Array,
+    segment_ids_BT: jax.Array,
+    *,
+    dtype: Any = jnp.float32,
+    remat: bool = False,
+) -> jax.Array:
+    """Final-norm outputs [B, T, D] in `dtype` for packed rows.
+
+    Args:
+      params: the plain tree, any float dtype.
+      config: the decoder.
+      tokens_BT: int32 token ids.
+      positions_BT: int32, from 0 within each segment.
+      segment_ids_BT: int32, 0 for padding, otherwise the segment within the row.
+      dtype: compute dtype.
+      remat: recompute each block in the backward pass.
+    """
+    graphdef = block_def(config)
+    rope = rope_tables(config, positions_BT)
+
+    def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, None]:
+        return packed_attention(q, k, v, segment_ids_BT), None
+
+    def layer(x_BTD: jax.Array, layer_params: Params) -> tuple[jax.Array, None]:
+        x_BTD, _ = nnx.merge(graphdef, layer_params)(x_BTD, rope, attend)
+        return constrain(x_BTD, "batch", None, None), None
+
+    if remat:
+        layer = jax.checkpoint(layer)
+    x_BTD = constrain(embed(params, tokens_BT, dtype), "batch", None, None)
+    x_BTD, _ = jax.lax.scan(layer, x_BTD, params["blocks"])
+    return rms_norm(x_BTD, params["final_norm"], config.norm_eps)
+
+
+def embed(params: Params, tokens: jax.Array, dtype: Any) -> jax.Array:
+    """Embeddings [..., D] of token ids [...]."""
+    return params["embed"][tokens].astype(dtype)
+
+
+def head_table(params: Params) -> jax.Array:
+    """The output matrix [V, D]: the head, or the embedding where they are tied."""
+    return params.get("head", params["embed"])

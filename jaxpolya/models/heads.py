@@ -1,0 +1,54 @@
+"""From hidden states to logits and log-probabilities, never holding [B, T, V].
+
+Log-probabilities mean one thing everywhere: natural log of the softmax of logits / temperature over the full vocabulary. The
+time axis is cut into chunks; a chunk's logits exist only while it is processed, and again, recomputed, in the backward pass.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxpolya.models.attention import precision_of
+from jaxpolya.parallel.sharding import constrain
+
+TIME_CHUNK = 128
+
+
+def logits(hidden: jax.Array, table_VD: jax.Array) -> jax.Array:
+    """Logits [..., V], float32, of hidden states [..., D]."""
+    return jnp.einsum(
+        "...d,vd->...v", hidden, table_VD.astype(hidden.dtype), precision=precision_of(hidden), preferred_element_type=jnp.float32
+    )
+
+
+def token_logprobs(
+    hidden_BTD: jax.Array, table_VD: jax.Array, targets_BT: jax.Array, *, temperature: float = 1.0, chunk: int = TIME_CHUNK
+) -> tuple[jax.Array, jax.Array]:
+    """(log p of each target [B, T], entropy of each distribution [B, T]), float32, in nats.
+
+    Args:
+      hidden_BTD: final-norm outputs; position t predicts `targets_BT[:, t]`.
+      table_VD: the output matrix.
+      targets_BT: int32.
+      temperature: divides the logits.
+      chunk: positions whose logits exist at one time.
+    """
+    B, T, D = hidden_BTD.shape
+    chunk = min(chunk, T)
+    pad = -T % chunk
+    hidden = jnp.pad(hidden_BTD, ((0, 0), (0, pad), (0, 0))).reshape(B, -1, chunk, D).swapaxes(0, 1)
+    targets = jnp.pad(targets_BT, ((0, 0), (0, pad))).reshape(B, -1, chunk).swapaxes(0, 1)
+
+    @jax.checkpoint
+    def one_chunk(_: None, inputs: tuple[jax.Array, jax.Array]) -> tuple[None, tuple[jax.Array, jax.Array]]:
+        hidden_BCD, targets_BC = inputs
+        scores_BCV = constrain(logits(hidden_BCD, table_VD) / temperature, "batch", None, "vocab")
+        normaliser_BC = jax.nn.logsumexp(scores_BCV, axis=-1)
+        # A masked sum instead of a gather: it stays local where the vocabulary is sharded.
+        hit_BCV = jnp.arange(scores_BCV.shape[-1]) == targets_BC[..., None]
+        target_BC = jnp.sum(jnp.where(hit_BCV, scores_BCV, 0.0), axis=-1)
+        probs_BCV = jnp.exp(scores_BCV - normaliser_BC[..., None])
+        entropy_BC = normaliser_BC - jnp.sum(probs_BCV * scores_BCV, axis=-1)
+        return None, (target_BC - normaliser_BC, entropy_BC)
+
+    _, (logp, entropy) = jax.lax.scan(one_chunk, None, (hidden, targets))
+    return tuple(x.swapaxes(0, 1).reshape(B, -1)[:, :T] for x in (logp, entropy))  # type: ignore[return-value]

@@ -1,0 +1,55 @@
+"""The device mesh `(replica, fsdp, tensor)` and what its hosts share.
+
+Hosts decide alike: whatever steers the program (which row is finished, what a verdict was, when to stop) is fetched so that
+every host holds the same values, and derived from nothing else.
+"""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh
+
+from jaxpolya.config import MeshConfig
+from jaxpolya.errors import ConfigError
+
+AXES = ("replica", "fsdp", "tensor")
+
+
+def make_mesh(config: MeshConfig = MeshConfig(), devices: list[jax.Device] | None = None) -> Mesh:  # noqa: B008 (frozen)
+    """The mesh over all devices (or those given). Raises `ConfigError` where the axes don't multiply to their number."""
+    devices = jax.devices() if devices is None else devices
+    sizes = [config.replica, config.fsdp, config.tensor]
+    fixed = math.prod(size for size in sizes if size > 0)
+    if -1 in sizes and len(devices) % fixed == 0:
+        sizes[sizes.index(-1)] = len(devices) // fixed
+    if math.prod(sizes) != len(devices):
+        asked = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, (config.replica, config.fsdp, config.tensor), strict=True))
+        raise ConfigError(f"mesh: {asked} does not fit {len(devices)} device{'s' * (len(devices) > 1)}; their product must be that number")
+    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def data_shards(mesh: Mesh) -> int:
+    """Devices along the axes that a batch is split over."""
+    return mesh.shape["replica"] * mesh.shape["fsdp"]
+
+
+def to_host(tree: Any) -> Any:
+    """The tree as numpy arrays, whole on every host."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def to_mesh(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
+    """A device array from one that every host holds whole."""
+    if jax.process_count() == 1:
+        return jax.device_put(array, sharding)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def is_primary() -> bool:
+    """Whether this host writes the files that one host writes."""
+    return jax.process_index() == 0

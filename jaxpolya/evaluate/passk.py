@@ -1,0 +1,85 @@
+"""pass@k without bias, and how far a small number of questions lets us trust it.
+
+pass@k is the chance that at least one of k responses is right. From n responses of which c are right it is estimated without
+bias by 1 − C(n−c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, eq. 1); 1 − (1 − c/n)^k would be biased. Whatever isn't
+`correct` is a failure: n counts every response.
+
+Intervals are bootstrap percentiles over *questions*, because that is what a data set is a sample of; responses to one question
+are not independent evidence. Two arms answer the same questions, so their difference is resampled question by question: the
+hardness of a question cancels, and the interval of the difference is narrower than two separate intervals suggest.
+"""
+
+from typing import TypedDict
+
+import numpy as np
+
+from jaxpolya.errors import InputError
+
+CONFIDENCE = 0.95
+"""Mass of an interval."""
+
+Counts = dict[str, tuple[int, int]]
+"""Question id → (n responses, c correct ones)."""
+
+
+class Interval(TypedDict):
+    """A mean over questions with its bootstrap interval; a plain dict, as results.json holds it."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def pass_at_k(n: np.ndarray, c: np.ndarray, k: int) -> np.ndarray:
+    """Unbiased pass@k, float64, elementwise over n responses of which c are correct. Raises `ValueError` where k > n."""
+    n, c = np.asarray(n)[..., None], np.asarray(c)[..., None]
+    if (n < k).any():
+        raise ValueError(f"pass@{k} needs at least {k} responses a question; one has {n.min()}")
+    # C(n−c, k) / C(n, k) as a product of k factors in [0, 1]: no factorial, nothing to overflow.
+    drawn = np.arange(k)
+    return 1.0 - np.prod(np.maximum(n - c - drawn, 0) / (n - drawn), axis=-1)
+
+
+def powers_of_two(n: int) -> list[int]:
+    """1, 2, 4, … up to n."""
+    return [1 << power for power in range(n.bit_length())]
+
+
+def summarise(counts: Counts, *, resamples: int, seed: int) -> dict[str, Interval]:
+    """pass@k for the powers of two up to the smallest n, with intervals over questions; keys are k as text.
+
+    The same counts, `resamples` and seed give the same bits. Raises `InputError` where there is no question.
+    """
+    return _bootstrap(_per_question(counts, sorted(counts)), resamples, seed)
+
+
+def paired_difference(counts: Counts, baseline: Counts, *, resamples: int, seed: int) -> dict[str, Interval]:
+    """How much higher pass@k is than the baseline's, over the questions that both answered, with paired intervals.
+
+    Keys and determinism as in `summarise`. Raises `InputError` where the two share no question.
+    """
+    shared = sorted(counts.keys() & baseline.keys())
+    first, second = _per_question(counts, shared), _per_question(baseline, shared)
+    return _bootstrap({k: first[k] - second[k] for k in first if k in second}, resamples, seed)
+
+
+def _per_question(counts: Counts, ids: list[str]) -> dict[int, np.ndarray]:
+    """k → pass@k of each question."""
+    if not ids:
+        raise InputError("pass@k over no questions: check that the question sets are not empty, and that both arms answered the same ones")
+    n, c = np.array([counts[i] for i in ids]).T
+    return {k: pass_at_k(n, c, k) for k in powers_of_two(int(n.min()))}
+
+
+def _bootstrap(values: dict[int, np.ndarray], resamples: int, seed: int) -> dict[str, Interval]:
+    """Mean and percentile interval of each row of per-question values."""
+    values_KQ = np.array(list(values.values()))
+    questions = values_KQ.shape[1]
+    # How often each question is drawn says all about a resample, and makes the means one matrix product.
+    draws_RQ = np.random.default_rng(seed).multinomial(questions, np.full(questions, 1 / questions), size=resamples)
+    tail = (1 - CONFIDENCE) / 2
+    low_K, high_K = np.quantile(draws_RQ @ values_KQ.T / questions, [tail, 1 - tail], axis=0)
+    return {
+        str(k): Interval(mean=float(mean), low=float(low), high=float(high))
+        for k, mean, low, high in zip(values, values_KQ.mean(axis=1), low_K, high_K, strict=True)
+    }

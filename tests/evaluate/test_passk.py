@@ -1,0 +1,91 @@
+"""pass@k against exact fractions, and intervals against what they claim."""
+
+import json
+from fractions import Fraction
+from math import comb
+
+import numpy as np
+import pytest
+
+from jaxpolya.errors import InputError
+from jaxpolya.evaluate.passk import paired_difference, pass_at_k, powers_of_two, summarise
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 64, 1000])
+def test_pass_at_k_is_exact(n):
+    for k in {1, 2, n // 2, n} - {0}:
+        if k > n:
+            continue
+        c = np.arange(0, n + 1, max(1, n // 20))
+        exact = [float(1 - Fraction(comb(n - int(x), k), comb(n, k))) for x in c]
+        np.testing.assert_allclose(pass_at_k(np.full(len(c), n), c, k), exact, rtol=0, atol=1e-13)
+
+
+def test_pass_at_k_takes_differing_n_and_any_shape():
+    found = pass_at_k(np.array([[4, 2], [3, 8]]), np.array([[1, 0], [3, 4]]), 2)
+    np.testing.assert_allclose(found, [[0.5, 0.0], [1.0, 1 - 6 / 28]])
+
+
+def test_pass_at_k_refuses_k_beyond_n():
+    with pytest.raises(ValueError, match="at least 4 responses"):
+        pass_at_k(np.array([8, 3]), np.array([1, 1]), 4)
+
+
+def test_powers_of_two():
+    assert [powers_of_two(n) for n in (1, 2, 15, 16, 17)] == [[1], [1, 2], [1, 2, 4, 8], [1, 2, 4, 8, 16], [1, 2, 4, 8, 16]]
+
+
+def counts(questions, n=8, seed=0):
+    rng = np.random.default_rng(seed)
+    return {f"q{i}": (n, int(rng.binomial(n, rng.beta(0.5, 1)))) for i in range(questions)}
+
+
+def test_summary_is_plain_ordered_and_repeatable():
+    data = counts(50)
+    first = summarise(data, resamples=200, seed=3)
+    assert list(first) == ["1", "2", "4", "8"]
+    assert json.loads(json.dumps(first)) == first
+    assert first == summarise(dict(reversed(data.items())), resamples=200, seed=3)
+    assert first != summarise(data, resamples=200, seed=4)
+    assert first["1"]["mean"] == pytest.approx(np.mean([c / 8 for _, c in data.values()]))
+    assert first["8"]["mean"] == pytest.approx(np.mean([c > 0 for _, c in data.values()]))
+    assert all(entry["low"] < entry["mean"] < entry["high"] for entry in first.values())
+
+
+def test_k_stops_at_the_question_with_fewest_responses():
+    assert list(summarise({"a": (8, 1), "b": (3, 1)}, resamples=10, seed=0)) == ["1", "2"]
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(5)
+    hits = 0
+    for trial in range(200):
+        solved = rng.random(80) < 0.3
+        entry = summarise({str(i): (1, int(x)) for i, x in enumerate(solved)}, resamples=200, seed=trial)["1"]
+        hits += entry["low"] <= 0.3 <= entry["high"]
+    assert 0.89 <= hits / 200 <= 0.99
+
+
+def test_a_paired_interval_is_narrower_than_two_single_ones():
+    baseline = counts(60)
+    better = {i: (n, min(n, c + 1)) for i, (n, c) in baseline.items()}
+    settings = {"resamples": 400, "seed": 0}
+    difference = paired_difference(better, baseline, **settings)["1"]
+    single = summarise(baseline, **settings)["1"]
+    assert difference["mean"] == pytest.approx(np.mean([better[i][1] - baseline[i][1] for i in baseline]) / 8)
+    assert difference["low"] > 0
+    assert difference["high"] - difference["low"] < (single["high"] - single["low"]) / 3
+    reverse = paired_difference(baseline, better, **settings)["1"]
+    assert reverse["mean"] == -difference["mean"] and reverse["high"] < 0
+
+
+def test_a_pair_uses_shared_questions_and_shared_k_only():
+    found = paired_difference({"a": (4, 4), "b": (4, 0)}, {"a": (2, 0), "c": (2, 2)}, resamples=10, seed=0)
+    assert list(found) == ["1", "2"] and found["1"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_no_questions_is_said():
+    with pytest.raises(InputError, match="no questions"):
+        summarise({}, resamples=10, seed=0)
+    with pytest.raises(InputError, match="no questions"):
+        paired_difference({"a": (1, 1)}, {"b": (1, 1)}, resamples=10, seed=0)

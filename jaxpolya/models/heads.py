@@ -15,9 +15,14 @@ TIME_CHUNK = 128
 
 def logits(hidden: jax.Array, table_VD: jax.Array) -> jax.Array:
     """Logits [..., V], float32, of hidden states [..., D]."""
-    return jnp.einsum(
-        "...d,vd->...v", hidden, table_VD.astype(hidden.dtype), precision=precision_of(hidden), preferred_element_type=jnp.float32
+    out = jax.lax.dot_general(
+        table_VD.astype(hidden.dtype),
+        hidden,
+        (((1,), (hidden.ndim - 1,)), ((), ())),
+        precision=precision_of(hidden),
+        preferred_element_type=jnp.float32,
     )
+    return jnp.moveaxis(out, 0, -1)
 
 
 def token_logprobs(

@@ -1,1 +1,17 @@
-"""Tables, plots and pages that a person reads at the end of a run."""
+"""Tables, plots and pages that a person reads at the end of a run.
+
+Everything here reads one plain object, the run's `results.json`, and knows nothing of models or devices. What a run did not do
+is `null` or absent, and is then left out of the report:
+
+    run         {name, model, …}                       provenance, shown as it is (nested objects too)
+    arms        {arm: {eval, sft, rl}}                 in the order in which they are shown
+      eval      {question set: {questions, samples,
+                  pass: {"1": {mean, low, high}, …},   shares of 1
+                  versus_base: {"1": {…}, …},          optional: the paired difference from the arm `base`
+                  truncated, unparseable, tokens_mean}}
+      sft       {rows, tokens, steps, loss_first, loss_last, heldout_first, heldout_last} | null
+      rl        {steps: [{step, reward, length, truncated, entropy, clip, kl, grad_norm, no_signal}, …]} | null
+    selection   {kind: {rows, questions, per_question: {"1": questions with one row, …}, by_heuristic: {key: rows}}}
+    generation  {heuristic: {samples, correct, truncated}}
+    stages      [{name, seconds, tokens, tokens_per_second}, …]
+"""

@@ -95,7 +95,6 @@ def policy_loss(
       KL(old ‖ new), nats). Maxima: `ratio_max`.
     """
     ratio_BT = jnp.exp(_log_ratio(logp_new_BT, logp_old_BT, mask_BT))
-    advantages_BT = jnp.where(mask_BT, advantages_BT, 0)
     # The minimum binds from above where A > 0 and from below where A < 0.
     bounded_BT = jnp.where(advantages_BT > 0, jnp.minimum(ratio_BT, 1 + clip_high), jnp.maximum(ratio_BT, 1 - clip_low))
     clipped_BT = (bounded_BT != ratio_BT) & (advantages_BT != 0)

@@ -44,19 +44,23 @@ def test_every_configured_algorithm_has_its_row():
         (0.5, -2.0, 1.6, 1),  # held at 1 − ε_low
         (1.5, -2.0, 3.0, 0),
         (1.5, 0.0, 0.0, 0),
+        (0.5, 0.0, 0.0, 0),
     ],
 )
 def test_surrogate_of_one_token(ratio, advantage, loss, clipped):
+    old, mask = jnp.array([[-2.0, -1.0]]), jnp.array([[True, False]])
+
     def surrogate(new):
-        means, peaks = policy_loss(new, jnp.full((1, 1), -2.0), jnp.full((1, 1), advantage), jnp.ones((1, 1), bool), **CLIP)
+        means, peaks = policy_loss(new, old, jnp.full((1, 2), advantage), mask, **CLIP)
         return means["loss"].sum, (means, peaks)
 
-    (value, (means, peaks)), gradient = jax.value_and_grad(surrogate, has_aux=True)(jnp.full((1, 1), -2.0 + np.log(ratio)))
+    new = old + jnp.array([[np.log(ratio), 3.0]])
+    (value, (means, peaks)), gradient = jax.value_and_grad(surrogate, has_aux=True)(new)
     assert value == pytest.approx(loss, abs=1e-5)
     assert means["clip"].value == clipped
     assert means["ratio"].value == pytest.approx(ratio, rel=1e-5) and peaks["ratio_max"] == pytest.approx(ratio, rel=1e-5)
     # d loss / d logp = −A·r, and nothing where the clip holds.
-    assert gradient[0, 0] == pytest.approx(0.0 if clipped else -advantage * ratio, abs=1e-5)
+    np.testing.assert_allclose(gradient, [[0.0 if clipped else -advantage * ratio, 0.0]], atol=1e-5)
 
 
 def test_gradient_matches_finite_differences():

@@ -1,0 +1,169 @@
+"""Where a checkpoint is: a directory, a GGUF file, a hub name; and what identifies its content.
+
+A source is tried as a path first. What is neither there nor shaped like a hub name is an error that names the nearest thing
+that is there; what has the shape of a hub name is asked for at the hub, the small files first, the weights only when they
+are loaded.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from etils import epath
+
+from jaxpolya.errors import InputError
+
+MARKER = "jaxpolya.json"
+"""A small file in every directory that we write: what is in it, and whether it is whole."""
+SMALL_FILES = ("*.json", "*.jinja")
+WEIGHT_FILES = ("*.safetensors",)
+
+_WHOLE = 64 << 20  # files up to this many bytes are hashed whole
+_SAMPLE, _SAMPLES = 1 << 20, 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Location:
+    """A checkpoint that is there."""
+
+    kind: Literal["gguf", "safetensors", "jaxpolya"]
+    path: epath.Path
+    commit: str | None = None
+    """The hub's commit, for a hub name."""
+    has_weights: bool = True
+    """False for a hub name of which only the small files were fetched."""
+
+
+def locate(source: str, *, revision: str | None = None, weights: bool) -> Location:
+    """Finds a checkpoint, fetching it from the hub where its name is one's.
+
+    Args:
+      source: directory (also `gs://…` for what jaxpolya wrote), `.gguf` file, or hub name.
+      revision: commit or tag, for hub names only.
+      weights: whether to fetch weights too.
+
+    Raises:
+      InputError: it isn't there, isn't a checkpoint, or can't be fetched.
+    """
+    path = epath.Path(source).expanduser()
+    if path.is_dir():
+        return Location(_kind_of_directory(path), path)
+    if path.exists():
+        with path.open("rb") as file:
+            if file.read(4) != b"GGUF":
+                raise InputError(f"{source} is a file, but not a GGUF one; give a Hugging Face directory, a .gguf file or a hub name")
+        return Location("gguf", path)
+    if source.endswith(".gguf") or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", source):
+        raise InputError(f"no checkpoint at {source}{nearest(path)}")
+    return _fetch(source, revision, weights)
+
+
+def _kind_of_directory(path: epath.Path) -> Literal["safetensors", "jaxpolya"]:
+    if marker := read_marker(path):
+        if not marker["whole"]:
+            raise InputError(f"{path}: writing this model was interrupted; delete the directory and write it again")
+        if marker["layout"] == "jaxpolya":
+            return "jaxpolya"
+    names = sorted(child.name for child in path.iterdir())
+    lacks = [name for name in ("config.json", "tokenizer.json") if name not in names]
+    if not any(name in names for name in ("model.safetensors", "model.safetensors.index.json")):
+        lacks.append("model.safetensors (or model.safetensors.index.json with its shards)")
+    if not lacks:
+        return "safetensors"
+    message = f"{path} is not a checkpoint: it lacks {', '.join(lacks)}; it holds {_listing(names)}"
+    if ggufs := [name for name in names if name.endswith(".gguf")]:
+        message += f". Did you mean {path / ggufs[0]}?"
+    elif any(name.startswith("pytorch_model") for name in names):
+        message += ". Pickled weights are not read: load it with transformers and save_pretrained(…) it again"
+    elif lacks == ["tokenizer.json"]:
+        message += ". Write it with transformers: AutoTokenizer.from_pretrained(…).save_pretrained(…)"
+    raise InputError(message)
+
+
+def read_marker(directory: epath.Path) -> dict[str, Any] | None:
+    """What we wrote of a directory; None where it isn't ours."""
+    try:
+        marker = json.loads((directory / MARKER).read_text())
+        return {"layout": str(marker["layout"]), "whole": bool(marker["whole"])}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{directory / MARKER} is damaged; copy or write the model again") from None
+
+
+def _listing(names: list[str]) -> str:
+    if not names:
+        return "nothing"
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _fetch(name: str, revision: str | None, weights: bool) -> Location:
+    import httpx
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    at = f"{name}@{revision}" if revision else name
+    patterns = [*SMALL_FILES, *WEIGHT_FILES] if weights else [*SMALL_FILES]
+    try:
+        directory = huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"])
+    except errors.GatedRepoError:
+        raise InputError(f"{at} is gated: accept its licence on its hub page, and set HF_TOKEN to a token that may read it") from None
+    except errors.RevisionNotFoundError:
+        raise InputError(f"{name} has no revision {revision} on the hub") from None
+    except errors.RepositoryNotFoundError:
+        raise InputError(
+            f"{name} is neither a local path{nearest(Path(name))} nor a model on the hub that you may read "
+            "(for a private one set HF_TOKEN to a token that may read it)"
+        ) from None
+    except (errors.HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
+        raise InputError(
+            f"{at} is not a local path{nearest(Path(name))}, and the hub can't give it ({type(error).__name__}): "
+            "check the network, HF_HUB_OFFLINE and HF_TOKEN, or give a directory or a .gguf file"
+        ) from None
+    return Location("safetensors", epath.Path(directory), commit=Path(directory).name, has_weights=weights)
+
+
+def nearest(path: Path | epath.Path) -> str:
+    """A hint at what lies beside a missing path under nearly its name, or at the deepest directory of it that is there."""
+    parent = path.parent
+    if not parent.is_dir():
+        while not parent.is_dir() and parent != parent.parent:
+            parent = parent.parent
+        return f" ({parent} is there, {path.parent} is not)" if parent.is_dir() and str(parent) not in (".", "/") else ""
+    close = difflib.get_close_matches(path.name, [child.name for child in parent.iterdir()], n=1, cutoff=0.5)
+    return f" (did you mean {parent / close[0]}?)" if close else ""
+
+
+def fingerprint(source: str, revision: str | None = None) -> str:
+    """A short stable identity of a checkpoint's content.
+
+    A hub name gives its commit. Files give a hash of their names, sizes and content; of files above 64 MiB, of eight pieces
+    of 1 MiB, the first and the last among them. Raises `InputError` as `locate` does.
+    """
+    location = locate(source, revision=revision, weights=False)
+    if location.commit:
+        return f"hub:{source}@{location.commit}"
+    if location.kind == "gguf":
+        files = [location.path]
+        root = location.path.parent
+    else:
+        patterns = ("**/*",) if location.kind == "jaxpolya" else (*SMALL_FILES, *WEIGHT_FILES)
+        files = sorted(path for pattern in patterns for path in location.path.glob(pattern) if path.is_file())
+        root = location.path
+    digest = hashlib.sha256()
+    for path in files:
+        size = path.stat().length
+        name = "gguf" if location.kind == "gguf" else path.relative_to(root).as_posix()
+        digest.update(f"{name}\0{size}\0".encode())
+        with path.open("rb") as file:
+            if size <= _WHOLE:
+                digest.update(file.read())
+                continue
+            for piece in range(_SAMPLES):
+                file.seek((size - _SAMPLE) * piece // (_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE))
+    return f"sha256:{digest.hexdigest()[:32]}"

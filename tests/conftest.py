@@ -1,0 +1,83 @@
+"""What all tests share: eight virtual CPU devices, a compile cache, meshes, and a tiny checkpoint."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Before jax is imported anywhere.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402
+from transformers import PreTrainedTokenizerFast  # noqa: E402
+
+from jaxpolya.config import MeshConfig  # noqa: E402
+from jaxpolya.hf.checkpoint import CheckpointMeta, export_checkpoint  # noqa: E402
+from jaxpolya.hf.families import config_to_hf  # noqa: E402
+from jaxpolya.models.config import DecoderConfig  # noqa: E402
+from jaxpolya.models.decoder import init_params  # noqa: E402
+from jaxpolya.parallel.mesh import make_mesh  # noqa: E402
+
+SPECIALS = ["<|end|>", "<|turn|>", "<|pad|>"]
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|turn|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def mesh1():
+    """A mesh of the first device."""
+    return make_mesh(MeshConfig(), jax.devices()[:1])
+
+
+@pytest.fixture(scope="session")
+def mesh8():
+    """Eight devices: two replicas, two data shards, two tensor shards."""
+    return make_mesh(MeshConfig(replica=2, fsdp=2, tensor=2), jax.devices()[:8])
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """A Llama small enough to compile in a second."""
+    return DecoderConfig(
+        family="llama", vocab_size=300, width=32, ff_width=64, layers=2, heads=4, kv_heads=2, head_width=8, max_positions=256, norm_eps=1e-5
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer():
+    """A byte-level BPE of all bytes, some merges of arithmetic prose, and a chat template; ids stay below 300."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=290, special_tokens=SPECIALS, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+    )
+    tokenizer.train_from_iterator(["The answer is 42. What is 12 plus 30? Add the numbers, then check the answer."] * 4, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|end|>",
+        pad_token="<|pad|>",
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory, tiny_config, tiny_tokenizer):
+    """A Hugging Face directory with a random tiny Llama in float32."""
+    directory = tmp_path_factory.mktemp("tiny") / "llama"
+    eos = tiny_tokenizer.eos_token_id
+    meta = CheckpointMeta(
+        "tiny", tiny_config, config_to_hf(tiny_config) | {"eos_token_id": eos}, {"eos_token_id": [eos]}, tiny_tokenizer, (eos,)
+    )
+    export_checkpoint(directory, init_params(tiny_config, jax.random.key(0)), meta, dtype="float32")
+    return directory

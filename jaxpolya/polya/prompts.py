@@ -1,0 +1,170 @@
+"""The one prompt builder of generate, select, sft, rl and eval: only the heuristic and its exemplars differ.
+
+A prompt asks a question (context, question, lettered choices, one line that says how to end). Under a slot the heuristic's
+instruction stands right before the question that it is meant for, and the slot's exemplars come first, each an earlier
+question of the same form with its worked answer.
+
+- Chat: exemplars are earlier turns. Instruct models were trained to go on like their own turns, the template marks where an
+  example ends, and a model can't take an example's numbers for the question's as easily as within one long message. The
+  instruction is in the last user turn and never in a system message: some templates refuse one, and the system message has to
+  be the same with and without a heuristic.
+- Plain text, for base models: the instruction, then `Question: … Answer: …` blocks. A base model goes on with another block
+  after its answer; `stops` has the string that ends it there.
+
+Exemplars end in the very format that the question asks for, since a small model copies what it sees rather than what it is
+told. Questions are never truncated here; whoever encodes them knows the limits.
+
+This module imports neither jax nor transformers; a tokenizer is whatever has the few methods of `Tokenizer`.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+from jaxpolya.errors import ConfigError
+from jaxpolya.polya.catalogue import INSTRUCTION, Exemplar, ExemplarKind, Slot, letters, load_catalogue
+from jaxpolya.records import Kind, Question
+
+KINDS: dict[Kind, ExemplarKind] = {"math": "math", "reasoning_gym": "math", "choice": "narrative", "code": "code"}
+"""Verifier of a question → kind of the exemplars before it. Only narratives have lettered choices."""
+
+
+class Tokenizer(Protocol):
+    """What is needed of a `transformers.PreTrainedTokenizerFast`."""
+
+    chat_template: Any
+    bos_token_id: int | None
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Token ids of a text."""
+
+    def apply_chat_template(self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool) -> Any:
+        """A conversation as text."""
+
+
+class PromptBuilder:
+    """Builds prompts for one tokenizer.
+
+    Args:
+        tokenizer: its chat template is used where there is one and `chat` allows it.
+        chat: `auto` (a template if there is one), `always` (`ConfigError` without a template), `never` (plain text).
+        system: system message of the template; None leaves it to the template, plain text has none.
+        frame: the four-phase frame, `Catalogue.frame`; None takes the built-in one.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        chat: Literal["auto", "always", "never"] = "auto",
+        system: str | None = None,
+        frame: str | None = None,
+    ):
+        if chat == "always" and not tokenizer.chat_template:
+            raise ConfigError("model.chat is always, but the model's tokenizer has no chat template; use auto or never")
+        self.chat = bool(tokenizer.chat_template) and chat != "never"
+        self.stops: tuple[str, ...] = () if self.chat else ("\nQuestion:",)
+        self._tokenizer, self._system, self._frame = tokenizer, system, frame or load_catalogue().frame
+        # A template writes its own special tokens. Plain text gets the BOS that the tokenizer would add, and no EOS that it might.
+        opening = [] if self.chat else tokenizer.encode("a", add_special_tokens=True)[:1]
+        self._bos = opening if opening == [tokenizer.bos_token_id] else []
+
+    def text(self, question: Question, slot: Slot | None = None, *, four_phases: bool = False, exemplars: bool = True) -> str:
+        """The whole prompt as text: of the bare question without a slot, else under the slot's heuristic.
+
+        `four_phases` puts the frame around the heuristic's instruction. `exemplars=False` leaves the slot's exemplars out.
+        Raises `ConfigError` where the template refuses the system message.
+        """
+        instruction = self._instruction(slot, four_phases) if slot else ""
+        asked = ask(question)
+        shots = [(ask(_as_question(shot, question)), worked(shot, question)) for shot in slot.exemplars] if slot and exemplars else []
+        if self.chat:
+            return self._conversation(shots, _paragraphs(instruction, asked))
+        blocks = [f"Question: {shot}\nAnswer: {answer}" for shot, answer in shots]
+        return _paragraphs(instruction, *blocks, f"Question: {asked}\nAnswer:")
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a prompt's text, with one BOS where the template or (for plain text) the tokenizer has one."""
+        ids = self._tokenizer.encode(text, add_special_tokens=False)
+        return ids if ids[:1] == self._bos else self._bos + ids
+
+    def _instruction(self, slot: Slot, four_phases: bool) -> str:
+        instruction = slot.heuristic.instruction
+        if four_phases and slot.heuristic.key != "four_phases":
+            instruction = self._frame.replace(INSTRUCTION, instruction)
+        return instruction
+
+    def _conversation(self, shots: Sequence[tuple[str, str]], last: str) -> str:
+        messages = [{"role": "system", "content": self._system}] if self._system is not None else []
+        for user, assistant in shots:
+            messages += [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
+        messages.append({"role": "user", "content": last})
+        from jinja2 import TemplateError
+
+        try:
+            return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            hint = "; leave model.system unset, or set model.chat to never" if self._system is not None else "; set model.chat to never"
+            raise ConfigError(f"the model's chat template refuses the prompt ({error}){hint}") from None
+
+
+def ask(question: Question) -> str:
+    """A question with its context, its lettered choices, and one line on how to end."""
+    choices = [f"{letter}. {choice}" for letter, choice in zip(letters(26), question.choices or [], strict=False)]
+    body = "\n".join([question.question, *choices, _ending(question)])
+    return _paragraphs(question.context or "", body)
+
+
+def worked(exemplar: Exemplar, question: Question) -> str:
+    """An exemplar's response with its final statement, in the format that `question` asks for."""
+    answer = exemplar.answer
+    match _format(question):
+        case "code":
+            return exemplar.response
+        case "boxed":
+            return f"{exemplar.response}\nThe answer is \\boxed{{{answer}}}."
+        case "tag":
+            return f"{exemplar.response}\n<answer>{answer}</answer>"
+        case _:
+            return f"{exemplar.response}\nThe answer is {answer}."
+
+
+def _ending(question: Question) -> str:
+    what = "the letter of your choice" if question.verifier == "choice" else "the final answer"
+    match _format(question):
+        case "code":
+            return "Write the whole program in one ```python block."
+        case "boxed":
+            return f"Put {what} in \\boxed{{}}."
+        case "tag":
+            return f"End with <answer>X</answer>, where X is {what}."
+        case _:
+            return f'End with "The answer is X.", where X is {what}.'
+
+
+def _format(question: Question) -> Literal["code", "boxed", "tag", "statement"]:
+    """How a response to this question ends. Every extraction but `tag` reads a box, and mathematics is safest in one."""
+    match question.verifier, question.extraction:
+        case "code", _:
+            return "code"
+        case _, "tag":
+            return "tag"
+        case (_, "boxed") | ("math", "statement"):
+            return "boxed"
+        case _:
+            return "statement"
+
+
+def _as_question(exemplar: Exemplar, question: Question) -> Question:
+    """An exemplar as a question that is asked like `question`."""
+    return Question(
+        id="exemplar",
+        question=exemplar.question,
+        answer=exemplar.answer,
+        choices=exemplar.choices,
+        verifier=question.verifier,
+        extraction=question.extraction,
+    )
+
+
+def _paragraphs(*parts: str) -> str:
+    return "\n\n".join(part for part in parts if part)

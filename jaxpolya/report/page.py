@@ -1,0 +1,261 @@
+"""report.md: what was run, what came out, and what that can and cannot show.
+
+The last of these is computed, not left to the reader's hope. Two arms differ only where the interval of their difference
+leaves out 0 or, where no paired difference is given, where their own intervals lie apart; how wide the intervals are says
+which differences this many questions could have shown at all.
+
+The same results and samples give the same bytes. Files are written aside and renamed, so that a report is whole or absent.
+"""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxpolya.report import plots, tables
+from jaxpolya.report.tables import Table, percent, question_sets
+
+MIN_QUESTIONS = 10
+"""Below this a bootstrap interval is not to be trusted, and no comparison is drawn."""
+
+MUCH_TRUNCATED = 0.1
+"""Share of responses cut at the token limit from which pass@k is said to be held down by it."""
+
+PROMPT_CHARACTERS, RESPONSE_CHARACTERS = 700, 1800
+"""A longer prompt or response is shown without its middle."""
+
+CAPTIONS = {
+    "pass_at_k.png": ("pass@k by arm", "pass@k over k; bands are 95 % intervals over questions."),
+    "rl.png": ("RL reward and response length", "Mean reward and length of the rollouts of each RL step."),
+    "sources.png": ("Where the fine-tuning data came from", "Rows kept for each heuristic, and how many of its responses were correct."),
+}
+
+
+def write_report(run_dir: Path, results: dict[str, Any], samples: list[dict[str, Any]]) -> Path:
+    """Writes `report.md` and `plots/*.png` below the run's directory.
+
+    Args:
+      run_dir: exists, or is made.
+      results: as the docstring of `jaxpolya.report` has it.
+      samples: records of samples (`records.Sample.to_json`), of which a correct and a failed one of each arm are shown.
+
+    Returns:
+      The path of report.md.
+    """
+    drawn = plots.plots(results)
+    for name, png in drawn.items():
+        if png is not None:
+            _write_whole(run_dir / "plots" / name, png)
+    sections = [
+        f"# {results.get('run', {}).get('name', run_dir.name)}\n",
+        _what_was_run(results),
+        _results(results, drawn),
+        _section("What this run can and cannot show", findings(results)),
+        _training(results, drawn),
+        _data(results, drawn),
+        _rollouts(results, samples),
+        _section("Provenance", _titled(tables.provenance_table(results), title=False)),
+    ]
+    path = run_dir / "report.md"
+    _write_whole(path, "\n".join(section for section in sections if section).encode())
+    return path
+
+
+def findings(results: dict[str, Any]) -> str:
+    """A Markdown list of what the evaluation shows, and of what it is too small to show."""
+    sets = question_sets(results)
+    if not sets:
+        return "- No arm was evaluated, so nothing can be said about them.\n"
+    lines, comparisons = [], 0
+    for name, arms in sets.items():
+        evaluation = next(iter(arms.values()))
+        said, compared = _findings_of_set(arms)
+        lines += [
+            f"- **{name}** ({evaluation['questions']:,} questions, {evaluation['samples']} samples each)",
+            *(f"  - {line}" for line in said),
+        ]
+        comparisons += compared
+    if comparisons > 1:
+        lines.append(f"- {comparisons} comparisons at 95 %: if no arm differed, about one in twenty would still look as if it did.")
+    if any(entry.get("sft") or entry.get("rl") for entry in results["arms"].values()):
+        lines.append(
+            "- Each arm was trained once: the intervals speak of the choice of questions, not of what another training seed would give."
+        )
+    return "\n".join(lines) + "\n"
+
+
+# Findings --------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Difference:
+    """How much higher an arm's pass@k is than the reference arm's, in points, with the interval that says so."""
+
+    arm: str
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.arm} ({_points(self.mean)} points, {_points(self.low)} to {_points(self.high)})"
+
+
+def _findings_of_set(arms: dict[str, dict[str, Any]]) -> tuple[list[str], int]:
+    """The sentences on one question set, and how many comparisons they rest on."""
+    reference = "base" if "base" in arms else next(iter(arms))
+    questions = min(evaluation["questions"] for evaluation in arms.values())
+    ks = sorted(set.intersection(*({int(k) for k in evaluation["pass"]} for evaluation in arms.values())))
+    first, last = str(ks[0]), str(ks[-1])
+    lines, compared = [], 0
+
+    width = max(50 * (evaluation["pass"][first]["high"] - evaluation["pass"][first]["low"]) for evaluation in arms.values())
+    known = f"The pass@{first} of an arm is known to about ±{width:.1f} points"
+    if questions < MIN_QUESTIONS:
+        lines.append(f"With fewer than {MIN_QUESTIONS} questions no interval is to be trusted, so arms are not compared.")
+    elif len(arms) == 1:
+        lines.append(f"{known}. Only {reference} was evaluated: there is nothing to compare it with.")
+    else:
+        differences = {k: _differences(arms, reference, k) for k in dict.fromkeys((first, last))}
+        width = max((found.high - found.low) / 2 for found in differences[first])
+        lines.append(f"{known}, a difference from {reference} to about ±{width:.1f}: a smaller one cannot be seen here.")
+        lines += [_comparison(found, reference, k) for k, found in differences.items()]
+        compared = sum(map(len, differences.values()))
+
+    for outcome, text in ((0.0, "none"), (1.0, "all")):
+        if stuck := [arm for arm, evaluation in arms.items() if evaluation["pass"][last]["mean"] == outcome]:
+            lines.append(
+                f"{_join(stuck)} solved {text} of the questions at pass@{last}. That interval has no width because there is nothing to "
+                f"resample: for up to {percent(1 - 0.05 ** (1 / questions))} % of questions like these it could be otherwise (95 %)."
+            )
+    if cut := [
+        f"{arm} ({percent(share)} %)" for arm, evaluation in arms.items() if (share := evaluation.get("truncated") or 0) > MUCH_TRUNCATED
+    ]:
+        lines.append(f"Many responses were cut at the token limit, which holds pass@k down: {_join(cut)}.")
+    return lines, compared
+
+
+def _differences(arms: dict[str, dict[str, Any]], reference: str, k: str) -> list[_Difference]:
+    """All other arms against the reference at one k: paired where the results say so, else what the arms' own intervals allow."""
+    found = []
+    theirs = arms[reference]["pass"][k]
+    for arm, evaluation in arms.items():
+        if arm == reference:
+            continue
+        ours = evaluation["pass"][k]
+        paired = (evaluation.get("versus_base") or {}).get(k) if reference == "base" else None
+        entry = paired or {"mean": ours["mean"] - theirs["mean"], "low": ours["low"] - theirs["high"], "high": ours["high"] - theirs["low"]}
+        found.append(_Difference(arm, *(100 * entry[part] for part in ("mean", "low", "high"))))
+    return found
+
+
+def _comparison(differences: list[_Difference], reference: str, k: str) -> str:
+    """Which arms stand above or below the reference at one k, and for which that is not shown."""
+    above = [difference for difference in differences if difference.low > 0]
+    below = [difference for difference in differences if difference.high < 0]
+    unclear = [difference for difference in differences if difference.low <= 0 <= difference.high]
+    parts = []
+    for side, found in (("above", above), ("below", below)):
+        if found:
+            parts.append(f"{_join(found)} {'is' if len(found) == 1 else 'are'} {side} {reference}")
+    if unclear:
+        parts.append(f"no difference from {reference} is shown for {_join(unclear)}")
+    return f"At pass@{k}, {'; '.join(parts)}."
+
+
+def _points(value: float) -> str:
+    """A signed number of percentage points, with a true minus sign."""
+    return f"{value:+.1f}".replace("-", "−")
+
+
+# Sections --------------------------------------------------------------------------------------------------------------
+
+
+def _what_was_run(results: dict[str, Any]) -> str:
+    model, arms = results.get("run", {}).get("model"), list(results.get("arms", {}))
+    text = f"Arms: {', '.join(arms) or 'none'}." + (f" Base model: {model}." if isinstance(model, str) else "") + "\n"
+    return _section("What was run", text, _titled(tables.stages_table(results)))
+
+
+def _results(results: dict[str, Any], drawn: dict[str, bytes | None]) -> str:
+    found = [_titled(table) for table in tables.present(tables.eval_tables(results))]
+    if not found:
+        return _section("Results", "No arm was evaluated.\n")
+    return _section("Results", *found, "The highest mean is in bold.\n", _picture("pass_at_k.png", drawn))
+
+
+def _training(results: dict[str, Any], drawn: dict[str, bytes | None]) -> str:
+    table = _titled(tables.training_table(results))
+    return _section("Training", table or "No arm was trained.\n", _picture("rl.png", drawn))
+
+
+def _data(results: dict[str, Any], drawn: dict[str, bytes | None]) -> str:
+    found = [_titled(tables.selection_table(results)), _titled(tables.heuristics_table(results))]
+    return _section("Fine-tuning data", *(found if any(found) else ["No fine-tuning data was made.\n"]), _picture("sources.png", drawn))
+
+
+def _rollouts(results: dict[str, Any], samples: list[dict[str, Any]]) -> str:
+    """A correct and a failed response of each arm, the first of each in the order given."""
+    chosen: dict[tuple[str, bool], dict[str, Any]] = {}
+    for sample in samples:
+        chosen.setdefault((sample["arm"], sample.get("verdict") == "correct"), sample)
+    order = list(results.get("arms", {}))
+    keys = sorted(chosen, key=lambda key: (order.index(key[0]) if key[0] in order else len(order), key[0], not key[1]))
+    return _section("Some responses", *(_rollout(chosen[key]) for key in keys)) if keys else ""
+
+
+def _rollout(sample: dict[str, Any]) -> str:
+    verdict = f"{sample.get('verdict', 'not judged')}" + (f", answer read as `{sample['extracted']}`" if sample.get("extracted") else "")
+    facts = [
+        f"question {sample['question_id']}",
+        sample.get("stage"),
+        f"step {sample['step']}" if "step" in sample else None,
+        sample.get("heuristic"),
+    ]
+    cut = ", cut at the token limit" if sample.get("finish") == "length" else ""
+    return (
+        f"### {sample['arm']}: {verdict}{cut}\n\n{', '.join(fact for fact in facts if fact)}\n\n"
+        f"{_fenced(sample['prompt'], PROMPT_CHARACTERS)}\n{_fenced(sample['response'], RESPONSE_CHARACTERS)}"
+    )
+
+
+def _picture(name: str, drawn: dict[str, bytes | None]) -> str:
+    """A picture and its caption, or a sentence on why there is none."""
+    title, caption = CAPTIONS[name]
+    if drawn[name] is None:
+        return f"({title}: not drawn, since this run has no data for it.)\n"
+    return f"![{title}](plots/{name})\n\n{caption}\n"
+
+
+def _titled(table: Table, title: bool = True) -> str:
+    """A table under its title; nothing where it has no rows."""
+    if not table.rows:
+        return ""
+    return (f"**{table.title}**\n\n" if title else "") + table.to_markdown()
+
+
+def _section(heading: str, *parts: str) -> str:
+    return f"## {heading}\n\n" + "\n".join(part for part in parts if part)
+
+
+def _join(items: Sequence[object]) -> str:
+    """a, b and c."""
+    names = [str(item) for item in items]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _fenced(text: str, limit: int) -> str:
+    """Text as a code block that no run of backticks inside it can end, without its middle where it is long."""
+    if len(text) > limit:
+        head, tail = limit * 2 // 3, limit // 3
+        text = f"{text[:head]}\n[… {len(text) - head - tail:,} characters left out …]\n{text[-tail:]}"
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}text\n{text.strip()}\n{fence}\n"
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Writes a file aside and renames it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.partial")
+    aside.write_bytes(content)
+    aside.replace(path)

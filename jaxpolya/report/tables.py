@@ -1,0 +1,246 @@
+"""The tables of a run, built once and rendered twice: for the screen (rich) and for report.md (Markdown).
+
+Shares are shown in percent with their 95 % interval. The highest mean of a pass@k column is marked, which is all that the mark
+means: whether a difference is more than luck is said by `page.findings`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import rich.box
+import rich.table
+from rich.text import Text
+
+NONE = "–"
+"""What stands where there is no number."""
+
+MAX_K = 4
+"""Columns of pass@k at most; the plot shows all k."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One entry, marked where it is the best of its column."""
+
+    text: str
+    best: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A title, the names of the columns, and rows as long as those. Columns after the first are aligned as numbers, or as text."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[Cell]]
+    numbers: bool = True
+
+    def to_rich(self) -> rich.table.Table:
+        """This table for a terminal; names are shown literally, whatever markup they look like."""
+        table = rich.table.Table(
+            title=Text(self.title), title_justify="left", title_style="bold", header_style="bold", box=rich.box.SIMPLE_HEAD
+        )
+        for i, column in enumerate(self.columns):
+            table.add_column(Text(column), justify="right" if i and self.numbers else "left", overflow="fold")
+        for row in self.rows:
+            table.add_row(*(Text(cell.text, style="bold green" if cell.best else "") for cell in row))
+        return table
+
+    def to_markdown(self) -> str:
+        """This table as a Markdown (pipe) table, without its title."""
+        header = [_escape(column) for column in self.columns]
+        rule = ["---:" if i and self.numbers else "---" for i in range(len(header))]
+        body = [[f"**{_escape(cell.text)}**" if cell.best else _escape(cell.text) for cell in row] for row in self.rows]
+        return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *body]) + "\n"
+
+
+def screen_tables(results: dict[str, Any]) -> list[Table]:
+    """What is shown at the end of a run: every question set, the training of the arms, the stages."""
+    return present([*eval_tables(results), training_table(results), stages_table(results)])
+
+
+def present(tables: Sequence[Table]) -> list[Table]:
+    """Those tables that have rows."""
+    return [table for table in tables if table.rows]
+
+
+# Builders --------------------------------------------------------------------------------------------------------------
+
+
+def question_sets(results: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Question set → arm → its evaluation, in order of first appearance."""
+    sets: dict[str, dict[str, dict[str, Any]]] = {}
+    for arm, entry in results.get("arms", {}).items():
+        for name, evaluation in (entry.get("eval") or {}).items():
+            sets.setdefault(name, {})[arm] = evaluation
+    return sets
+
+
+def eval_tables(results: dict[str, Any]) -> list[Table]:
+    """Arms × metrics, a table for each question set."""
+    tables = []
+    for name, arms in question_sets(results).items():
+        first = next(iter(arms.values()))
+        ks = _thin(sorted({int(k) for evaluation in arms.values() for k in evaluation["pass"]}))
+        columns = [_pass_column([evaluation["pass"].get(str(k)) for evaluation in arms.values()]) for k in ks]
+        rows = [
+            [
+                Cell(arm),
+                *(column[i] for column in columns),
+                Cell(percent(evaluation.get("truncated"))),
+                Cell(percent(evaluation.get("unparseable"))),
+                Cell(number(evaluation.get("tokens_mean"))),
+            ]
+            for i, (arm, evaluation) in enumerate(arms.items())
+        ]
+        title = f"{name}: {first['questions']:,} questions × {first['samples']} samples, with 95 % intervals over questions"
+        tables.append(Table(title, ["arm", *(f"pass@{k} %" for k in ks), "truncated %", "unparseable %", "mean tokens"], rows))
+    return tables
+
+
+def training_table(results: dict[str, Any]) -> Table:
+    """What SFT and RL did to each arm; RL means are over the first and the last quarter of the steps."""
+    rows = []
+    for arm, entry in results.get("arms", {}).items():
+        sft, steps = entry.get("sft") or {}, (entry.get("rl") or {}).get("steps") or []
+        if sft or steps:
+            cells = [
+                arm,
+                number(sft.get("rows")),
+                _change(sft.get("loss_first"), sft.get("loss_last"), 3),
+                _change(sft.get("heldout_first"), sft.get("heldout_last"), 3),
+                number(len(steps) or None),
+                _change(*_quarters(steps, "reward"), 3),
+                _change(*_quarters(steps, "length"), 0),
+            ]
+            rows.append([Cell(text) for text in cells])
+    columns = ["arm", "SFT rows", "SFT loss", "held-out loss", "RL steps", "reward", "response tokens"]
+    return Table("Training, first → last (RL: first → last quarter of the steps)", columns, rows)
+
+
+def selection_table(results: dict[str, Any]) -> Table:
+    """How much fine-tuning data there is, and how it is spread over questions."""
+    rows = []
+    for kind, entry in (results.get("selection") or {}).items():
+        spread = sorted(((int(n), count) for n, count in entry["per_question"].items()))
+        cells = [kind, number(entry["rows"]), number(entry["questions"]), ", ".join(f"{n}: {count:,}" for n, count in spread) or NONE]
+        rows.append([Cell(text) for text in cells])
+    return Table("Rows and questions", ["kind", "rows", "questions", "rows a question: questions"], rows)
+
+
+def heuristics_table(results: dict[str, Any]) -> Table:
+    """Where the selected data came from: what each heuristic generated, and what was kept of it."""
+    generation, selection = results.get("generation") or {}, results.get("selection") or {}
+    rows = []
+    for key in heuristics(results):
+        made = generation.get(key) or {}
+        samples = made.get("samples")
+        cells = [
+            key,
+            number(samples),
+            percent(made["correct"] / samples if samples else None),
+            percent(made["truncated"] / samples if samples else None),
+            *(number(entry["by_heuristic"].get(key)) for entry in selection.values()),
+        ]
+        rows.append([Cell(text) for text in cells])
+    return Table(
+        "Generation by heuristic", ["heuristic", "samples", "correct %", "truncated %", *(f"kept: {kind}" for kind in selection)], rows
+    )
+
+
+def heuristics(results: dict[str, Any]) -> list[str]:
+    """Keys of all heuristics that generated or gave rows, those that gave most first, then by name."""
+    kept: dict[str, int] = dict.fromkeys(results.get("generation") or {}, 0)
+    for entry in (results.get("selection") or {}).values():
+        for key, rows in entry["by_heuristic"].items():
+            kept[key] = kept.get(key, 0) + rows
+    return sorted(kept, key=lambda key: (-kept[key], key))
+
+
+def stages_table(results: dict[str, Any]) -> Table:
+    """What each stage took."""
+    rows = [
+        [
+            Cell(stage["name"]),
+            Cell(duration(stage.get("seconds"))),
+            Cell(number(stage.get("tokens"))),
+            Cell(number(stage.get("tokens_per_second"))),
+        ]
+        for stage in results.get("stages") or []
+    ]
+    return Table("Stages", ["stage", "time", "tokens", "tokens/s"], rows)
+
+
+def provenance_table(results: dict[str, Any]) -> Table:
+    """The run's provenance, nested objects as dotted keys."""
+
+    def flat(node: Any, prefix: str) -> list[list[Cell]]:
+        if isinstance(node, dict):
+            return [row for key, value in node.items() for row in flat(value, f"{prefix}.{key}" if prefix else str(key))]
+        text = ", ".join(map(str, node)) if isinstance(node, list) else str(node)
+        return [[Cell(prefix), Cell(text)]]
+
+    return Table("Provenance", ["what", "value"], flat(results.get("run") or {}, ""), numbers=False)
+
+
+# Text of numbers -------------------------------------------------------------------------------------------------------
+
+
+def percent(share: float | None) -> str:
+    """A share of 1 in percent, without the sign."""
+    return NONE if share is None else f"{100 * share:.1f}"
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """A number with thousands marked."""
+    return NONE if value is None else f"{value:,.{digits}f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Hours, minutes and seconds, the two largest that matter."""
+    if seconds is None:
+        return NONE
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} m {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} m"
+
+
+def _pass_column(entries: list[dict[str, float] | None]) -> list[Cell]:
+    """pass@k of all arms for one k; the best is marked where there is something to be better than."""
+    means = [entry["mean"] for entry in entries if entry]
+    best = max(means) if len(set(means)) > 1 else None
+    # No space inside the brackets: a narrow terminal then folds between mean and interval.
+    return [
+        Cell(f"{percent(entry['mean'])} ({percent(entry['low'])}–{percent(entry['high'])})", entry["mean"] == best) if entry else Cell(NONE)
+        for entry in entries
+    ]
+
+
+def _thin(ks: list[int]) -> list[int]:
+    """At most `MAX_K` of the ks, evenly, the smallest and the largest among them."""
+    step = max(1, math.ceil((len(ks) - 1) / (MAX_K - 1)))
+    return sorted({ks[0], *ks[::-step]})
+
+
+def _change(first: float | None, last: float | None, digits: int) -> str:
+    """ "first → last"."""
+    return NONE if first is None or last is None else f"{number(first, digits)} → {number(last, digits)}"
+
+
+def _quarters(steps: list[dict[str, Any]], key: str) -> tuple[float | None, float | None]:
+    """Means over the first and the last quarter of the steps, one step at least."""
+    values = [step[key] for step in steps if step.get(key) is not None]
+    if not values:
+        return None, None
+    length = max(1, len(values) // 4)
+    return sum(values[:length]) / length, sum(values[-length:]) / length
+
+
+def _escape(text: str) -> str:
+    """Text that cannot break a Markdown table or turn into markup."""
+    for mark in "\\|*`<[":
+        text = text.replace(mark, "\\" + mark)
+    return " ".join(text.split())

@@ -1,0 +1,104 @@
+"""Tables: the same cells on screen and in Markdown, the best marked, holes shown as holes."""
+
+import io
+
+import pytest
+import rich.console
+
+from jaxpolya.report import tables
+from jaxpolya.report.tables import Cell, Table
+
+
+def on_screen(table, width=160):
+    console = rich.console.Console(file=io.StringIO(), width=width)
+    console.print(table.to_rich())
+    return console.file.getvalue()
+
+
+def test_both_renderings_hold_every_cell(results):
+    shown = tables.screen_tables(results)
+    assert [table.title.split(":")[0] for table in shown] == [
+        "chain_sum", "held_out", "Training, first → last (RL", "Stages",
+    ]  # fmt: skip
+    for table in shown:
+        screen, markdown = on_screen(table), table.to_markdown()
+        for row in table.rows:
+            assert len(row) == len(table.columns)
+            for cell in row:
+                assert cell.text in screen and cell.text in markdown
+
+
+def test_the_highest_mean_of_each_column_is_marked(results):
+    table = tables.eval_tables(results)[0]
+    assert table.columns == ["arm", "pass@1 %", "pass@4 %", "pass@16 %", "truncated %", "unparseable %", "mean tokens"]
+    assert {row[0].text for row in table.rows if any(cell.best for cell in row)} == {"polya+rl"}
+    entry = results["arms"]["polya+rl"]["eval"]["chain_sum"]["pass"]["16"]
+    cell = table.rows[3][3]
+    assert cell == Cell(f"{100 * entry['mean']:.1f} ({100 * entry['low']:.1f}–{100 * entry['high']:.1f})", best=True)
+    assert f"| **{cell.text}** |" in table.to_markdown()
+
+
+def test_nothing_is_best_where_all_are_alike(base_only):
+    base_only["arms"]["rl"] = base_only["arms"]["base"]
+    assert not any(cell.best for row in tables.eval_tables(base_only)[0].rows for cell in row)
+
+
+def test_an_arm_without_a_metric_has_a_dash(results):
+    del results["arms"]["rl"]["eval"]["chain_sum"]["pass"]["16"]
+    results["arms"]["rl"]["eval"]["chain_sum"]["truncated"] = None
+    row = tables.eval_tables(results)[0].rows[1]
+    assert row[0].text == "rl" and row[3].text == row[4].text == tables.NONE
+
+
+@pytest.mark.parametrize(
+    ("largest", "shown"), [(1, [1]), (8, [1, 2, 4, 8]), (16, [1, 4, 16]), (32, [1, 2, 8, 32]), (64, [1, 4, 16, 64]), (256, [1, 4, 32, 256])]
+)
+def test_few_columns_of_k_that_hold_both_ends(base_only, largest, shown):
+    entry = base_only["arms"]["base"]["eval"]["set"]
+    entry["pass"] = {str(1 << p): entry["pass"]["1"] for p in range(largest.bit_length())}
+    columns = [name for name in tables.eval_tables(base_only)[0].columns if name.startswith("pass@")]
+    assert columns == [f"pass@{k} %" for k in shown]
+
+
+def test_training_compares_quarters_and_leaves_out_untrained_arms(results):
+    for i, step in enumerate(results["arms"]["rl"]["rl"]["steps"]):
+        step["reward"] = None if i == 0 else float(i)  # a step whose rewards were all masked
+    table = tables.training_table(results)
+    assert [row[0].text for row in table.rows] == ["rl", "star+rl", "polya+rl"]
+    # 11 rewards 1 … 11: quarters of two steps.
+    assert table.rows[0][5].text == "1.500 → 10.500"
+    assert table.rows[0][1].text == tables.NONE and table.rows[2][2].text == "0.912 → 0.604"
+
+
+def test_a_run_that_did_nothing_has_no_tables(base_only):
+    assert [table.title.split(":")[0] for table in tables.screen_tables(base_only)] == ["set"]
+    assert tables.screen_tables({"run": {}, "arms": {}}) == []
+
+
+def test_selection_and_heuristics(results):
+    spread = [[cell.text for cell in row] for row in tables.selection_table(results).rows]
+    assert spread == [["polya", "136", "60", "1: 21, 2: 15, 3: 11, 4: 13"], ["star", "48", "48", "1: 48"]]
+    rows = [[cell.text for cell in row] for row in tables.heuristics_table(results).rows]
+    assert rows[0] == ["plain", "480", "22.9", "4.2", "–", "48"] and rows[1] == ["analogy", "240", "25.8", "3.8", "31", "–"]
+    results["generation"]["fruitless"] = {"samples": 0, "correct": 0, "truncated": 0}
+    assert [cell.text for cell in tables.heuristics_table(results).rows[-1]] == ["fruitless", "0", "–", "–", "–", "–"]
+
+
+def test_names_cannot_become_markup():
+    table = Table("[red]t", ["a|b"], [[Cell("[bold]x[/bold] | `y` *z*\nnext")]])
+    assert "[bold]x[/bold] | `y` *z*" in on_screen(table) and "[red]t" in on_screen(table)
+    lines = table.to_markdown().splitlines()
+    assert lines[0] == r"| a\|b |" and lines[2] == r"| \[bold]x\[/bold] \| \`y\` \*z\* next |" and len(lines) == 3
+
+
+def test_provenance_is_flat(results):
+    rows = {row[0].text: row[1].text for row in tables.provenance_table(results).rows}
+    assert rows["seeds.rl"] == "1" and rows["devices"] == "cpu:0, cpu:1"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "–"), (0.04, "0.0 s"), (59.9, "59.9 s"), (59.96, "1 m 00 s"), (143.2, "2 m 23 s"), (3599.7, "1 h 00 m"), (4000, "1 h 06 m")],
+)
+def test_durations(seconds, text):
+    assert tables.duration(seconds) == text

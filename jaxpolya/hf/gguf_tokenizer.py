@@ -111,5 +111,5 @@ def _surround(tokens: list[str], before: str | None, after: str | None) -> Any:
     if before is None and after is None:
         return byte_level
     template = " ".join([*([f"{before}:0"] if before else []), "$A:0", *([f"{after}:0"] if after else [])])
-    specials = [(token, tokens.index(token)) for token in {before, after} - {None}]
+    specials = [(token, tokens.index(token)) for token in dict.fromkeys((before, after)) if token]
     return processors.Sequence([byte_level, processors.TemplateProcessing(single=template, special_tokens=specials)])

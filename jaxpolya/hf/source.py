@@ -49,15 +49,19 @@ def locate(source: str, *, revision: str | None = None, weights: bool) -> Locati
     Raises:
       InputError: it isn't there, isn't a checkpoint, or can't be fetched.
     """
-    path = epath.Path(source).expanduser()
-    if path.is_dir():
+    try:
+        path = epath.Path(source).expanduser()
+        is_directory = path.is_dir()
+    except ImportError as error:  # an object store whose client is not installed
+        raise InputError(f"{source}: {error}") from None
+    if is_directory:
         return Location(_kind_of_directory(path), path)
     if path.exists():
         with path.open("rb") as file:
             if file.read(4) != b"GGUF":
                 raise InputError(f"{source} is a file, but not a GGUF one; give a Hugging Face directory, a .gguf file or a hub name")
         return Location("gguf", path)
-    if source.endswith(".gguf") or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", source):
+    if source.endswith(".gguf") or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source):
         raise InputError(f"no checkpoint at {source}{nearest(path)}")
     return _fetch(source, revision, weights)
 
@@ -102,7 +106,6 @@ def _listing(names: list[str]) -> str:
 
 
 def _fetch(name: str, revision: str | None, weights: bool) -> Location:
-    import httpx
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -119,9 +122,10 @@ def _fetch(name: str, revision: str | None, weights: bool) -> Location:
             f"{name} is neither a local path{nearest(Path(name))} nor a model on the hub that you may read "
             "(for a private one set HF_TOKEN to a token that may read it)"
         ) from None
-    except (errors.HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
+    except Exception as error:  # the hub's client changes its HTTP library, and with it the errors, from version to version
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
         raise InputError(
-            f"{at} is not a local path{nearest(Path(name))}, and the hub can't give it ({type(error).__name__}): "
+            f"{at} is not a local path{nearest(Path(name))}, and the hub can't give it ({reason}): "
             "check the network, HF_HUB_OFFLINE and HF_TOKEN, or give a directory or a .gguf file"
         ) from None
     return Location("safetensors", epath.Path(directory), commit=Path(directory).name, has_weights=weights)

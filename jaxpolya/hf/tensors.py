@@ -28,7 +28,7 @@ SINGLE = "model.safetensors"
 class TensorFile(Protocol):
     """Weights under Hugging Face names and in Hugging Face layouts, wherever they really lie."""
 
-    shapes: Mapping[str, tuple[int, ...]]
+    shapes: dict[str, tuple[int, ...]]
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
         """A slice of a tensor, in any float dtype that numpy can cast to float32."""
@@ -129,6 +129,6 @@ def read_params(files: TensorFile, config: DecoderConfig, mesh: Mesh) -> Params:
                 stacked[i] = layer.read(files.read, index[1:])
             return stacked
 
-        return jax.make_array_from_callback(spec.shape, sharding, shard)
+        return jax.make_array_from_callback(spec.shape, sharding, shard)  # type: ignore[arg-type]
 
     return jax.tree.map(load, abstract, shardings, leaf_tensors(config))

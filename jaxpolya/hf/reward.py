@@ -1,0 +1,95 @@
+"""Reward models: a sequence-classification checkpoint of the same bodies, with one label.
+
+The score of a text is the final hidden state of its last token, times one weight vector. Rows are padded on the right to a
+power of two and scored in small batches, so that few shapes are compiled; attention is causal, so padding changes nothing.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxpolya.errors import InputError
+from jaxpolya.hf.checkpoint import CheckpointMeta, read_meta
+from jaxpolya.hf.source import locate
+from jaxpolya.hf.tensors import Safetensors, check_tensors, read_params
+from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.decoder import Params, hidden_states
+from jaxpolya.parallel.mesh import data_shards, to_host, to_mesh
+from jaxpolya.parallel.sharding import batch_sharding, replicated
+
+SCORE = "score.weight"
+ROWS_PER_SHARD = 4
+SHORTEST = 64
+
+
+class RewardModel:
+    """Scores token rows on a mesh."""
+
+    def __init__(self, meta: CheckpointMeta, params: Params, score_D: jax.Array, mesh: Mesh):
+        self.meta = meta
+        self._params, self._score_D, self._mesh = params, score_D, mesh
+
+    def score(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+        """Scores [rows], float32, of token rows (as the model's own chat template makes them). The higher, the better.
+
+        Raises:
+          InputError: a row is empty or longer than the model allows.
+        """
+        longest = self.meta.config.max_positions
+        for i, row in enumerate(rows):
+            if not 0 < len(row) <= longest:
+                raise InputError(f"row {i} has {len(row)} tokens; the reward model {self.meta.source} takes 1 to {longest}")
+        scores = np.empty(len(rows), np.float32)
+        batch = ROWS_PER_SHARD * data_shards(self._mesh)
+        by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        for start in range(0, len(rows), batch):
+            chosen = by_length[start : start + batch]
+            width = max(SHORTEST, 1 << (len(rows[chosen[-1]]) - 1).bit_length())
+            tokens_BT, lengths_B = np.zeros((batch, width), np.int32), np.ones(batch, np.int32)
+            for b, i in enumerate(chosen):
+                tokens_BT[b, : len(rows[i])] = rows[i]
+                lengths_B[b] = len(rows[i])
+            placed = (to_mesh(x, batch_sharding(self._mesh)) for x in (tokens_BT, lengths_B))
+            with jax.set_mesh(self._mesh):
+                scores_B = _score(self._params, self._score_D, self.meta.config, *placed)
+            scores[chosen] = to_host(scores_B)[: len(chosen)]
+        return scores
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _score(params: Params, score_D: jax.Array, config: DecoderConfig, tokens_BT: jax.Array, lengths_B: jax.Array) -> jax.Array:
+    positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
+    segment_ids_BT = (positions_BT < lengths_B[:, None]).astype(jnp.int32)
+    hidden_BTD = hidden_states(params, config, tokens_BT, positions_BT, segment_ids_BT)
+    last_BD = jnp.take_along_axis(hidden_BTD, lengths_B[:, None, None] - 1, axis=1)[:, 0]
+    return jnp.einsum("bd,d->b", last_BD, score_D, precision=jax.lax.Precision.HIGHEST)
+
+
+def load_reward_model(source: str, mesh: Mesh) -> RewardModel:
+    """Loads a …ForSequenceClassification checkpoint with one label.
+
+    Args:
+      source: a Hugging Face directory or a hub name.
+      mesh: where it runs.
+
+    Raises:
+      InputError: it is missing, incomplete, not a reward model, or has several labels.
+    """
+    location = locate(source, weights=True)
+    if location.kind != "safetensors":
+        raise InputError(f"{source} is not a reward model: give a Hugging Face directory or hub name of a …ForSequenceClassification model")
+    meta = read_meta(source, location.path, "ForSequenceClassification")
+    if (labels := len(meta.hf_config.get("id2label") or {}) or meta.hf_config.get("num_labels", 2)) != 1:
+        raise InputError(f"{source} scores {labels} labels; a reward model has one")
+    # There is no output head, whatever the configuration says of it.
+    meta = dataclasses.replace(meta, config=dataclasses.replace(meta.config, tied_embeddings=True))
+    files, D = Safetensors(Path(location.path)), meta.config.width
+    check_tensors(files, meta.config, {SCORE: (1, D)})
+    score_D = files.read(SCORE, (slice(0, 1), slice(0, D)))[0].astype(np.float32)
+    return RewardModel(meta, read_params(files, meta.config, mesh), to_mesh(score_D, replicated(mesh)), mesh)

@@ -1,0 +1,98 @@
+"""One verdict: what a response answers, and whether that is right.
+
+The work has two halves, so that the pool can do the first one itself and remember the second: `answer_of` extracts (linear time,
+safe in the trusted process), `judge_answer` compares (a worker's job). Blame is settled here too: what a response brings about is
+the response's (`wrong`, `crash`), what would have failed with any response is ours (`harness_error`).
+"""
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import Any, Self
+
+from jaxpolya.records import Extraction, Kind, Question, Verdict, VerdictName
+from jaxpolya.verify import choice, gym, math
+from jaxpolya.verify.expression import TooLarge
+from jaxpolya.verify.extract import extract
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """A response with what it takes to judge it; the fields are those of `Question`."""
+
+    id: str
+    kind: Kind
+    response: str
+    answer: str = ""
+    extraction: Extraction = "statement"
+    choices: list[str] | None = None
+    tests: Any = None
+    entry: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, question: Question, response: str, id: str) -> Self:
+        """The item for one response to a question."""
+        return cls(
+            id=id, kind=question.verifier, response=response, answer=question.answer, extraction=question.extraction,
+            choices=question.choices, tests=question.tests, entry=question.entry,
+        )  # fmt: skip
+
+
+def problem(item: Item) -> str | None:
+    """Why an item cannot be judged whatever its response is, or None."""
+    if item.kind == "code":
+        return "code answers can't be verified yet; use questions with verifier math, choice or reasoning_gym"
+    if item.kind == "choice":
+        if not item.choices:
+            return "a choice item needs choices"
+        if choice.letter_of(item.answer, item.choices) is None:
+            return f"the answer {item.answer!r} is none of the choices: give a letter or one choice's full text"
+    if item.kind == "reasoning_gym" and not (item.entry and isinstance(item.entry.get("metadata"), dict)):
+        return "a reasoning_gym item needs its entry, with metadata.source_dataset"
+    if item.kind == "math" and not item.answer.strip():
+        return "a math item needs an answer"
+    return None
+
+
+def answer_of(item: Item) -> str | None:
+    """The answer that the response gives, or None. Linear in its length."""
+    if item.kind == "choice":
+        return choice.extract(item.response, item.choices or [])
+    return extract(item.response, item.extraction)
+
+
+def judge_answer(item: Item, answer: str | None) -> Verdict:
+    """The verdict on an extracted answer; the response itself is not looked at."""
+    start = time.perf_counter()
+    name, detail = _compare(item, answer)
+    return Verdict(verdict=name, extracted=answer, seconds=round(time.perf_counter() - start, 6), detail=detail)
+
+
+def judge(item: Item) -> Verdict:
+    """The verdict on a response, in this process: no deadline and no memory limit protects it (see `pool.Pool`)."""
+    start = time.perf_counter()
+    verdict = judge_answer(item, answer_of(item))
+    return dataclasses.replace(verdict, seconds=round(time.perf_counter() - start, 6))
+
+
+def _compare(item: Item, answer: str | None) -> tuple[VerdictName, str | None]:
+    if ours := problem(item):
+        return "harness_error", ours
+    if answer is None:
+        return "unparseable", None
+    try:
+        if item.kind == "choice":
+            right = answer == choice.letter_of(item.answer, item.choices or [])
+        elif item.kind == "reasoning_gym":
+            right = gym.correct(answer, item.entry or {})
+        else:
+            right = math.equal(item.answer, answer)
+    except TooLarge as error:
+        return "wrong", str(error)
+    except math.Unparsed as error:
+        return "wrong", str(error)
+    except (MemoryError, RecursionError) as error:
+        return "crash", type(error).__name__
+    except Exception as error:
+        return "harness_error", f"{type(error).__name__}: {error}"[:500]
+    return ("correct" if right else "wrong"), None

@@ -1,0 +1,289 @@
+"""The verifier pool: workers in processes of their own, and a parent that outlives whatever they meet.
+
+A response can make a comparator hang, allocate without bound or die, so every worker is a separate process (never a fork: the
+parent may hold jax) in its own process group. The parent owns the deadline and enforces it with SIGKILL; SIGALRM within a
+worker would need its main thread and could be swallowed by a library. One thread per worker owns that worker alone: it takes an item
+from the common queue, sends it, waits until the deadline, and resolves the item's future. Nothing is shared but the queue and
+the cache, so there is little to get wrong.
+
+What happens to an item: its answer is extracted in the caller's thread (linear time), a known answer is answered from the cache, the
+rest waits for a worker. The deadline runs from the moment an idle worker is given the item; starting a worker and importing
+have their own, generous limit. A worker that passes the deadline is killed: `timeout`. A worker that dies takes its item to a
+fresh worker once, since a stranger may have killed it; when that one dies too, the response did it: `crash`. Where
+no worker can be started the verdict is `harness_error`, which never becomes a reward.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future, InvalidStateError
+from pathlib import Path
+from typing import IO, Any, Self
+
+from jaxpolya.errors import InputError
+from jaxpolya.records import Verdict
+from jaxpolya.verify.judge import Item, answer_of, problem
+from jaxpolya.verify.worker import receive, send
+
+START_LIMIT = 120.0
+"""Seconds that a worker may take to start and to import what a kind needs."""
+RECYCLE_AFTER = 5000
+"""Items after which a worker is replaced, so that no library's leak or cache grows for ever."""
+CACHE_SIZE = 100_000
+MAX_WORKERS = 16
+
+
+class Pool:
+    """Verdicts from processes. A context manager; safe to use from several threads."""
+
+    def __init__(self, workers: int | None = None, deadline: float = 10.0, memory_mb: int = 2048):
+        """A pool that returns at once; its workers start in the background.
+
+        workers: processes, by default one for every core, 16 at most. deadline: seconds for one item. memory_mb: address space
+        of one worker in MiB.
+        """
+        self.deadline, self.memory_mb = deadline, memory_mb
+        self._queue: queue.SimpleQueue[tuple[Item, str, bytes, Future[Verdict]] | None] = queue.SimpleQueue()
+        self._cache: collections.OrderedDict[bytes, Verdict] = collections.OrderedDict()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._hands = [_Hand(self) for _ in range(workers or min(os.cpu_count() or 1, MAX_WORKERS))]
+
+    def submit(self, item: Item) -> Future[Verdict]:
+        """A future verdict; it is never an exception. Returns without waiting for a worker.
+
+        Raises `InputError` for an item that no response could answer (no gold answer, a kind that isn't verified), whatever its
+        response is, and `RuntimeError` after `close`.
+        """
+        if trouble := problem(item):
+            raise InputError(f"{item.id}: {trouble}")
+        future: Future[Verdict] = Future()
+        answer = answer_of(item)
+        if answer is None:
+            future.set_result(Verdict(verdict="unparseable"))
+            return future
+        try:
+            reference = json.dumps([item.kind, item.answer, item.choices, item.entry, answer], sort_keys=True)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{item.id}: the entry is not JSON ({error})") from None
+        key = hashlib.blake2b(reference.encode(), digest_size=16).digest()
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the verifier pool is closed")
+            if known := self._cache.get(key):
+                self._cache.move_to_end(key)
+        if known:
+            future.set_result(known)
+        else:
+            self._queue.put((dataclasses.replace(item, response=""), answer, key, future))
+        return future
+
+    def verify(self, items: Iterable[Item]) -> list[Verdict]:
+        """The verdicts on all items, in their order. Raises as `submit` does."""
+        return [future.result() for future in [self.submit(item) for item in items]]
+
+    def close(self) -> None:
+        """Kills and reaps every worker. Items that have no verdict yet are cancelled."""
+        with self._lock:
+            self._closed = True
+        for hand in self._hands:
+            hand.stop()
+            self._queue.put(None)
+        for hand in self._hands:
+            hand.thread.join()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if waiting := self._queue.get_nowait():
+                    waiting[3].cancel()
+
+    def remember(self, key: bytes, verdict: Verdict) -> None:
+        """Keeps a verdict that depends on nothing but its key; a time-out or a crash may have had other causes."""
+        if verdict.verdict not in ("correct", "wrong", "unparseable"):
+            return
+        with self._lock:
+            self._cache[key] = verdict
+            if len(self._cache) > CACHE_SIZE:
+                self._cache.popitem(last=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Dead(Exception):
+    """The worker is gone."""
+
+
+class _Late(Exception):
+    """The worker has not answered in time."""
+
+
+class _NoWorker(Exception):
+    """No worker could be started."""
+
+
+class _Hand:
+    """One thread and the one worker that it owns."""
+
+    def __init__(self, pool: Pool):
+        self.pool = pool
+        self.process: _Process | None = None
+        self.stopping = False
+        self.lock = threading.Lock()
+        self.thread = threading.Thread(target=self.run, name="verifier", daemon=True)
+        self.thread.start()
+
+    def run(self) -> None:
+        try:
+            with contextlib.suppress(_NoWorker):
+                self.ready("math")  # warm before the first item
+            while not self.stopping and (work := self.pool._queue.get()) is not None:
+                item, answer, key, future = work
+                if not future.set_running_or_notify_cancel():
+                    continue
+                try:
+                    verdict = self.judge(item, answer)
+                except Exception as error:
+                    self.drop()
+                    verdict = Verdict(verdict="harness_error", extracted=answer, detail=f"{type(error).__name__}: {error}"[:500])
+                self.pool.remember(key, verdict)
+                with contextlib.suppress(InvalidStateError):
+                    future.set_result(verdict)
+        finally:
+            self.drop()
+
+    def judge(self, item: Item, answer: str) -> Verdict:
+        """The verdict of a worker, or on a worker."""
+        message = {"item": {k: v for k, v in dataclasses.asdict(item).items() if v is not None}, "answer": answer}
+        for _ in range(2):
+            start = time.monotonic()
+            try:
+                process = self.ready(item.kind)
+                start = time.monotonic()
+                verdict = Verdict.from_json(process.ask(message, self.pool.deadline))
+            except _NoWorker as error:
+                return Verdict(verdict="harness_error", extracted=answer, detail=f"no verifier process: {error}")
+            except _Late:
+                self.drop()
+                return Verdict(verdict="timeout", extracted=answer, seconds=time.monotonic() - start)
+            except _Dead:
+                self.drop()
+                if self.stopping:
+                    break
+                continue
+            process.items += 1
+            if verdict.verdict == "crash" or process.items >= RECYCLE_AFTER:
+                self.drop()
+            return verdict
+        if self.stopping:
+            return Verdict(verdict="harness_error", extracted=answer, detail="the verifier pool was closed")
+        return Verdict(verdict="crash", extracted=answer, seconds=time.monotonic() - start, detail="the verifier process died twice")
+
+    def ready(self, kind: str) -> "_Process":
+        """A living worker that has imported what a kind needs. Raises `_NoWorker`."""
+        trouble = ""
+        for _ in range(2):
+            process = self.process
+            try:
+                if process is None:
+                    with self.lock:
+                        if self.stopping:
+                            raise _NoWorker("the pool is closing")
+                        process = self.process = _Process(self.pool.memory_mb)
+                if kind not in process.kinds:
+                    process.ask({"prepare": kind}, START_LIMIT)
+                    process.kinds.add(kind)
+                return process
+            except (_Dead, _Late):
+                trouble = process.complaint() if process else ""
+                self.drop()
+            except OSError as error:
+                trouble = str(error)
+        raise _NoWorker(trouble)
+
+    def drop(self) -> None:
+        """Kills and reaps the worker, if there is one."""
+        with self.lock:
+            process, self.process = self.process, None
+        if process:
+            process.kill()
+            process.reap()
+
+    def stop(self) -> None:
+        """Makes the thread end soon, from another thread; the thread itself reaps the worker."""
+        with self.lock:
+            self.stopping = True
+            if self.process:
+                self.process.kill()
+
+
+class _Process:
+    """A worker process and the socket to it."""
+
+    def __init__(self, memory_mb: int):
+        self.kinds: set[str] = set()
+        self.items = 0
+        self.socket, theirs = socket.socketpair()
+        self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        package_root = str(Path(__file__).resolve().parents[2])
+        paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-P", "-m", "jaxpolya.verify.worker", "--socket", str(theirs.fileno()), "--memory-mb", str(memory_mb)]
+        try:
+            self.child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.stderr,
+                pass_fds=[theirs.fileno()], start_new_session=True, env=environment,
+            )  # fmt: skip
+        except OSError:
+            self.socket.close()
+            self.stderr.close()
+            raise
+        finally:
+            theirs.close()
+
+    def ask(self, message: dict[str, Any], limit: float) -> dict[str, Any]:
+        """The answer to a message. Raises `_Late` after `limit` seconds, `_Dead` where the worker is gone."""
+        try:
+            self.socket.settimeout(limit)
+            send(self.socket, message)
+            answer = receive(self.socket)
+        except TimeoutError:
+            raise _Late from None
+        except OSError:
+            raise _Dead from None
+        if answer is None:
+            raise _Dead
+        return answer
+
+    def kill(self) -> None:
+        """Kills the worker's whole process group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.child.pid, signal.SIGKILL)
+
+    def reap(self) -> None:
+        """Waits for the killed worker and closes what belongs to it."""
+        self.child.wait()
+        self.socket.close()
+        self.stderr.close()
+
+    def complaint(self) -> str:
+        """The last line that the worker wrote before it failed, and how it ended."""
+        self.kill()
+        code = self.child.wait()
+        self.stderr.seek(0)
+        lines = self.stderr.read()[-2000:].decode(errors="replace").strip().splitlines()
+        return f"exit {code}: {lines[-1] if lines else 'no message'}"

@@ -1,0 +1,81 @@
+"""A verifier process: `python -m jaxpolya.verify.worker --socket FD --memory-mb N`.
+
+It answers one message at a time on a socket of its own (so that nothing printed can be mistaken for a verdict) and owns nothing: no
+deadline, no retry, no files. The parent kills it when an item takes too long. It leaves by itself when the parent closes
+the socket, or is gone; Ctrl-C is the parent's affair.
+
+A message is four bytes of length, then JSON. `{"prepare": kind}` imports what a kind needs, so that the time for it is not an item's;
+`{"item": …, "answer": …}` is answered with the fields of a `Verdict`.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+from jaxpolya.verify.judge import Item, judge_answer
+
+IMPORTS = {"math": "math_verify", "reasoning_gym": "reasoning_gym"}
+
+
+def send(connection: socket.socket, message: dict[str, Any]) -> None:
+    """Writes one message."""
+    data = json.dumps(message).encode()
+    connection.sendall(len(data).to_bytes(4, "big") + data)
+
+
+def receive(connection: socket.socket) -> dict[str, Any] | None:
+    """Reads one message; None where the other end is closed."""
+    head = _exactly(connection, 4)
+    data = _exactly(connection, int.from_bytes(head, "big")) if head else None
+    return json.loads(data) if data else None
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes | None:
+    parts = []
+    while count:
+        part = connection.recv(min(count, 1 << 20))
+        if not part:
+            return None
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def main() -> None:
+    """Serves until the parent is gone."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--socket", type=int, required=True)
+    parser.add_argument("--memory-mb", type=int, required=True)
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    limit = arguments.memory_mb << 20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    with socket.socket(fileno=arguments.socket) as connection:
+        while message := receive(connection):
+            if "prepare" in message:
+                if module := IMPORTS.get(message["prepare"]):
+                    importlib.import_module(module)
+                send(connection, {"ready": message["prepare"]})
+            else:
+                send(connection, judge_answer(Item(**message["item"]), message["answer"]).to_json())
+
+
+def _leave_with(parent: int) -> None:
+    """Ends a worker whose parent was killed while an item was running: nobody is left to enforce its deadline."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -27,7 +27,10 @@ PROMPT_CHARACTERS, RESPONSE_CHARACTERS = 700, 1800
 
 CAPTIONS = {
     "pass_at_k.png": ("pass@k by arm", "pass@k over k; bands are 95 % intervals over questions."),
-    "rl.png": ("RL reward and response length", "Mean reward and length of the rollouts of each RL step."),
+    "rl.png": (
+        "RL reward and response length",
+        "Mean reward and length of the rollouts of each RL step; in long runs a moving mean over the faint single steps.",
+    ),
     "sources.png": ("Where the fine-tuning data came from", "Rows kept for each heuristic, and how many of its responses were correct."),
 }
 

@@ -36,7 +36,7 @@ STYLE: dict[Any, Any] = {
     "lines.markersize": 5,
 }
 MARKED_STEPS = 40
-"""RL curves of up to this many steps show each step as a mark."""
+"""RL curves of up to this many steps show each step as a mark; longer ones are a moving mean over their faint steps."""
 
 
 def plots(results: dict[str, Any]) -> dict[str, bytes | None]:
@@ -95,7 +95,11 @@ def rl_curves(results: dict[str, Any]) -> Figure | None:
     for axes, (key, label) in zip(panels, labels, strict=True):
         for arm, steps in curves.items():
             values = [math.nan if step.get(key) is None else step[key] for step in steps]
-            axes.plot([step["step"] for step in steps], values, label=arm, **_line(arm, marks=len(steps) <= MARKED_STEPS))
+            x, line = [step["step"] for step in steps], _line(arm)
+            if len(steps) > MARKED_STEPS:
+                axes.plot(x, values, color=line["color"], linewidth=0.7, alpha=0.3)
+                values, line["marker"] = _moving_mean(values, width=len(steps) // 20), ""
+            axes.plot(x, values, label=arm, **line)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(0, 1.05 * max(axes.dataLim.y1, 0.01))
         axes.set_xlabel("RL step")
@@ -129,7 +133,7 @@ def sources(results: dict[str, Any]) -> Figure | None:
                 f"{correct:,} of {samples:,}", (100 * correct / samples, y), (4, 0), textcoords="offset points", va="center", fontsize=8
             )
     right.margins(x=0.22)
-    right.set_xlim(left=0)
+    right.set_xlim(0, max(1.0, right.get_xlim()[1]))
     right.set_xlabel("% of responses")
     right.set_title("Correct among those generated")
 
@@ -142,16 +146,22 @@ def sources(results: dict[str, Any]) -> Figure | None:
     return figure
 
 
-def _line(arm: str, marks: bool = True) -> dict[str, Any]:
+def _line(arm: str) -> dict[str, Any]:
     """How an arm's curve is drawn; arms of unknown data share the neutral colour."""
     trained = arm == "rl" or arm.endswith("+rl")
     colour = COLOURS.get(arm.removesuffix("rl").removesuffix("+"), COLOURS[""])
     return {
         "color": colour,
         "linestyle": "-" if trained else (0, (4, 2)),
-        "marker": "o" if marks else "",
+        "marker": "o",
         "markerfacecolor": colour if trained else "white",
     }
+
+
+def _moving_mean(values: list[float], width: int) -> list[float]:
+    """The mean of the values up to `width` steps before and after each, gaps (NaN) left out."""
+    windows = ([v for v in values[max(0, i - width) : i + width + 1] if not math.isnan(v)] for i in range(len(values)))
+    return [sum(window) / len(window) if window else math.nan for window in windows]
 
 
 def _legend(figure: Figure) -> None:

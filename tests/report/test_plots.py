@@ -53,6 +53,17 @@ def test_rl_curves_hold_reward_and_length_and_gaps(results):
     np.testing.assert_allclose(curves(length)["polya+rl"].get_ydata(), [step["length"] for step in steps])
 
 
+def test_long_curves_are_smoothed_over_their_steps(results):
+    steps = [{"step": i, "reward": float(i % 2), "length": 10.0} for i in range(100)]
+    steps[50]["reward"] = None
+    results["arms"] = {"rl": {"eval": {}, "sft": None, "rl": {"steps": steps}}}
+    faint, mean = plots.rl_curves(results).axes[0].get_lines()
+    assert faint.get_alpha() < 0.5 and list(faint.get_ydata()[:4]) == [0, 1, 0, 1]
+    drawn = mean.get_ydata()
+    # 5 steps to each side, of which the odd ones are 1: six of 15 … 25, three of 0 … 5, and six of the ten around the gap.
+    assert drawn[20] == pytest.approx(6 / 11) and drawn[0] == pytest.approx(3 / 6) and drawn[50] == pytest.approx(6 / 10)
+
+
 def test_sources_are_stacked_and_annotated(results):
     results["selection"]["wrong"] = {"rows": 5, "questions": 5, "per_question": {"1": 5}, "by_heuristic": {"analogy": 5}}
     left, right = plots.sources(results).axes

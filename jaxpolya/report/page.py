@@ -112,18 +112,21 @@ def _findings_of_set(arms: dict[str, dict[str, Any]]) -> tuple[list[str], int]:
     first, last = str(ks[0]), str(ks[-1])
     lines, compared = [], 0
 
-    width = max(50 * (evaluation["pass"][first]["high"] - evaluation["pass"][first]["low"]) for evaluation in arms.values())
-    known = f"The pass@{first} of an arm is known to about ±{width:.1f} points"
+    differences = {k: _differences(arms, reference, k) for k in dict.fromkeys((first, last))}
+    own = max(50 * (evaluation["pass"][first]["high"] - evaluation["pass"][first]["low"]) for evaluation in arms.values())
+    between = max(((found.high - found.low) / 2 for found in differences[first]), default=0.0)
     if questions < MIN_QUESTIONS:
         lines.append(f"With fewer than {MIN_QUESTIONS} questions no interval is to be trusted, so arms are not compared.")
-    elif len(arms) == 1:
-        lines.append(f"{known}. Only {reference} was evaluated: there is nothing to compare it with.")
     else:
-        differences = {k: _differences(arms, reference, k) for k in dict.fromkeys((first, last))}
-        width = max((found.high - found.low) / 2 for found in differences[first])
-        lines.append(f"{known}, a difference from {reference} to about ±{width:.1f}: a smaller one cannot be seen here.")
-        lines += [_comparison(found, reference, k) for k, found in differences.items()]
-        compared = sum(map(len, differences.values()))
+        if own:  # An interval without width is no knowledge; it has its own sentence below.
+            lines.append(f"The pass@{first} of an arm is known to about ±{own:.1f} points.")
+        if between:
+            lines.append(f"A difference from {reference} is known to about ±{between:.1f} points: a smaller one cannot be seen here.")
+        if len(arms) == 1:
+            lines.append(f"Only {reference} was evaluated: there is nothing to compare it with.")
+        else:
+            lines += [_comparison(found, reference, k) for k, found in differences.items()]
+            compared = sum(map(len, differences.values()))
 
     for outcome, text in ((0.0, "none"), (1.0, "all")):
         if stuck := [arm for arm, evaluation in arms.items() if evaluation["pass"][last]["mean"] == outcome]:

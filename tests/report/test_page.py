@@ -70,7 +70,8 @@ def test_a_paired_difference_decides_where_there_is_one():
     results = two_arms(interval(0.4, 0.3, 0.5), interval(0.5, 0.4, 0.6), versus_base=interval(0.1, 0.05, 0.15))
     text = findings(results)
     assert "rl (+10.0 points, +5.0 to +15.0) is above base" in text
-    assert "known to about ±10.0 points, a difference from base to about ±5.0" in text
+    assert "pass@1 of an arm is known to about ±10.0 points." in text
+    assert "difference from base is known to about ±5.0 points" in text
 
 
 def test_without_base_the_first_arm_is_the_reference():
@@ -82,6 +83,11 @@ def test_too_few_questions_are_not_compared():
     text = findings(two_arms(interval(0.0, 0.0, 0.0), interval(1.0, 1.0, 1.0), questions=9))
     assert "fewer than 10 questions" in text and "above" not in text
     assert "base solved none of the questions" in text and "rl solved all of the questions" in text
+
+
+def test_intervals_without_width_are_not_called_knowledge():
+    text = findings(two_arms(interval(0.0, 0.0, 0.0), interval(0.0, 0.0, 0.0)))
+    assert "no difference from base is shown for rl" in text and "base and rl solved none" in text and "known" not in text
 
 
 def test_findings_of_a_whole_run(results):

@@ -146,8 +146,8 @@ class MeshConfig(Strict):
 class DecodeConfig(Strict):
     """Shape of the decode engine. Changes speed and memory (and floating-point rounding), not what is asked of the model."""
 
-    lanes: PositiveInt = 16
-    """P: prompts decoded side by side, each with all its samples."""
+    rows: PositiveInt = 64
+    """B: responses decoded side by side over the whole mesh; the samples of a prompt share a lane."""
     window: PositiveInt = 16
     """Tokens between two looks of the host: finished rows leave and lanes are refilled only then."""
 

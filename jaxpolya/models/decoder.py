@@ -224,4 +224,4 @@ def embed(params: Params, tokens: jax.Array, dtype: Any) -> jax.Array:
 
 def head_table(params: Params) -> jax.Array:
     """The output matrix [V, D]: the head, or the embedding where they are tied."""
-    return params.get("head", params["embed"])
+    return params["head"] if "head" in params else params["embed"]

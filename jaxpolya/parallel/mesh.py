@@ -8,12 +8,12 @@ import math
 from typing import Any
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh
 
 from jaxpolya.config import MeshConfig
 from jaxpolya.errors import ConfigError
+from jaxpolya.parallel.sharding import batch_sharding
 
 AXES = ("replica", "fsdp", "tensor")
 
@@ -43,11 +43,9 @@ def to_host(tree: Any) -> Any:
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
-def to_mesh(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
-    """A device array from one that every host holds whole."""
-    if jax.process_count() == 1:
-        return jax.device_put(array, sharding)
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+def batch_to_mesh(tree: Any, mesh: Mesh) -> Any:
+    """Arrays that every host holds whole, with their rows over the data shards of the mesh."""
+    return jax.tree.map(lambda array: jax.make_array_from_callback(array.shape, batch_sharding(mesh), lambda index: array[index]), tree)
 
 
 def is_primary() -> bool:

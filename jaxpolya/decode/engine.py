@@ -1,0 +1,262 @@
+"""The engine: keeps lanes full and hands finished responses on while others still run.
+
+The host's loop is: refill free lanes, run one window, take what has finished. Nothing but token ids and log-probs comes
+back from the device, whole on every host, and every decision follows from them, so that all hosts decide alike.
+
+The engine does not know what a response is worth; its caller gives requests in and iterates over completions.
+"""
+
+import collections
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxpolya.config import DecodeConfig, Sampling
+from jaxpolya.decode.programs import SUFFIX_BLOCK, Plan, Rows, decode_copy, make_empty, make_prefill, make_window
+from jaxpolya.decode.sampling import Draw
+from jaxpolya.errors import InputError
+from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.decoder import Params
+from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, to_host
+from jaxpolya.records import Finish
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """Samples wanted for one prompt.
+
+    `sequence` + i is the sequence id of sample i, the address of its randomness: give every sample of a seed another one.
+    """
+
+    id: str
+    prompt: Sequence[int]
+    sequence: int
+    samples: Sequence[int]
+    """Indices of the samples to draw; a resumed stage asks only for those that it lacks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """One finished response."""
+
+    request: Request
+    index: int
+    """Which of the request's samples."""
+    text: str
+    """Without end-of-text tokens and stop strings."""
+    tokens: list[int]
+    """What was sampled, the stop token included."""
+    logprobs: list[float]
+    """Of each token, in nats."""
+    finish: Finish
+
+
+class Engine:
+    """Decodes requests with one model shape and one way of sampling; `run` may be called again with other weights."""
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        mesh: Mesh,
+        *,
+        sampling: Sampling,
+        samples: int,
+        longest_prompt: int,
+        stop_ids: Sequence[int],
+        decode: Callable[[list[int]], str],
+        engine: DecodeConfig = DecodeConfig(),  # noqa: B008 (frozen)
+        dtype: Any = jnp.bfloat16,
+    ):
+        """An engine for prompts of up to `longest_prompt` tokens.
+
+        Args:
+          config: the decoder.
+          mesh: where it runs.
+          sampling: lengths, temperature, top-k, top-p, stop strings.
+          samples: samples per prompt; they share a prefix as far as `engine.rows` allows.
+          longest_prompt: tokens.
+          stop_ids: token ids that end a response.
+          decode: token ids → text, special tokens left out.
+          engine: batch rows and window length.
+          dtype: compute and cache dtype.
+
+        Raises:
+          InputError: the prompt and response don't fit the model's positions.
+        """
+        if longest_prompt + sampling.max_new_tokens > config.max_positions:
+            raise InputError(
+                f"a prompt of {longest_prompt} tokens and max_new_tokens {sampling.max_new_tokens} exceed the model's "
+                f"{config.max_positions} positions; lower sampling.max_prompt_tokens or sampling.max_new_tokens"
+            )
+        shards = data_shards(mesh)
+        group = min(samples, max(1, engine.rows // shards))
+        window = min(engine.window, sampling.max_new_tokens)
+        self.mesh, self.sampling, self.stop_ids, self.decode = mesh, sampling, frozenset(stop_ids), decode
+        self.plan = Plan(
+            config=config,
+            lanes=max(1, engine.rows // group // shards) * shards,
+            samples=group,
+            prefix=prompt_bucket(longest_prompt - 1),
+            suffix=-(-sampling.max_new_tokens // window) * window,
+            window=window,
+            draw=Draw(greedy=sampling.temperature == 0, top_k=sampling.top_k, top_p=sampling.top_p < 1),
+            dtype=jnp.dtype(dtype),
+        )
+        self._prefill_rows = shards
+        self._temperature = np.float32(sampling.temperature or 1.0)
+        self._top_p = np.float32(sampling.top_p)
+
+    def run(self, params: Params, requests: Sequence[Request], seed: int) -> Iterator[Completion]:
+        """Completions of all requests, each as soon as its window ends.
+
+        Args:
+          params: training parameters on the mesh; the decode copy lives as long as the iteration.
+          requests: in order of admission.
+          seed: of all randomness.
+        """
+        plan = self.plan
+        weights = decode_copy(params, plan.config, self.mesh, plan.dtype)
+        lanes = make_empty(plan, self.mesh)()
+        key = jax.random.key(seed)
+        waiting = collections.deque(self._lane_loads(requests))
+        table = _Table(plan)
+        while waiting or table.busy:
+            lanes = self._refill(weights, lanes, table, waiting)
+            window = make_window(plan, self.mesh, _live_slots(plan, int(table.length_PG[table.live_PG].max()) + plan.window))
+            lanes, tokens, logps = window(weights, lanes, table.rows(), key, self._temperature, self._top_p)
+            tokens_PGN, logps_PGN = to_host((tokens, logps))
+            yield from self._collect(table, tokens_PGN, logps_PGN)
+
+    def _lane_loads(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Sequence[int]]]:
+        """Requests cut into what one lane holds."""
+        G = self.plan.samples
+        for request in requests:
+            if not 1 <= len(request.prompt) <= self.plan.prefix + 1:
+                raise InputError(f"prompt {request.id} has {len(request.prompt)} tokens; this engine takes 1 to {self.plan.prefix + 1}")
+            for start in range(0, len(request.samples), G):
+                yield request, request.samples[start : start + G]
+
+    def _refill(self, weights: Params, lanes: Any, table: "_Table", waiting: collections.deque[tuple[Request, Sequence[int]]]) -> Any:
+        """Prefills waiting prompts into free lanes, one prompt a data shard at a time.
+
+        The batch is always that large, so that a prompt's arithmetic does not depend on how many lanes were free.
+        """
+        plan, R = self.plan, self._prefill_rows
+        prefill = make_prefill(plan, self.mesh)
+        by_bucket: dict[int, list[tuple[int, Sequence[int]]]] = collections.defaultdict(list)
+        for lane in table.free_lanes():
+            if not waiting:
+                break
+            request, indices = waiting.popleft()
+            table.admit(lane, request, indices)
+            by_bucket[prompt_bucket(len(request.prompt) - 1)].append((lane, request.prompt))
+        for bucket, loads in sorted(by_bucket.items()):
+            for start in range(0, len(loads), R):
+                tokens_RT = np.zeros((R, bucket), np.int32)
+                last_R, lane_R = np.zeros(R, np.int32), np.full(R, plan.lanes, np.int32)
+                for row, (lane, prompt) in enumerate(loads[start : start + R]):
+                    tokens_RT[row, : len(prompt) - 1] = prompt[:-1]
+                    last_R[row], lane_R[row] = prompt[-1], lane
+                lanes = prefill(weights, lanes, batch_to_mesh(tokens_RT, self.mesh), batch_to_mesh(last_R, self.mesh), lane_R)
+        return lanes
+
+    def _collect(self, table: "_Table", tokens_PGN: np.ndarray, logps_PGN: np.ndarray) -> Iterator[Completion]:
+        """Appends a window's tokens to their rows and yields the rows that ended."""
+        table.length_PG += self.plan.window
+        for lane, row in zip(*np.nonzero(table.live_PG), strict=True):
+            load = table.loads[lane]
+            tokens, logprobs = load.tokens[row], load.logprobs[row]
+            seen = len(tokens)
+            tokens += tokens_PGN[lane, row].tolist()
+            logprobs += logps_PGN[lane, row].tolist()
+            ended = self._end(tokens, seen)
+            if ended is None:
+                continue
+            length, finish, text = ended
+            table.live_PG[lane, row] = False
+            yield Completion(load.request, load.indices[row], text, tokens[:length], logprobs[:length], finish)
+
+    def _end(self, tokens: list[int], seen: int) -> tuple[int, Finish, str] | None:
+        """(tokens kept, why it ended, text) of a row that has ended; None while it runs. Tokens before `seen` were looked at."""
+        limit = self.sampling.max_new_tokens
+        stop = next((i for i in range(seen, min(len(tokens), limit)) if tokens[i] in self.stop_ids), None)
+        kept = limit if stop is None else stop
+        if self.sampling.stop:
+            text = self.decode(tokens[:kept])
+            if any(string in text for string in self.sampling.stop):
+                return self._cut(tokens, seen, kept)
+        if stop is not None:
+            return stop + 1, "stop", self.decode(tokens[:stop])
+        if len(tokens) >= limit:
+            return limit, "length", self.decode(tokens[:limit])
+        return None
+
+    def _cut(self, tokens: list[int], seen: int, kept: int) -> tuple[int, Finish, str]:
+        """The end of a row whose text holds a stop string: the first token that completes one."""
+        for length in range(max(1, seen), kept + 1):
+            text = self.decode(tokens[:length])
+            found = [text.index(string) for string in self.sampling.stop if string in text]
+            if found:
+                return length, "stop", text[: min(found)]
+        raise AssertionError("the stop string was in the whole text")
+
+
+@dataclasses.dataclass
+class _Load:
+    """What a lane holds: a request and, per row, one of its samples."""
+
+    request: Request
+    indices: Sequence[int]
+    tokens: list[list[int]]
+    logprobs: list[list[float]]
+
+
+class _Table:
+    """The host's view of the rows: who sits where and how far they are."""
+
+    def __init__(self, plan: Plan):
+        P, G = plan.lanes, plan.samples
+        self.loads: list[Any] = [None] * P
+        self.prompt_P = np.zeros(P, np.int32)
+        self.length_PG = np.zeros((P, G), np.int32)
+        self.sequence_PG = np.zeros((P, G), np.uint32)
+        self.live_PG = np.zeros((P, G), bool)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.live_PG.any())
+
+    def free_lanes(self) -> list[int]:
+        """Lanes without a living row."""
+        return np.nonzero(~self.live_PG.any(axis=1))[0].tolist()
+
+    def admit(self, lane: int, request: Request, indices: Sequence[int]) -> None:
+        self.loads[lane] = _Load(request, indices, [[] for _ in indices], [[] for _ in indices])
+        self.prompt_P[lane] = len(request.prompt) - 1
+        self.length_PG[lane] = 0
+        self.live_PG[lane] = np.arange(self.live_PG.shape[1]) < len(indices)
+        self.sequence_PG[lane, : len(indices)] = [request.sequence + index for index in indices]
+
+    def rows(self) -> Rows:
+        # Copies: the dispatch is asynchronous, and the host goes on to change its arrays.
+        return Rows(prompt_P=self.prompt_P.copy(), length_PG=self.length_PG.copy(), sequence_PG=self.sequence_PG.copy())  # type: ignore[arg-type]
+
+
+def prompt_bucket(tokens: int) -> int:
+    """Padded prompt length: the next of 32, 48, 64, 96, 128, 192, 256, 384, 512, … (2^i and 1.5·2^i), so at most a third is padding."""
+    sizes = (size for i in itertools.count(5) for size in (2**i, 3 * 2 ** (i - 1)))
+    return next(size for size in sizes if size >= tokens)
+
+
+def _live_slots(plan: Plan, needed: int) -> int:
+    """Suffix slots to read: all of a short suffix; of a long one, doubling numbers of blocks."""
+    live = SUFFIX_BLOCK
+    while live < needed:
+        live *= 2
+    return min(live, plan.suffix)

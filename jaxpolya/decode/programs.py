@@ -1,0 +1,277 @@
+"""The two device programs of the decode engine: prefill and the window.
+
+A **lane** is one prompt with its G samples. The prompt's keys and values are computed once (prefill) and shared by the
+samples; each sample (a row) has a cache of its own for what it writes. Attention is one softmax over both parts.
+
+    prefix [P, K, S_p, H]      one a lane, right-padded, read by all its rows
+    suffix [P, K, G, S, H]     one a row, written at the row's own position
+
+Prefill covers all tokens of a prompt but the last, and computes no logits: the last prompt token is the first input of the
+row's first step, so that every token is sampled in one place.
+
+The window advances every row N steps without the host. Rows that end early go on and are ignored: looking at every step
+would cost a synchronisation each. Layers are unrolled, because a scan would copy each layer's cache in and out of the loop.
+
+Bits don't depend on placement. A row's arithmetic has the same shapes wherever it sits, and the suffix is summed in blocks
+of fixed size, oldest first, so that blocks beyond a row's end add exact zeros. A killed and resumed stage, whose rows meet
+other neighbours, therefore draws the same tokens.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxpolya.decode.sampling import Draw, sample, token_keys
+from jaxpolya.models.attention import MASKED, packed_attention, precision_of
+from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.decoder import Params, abstract_params, block_def, embed, head_table, rms_norm
+from jaxpolya.models.heads import logits
+from jaxpolya.models.rope import rope_tables
+from jaxpolya.parallel.sharding import param_shardings, replicated, spec
+
+SUFFIX_BLOCK = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is static about decoding; hashable, so that it keys the compiled programs."""
+
+    config: DecoderConfig
+    lanes: int
+    """P."""
+    samples: int
+    """G."""
+    prefix: int
+    """S_p: slots for a prompt."""
+    suffix: int
+    """S: slots for a response."""
+    window: int
+    """Steps of one window."""
+    draw: Draw
+    dtype: Any = jnp.bfloat16
+    """Compute and cache dtype."""
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["prefix", "suffix", "last_PG"], meta_fields=[])
+@dataclasses.dataclass
+class Lanes:
+    """What moves on the device."""
+
+    prefix: list[tuple[jax.Array, jax.Array]]
+    """Keys and values of each layer, [P, K, S_p, H]."""
+    suffix: list[tuple[jax.Array, jax.Array]]
+    """Keys and values of each layer, [P, K, G, S, H]."""
+    last_PG: jax.Array
+    """The next input of each row, int32."""
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["prompt_P", "length_PG", "sequence_PG"], meta_fields=[])
+@dataclasses.dataclass
+class Rows:
+    """Where each row stands; small, and owned by the host."""
+
+    prompt_P: jax.Array
+    """Prompt tokens in the prefix (the prompt's length less one), int32."""
+    length_PG: jax.Array
+    """Tokens sampled so far, int32."""
+    sequence_PG: jax.Array
+    """Sequence ids for the keys, uint32."""
+
+
+def decode_copy(params: Params, config: DecoderConfig, mesh: Mesh, dtype: Any) -> Params:
+    """The parameters for decoding: compute dtype, decode shardings, a list of layers instead of a stack. One jitted reshard."""
+    return _decode_copy(config, mesh, jnp.dtype(dtype))(params)
+
+
+@functools.cache
+def _decode_copy(config: DecoderConfig, mesh: Mesh, dtype: Any) -> Any:
+    shardings = _decode_shardings(config, mesh)
+
+    def copy(params: Params) -> Params:
+        cast = jax.tree.map(lambda x: x.astype(dtype), params)
+        return {**cast, "blocks": [jax.tree.map(lambda x, i=i: x[i], cast["blocks"]) for i in range(config.layers)]}
+
+    return jax.jit(copy, out_shardings=shardings)
+
+
+def _decode_shardings(config: DecoderConfig, mesh: Mesh) -> Params:
+    abstract = abstract_params(config)
+    layer = {name: dataclasses.replace(s, shape=s.shape[1:], axes=s.axes[1:]) for name, s in abstract["blocks"].items()}
+    ends = {name: s for name, s in abstract.items() if name != "blocks"}
+    return param_shardings(mesh, {**ends, "blocks": [layer] * config.layers}, "decode")
+
+
+def lane_shardings(plan: Plan, mesh: Mesh) -> Lanes:
+    """Lanes over the data shards, key/value heads over `tensor`."""
+
+    def sharding(axes: tuple[str | None, ...], shape: tuple[int, ...]) -> NamedSharding:
+        return NamedSharding(mesh, spec(mesh, axes, shape, "decode"))
+
+    P, G, K, H = plan.lanes, plan.samples, plan.config.kv_heads, plan.config.head_width
+    prefix = sharding(("batch", "kv_heads", None, None), (P, K, plan.prefix, H))
+    suffix = sharding(("batch", "kv_heads", None, None, None), (P, K, G, plan.suffix, H))
+    L = plan.config.layers
+    return Lanes(prefix=[(prefix,) * 2] * L, suffix=[(suffix,) * 2] * L, last_PG=sharding(("batch", None), (P, G)))  # type: ignore[arg-type, list-item]
+
+
+@functools.cache
+def make_empty(plan: Plan, mesh: Mesh) -> Any:
+    """A program that allocates empty lanes."""
+    P, G, K, H, L = plan.lanes, plan.samples, plan.config.kv_heads, plan.config.head_width, plan.config.layers
+
+    def empty() -> Lanes:
+        def cache(*shape: int) -> tuple[jax.Array, jax.Array]:
+            return jnp.zeros(shape, plan.dtype), jnp.zeros(shape, plan.dtype)
+
+        return Lanes(
+            prefix=[cache(P, K, plan.prefix, H) for _ in range(L)],
+            suffix=[cache(P, K, G, plan.suffix, H) for _ in range(L)],
+            last_PG=jnp.zeros((P, G), jnp.int32),
+        )
+
+    return jax.jit(empty, out_shardings=lane_shardings(plan, mesh))
+
+
+@functools.cache
+def make_prefill(plan: Plan, mesh: Mesh) -> Any:
+    """A program (params, lanes, tokens [R, T], lane [R]) → lanes with R prompts prefilled.
+
+    `tokens` are right-padded and without their last token, which the caller gives in `last` [R]; a `lane` beyond P drops
+    its row. Lanes are donated. One compilation per (R, T).
+    """
+    config = plan.config
+    graphdef = block_def(config)
+
+    def prefill(params: Params, lanes: Lanes, tokens_RT: jax.Array, last_R: jax.Array, lane_R: jax.Array) -> Lanes:
+        R, T = tokens_RT.shape
+        x = embed(params, tokens_RT, plan.dtype)
+        rope = rope_tables(config, jnp.broadcast_to(jnp.arange(T), (R, T)))
+        # Right padding needs no mask: causal attention keeps it from the tokens that count.
+        segments = jnp.ones((R, T), jnp.int32)
+
+        def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            return packed_attention(q, k, v, segments), (k, v)
+
+        prefix = []
+        for layer_params, caches in zip(params["blocks"], lanes.prefix, strict=True):
+            x, computed = nnx.merge(graphdef, layer_params)(x, rope, attend)
+            prefix.append(
+                tuple(cache.at[lane_R, :, :T].set(new.swapaxes(1, 2), mode="drop") for cache, new in zip(caches, computed, strict=True))
+            )
+        return Lanes(prefix=prefix, suffix=lanes.suffix, last_PG=lanes.last_PG.at[lane_R].set(last_R[:, None], mode="drop"))  # type: ignore[arg-type]
+
+    shardings = lane_shardings(plan, mesh)
+    whole = replicated(mesh)
+    batch = NamedSharding(mesh, PartitionSpec(("replica", "fsdp")))
+    return jax.jit(
+        prefill,
+        donate_argnums=1,
+        in_shardings=(_decode_shardings(config, mesh), shardings, batch, batch, whole),
+        out_shardings=shardings,
+    )
+
+
+@functools.cache
+def make_window(plan: Plan, mesh: Mesh, live: int) -> Any:
+    """A program (params, lanes, rows, seed, temperature, top_p) → (lanes, tokens [P, G, N], log-probs [P, G, N]).
+
+    `live` suffix slots are read: no row may hold more after the window. Lanes are donated; tokens and log-probs come out
+    whole on every host. One compilation per `live`.
+    """
+    config, P, G = plan.config, plan.lanes, plan.samples
+    K, M, H = config.kv_heads, config.heads // config.kv_heads, config.head_width
+    graphdef = block_def(config)
+    lane_index, row_index = jnp.arange(P)[:, None], jnp.arange(G)
+
+    def window(
+        params: Params, lanes: Lanes, rows: Rows, seed: jax.Array, temperature: jax.Array, top_p: jax.Array
+    ) -> tuple[Lanes, jax.Array, jax.Array]:
+        in_prefix = (jnp.arange(plan.prefix) < rows.prompt_P[:, None])[:, None, None, None, :]
+
+        def step(n: jax.Array, carry: tuple[Lanes, jax.Array, jax.Array]) -> tuple[Lanes, jax.Array, jax.Array]:
+            lanes, tokens_PGN, logps_PGN = carry
+            slot_PG = rows.length_PG + n
+            positions_B1 = (rows.prompt_P[:, None] + slot_PG).reshape(P * G, 1)
+            rope = rope_tables(config, positions_B1)
+            in_suffix = (jnp.arange(live) <= slot_PG[:, :, None])[:, None, :, None, :]
+            x = embed(params, lanes.last_PG.reshape(P * G, 1), plan.dtype)
+            suffix = []
+            for layer_params, prefix_kv, suffix_kv in zip(params["blocks"], lanes.prefix, lanes.suffix, strict=True):
+
+                def attend(
+                    q: jax.Array,
+                    k: jax.Array,
+                    v: jax.Array,
+                    prefix_kv: tuple[jax.Array, jax.Array] = prefix_kv,
+                    suffix_kv: tuple[jax.Array, jax.Array] = suffix_kv,
+                ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+                    written = tuple(
+                        cache.at[lane_index, :, row_index, slot_PG].set(new.reshape(P, G, K, H), mode="drop")
+                        for cache, new in zip(suffix_kv, (k, v), strict=True)
+                    )
+                    q_PKGMH = jnp.moveaxis(q.reshape(P, G, K, M, H), 1, 2)
+                    out = _two_part_attention(q_PKGMH, prefix_kv, written, in_prefix, in_suffix)
+                    return jnp.moveaxis(out, 2, 1).reshape(P * G, 1, K * M, H), written
+
+                x, written = nnx.merge(graphdef, layer_params)(x, rope, attend)
+                suffix.append(written)
+            hidden_BD = rms_norm(x[:, 0], params["final_norm"], config.norm_eps)
+            with jax.named_scope("sample"):
+                keys = token_keys(seed, rows.sequence_PG.reshape(-1), slot_PG.reshape(-1))
+                tokens_B, logps_B = sample(logits(hidden_BD, head_table(params)), keys, temperature, top_p, plan.draw)
+            last_PG = tokens_B.reshape(P, G)
+            return (
+                Lanes(prefix=lanes.prefix, suffix=suffix, last_PG=last_PG),
+                tokens_PGN.at[:, :, n].set(last_PG),
+                logps_PGN.at[:, :, n].set(logps_B.reshape(P, G)),
+            )
+
+        out = jnp.zeros((P, G, plan.window), jnp.int32), jnp.zeros((P, G, plan.window), jnp.float32)
+        return jax.lax.fori_loop(0, plan.window, step, (lanes, *out))
+
+    shardings, whole = lane_shardings(plan, mesh), replicated(mesh)
+    return jax.jit(
+        window,
+        donate_argnums=1,
+        in_shardings=(_decode_shardings(config, mesh), shardings, whole, whole, whole, whole),
+        out_shardings=(shardings, whole, whole),
+    )
+
+
+def _two_part_attention(
+    q_PKGMH: jax.Array,
+    prefix_kv: tuple[jax.Array, jax.Array],
+    suffix_kv: tuple[jax.Array, ...],
+    in_prefix: jax.Array,
+    in_suffix: jax.Array,
+) -> jax.Array:
+    """One softmax over the lane's prefix and the row's suffix: [P, K, G, M, H]. Scores and sums are float32.
+
+    `in_suffix` [P, 1, G, 1, live] says how much of the suffix is read; it is summed block by block (see the module).
+    """
+    precision = precision_of(q_PKGMH)
+    scaled = q_PKGMH * q_PKGMH.shape[-1] ** -0.5
+    (prefix_k, prefix_v), (suffix_k, suffix_v) = prefix_kv, suffix_kv
+    live = in_suffix.shape[-1]
+    cuts = [(start, min(start + SUFFIX_BLOCK, live)) for start in range(0, live, SUFFIX_BLOCK)]
+
+    def scores(equation: str, keys: jax.Array, mask: jax.Array) -> jax.Array:
+        out = jnp.einsum(equation, scaled, keys, precision=precision, preferred_element_type=jnp.float32)
+        return jnp.where(mask, out, MASKED)
+
+    parts = [(scores("pkgmh,pksh->pkgms", prefix_k, in_prefix), "pkgms,pksh->pkgmh", prefix_v)]
+    for start, end in cuts:
+        block = scores("pkgmh,pkgsh->pkgms", suffix_k[:, :, :, start:end], in_suffix[..., start:end])
+        parts.append((block, "pkgms,pkgsh->pkgmh", suffix_v[:, :, :, start:end]))
+    peak = functools.reduce(jnp.maximum, [jnp.max(part, axis=-1, keepdims=True) for part, _, _ in parts])
+    total, out = jnp.zeros_like(peak), jnp.zeros(q_PKGMH.shape, jnp.float32)
+    for part, equation, values in parts:
+        weights = jnp.exp(part - peak)
+        total += jnp.sum(weights, axis=-1, keepdims=True)
+        out += jnp.einsum(equation, weights.astype(values.dtype), values, precision=precision, preferred_element_type=jnp.float32)
+    return (out / total).astype(q_PKGMH.dtype)

@@ -1,0 +1,145 @@
+"""The engine against the plain forward pass, and against itself in other company."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpolya.config import DecodeConfig, MeshConfig, Sampling
+from jaxpolya.decode.engine import Completion, Engine, Request, prompt_bucket
+from jaxpolya.errors import InputError
+from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.decoder import head_table, hidden_states, init_params
+from jaxpolya.models.heads import logits, token_logprobs
+from jaxpolya.parallel.mesh import make_mesh
+
+CONFIG = DecoderConfig("qwen2", 97, 32, 48, 2, 4, 2, 8, 512, tied_embeddings=True, qkv_bias=True)
+STOP = 5
+
+
+@pytest.fixture(scope="module")
+def params():
+    # Large enough to make the distributions far from uniform, so that a wrong key or position shows.
+    return jax.tree.map(lambda x: x * 1.5, init_params(CONFIG, jax.random.key(1)))
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return make_mesh(MeshConfig(), jax.devices()[:1])
+
+
+def requests(count: int, samples: int, seed: int = 0) -> list[Request]:
+    rng = np.random.default_rng(seed)
+    prompts = [rng.integers(6, 97, rng.integers(1, 60)).tolist() for _ in range(count)]
+    return [Request(f"r{i}", prompt, i * samples, range(samples)) for i, prompt in enumerate(prompts)]
+
+
+def engine(mesh, *, rows=8, window=4, samples=2, **sampling) -> Engine:
+    sampling = {"max_new_tokens": 13, "temperature": 1.0} | sampling
+    return Engine(
+        CONFIG, mesh, sampling=Sampling(**sampling), samples=samples, longest_prompt=60, stop_ids=[STOP],
+        decode=lambda ids: " ".join(map(str, ids)), engine=DecodeConfig(rows=rows, window=window), dtype=jnp.float32,
+    )  # fmt: skip
+
+
+def by_sample(completions) -> dict[tuple[str, int], Completion]:
+    return {(done.request.id, done.index): done for done in completions}
+
+
+def forward_logits(params, tokens: list[int]) -> jax.Array:
+    row = jnp.array([tokens])
+    hidden = hidden_states(params, CONFIG, row, jnp.arange(len(tokens))[None], jnp.ones_like(row))
+    return logits(hidden, head_table(params))[0]
+
+
+def test_greedy_tokens_are_those_of_the_plain_forward_pass(params, mesh):
+    for done in engine(mesh, temperature=0.0, samples=1).run(params, requests(5, 1), seed=0):
+        scores = forward_logits(params, [*done.request.prompt, *done.tokens])
+        expected = jnp.argmax(scores, axis=-1)[len(done.request.prompt) - 1 : -1]
+        assert done.tokens == expected.tolist()
+
+
+def test_every_sample_comes_back_once_and_ends_where_it_should(params, mesh):
+    asked = requests(9, 3)
+    completions = list(engine(mesh, samples=3).run(params, asked, seed=3))
+    assert sorted((done.request.id, done.index) for done in completions) == sorted((r.id, i) for r in asked for i in range(3))
+    assert {done.finish for done in completions} == {"stop", "length"}
+    for done in completions:
+        assert len(done.logprobs) == len(done.tokens)
+        if done.finish == "stop":
+            assert done.tokens.index(STOP) == len(done.tokens) - 1
+            assert done.text == " ".join(map(str, done.tokens[:-1]))
+        else:
+            assert len(done.tokens) == 13 and STOP not in done.tokens
+
+
+def test_sampler_and_trainer_agree_on_log_probs(params, mesh):
+    for done in engine(mesh, temperature=0.7).run(params, requests(4, 2), seed=1):
+        row = jnp.array([[*done.request.prompt, *done.tokens]])
+        hidden = hidden_states(params, CONFIG, row, jnp.arange(row.shape[1])[None], jnp.ones_like(row))
+        logp, _ = token_logprobs(hidden[:, :-1], head_table(params), row[:, 1:], temperature=0.7)
+        np.testing.assert_allclose(done.logprobs, logp[0, len(done.request.prompt) - 1 :], atol=1e-4)
+
+
+def test_a_sample_is_the_same_bits_wherever_and_whenever_it_is_drawn(params, mesh):
+    asked = requests(7, 2)
+    first = by_sample(engine(mesh).run(params, asked, seed=7))
+    rest = [dataclasses.replace(r, samples=[1]) if i % 2 else r for i, r in enumerate(asked)][::-1]
+    for key, done in by_sample(engine(mesh).run(params, rest, seed=7)).items():
+        assert done == dataclasses.replace(first[key], request=done.request)
+
+
+def test_seed_and_sequence_change_the_draw(params, mesh):
+    asked = requests(3, 2)
+    tokens = [[done.tokens for _, done in sorted(by_sample(engine(mesh).run(params, asked, seed=seed)).items())] for seed in (1, 2)]
+    assert tokens[0] != tokens[1]
+    assert all(tokens[0][i] != tokens[0][i + 1] for i in (0, 2, 4))
+
+
+def test_more_samples_than_rows_share_no_lane_but_the_same_draws(params, mesh):
+    asked = requests(2, 6)
+    wide, narrow = (by_sample(engine(mesh, rows=rows, samples=6).run(params, asked, seed=4)) for rows in (12, 4))
+    assert {key: done.tokens for key, done in wide.items()} == {key: done.tokens for key, done in narrow.items()}
+
+
+def test_long_suffixes_are_read_in_blocks(params, mesh):
+    long = engine(mesh, rows=2, window=32, samples=1, max_new_tokens=400, temperature=0.0)
+    # Nothing stops, so that the row runs through several block counts.
+    long.stop_ids = frozenset()
+    (done,) = long.run(params, requests(1, 1), seed=0)
+    scores = forward_logits(params, [*done.request.prompt, *done.tokens])
+    expected = jnp.argmax(scores, axis=-1)[len(done.request.prompt) - 1 : -1]
+    assert len(done.tokens) == 400 and done.tokens == expected.tolist()
+
+
+def test_stop_strings_end_a_response_and_are_cut_off(params, mesh):
+    asked = requests(3, 1)
+    free = by_sample(engine(mesh, samples=1).run(params, asked, seed=5))
+    longest = max(free.values(), key=lambda done: len(done.tokens))
+    word = str(longest.tokens[len(longest.tokens) // 2])
+    stopped = by_sample(engine(mesh, samples=1, stop=[f"{word} "]).run(params, asked, seed=5))[longest.request.id, longest.index]
+    assert stopped.finish == "stop"
+    assert f"{word} " not in stopped.text and longest.text.startswith(stopped.text)
+    assert len(stopped.text.split()) < len(stopped.tokens) <= len(longest.tokens)
+
+
+def test_eight_devices_draw_the_same_greedy_tokens(params, mesh):
+    asked = requests(12, 2)
+    one = by_sample(engine(mesh, temperature=0.0, rows=32).run(params, asked, seed=0))
+    for shape in (MeshConfig(replica=2, fsdp=2, tensor=2), MeshConfig(fsdp=8)):
+        many = by_sample(engine(make_mesh(shape), temperature=0.0, rows=32).run(params, asked, seed=0))
+        assert {key: done.tokens for key, done in many.items()} == {key: done.tokens for key, done in one.items()}
+
+
+def test_what_does_not_fit_the_model_is_refused(mesh):
+    with pytest.raises(InputError, match="512 positions"):
+        engine(mesh, max_new_tokens=500)
+
+
+def test_prompt_buckets_waste_at_most_a_third():
+    sizes = [prompt_bucket(n) for n in range(1, 3000)]
+    assert all(size >= n for n, size in enumerate(sizes, 1))
+    assert all((size - n) / size <= 1 / 3 for n, size in enumerate(sizes, 1) if n > 32)
+    assert len(set(sizes)) < 16

@@ -52,8 +52,9 @@ _FUNCTIONS: dict[str, Callable[[complex], complex]] = {
     "cosh": cmath.cosh, "tanh": cmath.tanh, "ln": cmath.log, "log": cmath.log, "exp": cmath.exp,
 }  # fmt: skip
 _GREEK = frozenset(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta kappa lambda mu nu xi rho sigma tau phi varphi chi psi omega infty ell".split()
-)
+    ("alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "kappa", "lambda", "mu", "nu", "xi",
+     "rho", "sigma", "tau", "phi", "varphi", "chi", "psi", "omega", "infty", "ell")
+)  # fmt: skip
 _CALLED = frozenset("fghFGPQ")
 
 
@@ -152,7 +153,7 @@ class _Reader:
         name = self.command()
         if name is not None:
             return name in _FUNCTIONS or name in _GREEK or name in ("frac", "sqrt", "pi", "binom", "overline")
-        return self.at < len(self.text) and (self.text[self.at].isascii() and self.text[self.at].isalnum() or self.text[self.at] == ".")
+        return self.at < len(self.text) and ((self.text[self.at].isascii() and self.text[self.at].isalnum()) or self.text[self.at] == ".")
 
     def power(self) -> Node:
         base = self.postfix()
@@ -268,6 +269,7 @@ class _Reader:
         return node if exponent is None else Node("pow", (node, exponent))
 
 
+@functools.lru_cache(maxsize=8192)
 def read(text: str) -> Node:
     """The expression that a text denotes. Raises `Unreadable` and `TooLarge`."""
     return _Reader(text).whole()

@@ -12,7 +12,9 @@ Extraction runs in the parent process, where no deadline protects it, so every s
 scans, and regular expressions whose repetitions are bounded or cannot overlap.
 """
 
+import collections
 import re
+from collections.abc import Iterator
 
 from jaxpolya.records import Extraction
 
@@ -140,9 +142,7 @@ def _closing_braces(text: str) -> dict[int, int]:
 
 
 def _stated(said: str) -> str | None:
-    marker = None
-    for marker in _MARKER.finditer(said):
-        pass
+    marker = _last(_MARKER.finditer(said))
     tag_end = said.rfind("</answer>")
     if tag_end >= 0 and (marker is None or marker.start() < tag_end):
         return _tagged(said)
@@ -181,7 +181,10 @@ def _only_number(statement: str) -> str:
 
 
 def _last_number(said: str) -> str | None:
-    last = None
-    for last in _NUMBER.finditer(said):
-        pass
+    last = _last(_NUMBER.finditer(said))
     return last.group().strip() if last else None
+
+
+def _last(matches: Iterator[re.Match[str]]) -> re.Match[str] | None:
+    last = collections.deque(matches, maxlen=1)
+    return last[0] if last else None

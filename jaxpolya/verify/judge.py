@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from jaxpolya.records import Extraction, Kind, Question, Verdict, VerdictName
 from jaxpolya.verify import choice, gym, math
+from jaxpolya.verify.algebra import Unparsed
 from jaxpolya.verify.expression import TooLarge
 from jaxpolya.verify.extract import extract
 
@@ -87,9 +88,7 @@ def _compare(item: Item, answer: str | None) -> tuple[VerdictName, str | None]:
             right = gym.correct(answer, item.entry or {})
         else:
             right = math.equal(item.answer, answer)
-    except TooLarge as error:
-        return "wrong", str(error)
-    except math.Unparsed as error:
+    except (TooLarge, Unparsed) as error:
         return "wrong", str(error)
     except (MemoryError, RecursionError) as error:
         return "crash", type(error).__name__

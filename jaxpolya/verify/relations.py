@@ -1,0 +1,69 @@
+"""Equations and inequalities: as intervals, side by side, and up to a factor."""
+
+from fractions import Fraction
+
+from jaxpolya.verify.expression import Unreadable, evaluate, names, points, read, same
+from jaxpolya.verify.latex import squeezed
+from jaxpolya.verify.structure import Items, Relation, Shape, is_name, shape
+
+_FLIPPED = {"=": "=", r"\ne": r"\ne", "<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\approx": r"\approx"}
+
+
+def interval(relation: Relation) -> Shape | None:
+    """The interval that an inequality in one plain name describes."""
+    sides, signs = relation.sides, relation.signs
+    if any(sign not in ("<", ">", r"\le", r"\ge") for sign in signs) or any(side.startswith("|") for side in sides):
+        return None
+    if signs[0] in (">", r"\ge"):
+        sides, signs = sides[::-1], tuple(_FLIPPED[sign] for sign in reversed(signs))
+    if any(sign not in ("<", r"\le") for sign in signs):
+        return None
+    opening, closing = ("[" if signs[0] == r"\le" else "("), ("]" if signs[-1] == r"\le" else ")")
+    if len(sides) == 3 and is_name(sides[1]):
+        low, high = sides[0], sides[2]
+    elif len(sides) == 2 and is_name(sides[1]):
+        low, high, closing = sides[0], r"\infty", ")"
+    elif len(sides) == 2 and is_name(sides[0]):
+        low, high, opening = r"-\infty", sides[1], "("
+    else:
+        return None
+    return Items(opening + closing, (shape(low), shape(high)))
+
+
+def sides_equal(gold: Relation, answer: Relation) -> bool:
+    """The same relation side by side, as written or read from the right."""
+    for sides, signs in ((answer.sides, answer.signs), (answer.sides[::-1], tuple(_FLIPPED[sign] for sign in reversed(answer.signs)))):
+        if signs == gold.signs and all(_same_text(g, a) for g, a in zip(gold.sides, sides, strict=True)):
+            return True
+    return False
+
+
+def _same_text(gold: str, answer: str) -> bool:
+    try:
+        return squeezed(gold) == squeezed(answer) or bool(same(read(gold), read(answer)))
+    except Unreadable:
+        return False
+
+
+def same_relation(gold: Relation, answer: Relation) -> bool | None:
+    """Whether two relations of two sides have the same solutions because one is a multiple of the other; None where unread."""
+    if len(gold.sides) != 2 or len(answer.sides) != 2:
+        return None if len(gold.sides) == len(answer.sides) else False
+    try:
+        trees = [read(f"({side})") for side in (*gold.sides, *answer.sides)]
+        variables = set().union(*(names(tree) for tree in trees))
+        factors = set()
+        for point in points(variables, signed=True):
+            g0, g1, a0, a1 = (evaluate(tree, point) for tree in trees)
+            left, right = g0 - g1, a0 - a1
+            if not isinstance(left, Fraction) or not isinstance(right, Fraction):
+                return None
+            if left == 0 or right == 0:
+                return None
+            factors.add(right / left)
+    except Unreadable:
+        return None
+    if len(factors) != 1:
+        return False if gold.signs == ("=",) else None
+    sign = answer.signs[0] if next(iter(factors)) > 0 else _FLIPPED[answer.signs[0]]
+    return sign == gold.signs[0]

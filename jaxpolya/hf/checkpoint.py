@@ -11,7 +11,6 @@ rewritten last, says whether it is whole. A directory that isn't ours is never o
 
 import contextlib
 import dataclasses
-import errno
 import json
 import tempfile
 from collections.abc import Iterator
@@ -210,9 +209,19 @@ def _restore(path: epath.Path, config: DecoderConfig, mesh: Mesh) -> Params:
     )
     try:
         with ocp.StandardCheckpointer() as checkpointer:
+            if (saved := checkpointer.metadata(path).item_metadata) is None:
+                raise InputError(f"{path}: the saved parameters are missing or damaged; copy or save the model again")
+            if jax.tree.map(lambda leaf: tuple(leaf.shape), saved.tree) != jax.tree.map(lambda leaf: leaf.shape, target):
+                raise InputError(f"{path}: the saved parameters are not those that config.json describes; copy or save the model again")
             return checkpointer.restore(path, target)
-    except (ValueError, KeyError, OSError) as error:
-        raise InputError(f"{path}: the saved parameters can't be read ({error}); copy or save the model again") from None
+    except JaxpolyaError:
+        raise
+    except Exception as error:  # Orbax wraps what it met in bare exceptions, with pages of details
+        cause: BaseException = error
+        while cause.__cause__:
+            cause = cause.__cause__
+        reason = str(cause).partition("\n")[0][:120]
+        raise InputError(f"{path}: the saved parameters can't be read ({reason}…); copy or save the model again") from error
 
 
 # Out ---------------------------------------------------------------------------------------------------------------------
@@ -364,7 +373,7 @@ def _whole_directory(directory: str | Path, layout: str) -> Iterator[epath.Path]
         if reason is None:
             raise
         _remove(aside)
-        raise MachineError(f"{final} can't be written: {reason}; nothing was left there") from error
+        raise MachineError(f"{final} can't be written: {reason}; nothing was changed there") from error
 
 
 def _remove(directory: epath.Path) -> None:
@@ -379,6 +388,6 @@ def _barrier(name: str) -> None:
 
 def _machine_reason(error: Exception) -> str | None:
     """Why the machine refused to write, or None where something else went wrong. Libraries wrap the system's words."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.EIO):
-        return error.strerror
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
     return next((words for words in ("No space left on device", "Permission denied", "Disk quota exceeded") if words in str(error)), None)

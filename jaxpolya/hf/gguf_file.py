@@ -134,7 +134,7 @@ class GGUFFile:
         scaled = dataclasses.replace(config, rope_scaling=RopeScaling("llama3", float(divisors.max())))
         if not np.allclose(rope_frequencies(scaled) * divisors, rope_frequencies(config), rtol=1e-4):
             raise InputError(f"{self.path}: the factors of {ROPE_FREQS} are not those of Llama 3, and no others are supported")
-        return config
+        return scaled
 
 
 def _hf_name(name: str) -> str:

@@ -20,8 +20,7 @@ from jaxpolya.hf.source import locate
 from jaxpolya.hf.tensors import Safetensors, check_tensors, read_params
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, hidden_states
-from jaxpolya.parallel.mesh import data_shards, to_host, to_mesh
-from jaxpolya.parallel.sharding import batch_sharding, replicated
+from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, to_host
 
 SCORE = "score.weight"
 ROWS_PER_SHARD = 4
@@ -31,7 +30,7 @@ SHORTEST = 64
 class RewardModel:
     """Scores token rows on a mesh."""
 
-    def __init__(self, meta: CheckpointMeta, params: Params, score_D: jax.Array, mesh: Mesh):
+    def __init__(self, meta: CheckpointMeta, params: Params, score_D: np.ndarray, mesh: Mesh):
         self.meta = meta
         self._params, self._score_D, self._mesh = params, score_D, mesh
 
@@ -55,7 +54,7 @@ class RewardModel:
             for b, i in enumerate(chosen):
                 tokens_BT[b, : len(rows[i])] = rows[i]
                 lengths_B[b] = len(rows[i])
-            placed = (to_mesh(x, batch_sharding(self._mesh)) for x in (tokens_BT, lengths_B))
+            placed = batch_to_mesh((tokens_BT, lengths_B), self._mesh)
             with jax.set_mesh(self._mesh):
                 scores_B = _score(self._params, self._score_D, self.meta.config, *placed)
             scores[chosen] = to_host(scores_B)[: len(chosen)]
@@ -92,4 +91,4 @@ def load_reward_model(source: str, mesh: Mesh) -> RewardModel:
     files, D = Safetensors(Path(location.path)), meta.config.width
     check_tensors(files, meta.config, {SCORE: (1, D)})
     score_D = files.read(SCORE, (slice(0, 1), slice(0, D)))[0].astype(np.float32)
-    return RewardModel(meta, read_params(files, meta.config, mesh), to_mesh(score_D, replicated(mesh)), mesh)
+    return RewardModel(meta, read_params(files, meta.config, mesh), score_D, mesh)

@@ -1,10 +1,267 @@
+import dataclasses
+import json
+import shutil
+
 import jax
 import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+import transformers
 
-from jaxpolya.hf.checkpoint import load_checkpoint
+from jaxpolya.errors import InputError, MachineError
+from jaxpolya.hf import checkpoint as checkpoint_module
+from jaxpolya.hf.checkpoint import Checkpoint, export_checkpoint, fingerprint, inspect_checkpoint, load_checkpoint, save_checkpoint
+from jaxpolya.models.decoder import init_params
 
 
-def test_meshes_hold_the_same_parameters(tiny_checkpoint, mesh1, mesh8):
-    one, eight = (load_checkpoint(str(tiny_checkpoint), mesh=mesh) for mesh in (mesh1, mesh8))
-    jax.tree.map(np.testing.assert_array_equal, one.params, eight.params)
-    assert {device.id for device in eight.params["blocks"]["q"].sharding.device_set} == set(range(8))
+@pytest.fixture(scope="module")
+def tiny(tiny_checkpoint, mesh1) -> Checkpoint:
+    return load_checkpoint(str(tiny_checkpoint), mesh=mesh1)
+
+
+@pytest.fixture
+def copy(tiny_checkpoint, tmp_path):
+    """A checkpoint to damage."""
+    return shutil.copytree(tiny_checkpoint, tmp_path / "copy")
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def rewrite(directory, change):
+    """Rewrites the weights after `change(tensors)`."""
+    path = directory / "model.safetensors"
+    tensors = safetensors.numpy.load_file(path)
+    change(tensors)
+    safetensors.numpy.save_file(tensors, path)
+
+
+def assert_same_params(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+# In ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_meshes_hold_the_same_parameters(tiny, tiny_checkpoint, mesh8):
+    eight = load_checkpoint(str(tiny_checkpoint), mesh=mesh8)
+    assert_same_params(tiny.params, eight.params)
+    q = eight.params["blocks"]["q"]
+    assert q.sharding.shard_shape(q.shape) == (2, 2, 8, 16)  # [L, N/tensor, H, D/fsdp]
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(eight.params))
+
+
+def test_small_files_are_read(tiny, tiny_checkpoint, tiny_tokenizer):
+    meta = inspect_checkpoint(str(tiny_checkpoint))
+    assert meta.config == tiny.config
+    assert meta.stop_ids == (tiny_tokenizer.eos_token_id,)
+    text = meta.tokenizer.apply_chat_template([{"role": "user", "content": "12 + 30?"}], tokenize=False, add_generation_prompt=True)
+    assert text == "<|turn|>user\n12 + 30?<|end|>\n<|turn|>assistant\n"
+    assert meta.tokenizer(text)["input_ids"] == tiny_tokenizer(text)["input_ids"]
+
+
+def test_every_stop_id_counts(copy):
+    edit(copy / "generation_config.json", eos_token_id=[7, 1])
+    assert inspect_checkpoint(str(copy)).stop_ids == (7, 1, 0)  # the tokenizer's own is 0
+    (copy / "generation_config.json").unlink()
+    edit(copy / "config.json", eos_token_id=9)
+    assert inspect_checkpoint(str(copy)).stop_ids == (9, 0)
+
+
+def test_files_without_a_model_are_named(tmp_path, copy):
+    with pytest.raises(InputError, match=r"no checkpoint at .*cpy \(did you mean .*copy\?\)"):
+        inspect_checkpoint(str(tmp_path / "cpy"))
+    with pytest.raises(InputError, match=r"nowhere/else.* is there, .*nowhere is not"):
+        inspect_checkpoint(str(tmp_path / "nowhere" / "else"))
+    with pytest.raises(InputError, match=r"neither|hub can't give it"):
+        inspect_checkpoint("somebody/some-model")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "todo.txt").write_text("learn")
+    with pytest.raises(InputError, match=r"not a checkpoint: it lacks config.json, tokenizer.json, model.safetensors .*it holds todo.txt"):
+        inspect_checkpoint(str(tmp_path / "notes"))
+    with pytest.raises(InputError, match="is a file, but not a GGUF one"):
+        inspect_checkpoint(str(tmp_path / "notes" / "todo.txt"))
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    with pytest.raises(InputError, match="Pickled weights are not read"):
+        inspect_checkpoint(str(copy))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported; supported are llama, qwen2, qwen3"),
+        ({"hidden_size": None}, "hidden_size is missing"),
+        ({"num_attention_heads": "4"}, "num_attention_heads is '4'; a positive integer"),
+        ({"num_key_value_heads": 3}, "4 query heads can't share 3"),
+        (
+            {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
+            "rope type 'yarn' is not supported; supported are default, linear, llama3",
+        ),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope parameter low_freq_factor is None"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
+        ({"quantization_config": {"quant_method": "awq"}}, r"quantised \(awq\)"),
+        ({"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 1}, r"sliding attention window \(64\)"),
+        ({"architectures": ["LlamaForTokenClassification"]}, "a …ForCausalLM is needed"),
+        ({"vocab_size": 100}, "the tokenizer .* goes up to 28"),
+    ],
+)
+def test_what_a_configuration_cannot_mean(copy, changes, message):
+    edit(copy / "config.json", **changes)
+    with pytest.raises(InputError, match=message):
+        inspect_checkpoint(str(copy))
+
+
+def test_a_window_that_is_not_in_use_is_no_obstacle(copy):
+    edit(copy / "config.json", use_sliding_window=False, sliding_window=64, max_window_layers=0)
+    inspect_checkpoint(str(copy))
+
+
+def test_wrong_tensors_are_named(copy):
+    q, extra = "model.layers.1.self_attn.q_proj.weight", "model.layers.0.self_attn.q_proj.bias"
+    rewrite(copy, lambda tensors: tensors.update({q: np.zeros((4, 4), np.float32), extra: np.zeros(32, np.float32)}))
+    with pytest.raises(InputError, match=rf"model.safetensors: tensor {q} has shape \[4, 4\].*asks for \[32, 32\].*{extra} is unknown"):
+        inspect_checkpoint(str(copy))
+    rewrite(copy, lambda tensors: [tensors.pop(name) for name in (q, extra)])
+    with pytest.raises(InputError, match=f"model.safetensors: tensor {q} is missing"):
+        inspect_checkpoint(str(copy))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_truncated_files_are_named(copy, name):
+    path = copy / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=str(path)):
+        inspect_checkpoint(str(copy))
+
+
+# Out ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_shards_come_back_bit_for_bit(tiny, tmp_path, mesh8):
+    export_checkpoint(tmp_path / "out", tiny.params, tiny.meta, dtype="float32", max_shard_size="30KB")
+    assert len(list((tmp_path / "out").glob("*.safetensors"))) > 2
+    assert_same_params(load_checkpoint(str(tmp_path / "out"), mesh=mesh8).params, tiny.params)
+    assert not list(tmp_path.glob(".*")), "nothing is left beside it"
+
+    index = tmp_path / "out" / "model.safetensors.index.json"
+    weight_map = json.loads(index.read_text())["weight_map"]
+    assert transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").num_parameters() > 0
+    files = sorted(set(weight_map.values()))
+    name = next(name for name, file in weight_map.items() if file == files[0])
+    edit(index, weight_map=weight_map | {name: files[1]})
+    with pytest.raises(InputError, match=f"says that {name} is in {files[1]}; it is not"):
+        inspect_checkpoint(str(tmp_path / "out"))
+    edit(index, weight_map=weight_map)
+    (tmp_path / "out" / files[1]).unlink()
+    with pytest.raises(InputError, match=f"names {files[1]}, which is not there"):
+        inspect_checkpoint(str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_exports_are_stable_after_the_first(tiny, tmp_path, mesh1, dtype):
+    export_checkpoint(tmp_path / "first", tiny.params, tiny.meta, dtype=dtype)
+    first = load_checkpoint(str(tmp_path / "first"), mesh=mesh1)
+    export_checkpoint(tmp_path / "second", first.params, first.meta, dtype=dtype)
+    assert_same_params(load_checkpoint(str(tmp_path / "second"), mesh=mesh1).params, first.params)
+    assert transformers.AutoConfig.from_pretrained(tmp_path / "second").dtype == getattr(torch, dtype)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2**-8, atol=1e-6), first.params, tiny.params)
+
+
+def test_the_exported_tokenizer_is_the_same(tiny, tmp_path):
+    export_checkpoint(tmp_path / "out", tiny.params, tiny.meta)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    messages = [{"role": "user", "content": "What is 12 plus 30? \n naïve  ½"}]
+    for ours in (tiny.tokenizer, inspect_checkpoint(str(tmp_path / "out")).tokenizer):
+        assert ours.apply_chat_template(messages)["input_ids"] == theirs.apply_chat_template(messages)["input_ids"]
+
+
+def test_values_beyond_float16_are_refused(tiny, tmp_path):
+    params = tiny.params | {"final_norm": tiny.params["final_norm"] * 1e6}
+    with pytest.raises(InputError, match=r"model.norm.weight has values beyond float16"):
+        export_checkpoint(tmp_path / "out", params, tiny.meta, dtype="float16")
+    assert not list(tmp_path.iterdir())
+
+
+def test_our_layout_goes_between_meshes(tiny, tmp_path, mesh1, mesh8):
+    save_checkpoint(tmp_path / "one", tiny.params, tiny.meta)
+    eight = load_checkpoint(str(tmp_path / "one"), mesh=mesh8)
+    save_checkpoint(tmp_path / "eight", eight.params, eight.meta)
+    back = load_checkpoint(str(tmp_path / "eight"), mesh=mesh1)
+    assert_same_params(back.params, tiny.params)
+    assert (back.config, back.stop_ids, back.meta.hf_config) == (tiny.config, tiny.stop_ids, tiny.meta.hf_config)
+    assert eight.params["blocks"]["gate"].sharding.mesh == mesh8
+
+
+def test_only_our_own_directories_are_replaced(tiny, tmp_path, mesh1):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "thesis.tex").write_text("years of work")
+    for write in (save_checkpoint, export_checkpoint):
+        with pytest.raises(InputError, match="jaxpolya didn't write it"):
+            write(tmp_path / "theirs", tiny.params, tiny.meta)
+    assert (tmp_path / "theirs" / "thesis.tex").exists()
+    save_checkpoint(tmp_path / "ours", tiny.params, tiny.meta)
+    other = init_params(tiny.config, jax.random.key(1))
+    save_checkpoint(tmp_path / "ours", other, tiny.meta)
+    assert_same_params(load_checkpoint(str(tmp_path / "ours"), mesh=mesh1).params, other)
+
+
+def test_a_failed_write_leaves_what_was_there(tiny, tmp_path, mesh1, monkeypatch):
+    save_checkpoint(tmp_path / "model", tiny.params, tiny.meta)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_module, "_write_small_files", full)
+    with pytest.raises(MachineError, match="model can't be written: No space left on device; nothing was changed there"):
+        save_checkpoint(tmp_path / "model", init_params(tiny.config, jax.random.key(1)), tiny.meta)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert_same_params(load_checkpoint(str(tmp_path / "model"), mesh=mesh1).params, tiny.params)
+
+
+def test_an_interrupted_write_is_told(tiny, tmp_path):
+    save_checkpoint(tmp_path / "model", tiny.params, tiny.meta)
+    edit(tmp_path / "model" / "jaxpolya.json", whole=False)
+    with pytest.raises(InputError, match="was interrupted"):
+        inspect_checkpoint(str(tmp_path / "model"))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's unfinished reads
+def test_parameters_that_do_not_fit_are_told(tiny, tmp_path, mesh1):
+    save_checkpoint(tmp_path / "model", tiny.params, tiny.meta)
+    edit(tmp_path / "model" / "config.json", intermediate_size=48)
+    with pytest.raises(InputError, match=r"are not those that config.json describes"):
+        load_checkpoint(str(tmp_path / "model"), mesh=mesh1)
+
+    save_checkpoint(tmp_path / "model", tiny.params, tiny.meta)
+    data = max((tmp_path / "model" / "params").rglob("*"), key=lambda path: path.stat().st_size)
+    data.write_bytes(data.read_bytes()[:-2000])
+    with pytest.raises(InputError, match="model/params: the saved parameters can't be read") as caught:
+        load_checkpoint(str(tmp_path / "model"), mesh=mesh1)
+    assert len(str(caught.value)) < 400
+    shutil.rmtree(tmp_path / "model" / "params")
+    with pytest.raises(InputError, match="model/params: the saved parameters are missing"):
+        load_checkpoint(str(tmp_path / "model"), mesh=mesh1)
+
+
+def test_fingerprints_follow_content(tiny, tiny_checkpoint, copy):
+    before = fingerprint(str(copy))
+    assert before == fingerprint(str(tiny_checkpoint))
+    (copy / "README.md").write_text("a page about it")
+    assert fingerprint(str(copy)) == before
+    rewrite(copy, lambda tensors: tensors["model.norm.weight"].__setitem__(3, 2.0))
+    assert fingerprint(str(copy)) != before
+
+
+def test_other_configurations_survive_the_round_trip(tiny, tmp_path, mesh1):
+    config = dataclasses.replace(tiny.config, family="qwen3", qk_norm=True, tied_embeddings=True)
+    with pytest.raises(InputError, match="can't have this combination"):
+        checkpoint_module.config_to_hf(dataclasses.replace(config, qk_norm=False))
+    meta = dataclasses.replace(tiny.meta, config=config, hf_config=checkpoint_module.config_to_hf(config))
+    params = init_params(config, jax.random.key(2))
+    save_checkpoint(tmp_path / "model", params, meta)
+    back = load_checkpoint(str(tmp_path / "model"), mesh=mesh1)
+    assert back.config == config
+    assert_same_params(back.params, params)

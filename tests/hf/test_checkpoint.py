@@ -1,13 +1,16 @@
 import dataclasses
+import gc
 import json
 import shutil
 
+import huggingface_hub
 import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 import torch
 import transformers
+from huggingface_hub import errors
 
 from jaxpolya.errors import InputError, MachineError
 from jaxpolya.hf import checkpoint as checkpoint_module
@@ -241,6 +244,8 @@ def test_parameters_that_do_not_fit_are_told(tiny, tmp_path, mesh1):
     with pytest.raises(InputError, match="model/params: the saved parameters can't be read") as caught:
         load_checkpoint(str(tmp_path / "model"), mesh=mesh1)
     assert len(str(caught.value)) < 400
+    del caught
+    gc.collect()
     shutil.rmtree(tmp_path / "model" / "params")
     with pytest.raises(InputError, match="model/params: the saved parameters are missing"):
         load_checkpoint(str(tmp_path / "model"), mesh=mesh1)
@@ -265,3 +270,59 @@ def test_other_configurations_survive_the_round_trip(tiny, tmp_path, mesh1):
     back = load_checkpoint(str(tmp_path / "model"), mesh=mesh1)
     assert back.config == config
     assert_same_params(back.params, params)
+
+
+# Elsewhere ---------------------------------------------------------------------------------------------------------------
+
+
+def test_object_stores_are_written_in_place(tiny, tmp_path, mesh1, monkeypatch):
+    monkeypatch.setattr(checkpoint_module, "_is_remote", lambda path: True)
+    for write, name in ((save_checkpoint, "saved"), (export_checkpoint, "exported")):
+        write(tmp_path / name, tiny.params, tiny.meta)
+        write(tmp_path / name, tiny.params, tiny.meta)  # replaces the first
+        assert load_checkpoint(str(tmp_path / name), mesh=mesh1).stop_ids == tiny.stop_ids
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint_module, "_write_small_files", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path / "saved", tiny.params, tiny.meta)
+    with pytest.raises(InputError, match="was interrupted"):
+        inspect_checkpoint(str(tmp_path / "saved"))
+
+
+def test_hub_names_fetch_small_files_first(tiny, tiny_checkpoint, tmp_path, mesh1, monkeypatch):
+    commit = tmp_path / "0123abc"
+    commit.mkdir()
+
+    def snapshot_download(name, *, revision, allow_patterns, ignore_patterns):
+        assert (name, revision, ignore_patterns) == ("somebody/tiny", "v1", ["*/*"])
+        for path in (path for pattern in allow_patterns for path in tiny_checkpoint.glob(pattern)):
+            shutil.copy(path, commit)
+        return str(commit)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert inspect_checkpoint("somebody/tiny", revision="v1").config == tiny.config
+    assert fingerprint("somebody/tiny", revision="v1") == "hub:somebody/tiny@0123abc"
+    assert not list(commit.glob("*.safetensors"))
+    assert_same_params(load_checkpoint("somebody/tiny", revision="v1", mesh=mesh1).params, tiny.params)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (errors.GatedRepoError, "is gated: accept its licence .* HF_TOKEN"),
+        (errors.RevisionNotFoundError, "has no revision v1 on the hub"),
+        (errors.RepositoryNotFoundError, "neither a local path nor a model on the hub"),
+        (errors.LocalEntryNotFoundError, r"the hub can't give it \(LocalEntryNotFoundError: why\): check the network"),
+    ],
+)
+def test_what_the_hub_refuses(error, message, monkeypatch):
+    def snapshot_download(*_, **__):
+        raise error.__new__(error, "why")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(error, "__str__", lambda _: "why\nand more")
+    with pytest.raises(InputError, match=message):
+        inspect_checkpoint("somebody/tiny", revision="v1")

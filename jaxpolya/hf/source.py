@@ -128,6 +128,8 @@ def _fetch(name: str, revision: str | None, weights: bool) -> Location:
             f"{at} is not a local path{nearest(Path(name))}, and the hub can't give it ({reason}): "
             "check the network, HF_HUB_OFFLINE and HF_TOKEN, or give a directory or a .gguf file"
         ) from None
+    if weights:
+        _kind_of_directory(epath.Path(directory))  # a model on the hub may lack safetensors or a tokenizer.json, too
     return Location("safetensors", epath.Path(directory), commit=Path(directory).name, has_weights=weights)
 
 

@@ -129,14 +129,16 @@ class _Reader:
                 self.command(take=True)
                 node = Node("div", (node, self.signed()))
             elif self.starts_factor():
-                node = self.join(node, self.power())
+                node = self.join(node)
             else:
                 return Node("neg", (node,)) if negative else node
 
-    def join(self, left: Node, right: Node) -> Node:
-        """Two factors side by side: a product, or a mixed number."""
-        if right.op == "num" or (right.op == "pow" and right.args[0].op == "num"):
+    def join(self, left: Node) -> Node:
+        """A factor and the next one beside it: a product, or a mixed number."""
+        bracketed = self.text[: self.at].rstrip()[-1:] in (")", "]")
+        if not bracketed and self.text[self.at] in "0123456789.":
             raise Unreadable("a number after a factor")
+        right = self.power()
         proper = right.op == "div" and all(part.op == "num" for part in right.args) and right.args[0].args[0] < right.args[1].args[0]
         if left.op == "num" and proper and left.args[0].denominator == 1:
             return Node("add", (left, right))
@@ -264,7 +266,7 @@ class _Reader:
             inside = self.signed()
             while self.starts_factor() and self.command() not in _FUNCTIONS:
                 self.count()
-                inside = self.join(inside, self.power())
+                inside = self.join(inside)
         node = Node("call", (name, inside)) if base is None else Node("div", (Node("call", ("ln", inside)), Node("call", ("ln", base))))
         return node if exponent is None else Node("pow", (node, exponent))
 
@@ -403,7 +405,10 @@ def close(left: Value, right: Value) -> bool | None:
     """Whether two values are one; None where floats cannot tell."""
     if isinstance(left, Fraction) and isinstance(right, Fraction):
         return left == right
-    left, right = complex(left), complex(right)
+    try:
+        left, right = complex(left), complex(right)
+    except OverflowError:  # an integer beyond all floats is none of them
+        return False
     if cmath.isnan(left) or cmath.isnan(right) or cmath.isinf(left) or cmath.isinf(right):
         return None
     gap, size = abs(left - right), max(abs(left), abs(right))

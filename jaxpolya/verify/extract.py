@@ -88,7 +88,7 @@ def statements(said: str) -> list[str]:
     found = _TAGGED.findall(said)
     markers = list(_MARKER.finditer(_TAGGED.sub(" ", said)))
     rest = _TAGGED.sub(" ", said)
-    for marker, following in zip(markers, [*markers[1:], None], strict=True):
+    for marker, following in zip(markers, [*markers[1:], None], strict=False):
         limit = following.start() if following else len(rest)
         start = marker.end()
         while start < limit and rest[start] in " \t\n*_:":

@@ -34,6 +34,7 @@ _REWRITES = [
         (r"\\(?:lvert|rvert|vert)(?![A-Za-z])|\\\|", "|"),
         (r"\\(?:mathrm|mathbf|mathit|mathsf|bf|rm|it)(?![A-Za-z])\s?\{\s?([A-Za-z])\s?\}", r"\1"),
         (r"\\(?:text|textbf|textit|textrm|textnormal|mbox|mathrm|mathbf|operatorname)\*?\s?\{([^{}\\]*)\}", r" \\text{\1} "),
+        (r" \\text\{([^{}A-Za-z\\]*)\} ", r" \1 "),
         (r"(?<!\\)(?<![A-Za-z])sqrt(?=[({])", r"\\sqrt"),
         (r"(?<![\\A-Za-z])pi(?![A-Za-z])", r"\\pi "),
         (r"\\sqrt\s?\[?\s?\{\s?\}", r"\\sqrt"),
@@ -43,6 +44,7 @@ _REWRITES = [
         (r"\\displaystyle|\\phantom\{[^{}]*\}", ""),
     )
 ]
+_ABOUT = re.compile(r"^(?:\\approx|\\sim|about|approximately|roughly|exactly)(?![A-Za-z])", re.IGNORECASE)
 _OUTER = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
 _BOX = re.compile(r"^\\f?box(?:ed)?\s?\{(.*)\}$", re.DOTALL)
 
@@ -64,6 +66,7 @@ def normal(text: str) -> str:
             text = box.group(1).strip()
         if text == before:
             break
+    text = _ABOUT.sub("", text).strip()
     if len(dollars := re.findall(r"(?<!\\)\$", text)) > 1 and len(dollars) % 2 == 0:
         text = re.sub(r"(?<!\\)\$", " ", text)
     for pattern, replacement in _REWRITES:

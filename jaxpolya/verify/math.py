@@ -77,6 +77,8 @@ class _Comparison:
             return isinstance(gold, Union) and self.union(gold, answer)
         if isinstance(gold, Items):
             return self.items(gold, answer)
+        if isinstance(answer, Items) and answer.brackets == "":  # the same answer in several forms
+            return all(isinstance(item, Leaf) and self.leaves(gold, item) for item in answer.items)
         return isinstance(answer, Leaf) and self.leaves(gold, answer)
 
     def words(self, gold: Words, answer: Shape) -> bool:
@@ -99,10 +101,10 @@ class _Comparison:
         return self.unordered(gold.parts, tuple(interval(part) or part if isinstance(part, Relation) else part for part in answer.parts))
 
     def items(self, gold: Items, answer: Shape) -> bool:
-        if isinstance(answer, Matrix) or not isinstance(answer, Items):
-            return False
         if gold.brackets == "::":
             return self.ratio(gold, answer)
+        if not isinstance(answer, Items):
+            return False
         if answer.brackets in ("", "±"):
             if gold.brackets in ("", "±", "{}"):
                 return self.unordered(gold.items, answer.items)
@@ -117,8 +119,10 @@ class _Comparison:
             return False
         return (self.unordered if gold.brackets == "{}" else self.ordered)(gold.items, answer.items)
 
-    def ratio(self, gold: Items, answer: Items) -> bool:
-        if answer.brackets != "::" or len(gold.items) != len(answer.items):
+    def ratio(self, gold: Items, answer: Shape) -> bool:
+        if isinstance(answer, Leaf) and len(gold.items) == 2:  # 1:2 is a half
+            return self.leaves(Leaf("({})/({})".format(*(latex_of(item) for item in gold.items))), answer)
+        if not isinstance(answer, Items) or answer.brackets != "::" or len(gold.items) != len(answer.items):
             return False
         left, right = [_number(item) for item in gold.items], [_number(item) for item in answer.items]
         if None in left or None in right or 0 in left or 0 in right:
@@ -157,7 +161,7 @@ class _Comparison:
             if sides_equal(gold, answer):
                 return True
             gold_value, answer_value = value_of(gold), value_of(answer)
-            if gold_value and answer_value and squeezed(gold.sides[0]) == squeezed(answer.sides[0]):
+            if gold_value and answer_value and squeezed(gold.sides[0]).casefold() == squeezed(answer.sides[0]).casefold():
                 return self.shapes(gold_value, answer_value)
             verdict = same_relation(gold, answer)
             return same_by_algebra(gold.text, answer.text) if verdict is None else verdict
@@ -186,7 +190,7 @@ class _Comparison:
         if repeating:
             return _rounds_to(_repeated(repeating), answer)
         if based or _BASE.fullmatch(answer):
-            return bool(based) and based.group(1) == answer  # type: ignore[union-attr]
+            return based is not None and answer in (based.group(1), f"{based.group(1)}_{based.group(2)}", f"{based.group(1)}_{{{based.group(2)}}}")
         try:
             left = read(gold)
         except Unreadable:
@@ -210,12 +214,16 @@ class _Comparison:
         first, second = evaluate(left), evaluate(right)
         if len(shown) == 1 and gold in shown:
             return shown[gold] >= 3 and _agree(first, second, shown[gold])
+        if len(shown) == 2:
+            places, more = sorted(len(side.partition(".")[2]) for side in (gold, answer))
+            if places == more or abs(Fraction(gold) - Fraction(answer)) > Fraction(1, 2 * 10**places):
+                return False
         return min(shown.values()) >= self.digits and _agree(first, second, self.digits)
 
 
 _DECIMAL = re.compile(r"-?\d*\.\d+", re.ASCII)
 _REPEATING = re.compile(r"(-?\d*)\.(\d*)\\(?:overline|bar)\{(\d+)\}", re.ASCII)
-_BASE = re.compile(r"(\d+)_\{?(\d{1,2})\}?", re.ASCII)
+_BASE = re.compile(r"(-?\d+)_\{?(\d{1,2})\}?", re.ASCII)
 
 
 def _letters(text: str) -> set[str]:

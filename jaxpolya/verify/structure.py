@@ -79,21 +79,20 @@ UNITS = {
 _RELATION = re.compile(r"\\le(?![A-Za-z])|\\ge(?![A-Za-z])|\\ne(?![A-Za-z])|\\approx(?![A-Za-z])|=|<|>")
 _MATRIX = re.compile(r"\\begin\{([pbBvV]?matrix|array)\}(?:\{[clr| ]{0,20}\})?(.*)\\end\{\1\}", re.DOTALL)
 THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])", re.ASCII)
-_GROUPED = re.compile(r",\d{3}(?!\d)", re.ASCII)
-_GROUP_LEAD = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})*$", re.ASCII)
 _SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?! ?\d)", re.ASCII)
 _MIXED = re.compile(r"^(-?)(\d+) (\d+)/(\d+)$", re.ASCII)
 _SCIENTIFIC = re.compile(r"^(-?\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})$", re.ASCII)
 _PERCENT = re.compile(r"\s*(?:\\?%|\\text\{\s*(?:\\?%|percent|pct|percentage)\s*\}|percent(?:age)?\b|pct\b)\s*$", re.IGNORECASE)
 _DEGREES = re.compile(r"\s*(?:\^\s?\\circ|\^\s?\{\s?\\circ\s?\}|\\circ)\s*$")
 _UNIT = re.compile(r"(?P<value>.*?[\d)}\]])(?P<unit>(?:\\text\{[^{}]*[A-Za-z][^{}]*\}|[A-Za-z./-]++|\s)++)(?:\^\{?[23]\}?)?", re.DOTALL)
+_TEXT_UNIT = re.compile(r"(?P<value>[^{}]*(?:\d|\\pi).*?)(?P<unit>\\text\{[^{}]*[A-Za-z][^{}]*\})\s?(?:\^\{?[23]\}?)?", re.DOTALL)
 _SYMBOL = r"(?:[A-Za-z]{1,3}'?|\\[a-z]{2,8})(?:_(?:\{[^{}]{1,12}\}|\w))?"
 _NAME = re.compile(
     rf"{_SYMBOL}(?:\([A-Za-z0-9,]{{1,12}}\))?|\|[A-Za-z]{{1,3}}\||\((?:{_SYMBOL},)+{_SYMBOL}\)|{_SYMBOL}:{_SYMBOL}"
     r"|\\text\{[^{}]*\}|\\angle[A-Z]{1,3}|\\frac\{[A-Z]{1,3}\}\{[A-Z]{1,3}\}",
     re.ASCII,
 )
-_AND = re.compile(r"\\text\{\s*(?:and|or|,)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])", re.IGNORECASE)
+_AND = re.compile(r"\\text\{[\s,]*(?:and|or)?[\s,]*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])", re.IGNORECASE)
 _WORD = re.compile(r"(?<![\\A-Za-z_])[A-Za-z]{3,}|\\text\{")
 
 
@@ -140,12 +139,12 @@ def _shape(text: str, depth: int) -> Shape:
 def _split(text: str, separator: str, bracketed: bool = False) -> list[str]:
     """The parts between separators outside all brackets.
 
-    A comma before three digits groups them and separates nothing, unless a blank follows it, or the text stood in brackets, where
-    `(2,400)` is a pair, and is a list only if other commas have their blanks.
+    Commas without a blank after them may all group digits (`1,234` or `1,234, 5,678`), and separate nothing then; in brackets they never
+    do: `(2,400)` is a pair.
     """
     if separator not in text:
         return [text]
-    grouped = separator == "," and not (bracketed and ", " not in text)
+    grouped = separator == "," and not bracketed and not re.search(r",(?! |$)", THOUSANDS.sub("0", text))
     parts, depth, start, index = [], 0, 0, 0
     while index < len(text):
         char = text[index]
@@ -157,7 +156,7 @@ def _split(text: str, separator: str, bracketed: bool = False) -> list[str]:
             depth += 1
         elif char in ")]}":
             depth -= 1
-        elif char == separator and depth == 0 and not (grouped and _GROUPED.match(text, index) and _GROUP_LEAD.search(text[start:index])):
+        elif char == separator and depth == 0 and not (grouped and text[index + 1 : index + 2] not in ("", " ")):
             parts.append(text[start:index])
             start = index + 1
         index += 1
@@ -231,7 +230,7 @@ def _leaf(text: str) -> Shape:
         text, unit = text.replace("$", "", 1).strip(), "dollar"
     if text.endswith("$"):
         text, unit = text[:-1].strip(), "dollar"
-    if not unit and (united := _UNIT.fullmatch(text)) and _is_unit(united.group("unit")):
+    if not unit and (united := _UNIT.fullmatch(text) or _TEXT_UNIT.fullmatch(text)) and _is_unit(united.group("unit")):
         text, unit = united.group("value"), words(united.group("unit"))
     elif _WORD.search(re.sub(r"\\[A-Za-z]+", lambda command: command.group() if command.group() == r"\text" else " ", text)):
         return Words(words(text))
@@ -254,8 +253,10 @@ def is_name(side: str) -> bool:
 def value_of(relation: Relation) -> Shape | None:
     """What `x = … = value` says, where its left side only names; an approximation after it doesn't count."""
     signs, sides = list(relation.signs), list(relation.sides)
-    if r"\approx" in signs and (at := signs.index(r"\approx")):
+    if r"\approx" in signs and ((at := signs.index(r"\approx")) or not is_name(sides[0])):
         signs, sides = signs[:at], sides[: at + 1]
+    if not signs:
+        return shape(sides[0])
     if any(sign not in ("=", r"\approx") for sign in signs):
         return None
     named = any(is_name(side) for side in sides[:-1])

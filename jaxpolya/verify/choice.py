@@ -10,7 +10,7 @@ import re
 
 from jaxpolya.verify.extract import BOX, boxes, clip, spoken, statements
 
-_LETTER = re.compile(r"[\s*_\"'`$]*\(?\s*(?:\\(?:text|mathrm|textbf)\{\s*\(?([A-Za-z])\)?\s*\}|([A-Za-z]))\s*\)?[\s*_\"'`$.]*")
+_LETTER = re.compile(r"[\s*_\"'`$]*\(?\s*(?:\\(?:text|mathrm|textbf)\{\s*\(?([A-Za-z])\)?\s*\}|([A-Za-z]))\s*\)?[\s*_\"'`$.,:]*")
 _LED = re.compile(r"[\s*_\"'`$]*(?:option|choice)?\s*\(?([A-Za-z])\s*(?:\)|[.):]|\s-)\s*(.+)", re.DOTALL | re.IGNORECASE)
 _CALLED = re.compile(r"\s*(?:option|choice|letter)\s+(.+)", re.DOTALL | re.IGNORECASE)
 MAX_STATEMENT = 2000
@@ -26,13 +26,18 @@ def extract(response: str, choices: list[str]) -> str | None:
     """The letter of the one choice that a response states as its answer, or None. Linear in the response's length."""
     said = spoken(response)
     boxed = boxes(said)
-    stated = [content for content in statements(said) if not BOX.search(content)]
+    stated = statements(said)
     if not boxed and not stated:
         return _choice(said, choices) if len(said) <= MAX_STATEMENT else None
     if len(boxed) + len(stated) > MAX_STATEMENTS:
         return None
     letters = [_choice(content, choices) for content in boxed]
-    letters += [_choice(content, choices) or _choice(clip(content) or "", choices) for content in stated]
+    for content in stated:
+        if box := BOX.search(content):  # the box speaks for itself; what stands before it may name a choice too
+            before = _choice(content[: box.start()], choices)
+            letters += [before] if before else []
+        else:
+            letters.append(_choice(content, choices) or _choice(clip(content) or "", choices))
     return letters[0] if len(set(letters)) == 1 else None
 
 

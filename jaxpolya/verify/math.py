@@ -190,7 +190,11 @@ class _Comparison:
         if repeating:
             return _rounds_to(_repeated(repeating), answer)
         if based or _BASE.fullmatch(answer):
-            return based is not None and answer in (based.group(1), f"{based.group(1)}_{based.group(2)}", f"{based.group(1)}_{{{based.group(2)}}}")
+            return based is not None and answer in (
+                based.group(1),
+                f"{based.group(1)}_{based.group(2)}",
+                f"{based.group(1)}_{{{based.group(2)}}}",
+            )
         try:
             left = read(gold)
         except Unreadable:

@@ -39,6 +39,7 @@ from jaxpolya.verify.worker import receive, send
 
 START_LIMIT = 120.0
 """Seconds that a worker may take to start and to import what a kind needs."""
+START_TRIES = 3
 RECYCLE_AFTER = 5000
 """Items after which a worker is replaced, so that no library's leak or cache grows for ever."""
 CACHE_SIZE = 100_000
@@ -196,7 +197,7 @@ class _Hand:
     def ready(self, kind: str) -> "_Process":
         """A living worker that has imported what a kind needs. Raises `_NoWorker`."""
         trouble = ""
-        for _ in range(2):
+        for _ in range(START_TRIES):
             process = self.process
             try:
                 if process is None:

@@ -97,7 +97,8 @@ def test_what_follows_the_end_of_text_is_not_said():
 @pytest.mark.parametrize("style", ["boxed", "statement", "number", "tag"])
 @pytest.mark.parametrize(
     "piece",
-    ["\\boxed{", "{", "}", "\\", "<answer>", "</answer>", "answer is ", "answer ", "Final answer\n", "#### ", "1", "1,", "-", " ", "\n", "$", "<think>", "A:\n",
+    ["\\boxed{", "{", "}", "\\", "<answer>", "</answer>", "answer is ", "answer ", "Final answer\n", "#### ", "1", "1,", "-", " ", "\n",
+     "$", "<think>", "A:\n",
      "\\boxed{1} or ", "be is "],
 )  # fmt: skip
 def test_time_is_linear(style, piece):

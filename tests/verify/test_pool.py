@@ -1,0 +1,212 @@
+"""The pool: verdicts whatever the worker meets, and nothing left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from jaxpolya.errors import InputError
+from jaxpolya.records import Question
+from jaxpolya.verify.judge import Item, judge
+from jaxpolya.verify.pool import Pool
+
+
+def item(response: str, answer: str = "42", **fields) -> Item:
+    return Item(id="x", kind=fields.pop("kind", "math"), response=response, answer=answer, **fields)
+
+
+def children() -> set[int]:
+    """Living processes whose parent is this one."""
+    return {int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+
+def files() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with Pool(2, deadline=2.0) as pool:
+        pool.verify([item(r"\boxed{0}")])
+        yield pool
+
+
+def test_verdicts_come_in_order(pool):
+    answers = [str(number) for number in range(200)]
+    verdicts = pool.verify(item(rf"\boxed{{{answer}}}", "42") for answer in answers)
+    assert [verdict.extracted for verdict in verdicts] == answers
+    assert [verdict.verdict for verdict in verdicts].index("correct") == 42
+    assert sum(verdict.verdict == "correct" for verdict in verdicts) == 1
+
+
+def test_the_pool_says_what_judge_says(pool):
+    items = [
+        item(r"\boxed{x+1}", "1+x"),
+        item("no answer"),
+        item("The answer is B", "B", kind="choice", choices=["x", "y"]),
+        item(r"\boxed{2^{10^9}}"),
+    ]
+    assert (
+        [verdict.verdict for verdict in pool.verify(items)]
+        == [judge(each).verdict for each in items]
+        == ["correct", "unparseable", "correct", "wrong"]
+    )
+
+
+def test_gym_entries_are_judged(pool):
+    entry = {"question": "1+1?", "answer": "2", "metadata": {"source_dataset": "chain_sum"}}
+    verdicts = pool.verify(
+        [item("<answer>2</answer>", kind="reasoning_gym", entry=entry, extraction="tag"), item("#### 3", kind="reasoning_gym", entry=entry)]
+    )
+    assert [verdict.verdict for verdict in verdicts] == ["correct", "wrong"]
+    broken = pool.verify([item("#### 3", kind="reasoning_gym", entry={"metadata": {"source_dataset": "nosuch"}})])[0]
+    assert broken.verdict == "harness_error" and "nosuch" in broken.detail
+
+
+def test_items_without_a_possible_verdict_are_refused(pool):
+    for bad in (
+        item("x", kind="code"),
+        item("x", ""),
+        item("x", kind="choice"),
+        item("x", "Z", kind="choice", choices=["a"]),
+        item("x", kind="reasoning_gym"),
+    ):
+        with pytest.raises(InputError):
+            pool.submit(bad)
+
+
+def test_item_of_a_question_has_its_reference():
+    question = Question(id="q", question="?", answer="B", verifier="choice", extraction="boxed", choices=["x", "y"])
+    made = Item.of(question, "r", "s")
+    assert (made.id, made.kind, made.response, made.answer, made.extraction, made.choices) == ("s", "choice", "r", "B", "boxed", ["x", "y"])
+
+
+def test_a_worker_that_passes_the_deadline_is_killed_and_replaced():
+    with Pool(1, deadline=0.5) as pool:
+        pool.verify([item(r"\boxed{0}")])
+        stopped = pool._hands[0].process.child.pid
+        os.kill(stopped, signal.SIGSTOP)
+        start = time.monotonic()
+        late, after = pool.submit(item(r"\boxed{42}")), pool.submit(item(r"\boxed{42}"))
+        assert late.result().verdict == "timeout"
+        assert 0.5 <= time.monotonic() - start < 1.5
+        assert after.result().verdict == "correct"  # the time-out was not cached
+        assert not Path(f"/proc/{stopped}").exists()
+
+
+def test_a_killed_worker_loses_no_item():
+    with Pool(1, deadline=20) as pool:
+        pool.verify([item(r"\boxed{0}")])
+        futures = [pool.submit(item(rf"\boxed{{{number}}}", "1")) for number in range(300)]
+        for _ in range(3):
+            time.sleep(0.3)
+            if (process := pool._hands[0].process) and "math" in process.kinds:
+                os.kill(process.child.pid, signal.SIGKILL)
+        verdicts = [future.result().verdict for future in futures]
+    assert verdicts.count("correct") == 1 and verdicts.count("wrong") == 299
+
+
+def test_a_response_that_kills_its_worker_twice_is_a_crash():
+    with Pool(1, deadline=20) as pool:
+        pool.verify([item(r"\boxed{0}")])
+        killer = threading.Event()
+
+        def kill_forever() -> None:
+            while not killer.is_set():
+                if (process := pool._hands[0].process) and "math" in process.kinds:
+                    process.kill()
+                time.sleep(0.001)
+
+        # The worker is killed before each item, which looks the same to the pool as an item that kills it.
+        thread = threading.Thread(target=kill_forever)
+        thread.start()
+        verdict = pool.submit(item(r"\boxed{\int_0^{1} x^2 \sin(x) dx + \lim_{x \to 0} \frac{1}{x}}", r"\int_0^{1} y dy")).result()
+        killer.set()
+        thread.join()
+        assert verdict.verdict == "crash"
+        assert pool.verify([item(r"\boxed{42}")])[0].verdict == "correct"
+
+
+def test_where_no_worker_starts_it_is_our_fault():
+    with Pool(1, memory_mb=16) as pool:
+        verdict = pool.verify([item(r"\boxed{42}")])[0]
+    assert verdict.verdict == "harness_error" and verdict.reward is None and "exit" in verdict.detail
+
+
+def test_known_answers_are_not_judged_again(pool):
+    first, second = pool.verify([item(r"\boxed{7\cdot 6}")])[0], pool.verify([item(r"so we get \boxed{7\cdot 6}")])[0]
+    assert first is second
+
+
+def test_many_threads_may_submit(pool):
+    results: dict[int, list[str]] = {}
+
+    def work(thread: int) -> None:
+        results[thread] = [
+            verdict.verdict for verdict in pool.verify(item(rf"\boxed{{{thread}{number}}}", f"{thread}7") for number in range(50))
+        ]
+
+    threads = [threading.Thread(target=work, args=(thread,)) for thread in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(verdicts.count("correct") == 1 and verdicts[7] == "correct" for verdicts in results.values())
+
+
+def test_closing_leaves_nothing():
+    before = files(), children()
+    pool = Pool(2)
+    pending = [pool.submit(item(rf"\boxed{{{number}}}")) for number in range(500)]
+    pool.close()
+    assert all(future.done() for future in pending)
+    assert (files(), children()) == before
+    with pytest.raises(RuntimeError):
+        pool.submit(item(r"\boxed{1}"))
+
+
+def test_making_a_pool_waits_for_nothing():
+    start = time.monotonic()
+    pool = Pool(2)
+    elapsed = time.monotonic() - start
+    pool.close()
+    assert elapsed < 0.2
+
+
+def test_workers_leave_when_their_parent_is_killed():
+    code = (
+        "import time; from jaxpolya.verify.pool import Pool; pool = Pool(1)\n"
+        "while not (pool._hands[0].process and 'math' in pool._hands[0].process.kinds): time.sleep(0.05)\n"
+        "print(pool._hands[0].process.child.pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    for _ in range(50):
+        if not Path(f"/proc/{worker}").exists() or "Z" in Path(f"/proc/{worker}/stat").read_text().rsplit(")", 1)[1].split()[0]:
+            return
+        time.sleep(0.1)
+    pytest.fail("the worker outlived its parent by 5 seconds")
+
+
+def test_a_worker_ignores_ctrl_c(pool):
+    for hand in pool._hands:
+        os.kill(hand.process.child.pid, signal.SIGINT)
+    pids = {hand.process.child.pid for hand in pool._hands}
+    assert pool.verify([item(rf"\boxed{{3{number}}}", "35") for number in range(20)])[5].verdict == "correct"
+    assert pids == {hand.process.child.pid for hand in pool._hands}
+
+
+@pytest.mark.parametrize(
+    "module", ["jaxpolya.verify.pool", "jaxpolya.verify.worker", "jaxpolya.verify.files", "jaxpolya.config", "jaxpolya.records"]
+)
+def test_jax_is_never_imported(module):
+    code = f"import sys, {module}; print([name for name in ('jax', 'flax', 'numpy', 'torch') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -64,6 +64,12 @@ class _Reader:
     def __init__(self, text: str):
         self.text, self.at, self.depth, self.terms = text, 0, 0, 0
 
+    def enter(self) -> None:
+        """One more level of nesting: each is a few levels of the reader's own recursion."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise TooLarge("nested too deeply")
+
     def count(self) -> None:
         """One more operation in a row: each is a level of the tree that `evaluate` descends."""
         self.terms += 1
@@ -97,15 +103,11 @@ class _Reader:
         return node
 
     def sum(self) -> Node:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise TooLarge("nested too deeply")
         node = self.product()
         while sign := self.take("+", "-"):
             self.count()
             other = self.product()
             node = Node("add", (node, other if sign == "+" else Node("neg", (other,))))
-        self.depth -= 1
         return node
 
     def product(self) -> Node:
@@ -165,9 +167,7 @@ class _Reader:
 
     def exponent(self) -> Node:
         """What `^` raises to: a group, a number with its sign, one symbol; a tower binds to the right."""
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise TooLarge("nested too deeply")
+        self.enter()
         node = self.signed() if self.peek("-") else self.postfix()
         if self.take("^", "**"):
             node = Node("pow", (node, self.exponent()))
@@ -187,6 +187,12 @@ class _Reader:
         return node
 
     def atom(self) -> Node:
+        self.enter()
+        node = self.unit()
+        self.depth -= 1
+        return node
+
+    def unit(self) -> Node:
         for opening, closing in (("(", ")"), ("{", "}"), ("[", "]"), ("|", "|")):
             if self.take(opening):
                 node = self.sum()

@@ -242,7 +242,10 @@ def _significant(decimal: str) -> int:
 
 def _agree(first: Fraction | complex, second: Fraction | complex, digits: int) -> bool:
     """Whether two reals are one when rounded to a number of significant digits: they differ by half a unit at most."""
-    first, second = complex(first), complex(second)
+    try:
+        first, second = complex(first), complex(second)
+    except OverflowError:
+        return False
     size = max(abs(first), abs(second))
     if size == 0 or not math.isfinite(size) or abs(first.imag) + abs(second.imag) > 0:
         return size == 0

@@ -54,10 +54,10 @@ def same_relation(gold: Relation, answer: Relation) -> bool | None:
         variables = set().union(*(names(tree) for tree in trees))
         factors = set()
         for point in points(variables, signed=True):
-            g0, g1, a0, a1 = (evaluate(tree, point) for tree in trees)
-            left, right = g0 - g1, a0 - a1
-            if not isinstance(left, Fraction) or not isinstance(right, Fraction):
+            exact = [value for tree in trees if isinstance(value := evaluate(tree, point), Fraction)]
+            if len(exact) < 4:
                 return None
+            left, right = exact[0] - exact[1], exact[2] - exact[3]
             if left == 0 or right == 0:
                 return None
             factors.add(right / left)

@@ -83,6 +83,7 @@ _SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?! ?\d)", re.ASCII)
 _MIXED = re.compile(r"^(-?)(\d+) (\d+)/(\d+)$", re.ASCII)
 _SCIENTIFIC = re.compile(r"^(-?\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})$", re.ASCII)
 _PERCENT = re.compile(r"\s*(?:\\?%|\\text\{\s*(?:\\?%|percent|pct|percentage)\s*\}|percent(?:age)?\b|pct\b)\s*$", re.IGNORECASE)
+_PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])")
 _DEGREES = re.compile(r"\s*(?:\^\s?\\circ|\^\s?\{\s?\\circ\s?\}|\\circ)\s*$")
 _UNIT = re.compile(r"(?P<value>.*?[\d)}\]])(?P<unit>(?:\\text\{[^{}]*[A-Za-z][^{}]*\}|[A-Za-z./-]++|\s)++)(?:\^\{?[23]\}?)?", re.DOTALL)
 _TEXT_UNIT = re.compile(r"(?P<value>[^{}]*(?:\d|\\pi).*?)(?P<unit>\\text\{[^{}]*[A-Za-z][^{}]*\})\s?(?:\^\{?[23]\}?)?", re.DOTALL)
@@ -220,8 +221,8 @@ def _related(text: str) -> Relation | None:
 
 def _leaf(text: str) -> Shape:
     text = text.strip()
-    if r"\pm" in text:
-        return Items("±", tuple(_leaf(re.sub(r"\\pm(?![A-Za-z])", sign, text)) for sign in "+-"))
+    if _PLUS_MINUS.search(text):
+        return Items("±", tuple(_leaf(_PLUS_MINUS.sub(sign, text)) for sign in "+-"))
     percent = bool(_PERCENT.search(text))
     text = _PERCENT.sub("", text) if percent else text
     unit = "degree" if _DEGREES.search(text) else ""

@@ -1,0 +1,98 @@
+"""Long promises of the verifier: hostile input and killed workers."""
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jaxpolya.verify.judge import Item
+from jaxpolya.verify.pool import Pool
+
+pytestmark = pytest.mark.soak
+OUTCOMES = {"correct", "wrong", "unparseable", "timeout", "crash"}
+
+PIECES = [
+    *"0123456789xyzabefi+-*/^_=<>!|(){}[],.;:$%&#~'\"\\ \n\t\x00", "\\frac", "\\frac{1}{2}", "\\sqrt", "\\sqrt[3]", "{", "}", "\\{",
+    "\\}", "\\left(", "\\right]", "^{", "_{",
+    "\\begin{pmatrix}", "\\end{pmatrix}", "&", "\\\\", "\\cup ", "\\in ", "\\infty", "\\pm ", "\\le ", "\\ne ", "\\approx ",
+    "\\text{and}", "\\text{ cm}", "\\%", "^\\circ", "999999999",
+    "10^{10^{10}}", "**", "!", "\\binom", "\\sum_{k=1}^{n}", "\\int", "\\lim", "\\sin", "\\log", "\\boxed{", "\\fbox{", "<answer>",
+    "</answer>", "</think>", "<think>", "The answer is ",
+    "Answer:", "#### ", "__import__('os')", "lambda: 0", "and", "or", "١٢", "²", "\ud800", "½", "π", "\\overline{3}", "1,234", "1:2",
+    "e", "i", "\\mathbb{R}", "\\operatorname",
+]  # fmt: skip
+GOLDS = ["42", r"\frac{1}{2}", "0.333", r"50\%", "(1,2)", r"\{1,2\}", r"[0,\infty)", "x^2+1", "2x+3y=6", r"x \ge 2",
+r"\begin{pmatrix}1\\2\end{pmatrix}", r"\text{odd}", "A",
+         r"1\pm\sqrt2", r"\sqrt2", "1:2", r"\int_0^x t dt"]  # fmt: skip
+HOSTILE = st.one_of(
+    st.text(max_size=300),
+    st.lists(st.sampled_from(PIECES), max_size=60).map("".join),
+    st.tuples(st.sampled_from(PIECES), st.integers(1, 3000)).map(lambda t: t[0] * t[1]),
+)
+
+
+def test_hostile_inputs_leave_the_pool_alive():
+    """10,000 hostile inputs: each answered, none our fault, no worker lost for good, no file descriptor leaked."""
+    before = len(os.listdir("/proc/self/fd"))
+    with Pool(2, deadline=10, memory_mb=1024) as pool:
+
+        @settings(max_examples=2500, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @given(
+            st.lists(
+                st.tuples(HOSTILE, st.sampled_from(GOLDS), st.sampled_from(["boxed", "statement", "number", "tag"]), st.booleans()),
+                min_size=4,
+                max_size=4,
+            )
+        )
+        def run(cases):
+            items = [
+                Item(id="h", kind="math", response=rf"\boxed{{{text}}}" if boxed else text, answer=gold, extraction=style)
+                for text, gold, style, boxed in cases
+            ]
+            for item, verdict in zip(items, pool.verify(items), strict=True):
+                assert verdict.verdict in OUTCOMES, (item, verdict)
+
+        run()
+        assert pool.verify([Item(id="x", kind="math", response=r"\boxed{42}", answer="42")])[0].verdict == "correct"
+        assert all(hand.thread.is_alive() for hand in pool._hands)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_killed_workers_lose_no_verdict():
+    """Random workers are killed during 5,000 verdicts: every row is answered, and none of them wrongly."""
+    rng = random.Random(0)
+    done = threading.Event()
+    kills = 0
+    with Pool(2, deadline=20) as pool:
+
+        def kill() -> None:
+            nonlocal kills
+            while not done.wait(rng.uniform(0.2, 0.6)):
+                process = rng.choice(pool._hands).process
+                if process and process.items:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process.child.pid, signal.SIGKILL)
+                        kills += 1
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        verdicts = pool.verify(
+            Item(id=str(n), kind="math", response=rf"\boxed{{\int_0^{{{n}}} x dx}}" if n % 5 == 0 else rf"\boxed{{{n}}}", answer="7")
+            for n in range(5000)
+        )
+        done.set()
+        killer.join()
+        workers = [hand.process.child.pid for hand in pool._hands if hand.process]
+    assert kills > 3
+    assert len(verdicts) == 5000 and all(verdict.verdict in OUTCOMES for verdict in verdicts)
+    assert [n for n, verdict in enumerate(verdicts) if verdict.verdict == "correct"] == [7]
+    assert sum(verdict.verdict == "crash" for verdict in verdicts) <= 2  # only an item whose worker was killed twice
+    time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)

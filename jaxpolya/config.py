@@ -218,7 +218,7 @@ class SelectConfig(Strict):
     reward_model: str | None = None
     """A sequence-classification checkpoint, for `adherence: reward_model`."""
     duplicate_overlap: Fraction = 0.9
-    """Of two responses to a question whose token 5-gram sets overlap at least this much (Jaccard), one is kept; 1 drops exact copies only."""
+    """Of two responses to a question whose token 5-gram sets overlap at least this much (Jaccard), one is kept; 1: exact copies only."""
     max_questions: PositiveInt | None = None
     """Cap on questions, drawn by `seed`: the fixed-budget ablation (few × many against many × one)."""
     match: Literal["none", "instances", "tokens"] = "none"
@@ -304,8 +304,8 @@ class RlConfig(Strict):
     updates: PositiveInt = 1
     """Optimizer steps per round; the round's groups are split evenly."""
     algorithm: Literal["grpo", "dapo", "dr_grpo"] = "grpo"
-    """`grpo`: token mean over the batch, group-normalised advantages, no KL (the paper's set-up). `dapo`: the same without the groups that carry
-    no signal. `dr_grpo`: advantages not divided by the group's deviation, constant divisor."""
+    """`grpo`: token mean over the batch, group-normalised advantages, no KL (the paper's set-up). `dapo`: the same without the groups
+    that carry no signal. `dr_grpo`: advantages not divided by the group's deviation, constant divisor."""
     clip_low: Fraction = 0.2
     """ε_low of the ratio's clip."""
     clip_high: NonNegativeFloat = 0.2

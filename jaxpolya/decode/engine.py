@@ -112,8 +112,8 @@ class Engine:
         self._temperature = np.float32(sampling.temperature or 1.0)
         self._top_p = np.float32(sampling.top_p)
 
-    def run(self, params: Params, requests: Sequence[Request], seed: int) -> Iterator[Completion]:
-        """Completions of all requests, each as soon as its window ends.
+    def run(self, params: Params, requests: Sequence[Request], seed: int) -> Iterator[list[Completion]]:
+        """Completions of all requests, those of each window (perhaps none) as soon as it ends; alike on all hosts.
 
         Args:
           params: training parameters on the mesh; the decode copy lives as long as the iteration.
@@ -131,7 +131,7 @@ class Engine:
             window = make_window(plan, self.mesh, _live_slots(plan, int(table.length_PG[table.live_PG].max()) + plan.window))
             lanes, tokens, logps = window(weights, lanes, table.rows(), key, self._temperature, self._top_p)
             tokens_PGN, logps_PGN = to_host((tokens, logps))
-            yield from self._collect(table, tokens_PGN, logps_PGN)
+            yield list(self._collect(table, tokens_PGN, logps_PGN))
 
     def _lane_loads(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Sequence[int]]]:
         """Requests cut into what one lane holds."""

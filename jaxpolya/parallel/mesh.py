@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxpolya.config import MeshConfig
 from jaxpolya.errors import ConfigError
@@ -44,8 +44,17 @@ def to_host(tree: Any) -> Any:
 
 
 def batch_to_mesh(tree: Any, mesh: Mesh) -> Any:
-    """Arrays that every host holds whole, with their rows over the data shards of the mesh."""
-    return jax.tree.map(lambda array: jax.make_array_from_callback(array.shape, batch_sharding(mesh), lambda index: array[index]), tree)
+    """Arrays [R, …] that every host holds whole, with their rows over the data shards of the mesh."""
+    return _to_mesh(tree, batch_sharding(mesh))
+
+
+def steps_to_mesh(tree: Any, mesh: Mesh) -> Any:
+    """Arrays [M, R, …] that every host holds whole, with their second axis over the data shards of the mesh."""
+    return _to_mesh(tree, NamedSharding(mesh, PartitionSpec(None, *batch_sharding(mesh).spec)))
+
+
+def _to_mesh(tree: Any, sharding: NamedSharding) -> Any:
+    return jax.tree.map(lambda array: jax.make_array_from_callback(array.shape, sharding, lambda index: array[index]), tree)
 
 
 def is_primary() -> bool:

@@ -78,9 +78,13 @@ class PromptBuilder:
         asked = ask(question)
         shots = [(ask(_as_question(shot, question)), worked(shot, question)) for shot in slot.exemplars] if slot and exemplars else []
         if self.chat:
-            return self._conversation(shots, _paragraphs(instruction, asked))
+            return self._conversation(shots, self.message(question, slot, four_phases=four_phases))
         blocks = [f"Question: {shot}\nAnswer: {answer}" for shot, answer in shots]
         return _paragraphs(instruction, *blocks, f"Question: {asked}\nAnswer:")
+
+    def message(self, question: Question, slot: Slot | None = None, *, four_phases: bool = False) -> str:
+        """What the user says last: the heuristic's instruction, if there is a slot, and the question."""
+        return _paragraphs(self._instruction(slot, four_phases) if slot else "", ask(question))
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a prompt's text, with one BOS where the template or (for plain text) the tokenizer has one."""

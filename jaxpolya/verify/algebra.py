@@ -5,10 +5,13 @@ SIGALRM, which needs a process's main thread, and a worker's deadline belongs to
 """
 
 import functools
+import logging
 import re
 
 from jaxpolya.verify.expression import TooLarge
 from jaxpolya.verify.structure import Items, Matrix, Shape, Union
+
+logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its timeouts are off, which is meant
 
 _HARD = re.compile(r"\\(?:sum|prod|int|lim|binom|dbinom)(?![A-Za-z])|!")
 _DIGITS = re.compile(r"\d+", re.ASCII)

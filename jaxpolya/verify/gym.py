@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxpolya.verify.expression import Unreadable, evaluate, names, points, read
+from jaxpolya.verify.latex import undelimited
 
 _LITERALS = frozenset({"string_insertion", "spiral_matrix", "binary_matrix", "n_queens"})
 """Generators whose scorers call `eval` on the answer."""
@@ -36,6 +37,7 @@ def correct(answer: str, entry: dict[str, Any]) -> bool:
         score = scorer(dataset)
     except (KeyError, TypeError, ValueError) as error:
         raise BrokenEntry(f"not an entry of reasoning-gym: {error!r}") from None
+    answer = undelimited(answer)
     if dataset in _LITERALS and not _LITERAL.fullmatch(answer):
         return False
     if dataset in _FORMULAS and not _plain_formula(answer):

@@ -58,10 +58,7 @@ def normal(text: str) -> str:
     for _ in range(4):
         before = text
         text = text.strip().rstrip(".,;:!" if not text.endswith("!") or " " in text else ".,;:").strip()
-        for opening, closing in _OUTER:
-            inside = text[len(opening) : len(text) - len(closing)]
-            if len(text) > len(opening) + len(closing) and text.startswith(opening) and text.endswith(closing) and opening not in inside:
-                text = inside.strip()
+        text = undelimited(text)
         if (box := _BOX.match(text)) and _balanced(box.group(1)):
             text = box.group(1).strip()
         if text == before:
@@ -74,6 +71,15 @@ def normal(text: str) -> str:
     text = re.sub(r"(?<=\d)\ue000\s?(?=\d{3})", "", text).replace("\ue000", ",")
     text = re.sub(r"\s+", " ", text).strip()
     return re.sub(r" ?([-+*/^=<>;:(){}\[\]|]) ?| (?=,)", r"\1", text) if "\\text" not in text else text
+
+
+def undelimited(text: str) -> str:
+    """The text without the delimiters of a formula or of emphasis around the whole of it."""
+    for opening, closing in _OUTER:
+        inside = text[len(opening) : len(text) - len(closing)]
+        if len(text) > len(opening) + len(closing) and text.startswith(opening) and text.endswith(closing) and opening not in inside:
+            text = inside.strip()
+    return text
 
 
 def _balanced(text: str) -> bool:

@@ -21,7 +21,7 @@ from jaxpolya.verify.algebra import Unparsed, latex_of, same_by_algebra
 from jaxpolya.verify.expression import Node, TooLarge, Unreadable, evaluate, names, read, same
 from jaxpolya.verify.latex import folded, normal, squeezed, words
 from jaxpolya.verify.relations import interval, same_relation, sides_equal
-from jaxpolya.verify.structure import THOUSANDS, UNITS, Items, Leaf, Matrix, Relation, Shape, Union, Words, shape, value_of
+from jaxpolya.verify.structure import UNITS, Items, Leaf, Matrix, Relation, Shape, Union, Words, shape, value_of
 
 MAX_ANSWER = 2000
 """Longest answer in characters; a longer one is none."""
@@ -49,11 +49,7 @@ def equal(gold: str, answer: str, digits: int = 6) -> bool:
 
 def _decimal_comma(comma: str, point: str) -> bool:
     """1,22 for 1.22: the same digits, where the point is a decimal point without doubt."""
-    return (
-        bool(re.fullmatch(r"-?\d+,\d+", comma, re.ASCII))
-        and comma.replace(",", ".") == point
-        and not THOUSANDS.fullmatch(comma.lstrip("-"))
-    ) or (bool(re.fullmatch(r"-?0,\d+", comma, re.ASCII)) and comma.replace(",", ".") == point)
+    return bool(re.fullmatch(r"-?(?:0,\d+|\d+,(?!\d{3}$)\d+)", comma, re.ASCII)) and comma.replace(",", ".") == point
 
 
 class _Comparison:
@@ -105,19 +101,10 @@ class _Comparison:
             return self.ratio(gold, answer)
         if not isinstance(answer, Items):
             return False
-        if answer.brackets in ("", "±"):
-            if gold.brackets in ("", "±", "{}"):
-                return self.unordered(gold.items, answer.items)
-            return gold.brackets == "()" and self.ordered(gold.items, answer.items)
-        if gold.brackets in ("", "±"):
-            return (
-                self.unordered(gold.items, answer.items)
-                if answer.brackets == "{}"
-                else answer.brackets == "()" and self.ordered(gold.items, answer.items)
-            )
-        if gold.brackets != answer.brackets:
-            return False
-        return (self.unordered if gold.brackets == "{}" else self.ordered)(gold.items, answer.items)
+        named = {gold.brackets, answer.brackets} - {"", "±"}  # a bare list is whatever the other one is, but no interval
+        if not named or named == {"{}"}:
+            return self.unordered(gold.items, answer.items)
+        return (gold.brackets == answer.brackets or named == {"()"}) and self.ordered(gold.items, answer.items)
 
     def ratio(self, gold: Items, answer: Shape) -> bool:
         if isinstance(answer, Leaf) and len(gold.items) == 2:  # 1:2 is a half
@@ -189,12 +176,10 @@ class _Comparison:
         repeating, based = _REPEATING.fullmatch(gold), _BASE.fullmatch(gold)
         if repeating:
             return _rounds_to(_repeated(repeating), answer)
-        if based or _BASE.fullmatch(answer):
-            return based is not None and answer in (
-                based.group(1),
-                f"{based.group(1)}_{based.group(2)}",
-                f"{based.group(1)}_{{{based.group(2)}}}",
-            )
+        if other := _BASE.fullmatch(answer):
+            return based is not None and other.groups() == based.groups()
+        if based:
+            return answer == based.group(1)
         try:
             left = read(gold)
         except Unreadable:
@@ -211,11 +196,13 @@ class _Comparison:
         return same_by_algebra(gold, answer) if verdict is None else False
 
     def decimals(self, gold: str, left: Node, answer: str, right: Node) -> bool:
-        """Whether one is the other rounded: a decimal that shows `digits` digits, or a gold decimal that shows 3."""
-        if names(left) or names(right) or re.fullmatch(r"-?\d+", gold, re.ASCII):
+        """Whether one is the other rounded: a decimal that shows `digits` digits, or a gold one that shows 3. Integers are exact."""
+        if names(left) or names(right):
+            return False
+        first, second = evaluate(left), evaluate(right)
+        if isinstance(first, Fraction) and first.denominator == 1:
             return False
         shown = {side: _significant(side) for side in (gold, answer) if _DECIMAL.fullmatch(side)}
-        first, second = evaluate(left), evaluate(right)
         if len(shown) == 1 and gold in shown:
             return shown[gold] >= 3 and _agree(first, second, shown[gold])
         if len(shown) == 2:

@@ -85,10 +85,9 @@ class Pool:
                 raise RuntimeError("the verifier pool is closed")
             if known := self._cache.get(key):
                 self._cache.move_to_end(key)
-        if known:
-            future.set_result(known)
-        else:
-            self._queue.put((dataclasses.replace(item, response=""), answer, key, future))
+                future.set_result(known)
+            else:
+                self._queue.put((dataclasses.replace(item, response=""), answer, key, future))
         return future
 
     def verify(self, items: Iterable[Item]) -> list[Verdict]:
@@ -264,7 +263,7 @@ class _Process:
             answer = receive(self.socket)
         except TimeoutError:
             raise _Late from None
-        except OSError:
+        except (OSError, ValueError):  # closed, or not a message
             raise _Dead from None
         if answer is None:
             raise _Dead

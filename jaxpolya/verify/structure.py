@@ -120,8 +120,9 @@ def _shape(text: str, depth: int) -> Shape:
     for separator, separated in ((";", text), (",", _AND.sub(", ", text))):
         if len(parts := _split(separated, separator)) > 1:
             return _listed(parts, depth)
-    if "\\in " in text or "\\in(" in text or "\\in[" in text or "\\in\\" in text:
-        text = re.split(r"\\in(?![A-Za-z])", text, maxsplit=1)[1].strip()
+    member, belongs, where = text.partition(r"\in")
+    if belongs and is_name(member) and not where[:1].isalpha():
+        text = where.strip()
     if len(parts := _split(text.replace(r"\cup", "\ue001"), "\ue001")) > 1:
         return Union(tuple(_shape(part, depth + 1) for part in parts))
     if relation := _related(text):
@@ -132,7 +133,7 @@ def _shape(text: str, depth: int) -> Shape:
         if len(parts) > 1 or opening == "{":
             return Items(opening + closing, _spread([_shape(part, depth + 1) for part in parts if part.strip()]))
         return _shape(inside, depth + 1) if opening in "([" and closing in ")]" else Leaf(text)
-    if len(parts := _split(text, ":")) > 1 and not re.search(r"[=\\]in", text):
+    if len(parts := _split(text, ":")) > 1:
         return Items("::", tuple(_shape(part, depth + 1) for part in parts))
     return _leaf(text)
 
@@ -260,18 +261,18 @@ def value_of(relation: Relation) -> Shape | None:
         return shape(sides[0])
     if any(sign not in ("=", r"\approx") for sign in signs):
         return None
-    named = any(is_name(side) for side in sides[:-1])
-    if not named:  # a computation: its ends must agree
-        try:
-            if (
-                not all(names(read(side)) == set() for side in sides)
-                or same(read(sides[0].replace(r"\%", "/100")), read(sides[-1])) is False
-            ):
-                return None
-        except (Unreadable, TooLarge):
-            if not re.fullmatch(r"-?[\d.]+\s?\\?%", sides[-1]):
-                return None
+    if not any(is_name(side) for side in sides[:-1]) and not _computes(sides):
+        return None
     return shape(sides[-1])
+
+
+def _computes(sides: list[str]) -> bool:
+    """Whether sides are a computation: numbers, the first and the last of them one value."""
+    try:
+        trees = [read(re.sub(r"\\?%$", "/100", side)) for side in sides]
+        return not any(names(tree) for tree in trees) and same(trees[0], trees[-1]) is not False
+    except (Unreadable, TooLarge):
+        return False
 
 
 def _is_unit(text: str) -> bool:

@@ -1,0 +1,180 @@
+"""The run directory: what is done is not done again, and nothing is ever lost.
+
+    runs/NAME/
+      config.yaml               the resolved configuration of the last start
+      stages/STAGE-HASH/        one stage's files; `manifest.json`, written last, says that it is whole
+      results.json report.md plots/ export/
+
+A stage's directory is named by a hash of its identity: the configuration fields that change its result, and the fingerprints
+of its inputs. Mesh, batch rows, workers, paths and versions are recorded in the manifest and not hashed. A changed
+configuration makes new directories beside the old ones; the same one finds what is there.
+"""
+
+import contextlib
+import datetime
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxpolya.errors import InputError, MachineError
+
+MANIFEST = "manifest.json"
+ATTEMPTS = "attempts.jsonl"
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value, hexadecimal; the order of keys doesn't matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file aside and renames it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.partial")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+class Stage:
+    """One stage's directory."""
+
+    def __init__(self, directory: Path, name: str, identity: Mapping[str, Any]):
+        self.directory, self.name, self.identity = directory, name, dict(identity)
+
+    @property
+    def manifest(self) -> dict[str, Any] | None:
+        """The manifest, if the stage is whole. Raises `InputError` if it can't be read."""
+        path = self.directory / MANIFEST
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise InputError(f"{path} is damaged; delete {self.directory} to do the stage again") from None
+
+    def start(self, provenance: Mapping[str, Any]) -> None:
+        """Notes that the stage is (again) being worked on."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / ATTEMPTS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"started": _now(), **provenance}) + "\n")
+
+    def finish(self, *, seconds: float, stats: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
+        """Writes the manifest, last of all; the stage is whole from here on."""
+        attempts = sum(1 for _ in (self.directory / ATTEMPTS).open(encoding="utf-8"))
+        manifest = {
+            "stage": self.name,
+            "finished": _now(),
+            "seconds": round(seconds, 2),
+            "attempts": attempts,
+            "stats": dict(stats),
+            "files": {path.name: file_digest(path) for path in sorted(self.directory.glob("*.jsonl")) if path.name != ATTEMPTS},
+            "identity": self.identity,
+            "provenance": dict(provenance),
+        }
+        write_whole(self.directory / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        return manifest
+
+
+class RunDirectory:
+    """One run's directory."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def stage(self, name: str, identity: Mapping[str, Any]) -> Stage:
+        """The stage with this name and identity, done or not."""
+        return Stage(self.path / "stages" / f"{name}-{digest(identity)[:10]}", name, identity)
+
+    def manifests(self) -> list[dict[str, Any]]:
+        """Manifests of all whole stages, in the order in which they were finished."""
+        found = []
+        for path in self.path.glob(f"stages/*/{MANIFEST}"):
+            with contextlib.suppress(ValueError):
+                found.append({**json.loads(path.read_text(encoding="utf-8")), "directory": str(path.parent)})
+        return sorted(found, key=lambda manifest: manifest["finished"])
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the run for this process; it is free again when the process ends, however it ends. Raises `MachineError`."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise MachineError(f"{self.path} is being worked on by another process (pid {holder}); wait for it, or stop it") from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+
+def provenance(mesh_shape: Mapping[str, int], device: str) -> dict[str, Any]:
+    """Who computed this: versions, device, mesh, source commit."""
+    packages = (
+        "jaxpolya",
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "orbax-checkpoint",
+        "transformers",
+        "tokenizers",
+        "math-verify",
+        "reasoning-gym",
+    )
+    return {
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "commit": source_commit(),
+        "device": device,
+        "mesh": dict(mesh_shape),
+        "platform": platform.platform(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def source_commit() -> str | None:
+    """The commit of jaxpolya's own checkout, with `+changes` where files differ from it; None where it is installed."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    git = ["git", "-C", str(root)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        status = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True, timeout=10).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+changes" if status.strip() else "")
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+class Clock:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return time.monotonic() - self._start

@@ -1,0 +1,523 @@
+"""Arms → stages → artifacts.
+
+A run is a few phases, each a set of stages; arms share every stage that they have in common:
+
+    questions ─► generate ─► select ─► sft ─► rl ─► eval ─► report
+
+A stage is a function of its configuration and its inputs (`artifacts`): whole ones are skipped, broken-off ones go on. The
+model that a stage leaves is known by the name of the stage's directory, which holds the hash of all that led to it.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxpolya.artifacts import Clock, RunDirectory, Stage, file_digest, provenance, write_whole
+from jaxpolya.config import AnySource, JsonlSource, RunConfig, Sampling, dump_config
+from jaxpolya.data.questions import load_questions
+from jaxpolya.decode.engine import Engine
+from jaxpolya.errors import ConfigError, InputError, RunError
+from jaxpolya.hf.checkpoint import Checkpoint, CheckpointMeta, export_checkpoint, inspect_checkpoint, load_checkpoint, save_checkpoint
+from jaxpolya.hf.reward import load_reward_model
+from jaxpolya.hf.source import fingerprint
+from jaxpolya.parallel.hosts import wait_for_all
+from jaxpolya.parallel.mesh import is_primary, make_mesh
+from jaxpolya.polya.adherence import AdherenceScorer, Case, MutualInformation, Reward
+from jaxpolya.polya.catalogue import Slot, load_catalogue, slots
+from jaxpolya.polya.prompts import KINDS, PromptBuilder
+from jaxpolya.polya.respond import Asking, Prompt, make_prompts, respond
+from jaxpolya.polya.select import (
+    approach_rows,
+    by_question,
+    cap_questions,
+    external_rows,
+    match_arms,
+    needs_scores,
+    require_rows,
+    star_rows,
+)
+from jaxpolya.progress import Display
+from jaxpolya.records import Question, Sample, SftRow, read_records, write_records
+from jaxpolya.report.page import write_report
+from jaxpolya.results import collect_results, example_samples
+from jaxpolya.train.objectives import Forward
+from jaxpolya.train.rl import run_rl
+from jaxpolya.train.sft import check_rows, run_sft, sft_examples, split_heldout
+from jaxpolya.verify.pool import Pool
+
+PHASES = ("questions", "generate", "select", "sft", "rl", "eval", "report")
+BASE = "base"
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model of the run, loaded when it is needed."""
+
+    identity: str
+    """The base checkpoint's fingerprint, or the directory name of the stage that made it."""
+    source: str
+
+
+class Pipeline:
+    """One run. `run()` does what is left of it."""
+
+    def __init__(self, config: RunConfig, display: Display | None = None, *, only: str | None = None):
+        """Checks everything that can be checked before a weight is loaded.
+
+        Args:
+          config: the run.
+          display: where progress is shown.
+          only: the one phase to do; those before it must be done.
+
+        Raises:
+          ConfigError, InputError: what was asked for can't be done, and why.
+        """
+        if only is not None and only not in PHASES:
+            raise ConfigError(f"--only {only}: the phases are {', '.join(PHASES)}")
+        self.config, self.display, self._only = config, display or Display(), only
+        self.run_directory = RunDirectory(config.output / config.name)
+        self.mesh = make_mesh(config.mesh)
+        self._check_rows()
+        self.meta: CheckpointMeta = inspect_checkpoint(config.model.source, revision=config.model.revision)
+        self.catalogue = load_catalogue(config.generate.catalogue if config.generate else None)
+        self.builder = PromptBuilder(self.meta.tokenizer, chat=config.model.chat, system=config.model.system, frame=self.catalogue.frame)
+        self.slots = self._make_slots()
+        self.dtype = jnp.dtype(config.model.compute_dtype)
+        self.provenance = provenance(self.mesh.shape, f"{jax.device_count()} × {jax.devices()[0].device_kind}")
+        self._loaded: tuple[str, Checkpoint] | None = None
+        self._stages: dict[str, Stage] = {}
+
+    # Phases ------------------------------------------------------------------------------------------------------------
+
+    def run(self) -> dict[str, Any] | None:
+        """Does what is left; returns the results, or None where `only` names an earlier phase.
+
+        Raises:
+          JaxpolyaError: the run can't go on; what is done stays done.
+        """
+        with self.run_directory.lock() if is_primary() else contextlib.nullcontext(), self._pool() as pool:
+            if is_primary():
+                write_whole(self.run_directory.path / "config.yaml", dump_config(self.config))
+            wait_for_all("start")
+            base = Model(fingerprint(self.config.model.source, self.config.model.revision), self.config.model.source)
+            steps: dict[str, Callable[[], None]] = {
+                "questions": self._questions_phase,
+                "generate": functools.partial(self._generate_phase, base, pool),
+                "select": functools.partial(self._select_phase, base),
+                "sft": functools.partial(self._sft_phase, base),
+                "rl": functools.partial(self._rl_phase, pool),
+                "eval": functools.partial(self._eval_phase, pool),
+            }
+            self.models: dict[str, Model] = {BASE: base}
+            for phase, step in steps.items():
+                self._phase = phase
+                step()
+                if phase == self._only:
+                    return None
+            return self._report()
+
+    def _questions_phase(self) -> None:
+        self.questions: dict[str, tuple[Stage, list[Question]]] = {}
+        wanted: dict[str, Sequence[AnySource]] = {}
+        if self.config.sft_arms and self.config.generate:
+            wanted["train"] = self.config.generate.questions
+        if self._rl_arms and self.config.rl:
+            wanted["rl"] = self.config.rl.questions
+        wanted |= {f"eval-{name}": sources for name, sources in self.config.eval.questions.items()}
+        for use, sources in wanted.items():
+            stage = self._stage(f"questions-{use}", {"sources": [_source_identity(source) for source in sources]})
+
+            def load(stage: Stage = stage, sources: Sequence[AnySource] = sources) -> dict[str, Any]:
+                loaded = load_questions(sources)
+                if is_primary():
+                    write_records(stage.directory / "questions.jsonl", loaded.questions)
+                return {"questions": len(loaded.questions), "dropped": loaded.dropped}
+
+            self._do(stage, load)
+            questions = read_records(stage.directory / "questions.jsonl", Question)
+            if code := [question.id for question in questions if question.verifier == "code"]:
+                raise ConfigError(
+                    f"{use}: question {code[0]} needs a verifier for code, which is not built yet; take math, choice or reasoning_gym"
+                )
+            self.questions[use] = stage, questions
+
+    def _generate_phase(self, base: Model, pool: Pool) -> None:
+        self.samples: dict[str, tuple[Stage, list[Sample]]] = {}
+        config = self.config.generate
+        if config is None:
+            return
+        questions_stage, questions = self.questions.get("train", (None, []))
+        common = {"questions": questions_stage and questions_stage.directory.name, "seed": config.seed, **self._model_identity(base)}
+        if "star" in self.config.sft_arms:
+            stage = self._stage("generate-plain", {**common, "samples": config.plain_samples, "sampling": _dump(config.sampling)})
+            self._generate(stage, "plain", _bare(questions), config.plain_samples, base, pool)
+        if {"polya", "wrong"} & set(self.config.sft_arms):
+            fields = ("samples", "sampling", "heuristics", "slots", "exemplars", "four_phases")
+            identity = {**common, **{name: _dump(config)[name] for name in fields}, "catalogue": self.catalogue.fingerprint}
+            stage = self._stage("generate-polya", identity)
+            pairs = [(question, slot) for question in questions for slot in self.slots[KINDS[question.verifier]]]
+            self._generate(stage, "polya", pairs, config.samples, base, pool)
+
+    def _generate(
+        self, stage: Stage, arm: str, pairs: Sequence[tuple[Question, Slot | None]], samples: int, base: Model, pool: Pool
+    ) -> None:
+        config = self.config.generate
+        assert config is not None
+        file = stage.directory / "samples.jsonl"
+
+        def generate() -> dict[str, Any]:
+            prompts, too_long = self._prompts(pairs, config.sampling, four_phases=config.four_phases)
+            drawn = self._respond(prompts, config.sampling, Asking(arm, "generate", samples, config.seed), base, pool, file, stage.name)
+            return {**_sample_stats(drawn), "prompts": len(prompts), "too_long": too_long}
+
+        self._do(stage, generate)
+        self.samples[arm] = stage, read_records(file, Sample)
+
+    def _select_phase(self, base: Model) -> None:
+        self.rows: dict[str, Path] = {}
+        kinds, config = self.config.sft_arms, self.config.select
+        if not kinds:
+            return
+        identity = {
+            "select": _dump(config),
+            "kinds": kinds,
+            "samples": {arm: stage.directory.name for arm, (stage, _) in self.samples.items()},
+            "external": config.external and file_digest(config.external) if "external" in kinds else None,
+            "reward_model": fingerprint(config.reward_model) if config.reward_model else None,
+        }
+        stage = self._stage("select", identity)
+
+        def select() -> dict[str, Any]:
+            questions = {question.id: question for question in self.questions["train"][1]}
+            rows = {kind: cap_questions(self._select(kind, base, questions), config.max_questions, config.seed) for kind in kinds}
+            require_rows(rows, {kind: self.samples["plain" if kind == "star" else "polya"][1] for kind in kinds if kind != "external"})
+            if config.match != "none":
+                rows = match_arms(rows, config.match, self._response_tokens, config.seed)
+            if is_primary():
+                for kind, found in rows.items():
+                    write_records(stage.directory / f"{kind}.jsonl", found)
+            return {kind: _row_stats(found) for kind, found in rows.items()}
+
+        self._do(stage, select)
+        self.rows = {kind: stage.directory / f"{kind}.jsonl" for kind in kinds}
+
+    def _select(self, kind: str, base: Model, questions: Mapping[str, Question]) -> list[SftRow]:
+        """The rows of one kind of arm, before cap and matching."""
+        config = self.config.select
+
+        def bare_prompt(question_id: str) -> str:
+            return self.builder.text(questions[question_id])
+
+        if kind == "star":
+            return star_rows(by_question(self.samples["plain"][1], "correct"), bare_prompt)
+        if kind == "external":
+            assert config.external is not None
+            return external_rows(config.external, list(questions.values()), bare_prompt)
+        grouped = by_question(self.samples["polya"][1], "correct" if kind == "polya" else "wrong")
+        undecided = [sample for samples in grouped.values() if needs_scores(samples, config.n) for sample in samples]
+        slots_of = {question_id: {s.index: s for s in self.slots[KINDS[questions[question_id].verifier]]} for question_id in grouped}
+        cases = [Case(questions[s.question_id], slots_of[s.question_id][s.slot or 0], s) for s in undecided]
+        if cases:
+            self.display.note(f"select: scoring the adherence of {len(cases)} responses of the {kind} arm")
+        scores = dict(zip([sample.id for sample in undecided], self._scorer(base).score(cases).tolist(), strict=True)) if cases else {}
+        return approach_rows(grouped, scores, bare_prompt, n=config.n, duplicate_overlap=config.duplicate_overlap, source=kind)
+
+    def _scorer(self, base: Model) -> AdherenceScorer:
+        four_phases = bool(self.config.generate and self.config.generate.four_phases)
+        if self.config.select.adherence == "reward_model":
+            assert self.config.select.reward_model is not None
+            return Reward(load_reward_model(self.config.select.reward_model, self.mesh), self.builder, four_phases=four_phases)
+        return MutualInformation(
+            self._load(base).params, Forward(self.meta.config, self.dtype), self.mesh, self.builder, four_phases=four_phases
+        )
+
+    def _sft_phase(self, base: Model) -> None:
+        config = self.config.sft
+        for kind in self.config.sft_arms:
+            assert config is not None
+            identity = {"sft": _dump(config), "rows": _digest_or_none(self.rows[kind]), **self._model_identity(base)}
+            stage = self._stage(f"sft-{kind}", identity)
+
+            def train(stage: Stage = stage, kind: str = kind) -> dict[str, Any]:
+                rows, heldout_rows = split_heldout(read_records(self.rows[kind], SftRow), config.heldout, config.seed)
+                stop = self._stop_id()
+                make = functools.partial(sft_examples, tokenizer=self.meta.tokenizer, encode=self.builder.encode, stop_id=stop)
+                examples, too_long = make(rows, longest=config.batching.row_tokens)
+                heldout, _ = make(heldout_rows, longest=config.batching.row_tokens)
+                start = self._load(base).params
+                with self.display.task(stage.name, _sft_steps(config, examples)) as task:
+                    result = run_sft(
+                        config, self.meta.config, start, self.mesh, examples, heldout,
+                        dtype=self.dtype, directory=stage.directory, task=task,
+                    )  # fmt: skip
+                self._loaded = None
+                save_checkpoint(stage.directory / "model", result.params, self.meta)
+                return {**result.stats, "too_long": too_long}
+
+            self._do(stage, train)
+            self.models[kind] = Model(stage.directory.name, str(stage.directory / "model"))
+
+    def _rl_phase(self, pool: Pool) -> None:
+        config = self.config.rl
+        for arm in self._rl_arms:
+            assert config is not None
+            start = self.models[BASE if arm == "rl" else arm.removesuffix("+rl")]
+            questions_stage, questions = self.questions["rl"]
+            identity = {"rl": _dump(config), "questions": questions_stage.directory.name, **self._model_identity(start)}
+            stage = self._stage(f"rl-{arm.replace('+', '-')}", identity)
+
+            def train(stage: Stage = stage, arm: str = arm, start: Model = start, questions: list[Question] = questions) -> dict[str, Any]:
+                prompts, too_long = self._prompts(_bare(questions), config.sampling)
+                prompts, over = _fitting(prompts, config.batching.row_tokens - config.sampling.max_new_tokens)
+                with self.display.task(stage.name, config.steps * config.prompts * config.group) as task:
+                    result = run_rl(
+                        config, self.meta.config, self._load(start).params, self.mesh, prompts,
+                        self._engine(prompts, config.sampling, config.group), pool,
+                        arm=arm, dtype=self.dtype, directory=stage.directory, task=task,
+                    )  # fmt: skip
+                self._loaded = None
+                save_checkpoint(stage.directory / "model", result.params, self.meta)
+                tokens = sum(step["length"] for step in result.steps) * config.prompts * config.group
+                return {"steps": config.steps, "tokens": round(tokens), "too_long": too_long + over}
+
+            self._do(stage, train)
+            self.models[arm] = Model(stage.directory.name, str(stage.directory / "model"))
+
+    def _eval_phase(self, pool: Pool) -> None:
+        config = self.config.eval
+        self.evaluations: dict[str, dict[str, Stage]] = {}
+        for arm in self.config.arms:
+            model = self.models[arm]
+            for name in config.questions:
+                questions_stage, questions = self.questions[f"eval-{name}"]
+                fields = {key: _dump(config)[key] for key in ("sampling", "samples", "seed")}
+                identity = {**fields, "questions": questions_stage.directory.name, **self._model_identity(model)}
+                stage = self._stage(f"eval-{arm.replace('+', '-')}-{name}", identity)
+
+                def evaluate(
+                    stage: Stage = stage, arm: str = arm, model: Model = model, questions: list[Question] = questions
+                ) -> dict[str, Any]:
+                    prompts, too_long = self._prompts(_bare(questions), config.sampling)
+                    asking = Asking(arm, "eval", config.samples, config.seed)
+                    file = stage.directory / "samples.jsonl"
+                    drawn = self._respond(prompts, config.sampling, asking, model, pool, file, stage.name)
+                    return {**_sample_stats(drawn), "too_long": too_long}
+
+                self._do(stage, evaluate)
+                self.evaluations.setdefault(arm, {})[name] = stage
+
+    def _report(self) -> dict[str, Any]:
+        self._phase = "report"
+        results = collect_results(
+            self.config, self.evaluations, self._stages, {arm: self.models[arm].source for arm in self.config.arms}, self.provenance
+        )
+        if is_primary():
+            write_results(self.run_directory.path, results)
+            write_report(self.run_directory.path, results, example_samples(self.evaluations, self._stages))
+        if self.config.export:
+            arm = results["best"]
+            dtype = "float32" if self.config.model.compute_dtype == "float32" else "bfloat16"
+            target = self.run_directory.path / "export"
+            marker = self.run_directory.path / ".exported"
+            name = f"{self.models[arm].identity} {dtype}"
+            if not (target.exists() and marker.exists() and marker.read_text() == name):
+                self.display.note(f"export: the {arm} arm to {target}")
+                export_checkpoint(target, self._load(self.models[arm]).params, self.meta, dtype=dtype)  # type: ignore[arg-type]
+                if is_primary():
+                    write_whole(marker, name)
+        return results
+
+    # Pieces ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def _rl_arms(self) -> list[str]:
+        return [arm for arm in self.config.arms if arm == "rl" or arm.endswith("+rl")]
+
+    def _stage(self, name: str, identity: Mapping[str, Any]) -> Stage:
+        self._stages[name] = self.run_directory.stage(name, identity)
+        return self._stages[name]
+
+    def _do(self, stage: Stage, work: Callable[[], Mapping[str, Any]]) -> None:
+        """Does a stage unless it is whole, and clears away what only a broken-off one needs."""
+        if stage.manifest is None:
+            if self._only and self._phase not in (self._only, "questions"):
+                raise RunError(
+                    f"--only {self._only}: {stage.name} comes before it and is not done yet; leave --only away, or do that first"
+                )
+            clock = Clock()
+            if is_primary():
+                stage.start(self.provenance)
+            wait_for_all(stage.name)
+            stats = work()
+            wait_for_all(f"{stage.name} done")
+            if is_primary():
+                manifest = stage.finish(seconds=clock.seconds, stats=stats, provenance=self.provenance)
+                self.display.note(f"{stage.name}: done in {manifest['seconds']:.1f} s{_brief(stats)}")
+            wait_for_all(f"{stage.name} whole")
+        if is_primary():
+            shutil.rmtree(stage.directory / "checkpoints", ignore_errors=True)
+
+    def _pool(self) -> Pool:
+        verify = self.config.verify
+        return Pool(verify.workers, verify.deadline, verify.memory_mb)
+
+    def _load(self, model: Model) -> Checkpoint:
+        """A model's parameters; the last one loaded is kept."""
+        if self._loaded is None or self._loaded[0] != model.identity:
+            self._loaded = None  # frees the one before first
+            revision = self.config.model.revision if model.source == self.config.model.source else None
+            self._loaded = model.identity, load_checkpoint(model.source, mesh=self.mesh, revision=revision)
+        return self._loaded[1]
+
+    def _model_identity(self, model: Model) -> dict[str, Any]:
+        fields = ("compute_dtype", "chat", "system")
+        return {"model": model.identity, **{name: getattr(self.config.model, name) for name in fields}}
+
+    def _make_slots(self) -> dict[str, list[Slot]]:
+        """Slots for each kind of question."""
+        config = self.config.generate
+        if config is None:
+            return {}
+        heuristics = self.catalogue.pick(config.heuristics)
+        made: dict[str, list[Slot]] = {
+            kind: slots(heuristics, config.slots, config.exemplars, config.seed, kind)  # type: ignore[arg-type]
+            for kind in sorted(set(KINDS.values()))
+        }
+        count = len(made["math"])
+        if "polya" in self.config.sft_arms and self.config.select.n > count:
+            raise ConfigError(
+                f"select.n ({self.config.select.n}) is larger than the approaches drawn per question ({count} slots, one kept of each)"
+            )
+        return made
+
+    def _check_rows(self) -> None:
+        for key, stage in (("sft", self.config.sft), ("rl", self.config.rl)):
+            if stage is not None:
+                check_rows(stage.batching.micro_rows, self.mesh, f"{key}.batching.micro_rows")
+
+    def _prompts(
+        self, pairs: Sequence[tuple[Question, Slot | None]], sampling: Sampling, *, four_phases: bool = False
+    ) -> tuple[list[Prompt], int]:
+        room = self.meta.config.max_positions - sampling.max_new_tokens
+        if room < 1:
+            raise ConfigError(
+                f"sampling.max_new_tokens ({sampling.max_new_tokens}) leaves no room for a prompt: "
+                f"the model has {self.meta.config.max_positions} positions"
+            )
+        return make_prompts(self.builder, pairs, longest=min(sampling.max_prompt_tokens or room, room), four_phases=four_phases)
+
+    def _engine(self, prompts: Sequence[Prompt], sampling: Sampling, samples: int) -> Engine:
+        return Engine(
+            self.meta.config,
+            self.mesh,
+            sampling=sampling.model_copy(update={"stop": [*sampling.stop, *self.builder.stops]}),
+            samples=samples,
+            longest_prompt=max(len(prompt.ids) for prompt in prompts),
+            stop_ids=self.meta.stop_ids,
+            decode=lambda ids: str(self.meta.tokenizer.decode(ids, skip_special_tokens=True)),
+            engine=self.config.decode,
+            dtype=self.dtype,
+        )
+
+    def _respond(
+        self, prompts: Sequence[Prompt], sampling: Sampling, asking: Asking, model: Model, pool: Pool, file: Path, title: str
+    ) -> list[Sample]:
+        engine = self._engine(prompts, sampling, asking.samples)
+        with self.display.task(title, len(prompts) * asking.samples) as task:
+            return respond(engine, self._load(model).params, prompts, asking, pool=pool, out=file, task=task)
+
+    def _stop_id(self) -> int:
+        if not self.meta.stop_ids:
+            raise InputError(
+                f"{self.meta.source}: names no end-of-text token, so responses can't be taught to end; add eos_token_id to its config"
+            )
+        return self.meta.stop_ids[0]
+
+    def _response_tokens(self, row: SftRow) -> int:
+        return len(self.meta.tokenizer.encode(row.response, add_special_tokens=False)) + 1
+
+
+def write_results(directory: Path, results: Mapping[str, Any]) -> None:
+    """results.json, for programs."""
+    write_whole(directory / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+
+
+def _dump(config: Any) -> dict[str, Any]:
+    """A stage's configuration without the fields that don't change its result."""
+    tree = config.model_dump(mode="json", exclude={"questions", "checkpoint_every", "bootstrap", "external", "reward_model"})
+    for key in ("micro_rows", "remat"):
+        tree.get("batching", {}).pop(key, None)
+    return tree
+
+
+def _source_identity(source: AnySource) -> dict[str, Any]:
+    identity = source.model_dump(mode="json")
+    if isinstance(source, JsonlSource):
+        if not source.path.is_file():
+            raise InputError(f"{source.path}: no such file of questions")
+        identity |= {"path": source.path.name, "content": file_digest(source.path)}
+    return identity
+
+
+def _digest_or_none(path: Path) -> str | None:
+    return file_digest(path) if path.exists() else None
+
+
+def _bare(questions: Sequence[Question]) -> list[tuple[Question, Slot | None]]:
+    """Questions that are asked without a heuristic."""
+    return [(question, None) for question in questions]
+
+
+def _sample_stats(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Counts of one stage's samples."""
+    return {
+        "samples": len(samples),
+        "verdicts": dict(Counter(sample.verdict for sample in samples).most_common()),
+        "tokens": sum(len(sample.token_ids) for sample in samples),
+        "truncated": sum(sample.finish == "length" for sample in samples),
+    }
+
+
+def _row_stats(rows: Sequence[SftRow]) -> dict[str, Any]:
+    per_question = Counter(Counter(row.question_id for row in rows).values())
+    return {
+        "rows": len(rows),
+        "questions": sum(per_question.values()),
+        "per_question": {str(count): number for count, number in sorted(per_question.items())},
+        "by_heuristic": dict(Counter(row.heuristic or "plain" for row in rows).most_common()),
+    }
+
+
+def _fitting(prompts: Sequence[Prompt], longest: int) -> tuple[list[Prompt], int]:
+    """Prompts whose whole rollout fits a packed row. Raises `ConfigError` if none does."""
+    kept = [prompt for prompt in prompts if len(prompt.ids) <= longest]
+    if not kept:
+        raise ConfigError("rl.batching.row_tokens is too small for any prompt with rl.sampling.max_new_tokens; raise it")
+    return kept, len(prompts) - len(kept)
+
+
+def _sft_steps(config: Any, examples: Sequence[Any]) -> int:
+    from jaxpolya.data.packing import PackedBatches
+
+    batching = config.batching
+    return PackedBatches(
+        examples, row_tokens=batching.row_tokens, batch_rows=config.batch_rows, epochs=config.epochs, seed=config.seed
+    ).steps
+
+
+def _brief(stats: Mapping[str, Any]) -> str:
+    """What of a stage's counts is worth a line."""
+    verdicts = stats.get("verdicts")
+    if verdicts:
+        return f"; {stats['samples']} responses, {verdicts.get('correct', 0)} correct, {stats['tokens']} tokens"
+    parts = [f"{key} {value:.4g}" for key, value in stats.items() if isinstance(value, int | float) and value]
+    return f"; {', '.join(parts)}" if parts else ""

@@ -1,0 +1,94 @@
+"""How well a response follows the heuristic that it was asked for.
+
+A scorer is anything with `score(cases) -> numbers`, higher meaning better; numbers are compared within one question only. Two
+are built in: the base model's own pointwise mutual information, which needs no other model, and a reward model, which the
+paper uses.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxpolya.data.packing import token_example
+from jaxpolya.errors import InputError
+from jaxpolya.hf.reward import RewardModel
+from jaxpolya.models.decoder import Params
+from jaxpolya.polya.catalogue import Slot
+from jaxpolya.polya.prompts import PromptBuilder
+from jaxpolya.records import Question, Sample
+from jaxpolya.train.objectives import Forward
+from jaxpolya.train.score import score_examples
+
+ROW_TOKENS = 1024  # of a scoring row; longer where a case is longer
+MICRO_ROWS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A response to judge."""
+
+    question: Question
+    slot: Slot
+    sample: Sample
+
+
+class AdherenceScorer(Protocol):
+    """Says how well responses follow their heuristics."""
+
+    def score(self, cases: Sequence[Case]) -> np.ndarray:
+        """One number a case, float, higher is better."""
+
+
+class MutualInformation:
+    """The mean per token of log p(y | q, heuristic's instruction) − log p(y | q), in nats, under the base model.
+
+    Without exemplars in either, so that a response isn't praised for copying them; the mean, because a sum would reward
+    length.
+    """
+
+    def __init__(self, params: Params, forward: Forward, mesh: Mesh, builder: PromptBuilder, *, four_phases: bool):
+        self._params, self._forward, self._mesh, self._builder, self._four_phases = params, forward, mesh, builder, four_phases
+
+    def score(self, cases: Sequence[Case]) -> np.ndarray:
+        """One number a case, in nats per token."""
+        if not cases:
+            return np.zeros(0, np.float32)
+        told = [self._builder.text(c.question, c.slot, four_phases=self._four_phases, exemplars=False) for c in cases]
+        bare = [self._builder.text(c.question) for c in cases]
+        examples = [
+            token_example(self._builder.encode(prompt), case.sample.token_ids)
+            for prompts in (told, bare)
+            for prompt, case in zip(prompts, cases, strict=True)
+        ]
+        row_tokens = max(ROW_TOKENS, -(-max(len(example) for example in examples) // 128) * 128)
+        scored = score_examples(self._params, self._forward, self._mesh, examples, row_tokens=row_tokens, micro_rows=MICRO_ROWS)
+        means = [float(values[example.weights > 0].mean()) for values, example in zip(scored, examples, strict=True)]
+        return np.array(means[: len(cases)]) - np.array(means[len(cases) :])
+
+
+class Reward:
+    """A reward model's score of the response as an answer to the question under the heuristic's instruction."""
+
+    def __init__(self, model: RewardModel, builder: PromptBuilder, *, four_phases: bool):
+        self._model, self._builder, self._four_phases = model, builder, four_phases
+
+    def score(self, cases: Sequence[Case]) -> np.ndarray:
+        """One number a case, on the model's own scale."""
+        if not cases:
+            return np.zeros(0, np.float32)
+        return self._model.score([self._row(case) for case in cases])
+
+    def _row(self, case: Case) -> list[int]:
+        tokenizer: Any = self._model.meta.tokenizer
+        if not tokenizer.chat_template:
+            raise InputError(
+                f"{self._model.meta.source}: this reward model's tokenizer has no chat template; it can't be shown a conversation"
+            )
+        conversation = [
+            {"role": "user", "content": self._builder.message(case.question, case.slot, four_phases=self._four_phases)},
+            {"role": "assistant", "content": case.sample.response},
+        ]
+        return tokenizer.encode(tokenizer.apply_chat_template(conversation, tokenize=False), add_special_tokens=False)

@@ -1,0 +1,193 @@
+"""Asking a model and judging what it says: the one loop under generate, rl and eval.
+
+Decoding, verifying and writing overlap: finished responses go to the verifier pool at once, and each is written with its
+verdict as soon as that is known. The file is the memory: what it holds is not asked again, so that a killed stage goes on
+where it was. A sample's randomness is addressed by its place in the list of prompts, so what remains is drawn as if nothing
+had happened.
+
+With several hosts, each verifies its share of the responses; verdicts are exchanged after every window, and the primary host
+writes.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+import jax
+
+from jaxpolya.decode.engine import Completion, Engine, Request
+from jaxpolya.errors import InputError
+from jaxpolya.models.decoder import Params
+from jaxpolya.parallel.hosts import exchange, from_primary
+from jaxpolya.parallel.mesh import is_primary
+from jaxpolya.polya.catalogue import Slot
+from jaxpolya.polya.prompts import PromptBuilder
+from jaxpolya.progress import Task
+from jaxpolya.records import Appender, Question, Sample, Verdict, read_records
+from jaxpolya.verify.judge import Item
+from jaxpolya.verify.pool import Pool
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """A question as it is put to the model."""
+
+    question: Question
+    text: str
+    ids: tuple[int, ...]
+    slot: Slot | None = None
+
+    @property
+    def id(self) -> str:
+        """Unique in a stage: the question, and the slot it is asked under."""
+        return self.question.id if self.slot is None else f"{self.question.id}/{self.slot.index}-{self.slot.heuristic.key}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Asking:
+    """What all prompts of one call share, and every record says."""
+
+    arm: str
+    stage: str
+    samples: int
+    seed: int
+    first_sequence: int = 0
+    """Sequence id of the first sample; calls that share a seed must not share sequences."""
+    step: int | None = None
+
+
+def make_prompts(
+    builder: PromptBuilder, questions: Sequence[tuple[Question, Slot | None]], *, longest: int, four_phases: bool = False
+) -> tuple[list[Prompt], int]:
+    """(prompts of at most `longest` tokens, how many were left out for being longer). Raises `InputError` if none is left."""
+    made = []
+    for question, slot in questions:
+        text = builder.text(question, slot, four_phases=four_phases)
+        made.append(Prompt(question, text, tuple(builder.encode(text)), slot))
+    kept = [prompt for prompt in made if len(prompt.ids) <= longest]
+    if made and not kept:
+        shortest = min(len(prompt.ids) for prompt in made)
+        raise InputError(
+            f"all {len(made)} prompts are longer than {longest} tokens (the shortest has {shortest}); raise "
+            "sampling.max_prompt_tokens, lower sampling.max_new_tokens or the exemplars, or take a model with more positions"
+        )
+    return kept, len(made) - len(kept)
+
+
+def respond(
+    engine: Engine, params: Params, prompts: Sequence[Prompt], asking: Asking, *, pool: Pool, out: Path, task: Task | None = None
+) -> list[Sample]:
+    """All samples of all prompts with their verdicts, by prompt and index; what `out` lacks is drawn, judged and appended.
+
+    Args:
+      engine: made for these prompts' lengths and this number of samples.
+      params: training parameters on the mesh.
+      prompts: with unique ids; their order addresses the randomness.
+      asking: what the records say.
+      pool: the verifier.
+      out: JSON lines of samples.
+      task: is advanced by one a sample.
+    """
+    places = {f"{prompt.id}#{index}": (prompt, index) for prompt in prompts for index in range(asking.samples)}
+    known = _read_known(out, set(places))
+    requests = []
+    for number, prompt in enumerate(prompts):
+        wanted = [index for index in range(asking.samples) if f"{prompt.id}#{index}" not in known]
+        if wanted:
+            requests.append(Request(prompt.id, prompt.ids, asking.first_sequence + number * asking.samples, wanted))
+    if task is not None:
+        task.advance(len(known))
+    if requests:
+        by_id = {prompt.id: prompt for prompt in prompts}
+        with _Writer(out, asking, pool, by_id, known, task) as writer:
+            for completions in engine.run(params, requests, asking.seed):
+                writer.take(completions)
+            writer.drain()
+    return [known[sample_id] for sample_id in places]
+
+
+def _read_known(out: Path, expected: set[str]) -> dict[str, Sample]:
+    """The samples that the file already holds, on every host."""
+    rows = None
+    if is_primary():
+        if out.exists():
+            Appender(out).close()  # mends a torn last line
+        rows = [sample.to_json() for sample in read_records(out, Sample)] if out.exists() else []
+    known = {row["id"]: Sample.from_json(row) for row in from_primary(rows)}
+    if strangers := set(known) - expected:
+        raise InputError(
+            f"{out}: holds {len(strangers)} samples that this stage doesn't ask for ({min(strangers)}); it was edited. Delete it"
+        )
+    return known
+
+
+class _Writer:
+    """Takes completions, has them judged, and writes them in the order in which verdicts come."""
+
+    def __init__(self, out: Path, asking: Asking, pool: Pool, prompts: dict[str, Prompt], known: dict[str, Sample], task: Task | None):
+        self._asking, self._pool, self._prompts, self._known, self._task = asking, pool, prompts, known, task
+        self._file = Appender(out) if is_primary() else None
+        self._waiting: dict[str, Completion] = {}
+        self._judging: dict[str, Future[Verdict]] = {}
+        self._arrived = self._tokens = 0
+
+    def take(self, completions: Sequence[Completion]) -> None:
+        """Sends this host's share to the verifier and writes whatever has been judged."""
+        for completion in completions:
+            sample_id = f"{completion.request.id}#{completion.index}"
+            self._waiting[sample_id] = completion
+            if self._arrived % jax.process_count() == jax.process_index():
+                question = self._prompts[completion.request.id].question
+                self._judging[sample_id] = self._pool.submit(Item.of(question, completion.text, sample_id))
+            self._arrived += 1
+        self._write_judged()
+
+    def drain(self) -> None:
+        """Waits for all verdicts."""
+        while self._waiting:
+            for future in self._judging.values():
+                future.result()
+            self._write_judged()
+
+    def _write_judged(self) -> None:
+        ready = {sample_id: future.result().to_json() for sample_id, future in self._judging.items() if future.done()}
+        for sample_id in ready:
+            del self._judging[sample_id]
+        for verdicts in exchange(ready):
+            for sample_id, verdict in verdicts.items():
+                self._write(sample_id, Verdict.from_json(verdict))
+
+    def _write(self, sample_id: str, verdict: Verdict) -> None:
+        completion = self._waiting.pop(sample_id)
+        prompt = self._prompts[completion.request.id]
+        sample = Sample(
+            id=sample_id,
+            question_id=prompt.question.id,
+            arm=self._asking.arm,
+            stage=self._asking.stage,
+            step=self._asking.step,
+            heuristic=prompt.slot.heuristic.key if prompt.slot else None,
+            slot=prompt.slot.index if prompt.slot else None,
+            index=completion.index,
+            prompt=prompt.text,
+            response=completion.text,
+            token_ids=completion.tokens,
+            logprobs=completion.logprobs,
+            finish=completion.finish,
+            seed=self._asking.seed,
+            **verdict.to_json(),
+        )
+        self._known[sample_id] = sample
+        if self._file:
+            self._file.append(sample)
+        self._tokens += len(completion.tokens)
+        if self._task is not None:
+            self._task.advance(1)
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()

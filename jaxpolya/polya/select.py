@@ -1,0 +1,170 @@
+"""From verified responses to fine-tuning data, one set of rows for each kind of arm.
+
+polya     the best correct response of each (question, slot) by adherence, near-duplicates across slots dropped, n a question
+star      one correct response a question, drawn without any heuristic (STaR, arXiv 2203.14465)
+wrong     as polya, from responses with a wrong answer
+external  traces from a file
+
+A question with fewer than n keeps those that it has. Everything here is a function of records and a seed, on the host.
+"""
+
+import collections
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from jaxpolya.errors import InputError, RunError
+from jaxpolya.records import Question, Sample, SftRow, iter_json
+
+SHINGLE = 5  # tokens of the n-grams whose sets are compared
+
+
+def best_per_slot(samples: Sequence[Sample], adherence: Mapping[str, float], *, n: int, duplicate_overlap: float) -> list[Sample]:
+    """At most n samples of one question, no two of one slot, no two nearly alike; by falling adherence.
+
+    Args:
+      samples: of one question.
+      adherence: sample id → score; one that was not scored comes after those that were.
+      n: approaches to keep.
+      duplicate_overlap: of two responses whose token 5-gram sets overlap (Jaccard) at least this much, the lower is dropped.
+    """
+    ranked = sorted(samples, key=lambda s: (-adherence.get(s.id, float("-inf")), s.slot if s.slot is not None else -1, s.index))
+    kept: list[Sample] = []
+    grams: list[frozenset[tuple[int, ...]]] = []
+    slots: set[int | None] = set()
+    for sample in ranked:
+        if len(kept) == n:
+            break
+        if sample.slot in slots:
+            continue
+        these = shingles(sample.token_ids)
+        if any(overlap(these, those) >= duplicate_overlap for those in grams):
+            continue
+        kept.append(sample)
+        grams.append(these)
+        slots.add(sample.slot)
+    return kept
+
+
+def needs_scores(samples: Sequence[Sample], n: int) -> bool:
+    """Whether adherence decides anything among one question's candidates: two share a slot, or there are more slots than n."""
+    slots = {sample.slot for sample in samples}
+    return len(slots) < len(samples) or len(slots) > n
+
+
+def shingles(tokens: Sequence[int]) -> frozenset[tuple[int, ...]]:
+    """The set of token 5-grams; of a shorter response, the response itself."""
+    if len(tokens) < SHINGLE:
+        return frozenset([tuple(tokens)])
+    return frozenset(tuple(tokens[i : i + SHINGLE]) for i in range(len(tokens) - SHINGLE + 1))
+
+
+def overlap(first: frozenset[tuple[int, ...]], second: frozenset[tuple[int, ...]]) -> float:
+    """Jaccard index of two sets that are not empty."""
+    return len(first & second) / len(first | second)
+
+
+def by_question(samples: Iterable[Sample], verdict: str) -> dict[str, list[Sample]]:
+    """The samples with a verdict, per question, in their order; truncated ones are left out, for they would teach not to end."""
+    grouped: dict[str, list[Sample]] = collections.defaultdict(list)
+    for sample in samples:
+        if sample.verdict == verdict and sample.finish == "stop":
+            grouped[sample.question_id].append(sample)
+    return dict(grouped)
+
+
+def approach_rows(
+    grouped: Mapping[str, Sequence[Sample]],
+    adherence: Mapping[str, float],
+    bare_prompt: Callable[[str], str],
+    *,
+    n: int,
+    duplicate_overlap: float,
+    source: str,
+) -> list[SftRow]:
+    """Rows of the `polya` and `wrong` arms: `bare_prompt(question id)` takes the heuristic's instruction away."""
+    rows = []
+    for question_id, samples in grouped.items():
+        for sample in best_per_slot(samples, adherence, n=n, duplicate_overlap=duplicate_overlap):
+            rows.append(
+                SftRow(
+                    question_id=question_id,
+                    prompt=bare_prompt(question_id),
+                    response=sample.response,
+                    heuristic=sample.heuristic,
+                    slot=sample.slot,
+                    adherence=adherence.get(sample.id),
+                    source=source,
+                )
+            )
+    return rows
+
+
+def star_rows(grouped: Mapping[str, Sequence[Sample]], bare_prompt: Callable[[str], str]) -> list[SftRow]:
+    """The first correct plain response of each question; samples are drawn alike, so the first is as good as a random one."""
+    return [
+        SftRow(question_id=question_id, prompt=bare_prompt(question_id), response=samples[0].response, source="star")
+        for question_id, samples in grouped.items()
+    ]
+
+
+def external_rows(path: Path, questions: Sequence[Question], bare_prompt: Callable[[str], str]) -> list[SftRow]:
+    """Rows of the `external` arm from JSON lines of `{question_id or question, response}`. Raises `InputError` naming the line."""
+    ids = {question.id for question in questions}
+    by_text = {" ".join(question.question.split()): question.id for question in questions}
+    rows = []
+    for number, row in iter_json(path):
+        response, text = row.get("response"), row.get("question")
+        if not isinstance(response, str) or not response.strip():
+            raise InputError(f"{path}:{number}: needs a `response`, the trace to learn")
+        question_id = row.get("question_id") if "question_id" in row else by_text.get(" ".join(str(text).split()))
+        if question_id not in ids:
+            raise InputError(f"{path}:{number}: no training question has this question_id or question text")
+        rows.append(SftRow(question_id=str(question_id), prompt=bare_prompt(str(question_id)), response=response, source="external"))
+    if not rows:
+        raise InputError(f"{path}: holds no traces")
+    return rows
+
+
+def cap_questions(rows: Sequence[SftRow], limit: int | None, seed: int) -> list[SftRow]:
+    """The rows of at most `limit` questions, drawn by `seed`; order kept."""
+    ids = sorted({row.question_id for row in rows})
+    if limit is None or len(ids) <= limit:
+        return list(rows)
+    kept = set(random.Random(f"cap/{seed}").sample(ids, limit))
+    return [row for row in rows if row.question_id in kept]
+
+
+def match_arms(
+    arms: Mapping[str, Sequence[SftRow]], unit: Literal["instances", "tokens"], length: Callable[[SftRow], int], seed: int
+) -> dict[str, list[SftRow]]:
+    """All arms cut to the smallest one's number of instances or of response tokens, by dropping rows drawn by `seed`."""
+
+    def size(row: SftRow) -> int:
+        return 1 if unit == "instances" else length(row)
+
+    budget = min(sum(size(row) for row in rows) for rows in arms.values())
+    matched = {}
+    for arm, rows in arms.items():
+        order = random.Random(f"match/{seed}/{arm}").sample(range(len(rows)), len(rows))
+        kept, used = set(), 0
+        for i in order:
+            if used + size(rows[i]) <= budget:
+                kept.add(i)
+                used += size(rows[i])
+        matched[arm] = [row for i, row in enumerate(rows) if i in kept]
+    return matched
+
+
+def require_rows(rows: Mapping[str, Sequence[SftRow]], samples: Mapping[str, Sequence[Sample]]) -> None:
+    """Raises `RunError` where an arm has nothing to learn from, and says what the verdicts were."""
+    for arm, found in rows.items():
+        if not found:
+            verdicts = collections.Counter(sample.verdict for sample in samples.get(arm, ()))
+            counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common()) or "no responses"
+            wanted = "wrong" if arm == "wrong" else "correct"
+            raise RunError(
+                f"the {arm} arm has nothing to learn from: no response was {wanted} ({counts}). Take easier questions, a stronger model, "
+                "more samples or a longer sampling.max_new_tokens; the samples can be read in the generate stage's directory"
+            )

@@ -1,0 +1,91 @@
+"""What a person sees while a run works: one live bar per stage on a terminal, plain lines elsewhere.
+
+Stages report units of work done and what they have learnt; an estimate of the time left comes from the rate so far.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
+
+
+class Task(Protocol):
+    """One bar."""
+
+    def advance(self, done: int = 1, **facts: float | str) -> None:
+        """Adds units of work; `facts` are shown beside the bar."""
+
+
+class Display:
+    """Shows stages. `quiet` shows nothing but notes; only the primary host shows anything."""
+
+    def __init__(self, console: Console | None = None, *, quiet: bool = False):
+        self.console = console or Console(stderr=True)
+        self._quiet = quiet
+
+    def note(self, text: str) -> None:
+        """One line that stays."""
+        if not self._quiet:
+            self.console.print(text, highlight=False)
+
+    @contextlib.contextmanager
+    def task(self, title: str, total: int, done: int = 0) -> Iterator[Task]:
+        """A bar of `total` units, of which `done` were done before."""
+        if self._quiet:
+            yield _Silent()
+        elif self.console.is_terminal:
+            columns = (
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[facts]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            )
+            with Progress(*columns, console=self.console, transient=True, speed_estimate_period=120) as bars:
+                yield _Bar(bars, title, total, done)
+        else:
+            yield _Lines(self.console, title, total, done)
+
+
+class _Silent:
+    def advance(self, done: int = 1, **facts: float | str) -> None:
+        pass
+
+
+class _Bar:
+    def __init__(self, bars: Progress, title: str, total: int, done: int):
+        self._bars = bars
+        self._id = bars.add_task(title, total=total, completed=done, facts="")
+
+    def advance(self, done: int = 1, **facts: float | str) -> None:
+        self._bars.update(self._id, advance=done)
+        if facts:
+            self._bars.update(self._id, facts=_facts(facts))
+
+
+class _Lines:
+    def __init__(self, console: Console, title: str, total: int, done: int):
+        self._console, self._title, self._total = console, title, total
+        self._before = self._done = done
+        self._start = self._shown = time.monotonic()
+
+    def advance(self, done: int = 1, **facts: float | str) -> None:
+        self._done += done
+        now = time.monotonic()
+        if now - self._shown >= LINE_EVERY or (self._done >= self._total and done):
+            self._shown = now
+            left = (now - self._start) / max(self._done - self._before, 1) * (self._total - self._done)
+            text = f"{self._title}: {self._done}/{self._total} {_facts(facts)}"
+            self._console.print(f"{text.rstrip()}, about {left:.0f} s left" if left >= 1 else text.rstrip(), highlight=False)
+
+
+def _facts(facts: dict[str, float | str]) -> str:
+    return "  ".join(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.items())

@@ -1,0 +1,156 @@
+"""results.json: what a run found, gathered from its stages' files; the report and `jaxpolya show` read nothing else.
+
+Its form is described in `jaxpolya.report`. This module doesn't import jax.
+"""
+
+import collections
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxpolya.artifacts import RunDirectory, Stage
+from jaxpolya.config import RunConfig
+from jaxpolya.errors import InputError
+from jaxpolya.evaluate.passk import Counts, paired_difference, summarise
+from jaxpolya.records import Sample, iter_json, read_records
+
+TRAINING_FACTS = ("rows", "tokens", "steps", "loss_first", "loss_last", "heldout_first", "heldout_last")
+
+
+def evaluation(samples: Sequence[Sample], config: RunConfig, base: Counts | None) -> dict[str, Any]:
+    """The evaluation of one arm on one question set; everything but `correct` counts as a failure."""
+    counts = counts_of(samples)
+    settings = {"resamples": config.eval.bootstrap, "seed": config.eval.seed}
+    result: dict[str, Any] = {
+        "questions": len(counts),
+        "samples": min(n for n, _ in counts.values()),
+        "pass": summarise(counts, **settings),
+        "truncated": sum(s.finish == "length" for s in samples) / len(samples),
+        "unparseable": sum(s.verdict == "unparseable" for s in samples) / len(samples),
+        "tokens_mean": sum(len(s.token_ids) for s in samples) / len(samples),
+    }
+    if base is not None:
+        result["versus_base"] = paired_difference(counts, base, **settings)
+    return result
+
+
+def counts_of(samples: Sequence[Sample]) -> Counts:
+    """Question id → (responses, correct ones)."""
+    total = collections.Counter(sample.question_id for sample in samples)
+    correct = collections.Counter(sample.question_id for sample in samples if sample.verdict == "correct")
+    return {question_id: (n, correct[question_id]) for question_id, n in total.items()}
+
+
+def collect_results(
+    config: RunConfig,
+    evaluations: Mapping[str, Mapping[str, Stage]],
+    stages: Mapping[str, Stage],
+    models: Mapping[str, str],
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The results of a run whose arms are all evaluated.
+
+    Args:
+      config: the run.
+      evaluations: arm → question set → its stage.
+      stages: name → stage, of all stages of the run, in their order.
+      models: arm → its checkpoint.
+      provenance: of this start.
+    """
+    arms: dict[str, Any] = {}
+    base_counts: dict[str, Counts] = {}
+    for arm, sets in evaluations.items():
+        samples = {name: read_records(stage.directory / "samples.jsonl", Sample) for name, stage in sets.items()}
+        if arm == "base":
+            base_counts = {name: counts_of(found) for name, found in samples.items()}
+        arms[arm] = {
+            "eval": {name: evaluation(found, config, None if arm == "base" else base_counts.get(name)) for name, found in samples.items()},
+            "sft": _sft(stages.get(f"sft-{arm.removesuffix('+rl')}")),
+            "rl": _rl(stages.get(f"rl-{arm.replace('+', '-')}")),
+        }
+    first = next(iter(config.eval.questions))
+    best = max(arms, key=lambda arm: arms[arm]["eval"][first]["pass"]["1"]["mean"])
+    return {
+        "run": {"name": config.name, "model": config.model.source, "arms": list(config.arms), "seeds": _seeds(config), **provenance},
+        "best": best,
+        "models": dict(models),
+        "arms": arms,
+        "selection": (stages["select"].manifest or {}).get("stats", {}) if "select" in stages else {},
+        "generation": _generation([stage for name, stage in stages.items() if name.startswith("generate-")]),
+        "stages": [_stage_row(stage) for stage in stages.values()],
+    }
+
+
+def _sft(stage: Stage | None) -> dict[str, Any] | None:
+    stats = ((stage.manifest if stage else None) or {}).get("stats")
+    return stats and {name: stats[name] for name in TRAINING_FACTS}
+
+
+def _rl(stage: Stage | None) -> dict[str, Any] | None:
+    return {"steps": [row for _, row in iter_json(stage.directory / "steps.jsonl")]} if stage else None
+
+
+def _seeds(config: RunConfig) -> dict[str, int]:
+    stages = {"generate": config.generate, "select": config.select, "sft": config.sft, "rl": config.rl, "eval": config.eval}
+    return {name: stage.seed for name, stage in stages.items() if stage is not None}
+
+
+def _generation(stages: Sequence[Stage]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for stage in stages:
+        for sample in read_records(stage.directory / "samples.jsonl", Sample):
+            counts = found.setdefault(sample.heuristic or "plain", {"samples": 0, "correct": 0, "truncated": 0})
+            counts["samples"] += 1
+            counts["correct"] += sample.verdict == "correct"
+            counts["truncated"] += sample.finish == "length"
+    return found
+
+
+def _stage_row(stage: Stage) -> dict[str, Any]:
+    manifest = stage.manifest or {"seconds": 0.0, "stats": {}}
+    tokens, seconds = manifest["stats"].get("tokens", 0), manifest["seconds"]
+    return {"name": stage.name, "seconds": seconds, "tokens": tokens, "tokens_per_second": tokens / seconds if seconds else 0.0}
+
+
+def example_samples(evaluations: Mapping[str, Mapping[str, Stage]], stages: Mapping[str, Stage]) -> list[dict[str, Any]]:
+    """Samples for people to read: of each arm its last RL rollouts, or its evaluation where it had no RL."""
+    rows: list[dict[str, Any]] = []
+    for arm, sets in evaluations.items():
+        stage = stages.get(f"rl-{arm.replace('+', '-')}")
+        rollouts = sorted((stage.directory / "rollouts").glob("*.jsonl")) if stage else []
+        files = rollouts[-1:] or [evaluated.directory / "samples.jsonl" for evaluated in sets.values()]
+        rows += [row for file in files for _, row in iter_json(file)]
+    return rows
+
+
+def read_results(run: Path) -> dict[str, Any] | None:
+    """A run's results.json, if it has come that far."""
+    path = run / "results.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def model_of_run(run: Path, arm: str | None = None) -> str | None:
+    """The checkpoint of a run's best (or a named) arm; None where `run` is no run's directory. Raises `InputError`."""
+    if not (run / "config.yaml").exists() or not (run / "stages").is_dir():
+        return None
+    results = read_results(run)
+    if results is None:
+        raise InputError(f"{run}: this run isn't finished; finish it, or name the `model` directory of one of its stages")
+    arm = arm or results["best"]
+    if arm not in results["models"]:
+        raise InputError(f"{run}: has no arm {arm}; it has {', '.join(results['models'])}")
+    return results["models"][arm]
+
+
+def show_stages(run: Path) -> list[str]:
+    """One line a stage: done, or begun. Raises `InputError` where it is no run's directory."""
+    directory = RunDirectory(run)
+    if not (run / "stages").is_dir():
+        near = f"; runs here: {', '.join(sorted(p.parent.name for p in run.parent.glob('*/stages')))}" if run.parent.is_dir() else ""
+        raise InputError(f"{run}: not a run's directory (it has no stages){near}")
+    done = directory.manifests()
+    whole = {Path(manifest["directory"]).name for manifest in done}
+    lines = [f"done   {manifest['stage']:32} {manifest['seconds']:8.1f} s  {manifest['finished'][:19]}" for manifest in done]
+    begun = sorted(path.name for path in (run / "stages").iterdir() if path.name not in whole)
+    return lines + [f"begun  {name}" for name in begun]

@@ -1,0 +1,79 @@
+"""The two things that training minimises, as functions of one packed micro-batch.
+
+Arrays are [B, T] and aligned to the token that they are about: entry t belongs to predicting token t from those before it.
+The shift happens here and nowhere else.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.decoder import Params, head_table, hidden_states
+from jaxpolya.models.heads import token_logprobs
+from jaxpolya.train.losses import Aggregation, Mean, aggregate, policy_loss
+from jaxpolya.train.state import LossFn, Maxima, Means
+
+
+@dataclasses.dataclass(frozen=True)
+class Forward:
+    """What is static about a forward pass over packed rows."""
+
+    config: DecoderConfig
+    dtype: Any
+    """Compute dtype."""
+    remat: bool = False
+    """Recompute blocks in the backward pass."""
+    temperature: float = 1.0
+    """Divides the logits."""
+
+    def logprobs(self, params: Params, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """(log p of tokens 1 … T−1, entropy of their distributions), [B, T − 1] float32; entry t is about token t + 1."""
+        hidden_BTD = hidden_states(
+            params, self.config, batch["tokens"], batch["positions"], batch["segment_ids"], dtype=self.dtype, remat=self.remat
+        )
+        return token_logprobs(hidden_BTD[:, :-1], head_table(params), batch["tokens"][:, 1:], temperature=self.temperature)
+
+
+def sft_objective(forward: Forward) -> LossFn:
+    """Next-token loss (nats) over the tokens of weight 1, as a token mean; `tokens` counts them."""
+
+    def objective(params: Params, batch: dict[str, jax.Array]) -> tuple[Means, Maxima]:
+        logp, entropy = forward.logprobs(params, batch)
+        mask = batch["weights"][:, 1:] > 0
+        means = {"loss": aggregate(-logp, mask, "token_mean"), "entropy": aggregate(entropy, mask, "token_mean")}
+        return means | {"tokens": _count(mask)}, {}
+
+    return objective
+
+
+def policy_objective(forward: Forward, *, clip_low: float, clip_high: float, aggregation: Aggregation, max_length: int) -> LossFn:
+    """The clipped surrogate of `losses.policy_loss` over the tokens of weight 1.
+
+    The batch has two arrays more than SFT's: `logp_old`, recorded by the sampler, and `advantage`.
+    """
+
+    def objective(params: Params, batch: dict[str, jax.Array]) -> tuple[Means, Maxima]:
+        logp, entropy = forward.logprobs(params, batch)
+        mask = batch["weights"][:, 1:] > 0
+        means, maxima = policy_loss(
+            logp,
+            batch["logp_old"][:, 1:],
+            batch["advantage"][:, 1:],
+            mask,
+            clip_low=clip_low,
+            clip_high=clip_high,
+            aggregation=aggregation,
+            segment_ids_BT=batch["segment_ids"][:, 1:],
+            max_length=max_length,
+        )
+        return means | {"entropy": aggregate(entropy, mask, "token_mean"), "tokens": _count(mask)}, maxima
+
+    return objective
+
+
+def _count(mask: jax.Array) -> Mean:
+    """The number of tokens, as the sum of a mean."""
+    return Mean(mask.sum(dtype=jnp.float32), jnp.float32(1))

@@ -1,0 +1,173 @@
+"""Reinforcement learning: rounds of rollouts from the current weights and updates on their verdicts (GRPO, arXiv 2402.03300).
+
+A round asks P questions, G responses each; the verifier's rewards become group-relative advantages; the round's groups are
+split into `updates` optimizer steps. The sampler's recorded log-probs are those of the old policy: it and the trainer compute
+the same quantity. There is no KL term, as in the paper.
+
+Rollouts are written, with their verdicts, as they happen, one file a round, so a killed round keeps what was finished. A round
+after the last checkpoint is trained on again from those files: the weights that drew them are the weights that would draw
+them now, bit for bit.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxpolya.config import RlConfig
+from jaxpolya.data.packing import Example, pack, token_example
+from jaxpolya.decode.engine import Engine
+from jaxpolya.errors import ConfigError
+from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.decoder import Params
+from jaxpolya.parallel.mesh import is_primary, steps_to_mesh, to_host
+from jaxpolya.polya.respond import Asking, Prompt, respond
+from jaxpolya.progress import Task
+from jaxpolya.records import Sample, Verdict, write_records
+from jaxpolya.train.advantages import group_advantages
+from jaxpolya.train.checkpoints import Checkpoints
+from jaxpolya.train.losses import ALGORITHMS
+from jaxpolya.train.metrics import StepLog
+from jaxpolya.train.objectives import Forward, policy_objective
+from jaxpolya.train.sft import check_rows
+from jaxpolya.train.state import abstract_state, init_state, make_optimizer, make_step, micro_batches
+from jaxpolya.verify.pool import Pool
+
+
+@dataclasses.dataclass(frozen=True)
+class RlResult:
+    """What RL gives."""
+
+    params: Params
+    steps: list[dict[str, Any]]
+    """Metrics of each round."""
+
+
+def round_prompts(prompts: Sequence[Prompt], config: RlConfig, step: int) -> list[Prompt]:
+    """The questions of a round: consecutive pieces of one shuffled pass after another, each question once a pass."""
+    start = step * config.prompts
+    picked = []
+    for place in range(start, start + config.prompts):
+        epoch, index = divmod(place, len(prompts))
+        order = grain.MapDataset.range(len(prompts)).seed(config.seed + epoch).shuffle()
+        picked.append(prompts[order[index]])
+    return picked
+
+
+def run_rl(
+    config: RlConfig,
+    decoder: DecoderConfig,
+    params: Params,
+    mesh: Mesh,
+    prompts: Sequence[Prompt],
+    engine: Engine,
+    pool: Pool,
+    *,
+    arm: str,
+    dtype: Any,
+    directory: Path,
+    task: Task,
+) -> RlResult:
+    """Trains from `params`, going on from whatever `directory` holds.
+
+    Args:
+      config: the stage.
+      decoder: the model.
+      params: where it starts; left as they are.
+      mesh: where it runs.
+      prompts: of all RL questions.
+      engine: made for them, with `config.group` samples.
+      pool: the verifier.
+      arm: named in the records.
+      dtype: compute dtype.
+      directory: of the stage; `checkpoints/`, `rollouts/` and `steps.jsonl` are written below it.
+      task: is advanced by one a rollout.
+    """
+    if len(prompts) < config.prompts:
+        raise ConfigError(f"rl.prompts ({config.prompts}) is larger than the number of RL questions ({len(prompts)})")
+    check_rows(config.batching.micro_rows, mesh, "rl.batching.micro_rows")
+    algorithm = ALGORITHMS[config.algorithm]
+    optimizer = make_optimizer(config.optimizer, config.steps * config.updates)
+    objective = policy_objective(
+        Forward(decoder, dtype, remat=config.batching.remat == "block", temperature=config.sampling.temperature),
+        clip_low=config.clip_low,
+        clip_high=config.clip_high,
+        aggregation=algorithm.aggregation,
+        max_length=config.sampling.max_new_tokens,
+    )
+    update = make_step(objective, decoder, mesh, optimizer)
+    checkpoints = Checkpoints(directory / "checkpoints")
+    done = checkpoints.latest() or 0
+    if done:
+        state = checkpoints.restore(done, abstract_state(decoder, mesh, optimizer))
+    else:
+        state = init_state(params, decoder, mesh, optimizer)
+    log = StepLog(directory / "steps.jsonl", keep=done, primary=is_primary())
+    task.advance(done * config.prompts * config.group)
+    for step in range(done, config.steps):
+        asking = Asking(arm, "rl", config.group, config.seed, first_sequence=step * config.prompts * config.group, step=step)
+        file = directory / "rollouts" / f"{step:06d}.jsonl"
+        asked = round_prompts(prompts, config, step)
+        samples = respond(engine, state["params"], asked, asking, pool=pool, out=file, task=task)
+        examples, facts, rated = make_examples(samples, asked, config)
+        if is_primary():
+            write_records(file, rated)
+        metrics: list[dict[str, float]] = []
+        for part in np.array_split(np.arange(config.prompts), config.updates):
+            chosen = [example for group in part for example in examples[group * config.group : (group + 1) * config.group]]
+            batch = pack(chosen, row_tokens=config.batching.row_tokens, rows_multiple=config.batching.micro_rows)
+            state, measured = update(state, steps_to_mesh(micro_batches(batch, config.batching.micro_rows), mesh))
+            metrics.append({name: float(value) for name, value in to_host(measured).items()})
+        facts |= {name: float(np.mean([one[name] for one in metrics])) for name in metrics[0]}
+        facts["kl"] = facts["kl_k3"]
+        log.append({"step": step, **facts})
+        task.advance(0, reward=facts["reward"])
+        if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
+            checkpoints.save(step + 1, state)
+    checkpoints.close()
+    return RlResult(state["params"], log.close())
+
+
+def make_examples(
+    samples: Sequence[Sample], prompts: Sequence[Prompt], config: RlConfig
+) -> tuple[list[Example], dict[str, float], list[Sample]]:
+    """(training examples, facts of the round, the samples with reward and advantage), all in the order of the samples.
+
+    Samples come group by group, a group a prompt. A `harness_error` has no reward and its tokens stay out of the loss; so do
+    those of truncated responses where `mask_truncated`, and those of groups without signal where the algorithm drops them.
+    """
+    algorithm = ALGORITHMS[config.algorithm]
+    rewards = [reward_of(sample) for sample in samples]
+    groups = group_advantages(
+        np.array([np.nan if reward is None else reward for reward in rewards]).reshape(-1, config.group), algorithm.advantages
+    )
+    learnt_PG = groups.valid_PG & (groups.signal_P[:, None] if algorithm.drops_no_signal else True)
+    learnt, advantages = learnt_PG.reshape(-1).copy(), groups.advantages_PG.reshape(-1)
+    truncated = np.array([sample.finish == "length" for sample in samples])
+    if config.mask_truncated:
+        learnt &= ~truncated
+    examples, rated = [], []
+    for i, sample in enumerate(samples):
+        advantage = np.full(len(sample.token_ids), advantages[i], np.float32)
+        example = token_example(prompts[i // config.group].ids, sample.token_ids, logp_old=sample.logprobs, advantage=advantage)
+        examples.append(example if learnt[i] else dataclasses.replace(example, weights=np.zeros_like(example.weights)))
+        rated.append(dataclasses.replace(sample, reward=rewards[i], advantage=float(advantages[i])))
+    counts = groups.stats
+    facts = {
+        "reward": counts["reward_sum"] / max(counts["reward_count"], 1),
+        "length": float(np.mean([len(sample.token_ids) for sample in samples])),
+        "truncated": float(truncated.mean()),
+        "unparseable": float(np.mean([sample.verdict == "unparseable" for sample in samples])),
+        "no_signal": counts["no_signal"] / counts["groups"],
+        "masked": counts["masked"] / len(samples),
+    }
+    return examples, facts, rated
+
+
+def reward_of(sample: Sample) -> float | None:
+    """The verdict's pay, or None where it is masked."""
+    return Verdict.PAYS[sample.verdict] if sample.verdict else None

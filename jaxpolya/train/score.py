@@ -1,0 +1,51 @@
+"""Log-probabilities of given responses under given weights: what adherence scores and tests of the sampler rest on."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxpolya.data.packing import Example, pack, unpack
+from jaxpolya.models.decoder import Params, abstract_params
+from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, to_host
+from jaxpolya.parallel.sharding import batch_sharding, param_shardings, replicated
+from jaxpolya.train.objectives import Forward
+
+
+def score_examples(
+    params: Params, forward: Forward, mesh: Mesh, examples: Sequence[Example], *, row_tokens: int, micro_rows: int
+) -> Iterator[np.ndarray]:
+    """Log-probs [n] of each example's tokens (nats; entry 0 is 0, for nothing comes before it), in the examples' order.
+
+    Args:
+      params: the plain tree on the mesh.
+      forward: what is static.
+      mesh: where it runs; `micro_rows` rows at a time, rounded up to the data shards.
+      examples: none longer than `row_tokens`.
+      row_tokens: T.
+      micro_rows: B.
+    """
+    rows = -(-micro_rows // data_shards(mesh)) * data_shards(mesh)
+    packed = pack(examples, row_tokens=row_tokens, rows_multiple=rows)
+    program = _program(forward, mesh)
+    scored = []
+    with jax.set_mesh(mesh):
+        for start in range(0, len(packed["tokens"]), rows):
+            batch = {name: packed[name][start : start + rows] for name in ("tokens", "positions", "segment_ids")}
+            scored.append(to_host(program(params, batch_to_mesh(batch, mesh))))
+    logp_RT = np.pad(np.concatenate(scored), ((0, 0), (1, 0)))
+    for values in unpack(logp_RT, examples):
+        # What an earlier segment's last token says of the next one's first means nothing.
+        yield np.concatenate([np.zeros(1, np.float32), values[1:]])
+
+
+@functools.cache
+def _program(forward: Forward, mesh: Mesh) -> Callable[..., jax.Array]:
+    shardings = param_shardings(mesh, abstract_params(forward.config), "train")
+    return jax.jit(
+        lambda params, batch: forward.logprobs(params, batch)[0],
+        in_shardings=(shardings, batch_sharding(mesh)),
+        out_shardings=replicated(mesh),
+    )

@@ -1,0 +1,146 @@
+"""Mid-training: supervised fine-tuning on selected responses, given the bare question.
+
+Loss is on the response only, its stop token included. Rows of some questions are held out to measure what was learnt beyond
+them. Batches are functions of the step number, so that a resumed stage needs its weights, its step and nothing else.
+"""
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxpolya.config import SftConfig
+from jaxpolya.data.packing import Batch, Example, PackedBatches, pack, token_example
+from jaxpolya.errors import ConfigError, RunError
+from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.decoder import Params
+from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, is_primary, steps_to_mesh, to_host
+from jaxpolya.progress import Task
+from jaxpolya.records import SftRow
+from jaxpolya.train.checkpoints import Checkpoints
+from jaxpolya.train.metrics import StepLog
+from jaxpolya.train.objectives import Forward, sft_objective
+from jaxpolya.train.state import abstract_state, init_state, make_evaluation, make_optimizer, make_step, micro_batches
+
+
+@dataclasses.dataclass(frozen=True)
+class SftResult:
+    """What mid-training gives."""
+
+    params: Params
+    stats: dict[str, Any]
+    """rows, tokens, steps, loss_first, loss_last, heldout_first, heldout_last (nats per token), too_long."""
+
+
+def split_heldout(rows: Sequence[SftRow], share: float, seed: int) -> tuple[list[SftRow], list[SftRow]]:
+    """(training rows, held-out rows), split by question; at least one question is held out if share > 0 and there are two."""
+    ids = sorted({row.question_id for row in rows})
+    count = min(max(1, round(share * len(ids))), len(ids) - 1) if share else 0
+    held = set(random.Random(f"heldout/{seed}").sample(ids, count))
+    return [row for row in rows if row.question_id not in held], [row for row in rows if row.question_id in held]
+
+
+def sft_examples(rows: Sequence[SftRow], tokenizer: Any, encode: Any, stop_id: int, longest: int) -> tuple[list[Example], int]:
+    """(examples of at most `longest` tokens, how many were longer). `encode` is the prompt builder's."""
+    examples = [token_example(encode(row.prompt), [*tokenizer.encode(row.response, add_special_tokens=False), stop_id]) for row in rows]
+    kept = [example for example in examples if len(example) <= longest]
+    return kept, len(examples) - len(kept)
+
+
+def run_sft(
+    config: SftConfig,
+    decoder: DecoderConfig,
+    params: Params,
+    mesh: Mesh,
+    train: Sequence[Example],
+    heldout: Sequence[Example],
+    *,
+    dtype: Any,
+    directory: Path,
+    task: Task,
+) -> SftResult:
+    """Fine-tunes from `params`, going on from whatever `directory` holds.
+
+    Args:
+      config: the stage.
+      decoder: the model.
+      params: where it starts; left as they are.
+      mesh: where it runs.
+      train, heldout: examples; none longer than `config.batching.row_tokens`.
+      dtype: compute dtype.
+      directory: of the stage; `checkpoints/` and `steps.jsonl` are written below it.
+      task: is advanced by one a step.
+    """
+    check_rows(config.batching.micro_rows, mesh, "sft.batching.micro_rows")
+    if not train:
+        raise RunError(f"no training row fits sft.batching.row_tokens ({config.batching.row_tokens}); raise it")
+    batches = PackedBatches(
+        train, row_tokens=config.batching.row_tokens, batch_rows=config.batch_rows, epochs=config.epochs, seed=config.seed
+    )
+    optimizer = make_optimizer(config.optimizer, batches.steps)
+    objective = sft_objective(Forward(decoder, dtype, remat=config.batching.remat == "block"))
+    step_program = make_step(objective, decoder, mesh, optimizer)
+    checkpoints = Checkpoints(directory / "checkpoints")
+    done = checkpoints.latest()
+    if done is None:
+        state = init_state(params, decoder, mesh, optimizer)
+    else:
+        state = checkpoints.restore(done, abstract_state(decoder, mesh, optimizer))
+    log = StepLog(directory / "steps.jsonl", keep=done or 0, primary=is_primary())
+    heldout_loss = _heldout(config, decoder, mesh, heldout, dtype)
+    before = heldout_loss(params)
+    task.advance(done or 0)
+    for step, batch in enumerate(batches.stream(done or 0), done or 0):
+        state, metrics = step_program(state, steps_to_mesh(micro_batches(batch, config.batching.micro_rows), mesh))
+        facts = {name: float(value) for name, value in to_host(metrics).items()}
+        log.append({"step": step, **facts})
+        task.advance(1, loss=facts["loss"])
+        if (step + 1) % config.checkpoint_every == 0 and step + 1 < batches.steps:
+            checkpoints.save(step + 1, state)
+    checkpoints.close()
+    steps = log.close()
+    stats = {
+        "rows": len(train),
+        "steps": batches.steps,
+        "tokens": int(sum(example.weights.sum() for example in train)) * config.epochs,
+        "loss_first": steps[0]["loss"],
+        "loss_last": steps[-1]["loss"],
+        "heldout_rows": len(heldout),
+        "heldout_first": before,
+        "heldout_last": heldout_loss(state["params"]),
+    }
+    return SftResult(state["params"], stats)
+
+
+def _heldout(config: SftConfig, decoder: DecoderConfig, mesh: Mesh, examples: Sequence[Example], dtype: Any) -> Any:
+    """A function params → mean loss over the held-out tokens (nats), or None without any."""
+    if not examples:
+        return lambda params: None
+    rows = config.batching.micro_rows
+    packed: Batch = pack(examples, row_tokens=config.batching.row_tokens, rows_multiple=rows)
+    evaluate = make_evaluation(sft_objective(Forward(decoder, dtype)), decoder, mesh)
+
+    def loss(params: Params) -> float:
+        parts = [
+            to_host(evaluate(params, batch_to_mesh({name: array[i : i + rows] for name, array in packed.items()}, mesh))["loss"])
+            for i in range(0, len(packed["tokens"]), rows)
+        ]
+        total = jax.tree.map(lambda *x: np.sum(x), *parts)
+        return float(jnp.asarray(total.value))
+
+    return loss
+
+
+def check_rows(rows: int, mesh: Mesh, key: str) -> None:
+    """Raises `ConfigError` where the mesh's data shards don't divide a number of rows."""
+    if rows % data_shards(mesh):
+        raise ConfigError(
+            f"{key} ({rows}) is not a multiple of the mesh's {data_shards(mesh)} data shards (replica × fsdp); "
+            f"set it to {-(-rows // data_shards(mesh)) * data_shards(mesh)}, or give the mesh a larger tensor axis"
+        )

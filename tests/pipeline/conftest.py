@@ -1,0 +1,106 @@
+"""A tiny model that answers sums of two digits with some digit, so that every stage has right and wrong responses to work on."""
+
+import random
+
+import jax
+import jax.numpy as jnp
+import pytest
+import yaml
+
+from jaxpolya.config import SftConfig
+from jaxpolya.data.packing import token_example
+from jaxpolya.hf.checkpoint import CheckpointMeta, export_checkpoint
+from jaxpolya.hf.families import config_to_hf
+from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.decoder import init_params
+from jaxpolya.polya.catalogue import load_catalogue, slots
+from jaxpolya.polya.prompts import PromptBuilder
+from jaxpolya.progress import Display
+from jaxpolya.records import Question, dump
+from jaxpolya.train.sft import run_sft
+
+HEURISTICS = ["analogy", "symmetry", "pattern"]
+
+
+def questions(count: int, seed: int) -> list[Question]:
+    """Different sums of two digits whose answer is a digit."""
+    pairs = [(a, b) for a in range(10) for b in range(10) if a + b < 10]
+    chosen = random.Random(seed).sample(pairs, count)
+    return [Question(id=f"sum-{a}-{b}", question=f"What is {a} + {b}?", answer=str(a + b)) for a, b in chosen]
+
+
+@pytest.fixture(scope="session")
+def guesser(tmp_path_factory, mesh1, tiny_tokenizer):
+    """A checkpoint that was taught to end with some digit, right or wrong, in two wordings."""
+    directory = tmp_path_factory.mktemp("guesser")
+    config = DecoderConfig(
+        family="llama",
+        vocab_size=300,
+        width=48,
+        ff_width=96,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        head_width=12,
+        max_positions=640,
+        norm_eps=1e-5,
+    )
+    builder, rng = PromptBuilder(tiny_tokenizer), random.Random(0)
+    offered = [None, *slots(load_catalogue().pick(HEURISTICS), None, 0, 0)]
+    examples = []
+    for question in questions(50, 0):
+        for slot in offered:
+            wording = rng.choice(["The answer is \\boxed{%d}.", "Add them, so the answer is \\boxed{%d}."])
+            digit = int(question.answer) if rng.random() < 0.3 else rng.randrange(10)
+            response = [*tiny_tokenizer.encode(wording % digit, add_special_tokens=False), tiny_tokenizer.eos_token_id]
+            examples.append(token_example(builder.encode(builder.text(question, slot)), response))
+    sft = SftConfig.model_validate(
+        {"optimizer": {"learning_rate": 1e-2}, "batching": {"row_tokens": 640, "micro_rows": 8}, "batch_rows": 8, "epochs": 6, "heldout": 0}
+    )
+    with Display(quiet=True).task("teach", 0) as task:
+        result = run_sft(
+            sft, config, init_params(config, jax.random.key(0)), mesh1, examples, [],
+            dtype=jnp.float32, directory=directory, task=task,
+        )  # fmt: skip
+    eos = tiny_tokenizer.eos_token_id
+    hf_config = config_to_hf(config) | {"eos_token_id": eos}
+    meta = CheckpointMeta("guesser", config, hf_config, {"eos_token_id": [eos]}, tiny_tokenizer, (eos,))
+    export_checkpoint(directory / "model", result.params, meta, dtype="float32")
+    return directory / "model"
+
+
+@pytest.fixture
+def tiny_run(guesser, tmp_path):
+    """A function that gives a complete configuration as a plain tree, and writes its question files."""
+    for use, count, seed in (("train", 16, 1), ("rl", 12, 2), ("eval", 10, 3)):
+        (tmp_path / f"{use}.jsonl").write_text("".join(dump(question) for question in questions(count, seed)))
+
+    def source(use: str) -> list[dict]:
+        return [{"kind": "jsonl", "path": str(tmp_path / f"{use}.jsonl")}]
+
+    def tree(**changes) -> dict:
+        batching = {"row_tokens": 640, "micro_rows": 2}
+        sampling = {"max_new_tokens": 24}
+        return {
+            "name": "tiny",
+            "output": str(tmp_path / "runs"),
+            "model": {"source": str(guesser), "compute_dtype": "float32"},
+            "mesh": {"fsdp": 1},
+            "arms": ["base", "rl", "star+rl", "polya+rl"],
+            "generate": {
+                "questions": source("train"), "sampling": sampling, "samples": 2, "heuristics": HEURISTICS, "exemplars": 0, "plain_samples": 6,
+            },
+            "select": {"n": 2},
+            "sft": {"optimizer": {"learning_rate": 1e-3}, "batching": batching, "batch_rows": 2, "epochs": 2, "heldout": 0.2, "checkpoint_every": 1},
+            "rl": {
+                "questions": source("rl"), "sampling": sampling, "optimizer": {"learning_rate": 1e-3}, "batching": batching,
+                "steps": 3, "prompts": 2, "group": 4, "updates": 2, "checkpoint_every": 1,
+            },
+            "eval": {"questions": {"sums": source("eval")}, "sampling": sampling, "samples": 4, "bootstrap": 100},
+            "decode": {"rows": 16, "window": 8},
+            "verify": {"workers": 1},
+        } | changes  # fmt: skip
+
+    tree.directory = tmp_path  # type: ignore[attr-defined]
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(tree()))
+    return tree

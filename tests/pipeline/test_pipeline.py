@@ -1,0 +1,203 @@
+"""The whole chain on a tiny model: every record, resuming, sharing, and the model at the end."""
+
+import json
+import shutil
+
+import pytest
+
+from jaxpolya.config import parse_config
+from jaxpolya.errors import ConfigError, JaxpolyaError, RunError
+from jaxpolya.pipeline import Pipeline
+from jaxpolya.progress import Display
+from jaxpolya.records import Sample, SftRow, read_records
+
+
+def run(tree, mesh_devices=1, **kwargs):
+    config = parse_config(tree | {"mesh": {"fsdp": -1}} if mesh_devices == 8 else tree)
+    return Pipeline(config, Display(quiet=True), **kwargs).run()
+
+
+@pytest.fixture(autouse=True)
+def _one_device(monkeypatch):
+    """The tests have eight devices; these runs take the first unless they say otherwise."""
+    import jax
+
+    import jaxpolya.pipeline as pipeline
+    from jaxpolya.parallel.mesh import make_mesh
+
+    monkeypatch.setattr(pipeline, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1] if config.fsdp == 1 else None))
+
+
+def files(directory) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
+
+
+def comparable(directory) -> dict[str, object]:
+    """Everything in the stages that must not depend on when and how often a run was started."""
+    found: dict[str, object] = {}
+    for path in sorted((directory / "stages").rglob("*.jsonl")):
+        if path.name == "attempts.jsonl":
+            continue
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            row.pop("seconds", None)  # of the verifier
+        found[str(path.relative_to(directory))] = sorted(rows, key=lambda row: json.dumps(row, sort_keys=True))
+    return found
+
+
+def test_the_whole_chain(tiny_run):
+    results = run(tiny_run())
+    directory = tiny_run.directory / "runs" / "tiny"
+    assert list(results["arms"]) == ["base", "rl", "star+rl", "polya+rl"]
+    for arm, found in results["arms"].items():
+        assert set(found["eval"]["sums"]["pass"]) == {"1", "2", "4"}
+        assert (found["rl"] is None) == (arm == "base")
+        assert (found["sft"] is None) == (arm in ("base", "rl"))
+    stages = {path.name.rsplit("-", 1)[0]: path for path in (directory / "stages").iterdir()}
+    polya = read_records(stages["select"] / "polya.jsonl", SftRow)
+    star = read_records(stages["select"] / "star.jsonl", SftRow)
+    assert polya and {row.heuristic for row in polya} <= {"analogy", "symmetry", "pattern"}
+    assert max(sum(other.question_id == row.question_id for other in polya) for row in polya) <= 2
+    assert len({row.question_id for row in star}) == len(star) and {row.heuristic for row in star} == {None}
+    # The prompt is the bare question: nothing of the heuristic is left.
+    assert {row.prompt for row in polya if row.question_id == polya[0].question_id} == {polya[0].prompt}
+    rollouts = read_records(stages["rl-rl"] / "rollouts" / "000000.jsonl", Sample)
+    assert len(rollouts) == 8 and all(sample.reward in (0.0, 1.0) and sample.advantage is not None for sample in rollouts)
+    for name in ("results.json", "report.md", "config.yaml", "export/config.json", "plots/pass_at_k.png", "plots/rl.png"):
+        assert (directory / name).exists(), name
+    assert not list((directory / "stages").glob("*/checkpoints"))
+    before = files(directory)
+    assert run(tiny_run()) == results
+    assert {name: data for name, data in files(directory).items() if not name.startswith(".")} == {
+        name: data for name, data in before.items() if not name.startswith(".")
+    }
+
+
+def test_arms_share_stages_and_a_change_redoes_only_what_it_touches(tiny_run):
+    run(tiny_run(arms=["base", "polya"], export=False))
+    stages = tiny_run.directory / "runs" / "tiny" / "stages"
+    first = {path.name for path in stages.iterdir()}
+    tree = tiny_run(arms=["base", "polya", "polya+rl"], export=False)
+    run(tree)
+    second = {path.name for path in stages.iterdir()}
+    assert {name.rsplit("-", 1)[0] for name in second - first} == {"questions-rl", "rl-polya-rl", "eval-polya-rl-sums"}
+    tree["rl"]["clip_high"] = 0.3
+    tree["rl"]["checkpoint_every"] = 2
+    tree["decode"] = {"rows": 8, "window": 4}
+    run(tree)
+    assert {name.rsplit("-", 1)[0] for name in {path.name for path in stages.iterdir()} - second} == {"rl-polya-rl", "eval-polya-rl-sums"}
+
+
+class Killed(BaseException):
+    """What a kill -9 looks like from inside: nothing runs after it."""
+
+
+@pytest.mark.parametrize("stage", ["generate-polya", "sft-star", "rl-rl", "eval-rl"])
+def test_a_killed_stage_goes_on_and_ends_with_the_same_bits(tiny_run, stage, monkeypatch):
+    arms = {"generate-polya": ["polya"], "sft-star": ["star"], "rl-rl": ["rl"], "eval-rl": ["rl"]}[stage]
+    tree = tiny_run(arms=arms, export=False)
+    whole = tiny_run.directory / "whole"
+    run(tree | {"output": str(whole)})
+    kill_after(monkeypatch, stage, 2 if stage == "sft-star" else 11)
+    with pytest.raises(Killed):
+        run(tree)
+    monkeypatch.undo()
+    _one_device.__wrapped__(monkeypatch)
+    killed = tiny_run.directory / "runs"
+    (begun,) = (path for path in (killed / "tiny" / "stages").glob(f"{stage}-*"))
+    assert not (begun / "manifest.json").exists()
+    kept = sum(len(path.read_text().splitlines()) for path in begun.rglob("*.jsonl") if path.name != "attempts.jsonl")
+    assert kept, "nothing of the broken-off stage was kept"
+    run(tree)
+    assert comparable(killed / "tiny") == comparable(whole / "tiny")
+
+
+def kill_after(monkeypatch, stage: str, units: int) -> None:
+    """Raises `Killed` when a stage has done so many units of work."""
+    original = Display.task
+
+    def task(self, title, total, done=0):
+        import contextlib
+
+        @contextlib.contextmanager
+        def watched():
+            with original(self, title, total, done) as bar:
+                yield bar if not title.startswith(stage) else Bomb()
+
+        class Bomb:
+            left = units
+
+            def advance(self, done=1, **facts):
+                self.left -= done
+                if self.left <= 0:
+                    raise Killed
+
+        return watched()
+
+    monkeypatch.setattr(Display, "task", task)
+
+
+def test_eight_devices_give_the_same_losses_on_recorded_tokens(tiny_run):
+    """RL on the rollouts that one device drew: the losses agree to 1e-5, and so does the fine-tuning."""
+    tree = tiny_run(arms=["star+rl"], export=False)
+    tree["sft"]["batching"]["micro_rows"] = tree["sft"]["batch_rows"] = tree["rl"]["batching"]["micro_rows"] = 8
+    run(tree)
+    stages = tiny_run.directory / "runs" / "tiny" / "stages"
+    one = {name: step_losses(stages, name) for name in ("sft-star", "rl-star-rl")}
+    for name in ("sft-star", "rl-star-rl"):
+        (directory,) = stages.glob(f"{name}-*")
+        (directory / "manifest.json").unlink()
+        (directory / "steps.jsonl").unlink()
+        shutil.rmtree(directory / "model")
+    run(tree | {"mesh": {"replica": 2, "fsdp": 2, "tensor": 2}})
+    for name, losses in one.items():
+        assert step_losses(stages, name) == pytest.approx(losses, abs=1e-5)
+
+
+def step_losses(stages, name) -> list[float]:
+    (directory,) = stages.glob(f"{name}-*")
+    return [json.loads(line)["loss"] for line in (directory / "steps.jsonl").read_text().splitlines()]
+
+
+def test_wrong_external_cap_and_match(tiny_run):
+    traces = tiny_run.directory / "traces.jsonl"
+    train = [json.loads(line) for line in (tiny_run.directory / "train.jsonl").read_text().splitlines()]
+    traces.write_text(
+        "".join(json.dumps({"question_id": row["id"], "response": f"So the answer is {row['answer']}."}) + "\n" for row in train)
+    )
+    tree = tiny_run(arms=["polya", "wrong", "external"], export=False)
+    tree["select"] = {"n": 2, "external": str(traces), "max_questions": 5, "match": "instances"}
+    results = run(tree)
+    sizes = {kind: found["rows"] for kind, found in results["selection"].items()}
+    assert set(sizes) == {"polya", "wrong", "external"} and len(set(sizes.values())) == 1
+    assert all(found["questions"] <= 5 for found in results["selection"].values())
+
+
+def test_no_correct_response_is_said_plainly(tiny_run):
+    train = tiny_run.directory / "train.jsonl"
+    train.write_text("".join(json.dumps(json.loads(line) | {"answer": "77"}) + "\n" for line in train.read_text().splitlines()))
+    with pytest.raises(RunError, match=r"the polya arm has nothing to learn from: no response was correct \(\d+ wrong"):
+        run(tiny_run(arms=["polya"]))
+
+
+def test_only_needs_what_comes_before(tiny_run):
+    with pytest.raises(RunError, match="generate-polya comes before it"):
+        run(tiny_run(arms=["polya"]), only="select")
+    assert run(tiny_run(arms=["polya"]), only="generate") is None
+    assert run(tiny_run(arms=["polya"]), only="select") is None
+    with pytest.raises(ConfigError, match="the phases are"):
+        run(tiny_run(), only="train")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"select": {"n": 4}}, "select.n"),
+        ({"mesh": {"fsdp": 3}}, "mesh"),
+        ({"model": {"source": "no/such/place"}}, "no/such/place"),
+    ],
+)
+def test_impossible_runs_fail_before_anything_is_written(tiny_run, change, message):
+    with pytest.raises(JaxpolyaError, match=message):
+        run(tiny_run(**change))
+    assert not (tiny_run.directory / "runs").exists()

@@ -133,6 +133,7 @@ def worked(exemplar: Exemplar, question: Question) -> str:
 
 
 def _ending(question: Question) -> str:
+    """The line on how to end. It has no placeholder: small models copy "The answer is X." to the letter."""
     what = "the letter of your choice" if question.verifier == "choice" else "the final answer"
     match _format(question):
         case "code":
@@ -140,9 +141,9 @@ def _ending(question: Question) -> str:
         case "boxed":
             return f"Put {what} in \\boxed{{}}."
         case "tag":
-            return f"End with <answer>X</answer>, where X is {what}."
+            return f"Put {what} between <answer> and </answer>."
         case _:
-            return f'End with "The answer is X.", where X is {what}.'
+            return f'End with "The answer is" and {what}.'
 
 
 def _format(question: Question) -> Literal["code", "boxed", "tag", "statement"]:

@@ -96,10 +96,10 @@ def test_without_exemplars_only_the_instruction_is_added():
 def test_context_and_choices():
     slot = Slot(0, HEURISTIC, (HEURISTIC.exemplars[1],))
     assert PromptBuilder(Fake()).text(CHOICE, slot) == (
-        '<user> Two left. Who?\nA. both\nB. none\nEnd with "The answer is X.", where X is the letter of your choice.\n'
+        '<user> Two left. Who?\nA. both\nB. none\nEnd with "The answer is" and the letter of your choice.\n'
         "<assistant> Count them.\nThe answer is A.\n"
         "<user> Count on your fingers.\n\nAnn stayed.\n\nWho left?\nA. Ann\nB. Ben\n"
-        'End with "The answer is X.", where X is the letter of your choice.\n'
+        'End with "The answer is" and the letter of your choice.\n'
         "<assistant>"
     )
 
@@ -109,11 +109,11 @@ def test_context_and_choices():
     [
         ("math", "boxed", "Put the final answer in \\boxed{}.", "The answer is \\boxed{2}."),
         ("math", "statement", "Put the final answer in \\boxed{}.", "The answer is \\boxed{2}."),
-        ("math", "number", 'End with "The answer is X.", where X is the final answer.', "The answer is 2."),
-        ("math", "tag", "End with <answer>X</answer>, where X is the final answer.", "<answer>2</answer>"),
-        ("reasoning_gym", "statement", 'End with "The answer is X.", where X is the final answer.', "The answer is 2."),
-        ("reasoning_gym", "number", 'End with "The answer is X.", where X is the final answer.', "The answer is 2."),
-        ("reasoning_gym", "tag", "End with <answer>X</answer>, where X is the final answer.", "<answer>2</answer>"),
+        ("math", "number", 'End with "The answer is" and the final answer.', "The answer is 2."),
+        ("math", "tag", "Put the final answer between <answer> and </answer>.", "<answer>2</answer>"),
+        ("reasoning_gym", "statement", 'End with "The answer is" and the final answer.', "The answer is 2."),
+        ("reasoning_gym", "number", 'End with "The answer is" and the final answer.', "The answer is 2."),
+        ("reasoning_gym", "tag", "Put the final answer between <answer> and </answer>.", "<answer>2</answer>"),
         ("choice", "boxed", "Put the letter of your choice in \\boxed{}.", "The answer is \\boxed{2}."),
     ],
 )

@@ -4,15 +4,14 @@ A prompt asks a question (context, question, lettered choices, one line that say
 instruction stands right before the question that it is meant for, and the slot's exemplars come first, each an earlier
 question of the same form with its worked answer.
 
-- Chat: exemplars are earlier turns. Instruct models were trained to go on like their own turns, the template marks where an
-  example ends, and a model can't take an example's numbers for the question's as easily as within one long message. The
-  instruction is in the last user turn and never in a system message: some templates refuse one, and the system message has to
-  be the same with and without a heuristic.
+- Chat: exemplars are earlier turns, because the template then marks where an example ends and who said what, and because an
+  answer to imitate is best shown where the model's own answers stand. The instruction is in the last user turn and never in a
+  system message: some templates refuse one, and the system message has to be the same with and without a heuristic.
 - Plain text, for base models: the instruction, then `Question: … Answer: …` blocks. A base model goes on with another block
   after its answer; `stops` has the string that ends it there.
 
-Exemplars end in the very format that the question asks for, since a small model copies what it sees rather than what it is
-told. Questions are never truncated here; whoever encodes them knows the limits.
+Exemplars end in the very format that the question asks for, so that what is shown never contradicts what is
+asked. Questions are never truncated here; whoever encodes them knows the limits.
 
 This module imports neither jax nor transformers; a tokenizer is whatever has the few methods of `Tokenizer`.
 """

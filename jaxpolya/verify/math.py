@@ -151,7 +151,9 @@ class _Comparison:
             if gold_value and answer_value and squeezed(gold.sides[0]).casefold() == squeezed(answer.sides[0]).casefold():
                 return self.shapes(gold_value, answer_value)
             verdict = same_relation(gold, answer)
-            return same_by_algebra(gold.text, answer.text) if verdict is None else verdict
+            if verdict is not None:
+                return verdict
+            return bool(_letters(gold.text)) and same_by_algebra(gold.text, answer.text)
         if (span := interval(gold)) and isinstance(answer, (Items, Union)):
             return self.shapes(span, answer)
         if isinstance(answer, Union) and len(gold.sides) == 3:

@@ -23,6 +23,7 @@ def test_the_right_answer_is_right_and_another_is_not(name):
     for entry in entries(name):
         if entry["answer"] and "Integral" not in entry["answer"]:  # what sympy could not integrate can't be answered either
             assert gym.correct(entry["answer"], entry)
+            assert gym.correct(f"${entry['answer']}$", entry)
         assert not gym.correct("no idea", entry)
         assert not gym.correct("", entry)
 

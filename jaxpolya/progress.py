@@ -73,18 +73,20 @@ class _Bar:
 
 class _Lines:
     def __init__(self, console: Console, title: str, total: int, done: int):
-        self._console, self._title, self._total = console, title, total
-        self._before = self._done = done
-        self._start = self._shown = time.monotonic()
+        self._console, self._title, self._total, self._done = console, title, total, done
+        self._shown = time.monotonic()
+        self._first: tuple[float, int] | None = None  # the rate is taken from the first unit on: before it, programs compile
 
     def advance(self, done: int = 1, **facts: float | str) -> None:
         self._done += done
         now = time.monotonic()
+        self._first = self._first or (now, self._done)
         if now - self._shown >= LINE_EVERY or (self._done >= self._total and done):
             self._shown = now
-            left = (now - self._start) / max(self._done - self._before, 1) * (self._total - self._done)
-            text = f"{self._title}: {self._done}/{self._total} {_facts(facts)}"
-            self._console.print(f"{text.rstrip()}, about {left:.0f} s left" if left >= 1 else text.rstrip(), highlight=False)
+            text = f"{self._title}: {self._done}/{self._total} {_facts(facts)}".rstrip()
+            since, before = self._first
+            left = (now - since) / max(self._done - before, 1) * (self._total - self._done)
+            self._console.print(f"{text}, about {left:.0f} s left" if left >= 1 and self._done > before else text, highlight=False)
 
 
 def _facts(facts: dict[str, float | str]) -> str:

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Self
 
+from jaxpolya.errors import InputError
 from jaxpolya.records import Extraction, Kind, Question, Verdict, VerdictName
 from jaxpolya.verify import choice, gym, math
 from jaxpolya.verify.algebra import Unparsed
@@ -95,3 +96,31 @@ def _compare(item: Item, answer: str | None) -> tuple[VerdictName, str | None]:
     except Exception as error:
         return "harness_error", f"{type(error).__name__}: {error}"[:500]
     return ("correct" if right else "wrong"), None
+
+
+def verify_response(
+    response: str,
+    *,
+    answer: str = "",
+    kind: Kind = "math",
+    extraction: Extraction = "statement",
+    choices: list[str] | None = None,
+    entry: dict[str, Any] | None = None,
+) -> Verdict:
+    """The verdict on one response, in this process (a `Pool` protects from responses that hang or allocate without bound).
+
+    Args:
+      response: all that the model said.
+      answer: the reference; a letter for `choice`.
+      kind: `math`, `choice` or `reasoning_gym`.
+      extraction: how the answer is found (see `verify.extract`).
+      choices: texts of a multiple-choice question.
+      entry: reasoning-gym's own entry.
+
+    Raises:
+      InputError: the reference can't be judged against.
+    """
+    item = Item(id="", kind=kind, response=response, answer=answer, extraction=extraction, choices=choices, entry=entry)
+    if ours := problem(item):
+        raise InputError(ours)
+    return judge(item)

@@ -44,6 +44,10 @@ def engine(mesh, *, rows=8, window=4, samples=2, **sampling) -> Engine:
     )  # fmt: skip
 
 
+def run(engine, params, asked, seed=0) -> list[Completion]:
+    return [done for window in engine.run(params, asked, seed) for done in window]
+
+
 def by_sample(completions) -> dict[tuple[str, int], Completion]:
     return {(done.request.id, done.index): done for done in completions}
 
@@ -55,7 +59,7 @@ def forward_logits(params, tokens: list[int]) -> jax.Array:
 
 
 def test_greedy_tokens_are_those_of_the_plain_forward_pass(params, mesh):
-    for done in engine(mesh, temperature=0.0, samples=1).run(params, requests(5, 1), seed=0):
+    for done in run(engine(mesh, temperature=0.0, samples=1), params, requests(5, 1), seed=0):
         scores = forward_logits(params, [*done.request.prompt, *done.tokens])
         expected = jnp.argmax(scores, axis=-1)[len(done.request.prompt) - 1 : -1]
         assert done.tokens == expected.tolist()
@@ -63,7 +67,7 @@ def test_greedy_tokens_are_those_of_the_plain_forward_pass(params, mesh):
 
 def test_every_sample_comes_back_once_and_ends_where_it_should(params, mesh):
     asked = requests(9, 3)
-    completions = list(engine(mesh, samples=3).run(params, asked, seed=3))
+    completions = list(run(engine(mesh, samples=3), params, asked, seed=3))
     assert sorted((done.request.id, done.index) for done in completions) == sorted((r.id, i) for r in asked for i in range(3))
     assert {done.finish for done in completions} == {"stop", "length"}
     for done in completions:
@@ -76,7 +80,7 @@ def test_every_sample_comes_back_once_and_ends_where_it_should(params, mesh):
 
 
 def test_sampler_and_trainer_agree_on_log_probs(params, mesh):
-    for done in engine(mesh, temperature=0.7).run(params, requests(4, 2), seed=1):
+    for done in run(engine(mesh, temperature=0.7), params, requests(4, 2), seed=1):
         row = jnp.array([[*done.request.prompt, *done.tokens]])
         hidden = hidden_states(params, CONFIG, row, jnp.arange(row.shape[1])[None], jnp.ones_like(row))
         logp, _ = token_logprobs(hidden[:, :-1], head_table(params), row[:, 1:], temperature=0.7)
@@ -85,22 +89,22 @@ def test_sampler_and_trainer_agree_on_log_probs(params, mesh):
 
 def test_a_sample_is_the_same_bits_wherever_and_whenever_it_is_drawn(params, mesh):
     asked = requests(7, 2)
-    first = by_sample(engine(mesh).run(params, asked, seed=7))
+    first = by_sample(run(engine(mesh), params, asked, seed=7))
     rest = [dataclasses.replace(r, samples=[1]) if i % 2 else r for i, r in enumerate(asked)][::-1]
-    for key, done in by_sample(engine(mesh).run(params, rest, seed=7)).items():
+    for key, done in by_sample(run(engine(mesh), params, rest, seed=7)).items():
         assert done == dataclasses.replace(first[key], request=done.request)
 
 
 def test_seed_and_sequence_change_the_draw(params, mesh):
     asked = requests(3, 2)
-    tokens = [[done.tokens for _, done in sorted(by_sample(engine(mesh).run(params, asked, seed=seed)).items())] for seed in (1, 2)]
+    tokens = [[done.tokens for _, done in sorted(by_sample(run(engine(mesh), params, asked, seed=seed)).items())] for seed in (1, 2)]
     assert tokens[0] != tokens[1]
     assert all(tokens[0][i] != tokens[0][i + 1] for i in (0, 2, 4))
 
 
 def test_more_samples_than_rows_share_no_lane_but_the_same_draws(params, mesh):
     asked = requests(2, 6)
-    wide, narrow = (by_sample(engine(mesh, rows=rows, samples=6).run(params, asked, seed=4)) for rows in (12, 4))
+    wide, narrow = (by_sample(run(engine(mesh, rows=rows, samples=6), params, asked, seed=4)) for rows in (12, 4))
     assert {key: done.tokens for key, done in wide.items()} == {key: done.tokens for key, done in narrow.items()}
 
 
@@ -108,7 +112,7 @@ def test_long_suffixes_are_read_in_blocks(params, mesh):
     long = engine(mesh, rows=2, window=32, samples=1, max_new_tokens=400, temperature=0.0)
     # Nothing stops, so that the row runs through several block counts.
     long.stop_ids = frozenset()
-    (done,) = long.run(params, requests(1, 1), seed=0)
+    (done,) = run(long, params, requests(1, 1))
     scores = forward_logits(params, [*done.request.prompt, *done.tokens])
     expected = jnp.argmax(scores, axis=-1)[len(done.request.prompt) - 1 : -1]
     assert len(done.tokens) == 400 and done.tokens == expected.tolist()
@@ -116,10 +120,10 @@ def test_long_suffixes_are_read_in_blocks(params, mesh):
 
 def test_stop_strings_end_a_response_and_are_cut_off(params, mesh):
     asked = requests(3, 1)
-    free = by_sample(engine(mesh, samples=1).run(params, asked, seed=5))
+    free = by_sample(run(engine(mesh, samples=1), params, asked, seed=5))
     longest = max(free.values(), key=lambda done: len(done.tokens))
     word = str(longest.tokens[len(longest.tokens) // 2])
-    stopped = by_sample(engine(mesh, samples=1, stop=[f"{word} "]).run(params, asked, seed=5))[longest.request.id, longest.index]
+    stopped = by_sample(run(engine(mesh, samples=1, stop=[f"{word} "]), params, asked, seed=5))[longest.request.id, longest.index]
     assert stopped.finish == "stop"
     assert f"{word} " not in stopped.text and longest.text.startswith(stopped.text)
     assert len(stopped.text.split()) < len(stopped.tokens) <= len(longest.tokens)
@@ -127,9 +131,9 @@ def test_stop_strings_end_a_response_and_are_cut_off(params, mesh):
 
 def test_eight_devices_draw_the_same_greedy_tokens(params, mesh):
     asked = requests(12, 2)
-    one = by_sample(engine(mesh, temperature=0.0, rows=32).run(params, asked, seed=0))
+    one = by_sample(run(engine(mesh, temperature=0.0, rows=32), params, asked, seed=0))
     for shape in (MeshConfig(replica=2, fsdp=2, tensor=2), MeshConfig(fsdp=8)):
-        many = by_sample(engine(make_mesh(shape), temperature=0.0, rows=32).run(params, asked, seed=0))
+        many = by_sample(run(engine(make_mesh(shape), temperature=0.0, rows=32), params, asked, seed=0))
         assert {key: done.tokens for key, done in many.items()} == {key: done.tokens for key, done in one.items()}
 
 

@@ -1,0 +1,143 @@
+"""The Python interface: a model on a mesh that gives logits and samples, a verifier, and runs.
+
+import jaxpolya
+
+model = jaxpolya.load("weights/SmolLM2-135M-Instruct.Q4_1.gguf")
+logits = model.logits([[1, 2, 3]])
+answers = model.generate(["What is 3 * 4?"], samples=4, max_new_tokens=32)
+verdict = jaxpolya.verify_response("3 * 4 = 12, so the answer is 12.", answer="12")
+results = jaxpolya.run("configs/smoke.yaml")
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxpolya.config import DecodeConfig, Sampling, load_config
+from jaxpolya.decode.engine import Completion, Engine, Request
+from jaxpolya.hf.checkpoint import Checkpoint, load_checkpoint
+from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.decoder import Params, abstract_params, head_table, hidden_states
+from jaxpolya.models.heads import logits
+from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, make_mesh, to_host
+from jaxpolya.parallel.sharding import batch_sharding, param_shardings, replicated
+from jaxpolya.pipeline import Pipeline
+from jaxpolya.polya.prompts import PromptBuilder
+from jaxpolya.progress import Display
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A checkpoint on a mesh."""
+
+    checkpoint: Checkpoint
+    mesh: Mesh
+    dtype: Any
+
+    def logits(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+        """Logits [rows, T, V], float32, of token rows; T is the longest row's length, and what lies beyond a row's end means nothing."""
+        shards = data_shards(self.mesh)
+        T = max(map(len, rows))
+        tokens_BT = np.zeros((-(-len(rows) // shards) * shards, T), np.int32)
+        segment_ids_BT = np.zeros_like(tokens_BT)
+        for i, row in enumerate(rows):
+            tokens_BT[i, : len(row)], segment_ids_BT[i, : len(row)] = row, 1
+        program = _logits_program(self.checkpoint.config, self.mesh, self.dtype)
+        return to_host(program(self.checkpoint.params, batch_to_mesh(tokens_BT, self.mesh), batch_to_mesh(segment_ids_BT, self.mesh)))[
+            : len(rows)
+        ]
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        samples: int = 1,
+        max_new_tokens: int = 256,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+        chat: Literal["auto", "always", "never"] = "auto",
+        rows: int = 64,
+    ) -> list[list[Completion]]:
+        """`samples` completions of each prompt, with tokens and log-probs (nats).
+
+        Args:
+          prompts: what a user says; wrapped in the model's chat template unless `chat` is `never`, then plain text.
+          samples: per prompt; they share its prefill.
+          max_new_tokens, temperature, top_k, top_p, stop: as `config.Sampling`; temperature 0 is greedy.
+          seed: the same seed and prompts give the same samples.
+          chat: `auto` uses the template where there is one.
+          rows: responses decoded side by side.
+
+        Raises:
+          ConfigError, InputError: a prompt and its response don't fit the model, or there is no chat template.
+        """
+        builder = PromptBuilder(self.checkpoint.tokenizer, chat=chat)
+        ids = [builder.encode(self._wrap(prompt) if builder.chat else prompt) for prompt in prompts]
+        engine = Engine(
+            self.checkpoint.config,
+            self.mesh,
+            sampling=Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, stop=list(stop)),
+            samples=samples,
+            longest_prompt=max(map(len, ids)),
+            stop_ids=self.checkpoint.stop_ids,
+            decode=lambda tokens: str(self.checkpoint.tokenizer.decode(tokens, skip_special_tokens=True)),
+            engine=DecodeConfig(rows=rows),
+            dtype=self.dtype,
+        )
+        requests = [Request(str(i), prompt, i * samples, range(samples)) for i, prompt in enumerate(ids)]
+        done = [completion for window in engine.run(self.checkpoint.params, requests, seed) for completion in window]
+        ordered = sorted(done, key=lambda completion: (int(completion.request.id), completion.index))
+        return [ordered[i * samples : (i + 1) * samples] for i in range(len(prompts))]
+
+    def _wrap(self, prompt: str) -> str:
+        conversation = [{"role": "user", "content": prompt}]
+        return str(self.checkpoint.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
+
+
+@functools.cache
+def _logits_program(config: DecoderConfig, mesh: Mesh, dtype: Any) -> Callable[..., jax.Array]:
+    def forward(params: Params, tokens_BT: jax.Array, segment_ids_BT: jax.Array) -> jax.Array:
+        positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
+        return logits(hidden_states(params, config, tokens_BT, positions_BT, segment_ids_BT, dtype=dtype), head_table(params))
+
+    shardings = param_shardings(mesh, abstract_params(config), "train")
+    batch = batch_sharding(mesh)
+    return jax.jit(forward, in_shardings=(shardings, batch, batch), out_shardings=replicated(mesh))
+
+
+def load(source: str, *, mesh: Mesh | None = None, dtype: Literal["float32", "bfloat16"] = "float32", revision: str | None = None) -> Model:
+    """Loads a checkpoint onto a mesh (all devices, by default).
+
+    Args:
+      source: a Hugging Face directory or hub name, a `.gguf` file, or a model that jaxpolya wrote.
+      mesh: from `jaxpolya.make_mesh`.
+      dtype: compute dtype; parameters are float32.
+      revision: commit or tag of a hub model.
+
+    Raises:
+      InputError: it is missing, incomplete or not supported; the message says what to do.
+    """
+    mesh = mesh or make_mesh()
+    return Model(load_checkpoint(source, mesh=mesh, revision=revision), mesh, jnp.dtype(dtype))
+
+
+def run(config: str | Path | Any, *, overrides: Iterable[str] = (), only: str | None = None, quiet: bool = False) -> dict[str, Any] | None:
+    """Runs a configuration (a YAML file, or a `RunConfig`), or what is left of it, or one phase.
+
+    Returns results.json as a dict; None where `only` names an earlier phase. Raises `JaxpolyaError`.
+    """
+    loaded = load_config(config, overrides) if isinstance(config, str | Path) else config
+    return Pipeline(loaded, Display(quiet=quiet), only=only).run()
+
+
+__all__ = ["Model", "load", "make_mesh", "run"]

@@ -57,14 +57,15 @@ clean:  ## Remove caches and what builds leave (keeps .venv, weights and runs)
 	rm -rf .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 	find jaxpolya tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Stamps: pip runs again only when versions change.
+# Stamps: pip runs again only when versions change. One package that reasoning-gym needs (pycosat) comes as C source only.
+NO_COMPILER = echo "make: pip failed, see above. If it could not build pycosat, a C compiler is missing: apt install gcc python3-dev" >&2
 
 $(VENV)/.setup: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install -c constraints.txt -e .
+	$(BIN)/python -m pip install -c constraints.txt -e . || { $(NO_COMPILER); exit 1; }
 	@touch $@
 
 $(VENV)/.setup-test: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[test]' || { $(NO_COMPILER); exit 1; }
 	@touch $(VENV)/.setup $@
 
 $(BIN)/python:

@@ -164,7 +164,9 @@ class Pipeline:
             fields = ("samples", "sampling", "heuristics", "slots", "exemplars", "four_phases")
             identity = {**common, **{name: _dump(config)[name] for name in fields}, "catalogue": self.catalogue.fingerprint}
             stage = self._stage("generate-polya", identity)
-            pairs = [(question, slot) for question in questions for slot in self.slots[KINDS[question.verifier]]]
+            # Slot by slot: prompts under one slot begin with the same exemplars, whose prefill they share.
+            number = range(len(self.slots["math"]))
+            pairs = [(question, self.slots[KINDS[question.verifier]][i]) for i in number for question in questions]
             self._generate(stage, "polya", pairs, config.samples, base, pool)
 
     def _generate(

@@ -18,13 +18,15 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolya.config import DecodeConfig, Sampling
-from jaxpolya.decode.programs import SUFFIX_BLOCK, Plan, Rows, decode_copy, make_empty, make_prefill, make_window
+from jaxpolya.decode.programs import SUFFIX_BLOCK, Cache, Plan, Rows, decode_copy, make_empty, make_prefill, make_share, make_window
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.errors import InputError
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, to_host
 from jaxpolya.records import Finish
+
+SHARED_BLOCK = 64  # shared beginnings are whole blocks of this many tokens: few shapes to compile, and nothing for a chat header
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Request:
     sequence: int
     samples: Sequence[int]
     """Indices of the samples to draw; a resumed stage asks only for those that it lacks."""
+    shared: int = 0
+    """Leading tokens of the prompt whose prefill is shared with the requests that begin alike; see `shared_tokens`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,9 +129,9 @@ class Engine:
         lanes = make_empty(plan, self.mesh)()
         key = jax.random.key(seed)
         waiting = collections.deque(self._lane_loads(requests))
-        table = _Table(plan)
+        table, beginnings = _Table(plan), _Beginnings(plan, self.mesh, weights)
         while waiting or table.busy:
-            lanes = self._refill(weights, lanes, table, waiting)
+            lanes = self._refill(weights, lanes, table, waiting, beginnings)
             window = make_window(plan, self.mesh, _live_slots(plan, int(table.length_PG[table.live_PG].max()) + plan.window))
             lanes, tokens, logps = window(weights, lanes, table.rows(), key, self._temperature, self._top_p)
             tokens_PGN, logps_PGN = to_host((tokens, logps))
@@ -142,28 +146,38 @@ class Engine:
             for start in range(0, len(request.samples), G):
                 yield request, request.samples[start : start + G]
 
-    def _refill(self, weights: Params, lanes: Any, table: "_Table", waiting: collections.deque[tuple[Request, Sequence[int]]]) -> Any:
+    def _refill(
+        self,
+        weights: Params,
+        lanes: Any,
+        table: "_Table",
+        waiting: collections.deque[tuple[Request, Sequence[int]]],
+        beginnings: "_Beginnings",
+    ) -> Any:
         """Prefills waiting prompts into free lanes, one prompt a data shard at a time.
 
         The batch is always that large, so that a prompt's arithmetic does not depend on how many lanes were free.
         """
         plan, R = self.plan, self._prefill_rows
         prefill = make_prefill(plan, self.mesh)
-        by_bucket: dict[int, list[tuple[int, Sequence[int]]]] = collections.defaultdict(list)
+        alike: dict[tuple[tuple[int, ...], int], list[tuple[int, Sequence[int]]]] = collections.defaultdict(list)
         for lane in table.free_lanes():
             if not waiting:
                 break
             request, indices = waiting.popleft()
             table.admit(lane, request, indices)
-            by_bucket[prompt_bucket(len(request.prompt) - 1)].append((lane, request.prompt))
-        for bucket, loads in sorted(by_bucket.items()):
+            beginning, rest = tuple(request.prompt[: request.shared]), request.prompt[request.shared :]
+            bucket = min(prompt_bucket(len(rest) - 1), plan.prefix - request.shared)
+            alike[beginning, bucket].append((lane, rest))
+        for (beginning, bucket), loads in alike.items():
             for start in range(0, len(loads), R):
                 tokens_RT = np.zeros((R, bucket), np.int32)
                 last_R, lane_R = np.zeros(R, np.int32), np.full(R, plan.lanes, np.int32)
-                for row, (lane, prompt) in enumerate(loads[start : start + R]):
-                    tokens_RT[row, : len(prompt) - 1] = prompt[:-1]
-                    last_R[row], lane_R[row] = prompt[-1], lane
-                lanes = prefill(weights, lanes, batch_to_mesh(tokens_RT, self.mesh), batch_to_mesh(last_R, self.mesh), lane_R)
+                for row, (lane, rest) in enumerate(loads[start : start + R]):
+                    tokens_RT[row, : len(rest) - 1] = rest[:-1]
+                    last_R[row], lane_R[row] = rest[-1], lane
+                tokens, last = batch_to_mesh((tokens_RT, last_R), self.mesh)
+                lanes = prefill(weights, lanes, beginnings.cache(beginning), tokens, last, lane_R)
         return lanes
 
     def _collect(self, table: "_Table", tokens_PGN: np.ndarray, logps_PGN: np.ndarray) -> Iterator[Completion]:
@@ -205,6 +219,27 @@ class Engine:
             if found:
                 return length, "stop", text[: min(found)]
         raise AssertionError("the stop string was in the whole text")
+
+
+class _Beginnings:
+    """The caches of the last few beginnings that prompts share."""
+
+    KEPT = 4  # requests come slot by slot, so that few are in use at a time
+
+    def __init__(self, plan: Plan, mesh: Mesh, weights: Params):
+        self._share, self._weights = make_share(plan, mesh), weights
+        self._caches: dict[tuple[int, ...], Cache] = {}
+
+    def cache(self, beginning: tuple[int, ...]) -> Cache:
+        if not beginning:
+            return []
+        found = self._caches.pop(beginning, None)
+        if found is None:
+            found = self._share(self._weights, np.array(beginning, np.int32))
+        self._caches[beginning] = found
+        while len(self._caches) > self.KEPT:
+            del self._caches[next(iter(self._caches))]
+        return found
 
 
 @dataclasses.dataclass
@@ -252,6 +287,14 @@ def prompt_bucket(tokens: int) -> int:
     """Padded prompt length: the next of 32, 48, 64, 96, 128, 192, 256, 384, 512, … (2^i and 1.5·2^i), so at most a third is padding."""
     sizes = (size for i in itertools.count(5) for size in (2**i, 3 * 2 ** (i - 1)))
     return next(size for size in sizes if size >= tokens)
+
+
+def shared_tokens(prompts: Sequence[tuple[int, ...]] | Sequence[list[int]]) -> int:
+    """How many leading tokens these prompts should share: those they have in common, less each one's last, in whole blocks."""
+    first, last = min(prompts), max(prompts)
+    common = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    common = min(common, *(len(prompt) - 1 for prompt in prompts))
+    return common // SHARED_BLOCK * SHARED_BLOCK if len(prompts) > 1 else 0
 
 
 def _live_slots(plan: Plan, needed: int) -> int:

@@ -6,8 +6,9 @@ samples; each sample (a row) has a cache of its own for what it writes. Attentio
     prefix [P, K, S_p, H]      one a lane, right-padded, read by all its rows
     suffix [P, K, G, S, H]     one a row, written at the row's own position
 
-Prefill covers all tokens of a prompt but the last, and computes no logits: the last prompt token is the first input of the
-row's first step, so that every token is sampled in one place.
+Prompts that begin with the same tokens (a heuristic's exemplars) share the prefill of that beginning: it is computed once and
+copied into the lanes. Prefill covers all tokens of a prompt but the last, and computes no logits: the last prompt token is the
+first input of the row's first step, so that every token is sampled in one place.
 
 The window advances every row N steps without the host. Rows that end early go on and are ignored: looking at every step
 would cost a synchronisation each. Layers are unrolled, because a scan would copy each layer's cache in and out of the loop.
@@ -27,7 +28,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxpolya.decode.sampling import Draw, sample, token_keys
-from jaxpolya.models.attention import MASKED, packed_attention, precision_of
+from jaxpolya.models.attention import MASKED, causal_attention, precision_of
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params, block_def, embed, head_table, rms_norm
 from jaxpolya.models.heads import logits
@@ -137,43 +138,79 @@ def make_empty(plan: Plan, mesh: Mesh) -> Any:
     return jax.jit(empty, out_shardings=lane_shardings(plan, mesh))
 
 
+Cache = list[tuple[jax.Array, jax.Array]]
+"""Keys and values of each layer."""
+
+
+@functools.cache
+def make_share(plan: Plan, mesh: Mesh) -> Any:
+    """A program (params, tokens [S_s]) → the cache of tokens that several prompts begin with, [1, S_s, K, H] on every data shard."""
+    forward = _prompt_forward(plan)
+
+    def share(params: Params, tokens_S: jax.Array) -> Cache:
+        return forward(params, tokens_S[None], [])
+
+    S_H = NamedSharding(mesh, spec(mesh, (None, None, "kv_heads", None), (1, 1, plan.config.kv_heads, 1), "decode"))
+    return jax.jit(share, in_shardings=(_decode_shardings(plan.config, mesh), replicated(mesh)), out_shardings=S_H)
+
+
 @functools.cache
 def make_prefill(plan: Plan, mesh: Mesh) -> Any:
-    """A program (params, lanes, tokens [R, T], lane [R]) → lanes with R prompts prefilled.
+    """A program (params, lanes, shared cache, tokens [R, T], last [R], lane [R]) → lanes with R prompts prefilled.
 
-    `tokens` are right-padded and without their last token, which the caller gives in `last` [R]; a `lane` beyond P drops
-    its row. Lanes are donated. One compilation per (R, T).
+    `tokens` are what follows the shared beginning (an empty list: nothing is shared), right-padded, without the prompt's last
+    token, which is in `last`; a `lane` beyond P drops its row. Lanes are donated. One compilation per R, T and S_s.
     """
-    config = plan.config
-    graphdef = block_def(config)
+    forward = _prompt_forward(plan)
 
-    def prefill(params: Params, lanes: Lanes, tokens_RT: jax.Array, last_R: jax.Array, lane_R: jax.Array) -> Lanes:
-        R, T = tokens_RT.shape
-        x = embed(params, tokens_RT, plan.dtype)
-        rope = rope_tables(config, jnp.broadcast_to(jnp.arange(T), (R, T)))
-        # Right padding needs no mask: causal attention keeps it from the tokens that count.
-        segments = jnp.ones((R, T), jnp.int32)
+    def prefill(params: Params, lanes: Lanes, shared: Cache, tokens_RT: jax.Array, last_R: jax.Array, lane_R: jax.Array) -> Lanes:
+        computed = forward(params, tokens_RT, shared)
 
-        def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            return packed_attention(q, k, v, segments), (k, v)
+        def write(cache: jax.Array, new_RSKH: jax.Array) -> jax.Array:
+            return cache.at[lane_R, :, : new_RSKH.shape[1]].set(new_RSKH.swapaxes(1, 2), mode="drop")
 
-        prefix = []
-        for layer_params, caches in zip(params["blocks"], lanes.prefix, strict=True):
-            x, computed = nnx.merge(graphdef, layer_params)(x, rope, attend)
-            prefix.append(
-                tuple(cache.at[lane_R, :, :T].set(new.swapaxes(1, 2), mode="drop") for cache, new in zip(caches, computed, strict=True))
-            )
-        return Lanes(prefix=prefix, suffix=lanes.suffix, last_PG=lanes.last_PG.at[lane_R].set(last_R[:, None], mode="drop"))  # type: ignore[arg-type]
+        return Lanes(
+            prefix=jax.tree.map(write, lanes.prefix, computed),
+            suffix=lanes.suffix,
+            last_PG=lanes.last_PG.at[lane_R].set(last_R[:, None], mode="drop"),
+        )
 
-    shardings = lane_shardings(plan, mesh)
-    whole = replicated(mesh)
+    shardings, whole = lane_shardings(plan, mesh), replicated(mesh)
     batch = NamedSharding(mesh, PartitionSpec(("replica", "fsdp")))
     return jax.jit(
         prefill,
         donate_argnums=1,
-        in_shardings=(_decode_shardings(config, mesh), shardings, batch, batch, whole),
+        in_shardings=(_decode_shardings(plan.config, mesh), shardings, None, batch, batch, whole),
         out_shardings=shardings,
     )
+
+
+def _prompt_forward(plan: Plan) -> Any:
+    """A function (params, tokens [R, T], shared cache) → the cache [R, S_s + T, K, H] of shared beginning and tokens."""
+    config, graphdef = plan.config, block_def(plan.config)
+
+    def forward(params: Params, tokens_RT: jax.Array, shared: Cache) -> Cache:
+        R, T = tokens_RT.shape
+        start = shared[0][0].shape[1] if shared else 0
+        x = embed(params, tokens_RT, plan.dtype)
+        rope = rope_tables(config, jnp.broadcast_to(start + jnp.arange(T), (R, T)))
+        cache = []
+        for layer, layer_params in enumerate(params["blocks"]):
+
+            def attend(q: jax.Array, k: jax.Array, v: jax.Array, layer: int = layer) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+                if shared:
+                    k, v = (
+                        jnp.concatenate([jnp.broadcast_to(old, (R, *old.shape[1:])), new], axis=1)
+                        for old, new in zip(shared[layer], (k, v), strict=True)
+                    )
+                # Right padding needs no mask: causal attention keeps it from the tokens that count.
+                return causal_attention(q, k, v), (k, v)
+
+            x, computed = nnx.merge(graphdef, layer_params)(x, rope, attend)
+            cache.append(computed)
+        return cache
+
+    return forward
 
 
 @functools.cache

@@ -23,24 +23,37 @@ def packed_attention(
       segment_ids_BT: int32; 0 marks padding, whose outputs mean nothing.
       query_block: queries whose scores exist at one time.
     """
-    T = q_BTNH.shape[1]
+    return _blockwise(q_BTNH, k_BTKH, v_BTKH, segment_ids_BT, segment_ids_BT, query_block)
+
+
+def causal_attention(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array) -> jax.Array:
+    """Attention [B, T, N, H] of the last T of S positions: each sees itself and all before it."""
+    (B, T), S = q_BTNH.shape[:2], k_BSKH.shape[1]
+    return _blockwise(q_BTNH, k_BSKH, v_BSKH, jnp.ones((B, T), jnp.int32), jnp.ones((B, S), jnp.int32), QUERY_BLOCK)
+
+
+def _blockwise(
+    q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, q_segments_BT: jax.Array, k_segments_BS: jax.Array, query_block: int
+) -> jax.Array:
+    """Attention of the last T of S positions within segments, `query_block` queries at a time."""
+    T, S = q_BTNH.shape[1], k_BSKH.shape[1]
     if query_block >= T:
-        return _attend(q_BTNH, k_BTKH, v_BTKH, segment_ids_BT, segment_ids_BT, jnp.arange(T))
+        return _attend(q_BTNH, k_BSKH, v_BSKH, q_segments_BT, k_segments_BS, S - T + jnp.arange(T))
     pad = -T % query_block
     blocks = (T + pad) // query_block
     q = jnp.pad(q_BTNH, ((0, 0), (0, pad), (0, 0), (0, 0)))
-    segments = jnp.pad(segment_ids_BT, ((0, 0), (0, pad)))
+    q_segments = jnp.pad(q_segments_BT, ((0, 0), (0, pad)))
 
     @jax.checkpoint
     def block(index: jax.Array) -> jax.Array:
         start = index * query_block
         return _attend(
             jax.lax.dynamic_slice_in_dim(q, start, query_block, 1),
-            k_BTKH,
-            v_BTKH,
-            jax.lax.dynamic_slice_in_dim(segments, start, query_block, 1),
-            segment_ids_BT,
-            start + jnp.arange(query_block),
+            k_BSKH,
+            v_BSKH,
+            jax.lax.dynamic_slice_in_dim(q_segments, start, query_block, 1),
+            k_segments_BS,
+            S - T + start + jnp.arange(query_block),
         )
 
     out = jax.lax.map(block, jnp.arange(blocks))

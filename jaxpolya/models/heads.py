@@ -28,7 +28,7 @@ def logits(hidden: jax.Array, table_VD: jax.Array) -> jax.Array:
 def token_logprobs(
     hidden_BTD: jax.Array, table_VD: jax.Array, targets_BT: jax.Array, *, temperature: float = 1.0, chunk: int = TIME_CHUNK
 ) -> tuple[jax.Array, jax.Array]:
-    """(log p of each target [B, T], entropy of each distribution [B, T]), float32, in nats.
+    """(log p of each target [B, T], entropy of each distribution [B, T]), float32, in nats; the entropy has no gradient.
 
     Args:
       hidden_BTD: final-norm outputs; position t predicts `targets_BT[:, t]`.
@@ -51,8 +51,8 @@ def token_logprobs(
         # A masked sum instead of a gather: it stays local where the vocabulary is sharded.
         hit_BCV = jnp.arange(scores_BCV.shape[-1]) == targets_BC[..., None]
         target_BC = jnp.sum(jnp.where(hit_BCV, scores_BCV, 0.0), axis=-1)
-        probs_BCV = jnp.exp(scores_BCV - normaliser_BC[..., None])
-        entropy_BC = normaliser_BC - jnp.sum(probs_BCV * scores_BCV, axis=-1)
+        still_BCV, still_BC = jax.lax.stop_gradient((scores_BCV, normaliser_BC))
+        entropy_BC = still_BC - jnp.sum(jnp.exp(still_BCV - still_BC[..., None]) * still_BCV, axis=-1)
         return None, (target_BC - normaliser_BC, entropy_BC)
 
     _, (logp, entropy) = jax.lax.scan(one_chunk, None, (hidden, targets))

@@ -16,14 +16,14 @@ from jaxpolya.data.packing import token_example
 from jaxpolya.errors import InputError
 from jaxpolya.hf.reward import RewardModel
 from jaxpolya.models.decoder import Params
+from jaxpolya.parallel.mesh import data_shards
 from jaxpolya.polya.catalogue import Slot
 from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.records import Question, Sample
 from jaxpolya.train.objectives import Forward
 from jaxpolya.train.score import score_examples
 
-ROW_TOKENS = 1024  # of a scoring row; longer where a case is longer
-MICRO_ROWS = 4
+SHORTEST_ROW, PASS_TOKENS = 256, 1024  # tokens of a scoring row, at least; and of a forward pass on one data shard, about
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +63,9 @@ class MutualInformation:
             for prompts in (told, bare)
             for prompt, case in zip(prompts, cases, strict=True)
         ]
-        row_tokens = max(ROW_TOKENS, -(-max(len(example) for example in examples) // 128) * 128)
-        scored = score_examples(self._params, self._forward, self._mesh, examples, row_tokens=row_tokens, micro_rows=MICRO_ROWS)
+        row_tokens = max(SHORTEST_ROW, -(-max(len(example) for example in examples) // 128) * 128)
+        rows = max(1, PASS_TOKENS // row_tokens) * data_shards(self._mesh)
+        scored = score_examples(self._params, self._forward, self._mesh, examples, row_tokens=row_tokens, micro_rows=rows)
         means = [float(values[example.weights > 0].mean()) for values, example in zip(scored, examples, strict=True)]
         return np.array(means[: len(cases)]) - np.array(means[len(cases) :])
 

@@ -9,20 +9,22 @@ With several hosts, each verifies its share of the responses; verdicts are excha
 writes.
 """
 
+import collections
 import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import jax
 
-from jaxpolya.decode.engine import Completion, Engine, Request
+from jaxpolya.decode.engine import Completion, Engine, Request, shared_tokens
 from jaxpolya.errors import InputError
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.hosts import exchange, from_primary
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.catalogue import Slot
-from jaxpolya.polya.prompts import PromptBuilder
+from jaxpolya.polya.prompts import KINDS, PromptBuilder
 from jaxpolya.progress import Task
 from jaxpolya.records import Appender, Question, Sample, Verdict, read_records
 from jaxpolya.verify.judge import Item
@@ -91,11 +93,13 @@ def respond(
     """
     places = {f"{prompt.id}#{index}": (prompt, index) for prompt in prompts for index in range(asking.samples)}
     known = _read_known(out, set(places))
+    shared = _shared(prompts)
     requests = []
     for number, prompt in enumerate(prompts):
         wanted = [index for index in range(asking.samples) if f"{prompt.id}#{index}" not in known]
         if wanted:
-            requests.append(Request(prompt.id, prompt.ids, asking.first_sequence + number * asking.samples, wanted))
+            first = asking.first_sequence + number * asking.samples
+            requests.append(Request(prompt.id, prompt.ids, first, wanted, shared[number]))
     if task is not None:
         task.advance(len(known))
     if requests:
@@ -105,6 +109,16 @@ def respond(
                 writer.take(completions)
             writer.drain()
     return [known[sample_id] for sample_id in places]
+
+
+def _shared(prompts: Sequence[Prompt]) -> list[int]:
+    """Leading tokens that each prompt shares with those under its slot. Of all prompts, drawn before or not: bits depend on it."""
+    by_slot: dict[Any, list[tuple[int, ...]]] = collections.defaultdict(list)
+    slots = [prompt.slot and (prompt.slot.index, KINDS[prompt.question.verifier]) for prompt in prompts]
+    for slot, prompt in zip(slots, prompts, strict=True):
+        by_slot[slot].append(prompt.ids)
+    common = {slot: shared_tokens(ids) for slot, ids in by_slot.items()}
+    return [common[slot] for slot in slots]
 
 
 def _read_known(out: Path, expected: set[str]) -> dict[str, Sample]:

@@ -41,10 +41,9 @@ def sft_objective(forward: Forward) -> LossFn:
     """Next-token loss (nats) over the tokens of weight 1, as a token mean; `tokens` counts them."""
 
     def objective(params: Params, batch: dict[str, jax.Array]) -> tuple[Means, Maxima]:
-        logp, entropy = forward.logprobs(params, batch)
+        logp, _ = forward.logprobs(params, batch)
         mask = batch["weights"][:, 1:] > 0
-        means = {"loss": aggregate(-logp, mask, "token_mean"), "entropy": aggregate(entropy, mask, "token_mean")}
-        return means | {"tokens": _count(mask)}, {}
+        return {"loss": aggregate(-logp, mask, "token_mean"), "tokens": _count(mask)}, {}
 
     return objective
 

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from jaxpolya.data.packing import Example, pack, unpack
 from jaxpolya.models.decoder import Params, abstract_params
-from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, to_host
+from jaxpolya.parallel.mesh import batch_to_mesh, to_host
 from jaxpolya.parallel.sharding import batch_sharding, param_shardings, replicated
 from jaxpolya.train.objectives import Forward
 
@@ -22,18 +22,17 @@ def score_examples(
     Args:
       params: the plain tree on the mesh.
       forward: what is static.
-      mesh: where it runs; `micro_rows` rows at a time, rounded up to the data shards.
+      mesh: where it runs.
       examples: none longer than `row_tokens`.
       row_tokens: T.
-      micro_rows: B.
+      micro_rows: B, a multiple of the mesh's data shards.
     """
-    rows = -(-micro_rows // data_shards(mesh)) * data_shards(mesh)
-    packed = pack(examples, row_tokens=row_tokens, rows_multiple=rows)
+    packed = pack(examples, row_tokens=row_tokens, rows_multiple=micro_rows)
     program = _program(forward, mesh)
     scored = []
     with jax.set_mesh(mesh):
-        for start in range(0, len(packed["tokens"]), rows):
-            batch = {name: packed[name][start : start + rows] for name in ("tokens", "positions", "segment_ids")}
+        for start in range(0, len(packed["tokens"]), micro_rows):
+            batch = {name: packed[name][start : start + micro_rows] for name in ("tokens", "positions", "segment_ids")}
             scored.append(to_host(program(params, batch_to_mesh(batch, mesh))))
     logp_RT = np.pad(np.concatenate(scored), ((0, 0), (1, 0)))
     for values in unpack(logp_RT, examples):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxpolya.config import DecodeConfig, MeshConfig, Sampling
-from jaxpolya.decode.engine import Completion, Engine, Request, prompt_bucket
+from jaxpolya.decode.engine import Completion, Engine, Request, prompt_bucket, shared_tokens
 from jaxpolya.errors import InputError
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import head_table, hidden_states, init_params
@@ -36,10 +36,10 @@ def requests(count: int, samples: int, seed: int = 0) -> list[Request]:
     return [Request(f"r{i}", prompt, i * samples, range(samples)) for i, prompt in enumerate(prompts)]
 
 
-def engine(mesh, *, rows=8, window=4, samples=2, **sampling) -> Engine:
+def engine(mesh, *, rows=8, window=4, samples=2, longest=60, **sampling) -> Engine:
     sampling = {"max_new_tokens": 13, "temperature": 1.0} | sampling
     return Engine(
-        CONFIG, mesh, sampling=Sampling(**sampling), samples=samples, longest_prompt=60, stop_ids=[STOP],
+        CONFIG, mesh, sampling=Sampling(**sampling), samples=samples, longest_prompt=longest, stop_ids=[STOP],
         decode=lambda ids: " ".join(map(str, ids)), engine=DecodeConfig(rows=rows, window=window), dtype=jnp.float32,
     )  # fmt: skip
 
@@ -93,6 +93,27 @@ def test_a_sample_is_the_same_bits_wherever_and_whenever_it_is_drawn(params, mes
     rest = [dataclasses.replace(r, samples=[1]) if i % 2 else r for i, r in enumerate(asked)][::-1]
     for key, done in by_sample(run(engine(mesh), params, rest, seed=7)).items():
         assert done == dataclasses.replace(first[key], request=done.request)
+
+
+def test_prompts_that_begin_alike_share_a_prefill_and_draw_the_same(params, mesh):
+    rng = np.random.default_rng(2)
+    beginnings = [rng.integers(6, 97, size).tolist() for size in (70, 130)]
+    prompts = [[*beginnings[i % 2], *rng.integers(6, 97, rng.integers(1, 30)).tolist()] for i in range(6)]
+    shares = [shared_tokens([p for j, p in enumerate(prompts) if j % 2 == i % 2]) for i in range(6)]
+    assert shares == [64, 128] * 3
+    asked = [Request(f"r{i}", prompt, 2 * i, range(2)) for i, prompt in enumerate(prompts)]
+    sharing = [dataclasses.replace(request, shared=share) for request, share in zip(asked, shares, strict=True)]
+    for several in (mesh, make_mesh(MeshConfig(replica=2, fsdp=2, tensor=2))):
+        apart, together = (by_sample(run(engine(several, longest=160), params, r, seed=5)) for r in (asked, sharing))
+        assert {key: done.tokens for key, done in together.items()} == {key: done.tokens for key, done in apart.items()}
+        for key, done in together.items():
+            np.testing.assert_allclose(done.logprobs, apart[key].logprobs, atol=1e-5)
+
+
+def test_nothing_is_shared_by_one_prompt_or_a_short_beginning():
+    assert shared_tokens([[1] * 200]) == 0
+    assert shared_tokens([[1] * 200, [1] * 63 + [2] * 90]) == 0
+    assert shared_tokens([[1] * 128, [1] * 200]) == 64  # the shorter one's last token is not prefilled
 
 
 def test_seed_and_sequence_change_the_draw(params, mesh):

@@ -363,7 +363,7 @@ class RunConfig(Strict):
     arms: list[Literal[ARMS]] = ["base", "rl", "star+rl", "polya+rl"]  # type: ignore[valid-type]
     """The paths to compare."""
     output: Path = Path("runs")
-    """Where run directories lie; a path, or `gs://…`."""
+    """Where run directories lie: a path that all hosts see (it needs locks and appending, so no bucket)."""
     mesh: MeshConfig = MeshConfig()
     """The device mesh."""
     decode: DecodeConfig = DecodeConfig()

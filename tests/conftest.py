@@ -53,22 +53,35 @@ def tiny_config():
 
 
 @pytest.fixture(scope="session")
-def tiny_tokenizer():
-    """A byte-level BPE of all bytes, some merges of arithmetic prose, and a chat template; ids stay below 300."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=290, special_tokens=SPECIALS, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
-    )
-    tokenizer.train_from_iterator(["The answer is 42. What is 12 plus 30? Add the numbers, then check the answer."] * 4, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token="<|end|>",
-        pad_token="<|pad|>",
-        chat_template=CHAT_TEMPLATE,
-        clean_up_tokenization_spaces=False,
-    )
+def make_tokenizer():
+    """A function (texts, vocabulary size) → a byte-level BPE of all bytes and some merges of the texts, with a chat template."""
+
+    def make(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=SPECIALS,
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        return PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer,
+            eos_token="<|end|>",
+            pad_token="<|pad|>",
+            chat_template=CHAT_TEMPLATE,
+            clean_up_tokenization_spaces=False,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(make_tokenizer):
+    """A tokenizer of arithmetic prose; ids stay below 300."""
+    return make_tokenizer(["The answer is 42. What is 12 plus 30? Add the numbers, then check the answer."] * 4, 290)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,9 @@ from jaxpolya.progress import Display
 from jaxpolya.records import Question, dump
 from jaxpolya.train.sft import run_sft
 
-HEURISTICS = ["analogy", "symmetry", "pattern"]
+HEURISTICS = {"analogy": "Think of a similar sum.", "symmetry": "Swap the numbers.", "pattern": "Look for a pattern."}
+"""Laid over the built-in ones, whose instructions would make most of the tests' prompts."""
+WORDINGS = ["The answer is \\boxed{%d}.", "Add them, so the answer is \\boxed{%d}."]
 
 
 def questions(count: int, seed: int) -> list[Question]:
@@ -30,47 +32,59 @@ def questions(count: int, seed: int) -> list[Question]:
 
 
 @pytest.fixture(scope="session")
-def guesser(tmp_path_factory, mesh1, tiny_tokenizer):
+def catalogue(tmp_path_factory):
+    """A user's catalogue with short instructions."""
+    path = tmp_path_factory.mktemp("catalogue") / "heuristics.yaml"
+    path.write_text(
+        yaml.safe_dump({"heuristics": [{"key": key, "title": key, "instruction": text} for key, text in HEURISTICS.items()]})
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def guesser(tmp_path_factory, mesh1, make_tokenizer, catalogue):
     """A checkpoint that was taught to end with some digit, right or wrong, in two wordings."""
     directory = tmp_path_factory.mktemp("guesser")
+    offered = [None, *slots(load_catalogue(catalogue).pick(list(HEURISTICS)), None, 0, 0)]
+    asked = [(question, slot) for question in questions(50, 0) for slot in offered]
+    # A vocabulary of whole words keeps prompts at some twenty tokens.
+    plain = PromptBuilder(make_tokenizer([""], 290))
+    tokenizer = make_tokenizer([plain.text(question, slot) + wording for question, slot in asked for wording in WORDINGS], 512)
     config = DecoderConfig(
         family="llama",
-        vocab_size=300,
+        vocab_size=512,
         width=48,
         ff_width=96,
         layers=2,
         heads=4,
         kv_heads=2,
         head_width=12,
-        max_positions=640,
+        max_positions=128,
         norm_eps=1e-5,
     )
-    builder, rng = PromptBuilder(tiny_tokenizer), random.Random(0)
-    offered = [None, *slots(load_catalogue().pick(HEURISTICS), None, 0, 0)]
+    builder, rng = PromptBuilder(tokenizer), random.Random(0)
     examples = []
-    for question in questions(50, 0):
-        for slot in offered:
-            wording = rng.choice(["The answer is \\boxed{%d}.", "Add them, so the answer is \\boxed{%d}."])
-            digit = int(question.answer) if rng.random() < 0.3 else rng.randrange(10)
-            response = [*tiny_tokenizer.encode(wording % digit, add_special_tokens=False), tiny_tokenizer.eos_token_id]
-            examples.append(token_example(builder.encode(builder.text(question, slot)), response))
+    for question, slot in asked:
+        digit = int(question.answer) if rng.random() < 0.3 else rng.randrange(10)
+        response = [*tokenizer.encode(rng.choice(WORDINGS) % digit, add_special_tokens=False), tokenizer.eos_token_id]
+        examples.append(token_example(builder.encode(builder.text(question, slot)), response))
     sft = SftConfig.model_validate(
-        {"optimizer": {"learning_rate": 1e-2}, "batching": {"row_tokens": 640, "micro_rows": 8}, "batch_rows": 8, "epochs": 6, "heldout": 0}
+        {"optimizer": {"learning_rate": 1e-2}, "batching": {"row_tokens": 128, "micro_rows": 4}, "batch_rows": 4, "epochs": 6, "heldout": 0}
     )
     with Display(quiet=True).task("teach", 0) as task:
         result = run_sft(
             sft, config, init_params(config, jax.random.key(0)), mesh1, examples, [],
             dtype=jnp.float32, directory=directory, task=task,
         )  # fmt: skip
-    eos = tiny_tokenizer.eos_token_id
+    eos = tokenizer.eos_token_id
     hf_config = config_to_hf(config) | {"eos_token_id": eos}
-    meta = CheckpointMeta("guesser", config, hf_config, {"eos_token_id": [eos]}, tiny_tokenizer, (eos,))
+    meta = CheckpointMeta("guesser", config, hf_config, {"eos_token_id": [eos]}, tokenizer, (eos,))
     export_checkpoint(directory / "model", result.params, meta, dtype="float32")
     return directory / "model"
 
 
 @pytest.fixture
-def tiny_run(guesser, tmp_path):
+def tiny_run(guesser, catalogue, tmp_path):
     """A function that gives a complete configuration as a plain tree, and writes its question files."""
     for use, count, seed in (("train", 16, 1), ("rl", 12, 2), ("eval", 10, 3)):
         (tmp_path / f"{use}.jsonl").write_text("".join(dump(question) for question in questions(count, seed)))
@@ -79,8 +93,8 @@ def tiny_run(guesser, tmp_path):
         return [{"kind": "jsonl", "path": str(tmp_path / f"{use}.jsonl")}]
 
     def tree(**changes) -> dict:
-        batching = {"row_tokens": 640, "micro_rows": 2}
-        sampling = {"max_new_tokens": 24}
+        batching = {"row_tokens": 128, "micro_rows": 2}
+        sampling = {"max_new_tokens": 16}
         return {
             "name": "tiny",
             "output": str(tmp_path / "runs"),
@@ -88,7 +102,8 @@ def tiny_run(guesser, tmp_path):
             "mesh": {"fsdp": 1},
             "arms": ["base", "rl", "star+rl", "polya+rl"],
             "generate": {
-                "questions": source("train"), "sampling": sampling, "samples": 2, "heuristics": HEURISTICS, "exemplars": 0, "plain_samples": 6,
+                "questions": source("train"), "sampling": sampling, "samples": 2, "heuristics": list(HEURISTICS), "exemplars": 0, "plain_samples": 6,
+                "catalogue": str(catalogue),
             },
             "select": {"n": 2},
             "sft": {"optimizer": {"learning_rate": 1e-3}, "batching": batching, "batch_rows": 2, "epochs": 2, "heldout": 0.2, "checkpoint_every": 1},

@@ -25,6 +25,8 @@ from jaxpolya.models.config import DecoderConfig  # noqa: E402
 from jaxpolya.models.decoder import init_params  # noqa: E402
 from jaxpolya.parallel.mesh import make_mesh  # noqa: E402
 
+pytest_plugins = ["guesser"]
+
 SPECIALS = ["<|end|>", "<|turn|>", "<|pad|>"]
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|turn|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"

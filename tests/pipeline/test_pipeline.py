@@ -17,17 +17,6 @@ def run(tree, mesh_devices=1, **kwargs):
     return Pipeline(config, Display(quiet=True), **kwargs).run()
 
 
-@pytest.fixture(autouse=True)
-def _one_device(monkeypatch):
-    """The tests have eight devices; these runs take the first unless they say otherwise."""
-    import jax
-
-    import jaxpolya.pipeline as pipeline
-    from jaxpolya.parallel.mesh import make_mesh
-
-    monkeypatch.setattr(pipeline, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1] if config.fsdp == 1 else None))
-
-
 def files(directory) -> dict[str, bytes]:
     return {str(path.relative_to(directory)): path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
 
@@ -102,7 +91,6 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_bits(tiny_run, stage, mon
     with pytest.raises(Killed):
         run(tree)
     monkeypatch.undo()
-    _one_device.__wrapped__(monkeypatch)
     killed = tiny_run.directory / "runs"
     (begun,) = (path for path in (killed / "tiny" / "stages").glob(f"{stage}-*"))
     assert not (begun / "manifest.json").exists()

@@ -1,4 +1,5 @@
-"""A tiny model that answers sums of two digits with some digit, so that every stage has right and wrong responses to work on."""
+"""Fixtures of whole runs: a tiny model that answers sums of two digits with some digit, so that every stage has right and wrong
+responses to work on, and a configuration that takes it through all stages in seconds."""
 
 import random
 
@@ -13,6 +14,7 @@ from jaxpolya.hf.checkpoint import CheckpointMeta, export_checkpoint
 from jaxpolya.hf.families import config_to_hf
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import init_params
+from jaxpolya.parallel.mesh import make_mesh
 from jaxpolya.polya.catalogue import load_catalogue, slots
 from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.progress import Display
@@ -35,9 +37,7 @@ def questions(count: int, seed: int) -> list[Question]:
 def catalogue(tmp_path_factory):
     """A user's catalogue with short instructions."""
     path = tmp_path_factory.mktemp("catalogue") / "heuristics.yaml"
-    path.write_text(
-        yaml.safe_dump({"heuristics": [{"key": key, "title": key, "instruction": text} for key, text in HEURISTICS.items()]})
-    )
+    path.write_text(yaml.safe_dump({"heuristics": [{"key": key, "title": key, "instruction": text} for key, text in HEURISTICS.items()]}))
     return path
 
 
@@ -84,7 +84,17 @@ def guesser(tmp_path_factory, mesh1, make_tokenizer, catalogue):
 
 
 @pytest.fixture
-def tiny_run(guesser, catalogue, tmp_path):
+def one_device():
+    """The tests have eight devices; runs with `fsdp: 1` take the first."""
+    import jaxpolya.pipeline as pipeline
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1] if config.fsdp == 1 else None))
+        yield
+
+
+@pytest.fixture
+def tiny_run(guesser, catalogue, one_device, tmp_path):
     """A function that gives a complete configuration as a plain tree, and writes its question files."""
     for use, count, seed in (("train", 16, 1), ("rl", 12, 2), ("eval", 10, 3)):
         (tmp_path / f"{use}.jsonl").write_text("".join(dump(question) for question in questions(count, seed)))
@@ -102,11 +112,14 @@ def tiny_run(guesser, catalogue, tmp_path):
             "mesh": {"fsdp": 1},
             "arms": ["base", "rl", "star+rl", "polya+rl"],
             "generate": {
-                "questions": source("train"), "sampling": sampling, "samples": 2, "heuristics": list(HEURISTICS), "exemplars": 0, "plain_samples": 6,
-                "catalogue": str(catalogue),
+                "questions": source("train"), "sampling": sampling, "samples": 2, "plain_samples": 6,
+                "heuristics": list(HEURISTICS), "exemplars": 0, "catalogue": str(catalogue),
             },
             "select": {"n": 2},
-            "sft": {"optimizer": {"learning_rate": 1e-3}, "batching": batching, "batch_rows": 2, "epochs": 2, "heldout": 0.2, "checkpoint_every": 1},
+            "sft": {
+                "optimizer": {"learning_rate": 1e-3}, "batching": batching, "batch_rows": 2,
+                "epochs": 2, "heldout": 0.2, "checkpoint_every": 1,
+            },
             "rl": {
                 "questions": source("rl"), "sampling": sampling, "optimizer": {"learning_rate": 1e-3}, "batching": batching,
                 "steps": 3, "prompts": 2, "group": 4, "updates": 2, "checkpoint_every": 1,

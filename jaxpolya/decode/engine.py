@@ -18,7 +18,18 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolya.config import DecodeConfig, Sampling
-from jaxpolya.decode.programs import SUFFIX_BLOCK, Cache, Plan, Rows, decode_copy, make_empty, make_prefill, make_share, make_window
+from jaxpolya.decode.programs import (
+    SUFFIX_BLOCK,
+    SUFFIX_LAYOUT,
+    Cache,
+    Plan,
+    Rows,
+    decode_copy,
+    make_empty,
+    make_prefill,
+    make_share,
+    make_window,
+)
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.errors import InputError
 from jaxpolya.models.config import DecoderConfig
@@ -111,8 +122,9 @@ class Engine:
             window=window,
             draw=Draw(greedy=sampling.temperature == 0, top_k=sampling.top_k, top_p=sampling.top_p < 1),
             dtype=jnp.dtype(dtype),
+            layout=SUFFIX_LAYOUT.get(mesh.devices.flat[0].platform, "pgskh"),
         )
-        self._prefill_rows = shards
+        self._shards = shards
         self._temperature = np.float32(sampling.temperature or 1.0)
         self._top_p = np.float32(sampling.top_p)
 
@@ -129,7 +141,7 @@ class Engine:
         lanes = make_empty(plan, self.mesh)()
         key = jax.random.key(seed)
         waiting = collections.deque(self._lane_loads(requests))
-        table, beginnings = _Table(plan), _Beginnings(plan, self.mesh, weights)
+        table, beginnings = _Table(plan, self._shards), _Beginnings(plan, self.mesh, weights)
         while waiting or table.busy:
             lanes = self._refill(weights, lanes, table, waiting, beginnings)
             window = make_window(plan, self.mesh, _live_slots(plan, int(table.length_PG[table.live_PG].max()) + plan.window))
@@ -158,9 +170,9 @@ class Engine:
 
         The batch is always that large, so that a prompt's arithmetic does not depend on how many lanes were free.
         """
-        plan, R = self.plan, self._prefill_rows
+        plan, shards = self.plan, self._shards
         prefill = make_prefill(plan, self.mesh)
-        alike: dict[tuple[tuple[int, ...], int], list[tuple[int, Sequence[int]]]] = collections.defaultdict(list)
+        alike: dict[tuple[tuple[int, ...], int], list[list[tuple[int, Sequence[int]]]]] = {}
         for lane in table.free_lanes():
             if not waiting:
                 break
@@ -168,16 +180,17 @@ class Engine:
             table.admit(lane, request, indices)
             beginning, rest = tuple(request.prompt[: request.shared]), request.prompt[request.shared :]
             bucket = min(prompt_bucket(len(rest) - 1), plan.prefix - request.shared)
-            alike[beginning, bucket].append((lane, rest))
+            shard, local = divmod(lane, plan.lanes // shards)
+            alike.setdefault((beginning, bucket), [[] for _ in range(shards)])[shard].append((local, rest))
         for (beginning, bucket), loads in alike.items():
-            for start in range(0, len(loads), R):
-                tokens_RT = np.zeros((R, bucket), np.int32)
-                last_R, lane_R = np.zeros(R, np.int32), np.full(R, plan.lanes, np.int32)
-                for row, (lane, rest) in enumerate(loads[start : start + R]):
-                    tokens_RT[row, : len(rest) - 1] = rest[:-1]
-                    last_R[row], lane_R[row] = rest[-1], lane
-                tokens, last = batch_to_mesh((tokens_RT, last_R), self.mesh)
-                lanes = prefill(weights, lanes, beginnings.cache(beginning), tokens, last, lane_R)
+            for batch in itertools.zip_longest(*loads):
+                tokens_RT = np.zeros((shards, bucket), np.int32)
+                last_R, lane_R = np.zeros(shards, np.int32), np.full(shards, -1, np.int32)
+                for shard, load in enumerate(batch):
+                    if load is not None:
+                        lane_R[shard], rest = load
+                        tokens_RT[shard, : len(rest) - 1], last_R[shard] = rest[:-1], rest[-1]
+                lanes = prefill(weights, lanes, beginnings.cache(beginning), *batch_to_mesh((tokens_RT, last_R, lane_R), self.mesh))
         return lanes
 
     def _collect(self, table: "_Table", tokens_PGN: np.ndarray, logps_PGN: np.ndarray) -> Iterator[Completion]:
@@ -255,8 +268,9 @@ class _Load:
 class _Table:
     """The host's view of the rows: who sits where and how far they are."""
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: Plan, shards: int):
         P, G = plan.lanes, plan.samples
+        self._shards = shards
         self.loads: list[Any] = [None] * P
         self.prompt_P = np.zeros(P, np.int32)
         self.length_PG = np.zeros((P, G), np.int32)
@@ -268,8 +282,9 @@ class _Table:
         return bool(self.live_PG.any())
 
     def free_lanes(self) -> list[int]:
-        """Lanes without a living row."""
-        return np.nonzero(~self.live_PG.any(axis=1))[0].tolist()
+        """Lanes without a living row, the data shards in turn."""
+        free_SP = ~self.live_PG.any(axis=1).reshape(self._shards, -1)
+        return [int(shard * free_SP.shape[1] + local) for local, shard in np.argwhere(free_SP.T)]
 
     def admit(self, lane: int, request: Request, indices: Sequence[int]) -> None:
         self.loads[lane] = _Load(request, indices, [[] for _ in indices], [[] for _ in indices])

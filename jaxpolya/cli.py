@@ -6,33 +6,42 @@ traceback. Ctrl-C and a polite kill leave a run that the same command goes on wi
 
 import contextlib
 import errno
+import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, cast, get_args
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from jaxpolya.errors import EXIT_CODES, JaxpolyaError
 
-HELP = f"""A language model teaches itself several ways to solve a problem, then learns from rewards.
+HELP = """
+A language model teaches itself several ways to solve a problem, then learns from rewards.
 
-Pólya mid-training and RL in JAX and Flax (arXiv 2605.08472). Begin with [bold]jaxpolya run configs/quickstart.yaml[/bold]; run
-it again to go on after an interruption; read runs/NAME/report.md at the end.
-
-Exit codes: {"; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())}.
+Pólya mid-training and RL in JAX and Flax (arXiv 2605.08472). Begin with `jaxpolya run configs/quickstart.yaml`. The same command
+goes on after an interruption. At the end, read `runs/NAME/report.md`; `jaxpolya show runs/NAME` says how far it has come.
 """
+EPILOG = "Exit codes:\n\n" + "\n".join(f"- {code}: {meaning}" for code, meaning in EXIT_CODES.items())
 
-app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)
+app = typer.Typer(
+    help=HELP, epilog=EPILOG, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False, add_completion=False
+)
 console, errors = Console(), Console(stderr=True)
 
-ConfigPath = Annotated[Path, typer.Argument(help="The run, a YAML file.", show_default=False)]
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="The run, a YAML file.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY.KEY=VALUE", help="Override one key (a YAML value); may be repeated. Lists: by index."),
+    typer.Option(
+        "--set",
+        metavar="KEY.KEY=VALUE",
+        help="Override one key with a YAML value; lists by index, as in rl.questions.0.limit=50. Repeatable.",
+    ),
 ]
 
 
@@ -41,9 +50,15 @@ def run(
     config: ConfigPath,
     set_: Overrides = None,
     only: Annotated[
-        str | None, typer.Option(help="Do this phase alone: questions, generate, select, sft, rl, eval or report.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="PHASE", help="Do this phase alone: questions, generate, select, sft, rl, eval or report.", show_default=False
+        ),
     ] = None,
-    arms: Annotated[str | None, typer.Option(help="Arms to run, comma-separated, instead of the config's.", show_default=False)] = None,
+    arms: Annotated[
+        str | None,
+        typer.Option(metavar="ARM,ARM", help="The arms to run instead of the config's, such as base,polya+rl.", show_default=False),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show nothing but the result.")] = False,
 ) -> None:
     """Run the whole method, or what is left of it.
@@ -70,15 +85,31 @@ def run(
 @app.command("eval")
 def evaluate(
     config: ConfigPath,
-    model: Annotated[str, typer.Option(help="Any checkpoint: Hugging Face directory or hub name, .gguf, or one of a run's.")],
-    name: Annotated[str | None, typer.Option(help="Name of the evaluation's own run directory.", show_default=False)] = None,
+    model: Annotated[
+        str, typer.Option(metavar="MODEL", help="A Hugging Face directory or hub name, a .gguf file, or a run's directory (its best arm).")
+    ],
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the evaluation's own run directory; unset is made from both.", show_default=False)
+    ] = None,
     set_: Overrides = None,
 ) -> None:
-    """Evaluate any checkpoint on a config's question sets: pass@k with intervals."""
-    from jaxpolya.config import load_config
+    """Evaluate any checkpoint on a config's question sets: pass@k with intervals.
 
-    loaded = load_config(config, [*(set_ or []), "arms=[base]", "export=false", f"model.source={_quoted(model)}"])
-    loaded = loaded.model_copy(update={"name": name or f"{loaded.name}-eval-{Path(model).name or 'model'}"})
+    The result is a run with the one arm `base`: `jaxpolya show` reads it, and the same command goes on after an interruption.
+    """
+    from jaxpolya.config import load_config
+    from jaxpolya.results import model_of_run
+
+    source = model_of_run(Path(model)) or model
+    # The evaluation needs nothing of the other stages, so nothing in them may stop it.
+    rest = ["arms=[base]", "export=false", "generate=null", "select={}", "sft=null", "rl=null"]
+    loaded = load_config(
+        config, [*(set_ or []), *rest, f"model.source={json.dumps(source)}", *([f"name={json.dumps(name)}"] if name else [])]
+    )
+    if not name:
+        path = Path(model)
+        made = path.parent.name if path.name == "model" else path.name  # stages keep theirs under that name
+        loaded = loaded.model_copy(update={"name": f"{loaded.name}-eval-{re.sub(r'[^A-Za-z0-9._-]+', '-', made) or 'model'}"})
     _start_jax()
     from jaxpolya.pipeline import Pipeline
     from jaxpolya.progress import Display
@@ -90,28 +121,47 @@ def evaluate(
 
 @app.command()
 def verify(
-    source: Annotated[Path, typer.Option("--in", help="JSON lines of {id, response, answer | choices | entry}.")],
-    out: Annotated[Path, typer.Option("--out", help="Verdicts, JSON lines of {id, verdict, extracted}.")],
-    kind: Annotated[str | None, typer.Option(help="math, choice or reasoning_gym, where rows don't say.", show_default=False)] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; unset is the number of cores.", min=1, show_default=False)] = None,
-    deadline: Annotated[float, typer.Option(help="Seconds for one verdict.", min=0.1)] = 10.0,
+    source: Annotated[Path, typer.Option("--in", metavar="FILE", help="JSON lines of {id, response, answer | choices | entry}.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Verdicts, JSON lines of {id, verdict, extracted} in the same order.")],
+    kind: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="math, choice or reasoning_gym for all rows; unset goes by each row.", show_default=False),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes; unset is the number of cores.", min=1, show_default=False)
+    ] = None,
+    deadline: Annotated[float, typer.Option(metavar="SECONDS", help="For one verdict; then it is `timeout`.", min=0.1)] = 10.0,
 ) -> None:
     """Grade a file of answers. Needs no model and no jax."""
-    from jaxpolya.progress import Display
+    from jaxpolya.errors import ConfigError
+    from jaxpolya.progress import Display, Task
+    from jaxpolya.records import Kind
     from jaxpolya.verify.files import verify_file
 
-    with Display(errors).task("verify", 0) as task:
-        report = verify_file(source, out, kind=kind, workers=workers, deadline=deadline, progress=lambda done, total: task.advance(0))  # type: ignore[arg-type]
-    counts = ", ".join(f"{number} {verdict}" for verdict, number in report["verdicts"].items())
-    rate = report["rows"] / max(report["seconds"], 1e-9)
-    console.print(f"{report['rows']} rows in {report['seconds']:.1f} s ({rate:.0f} a second): {counts}. Verdicts: {out}", highlight=False)
+    if kind not in (None, *get_args(Kind)):
+        raise ConfigError(f"--kind {kind}: choose one of {', '.join(get_args(Kind))}")
+    with contextlib.ExitStack() as stack:
+        bar: list[Task] = []  # made when the number of rows is known
+
+        def progress(done: int, total: int) -> None:
+            if not bar:
+                bar.append(stack.enter_context(Display(errors).task("verify", total)))
+            bar[0].advance(1)
+
+        report = verify_file(source, out, kind=cast(Kind | None, kind), workers=workers, deadline=deadline, progress=progress)
+    counts = ", ".join(f"{number} {verdict}" for verdict, number in sorted(report["verdicts"].items(), key=lambda item: -item[1]))
+    _say(f"{report['rows']} rows in {report['seconds']:.1f} s ({report['rows_per_second']:.0f} a second): {counts}. Verdicts: {out}")
 
 
 @app.command("import")
 def import_(
-    source: Annotated[str, typer.Argument(help="Hugging Face directory or hub name, or a .gguf file.", show_default=False)],
-    directory: Annotated[Path, typer.Argument(help="Where jaxpolya's own sharded layout is written.", show_default=False)],
-    revision: Annotated[str | None, typer.Option(help="Commit or tag of a hub model.", show_default=False)] = None,
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Hugging Face directory or hub name, or a .gguf file.", show_default=False)
+    ],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIRECTORY", help="Where jaxpolya's own sharded layout is written.", show_default=False)
+    ],
+    revision: Annotated[str | None, typer.Option(metavar="REVISION", help="Commit or tag of a hub model.", show_default=False)] = None,
 ) -> None:
     """Bring a checkpoint in: convert it once, for fast starts on many devices."""
     _start_jax()
@@ -120,15 +170,17 @@ def import_(
 
     checkpoint = load_checkpoint(source, mesh=make_mesh(), revision=revision)
     save_checkpoint(directory, checkpoint.params, checkpoint.meta)
-    console.print(f"wrote {directory}; use it as model.source", highlight=False)
+    _say(f"wrote {directory}; use it as model.source")
 
 
 @app.command()
 def export(
-    source: Annotated[str, typer.Argument(help="A run's directory (its best arm), or any checkpoint.", show_default=False)],
-    directory: Annotated[Path, typer.Argument(help="The Hugging Face directory to write.", show_default=False)],
-    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
-    arm: Annotated[str | None, typer.Option(help="Of a run: this arm instead of the best.", show_default=False)] = None,
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A run's directory (its best arm), or any checkpoint.", show_default=False)
+    ],
+    directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="The Hugging Face directory to write.", show_default=False)],
+    dtype: Annotated[str, typer.Option(metavar="DTYPE", help="bfloat16, float16 or float32.")] = "bfloat16",
+    arm: Annotated[str | None, typer.Option(metavar="ARM", help="Of a run: this arm instead of the best.", show_default=False)] = None,
 ) -> None:
     """Take a model home as a Hugging Face directory that transformers loads."""
     from jaxpolya.errors import ConfigError
@@ -136,14 +188,17 @@ def export(
 
     if dtype not in ("bfloat16", "float16", "float32"):
         raise ConfigError(f"--dtype {dtype}: choose bfloat16, float16 or float32")
-    source = model_of_run(Path(source), arm) or source
+    model = model_of_run(Path(source), arm)
+    if arm and model is None:
+        raise ConfigError(f"--arm {arm}: {source} is no run's directory, so it has no arms")
+    source = model or source
     _start_jax()
     from jaxpolya.hf.checkpoint import export_checkpoint, load_checkpoint
     from jaxpolya.parallel.mesh import make_mesh
 
     checkpoint = load_checkpoint(source, mesh=make_mesh())
     export_checkpoint(directory, checkpoint.params, checkpoint.meta, dtype=dtype)  # type: ignore[arg-type]
-    console.print(f"wrote {directory} ({source}, {dtype})", highlight=False)
+    _say(f"wrote {directory} ({source}, {dtype})")
 
 
 @app.command()
@@ -152,7 +207,7 @@ def show(run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A ru
     from jaxpolya.results import read_results, show_stages
 
     for line in show_stages(run_directory):
-        console.print(line, highlight=False)
+        _say(line)
     results = read_results(run_directory)
     if results is not None:
         _show(results, run_directory)
@@ -171,26 +226,24 @@ def _show(results: dict[str, Any], directory: Path) -> None:
 
     for table in screen_tables(results):
         console.print(table.to_rich())
-    console.print(f"best arm: {results['best']}; report: {directory / 'report.md'}", highlight=False)
+    _say(f"best arm: {results['best']}; report: {directory / 'report.md'}")
     if (directory / "export").exists():
-        console.print(f"its model: {directory / 'export'}, for transformers' AutoModelForCausalLM", highlight=False)
+        _say(f"its model: {directory / 'export'}, for transformers' AutoModelForCausalLM")
+
+
+def _say(text: str) -> None:
+    """One line, which nothing breaks: what stands in it can be pasted."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _start_jax() -> None:
     """Joins the pod, if there is one, and turns on the compile cache."""
     import jax
 
-    cache = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", Path.home() / ".cache" / "jaxpolya" / "compiled"))
-    jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "jaxpolya" / "compiled"))
     if os.environ.get("JAXPOLYA_DISTRIBUTED") == "1":
         jax.distributed.initialize()
-
-
-def _quoted(value: str) -> str:
-    import json
-
-    return json.dumps(value)
 
 
 # Errors ----------------------------------------------------------------------------------------------------------------
@@ -201,36 +254,41 @@ def main() -> NoReturn:
     with _polite_kill():
         try:
             app(standalone_mode=False)
+            sys.stdout.flush()
             sys.exit(0)
         except typer.Exit as stop:
             sys.exit(stop.exit_code)
         except (KeyboardInterrupt, typer.Abort):
-            _leave("interrupted; nothing is lost, the same command goes on from here", 130)
+            _leave("interrupted; what was finished is kept: give the same command again to go on", 130)
         except JaxpolyaError as error:
             _leave(str(error), error.exit_code)
+        except BrokenPipeError:  # whoever read our output has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
         except Exception as error:
-            usage = getattr(error, "format_message", None)  # click's own errors
-            if usage is not None:
-                _leave(f"{usage()}; see jaxpolya --help", 2)
+            if hasattr(error, "format_message"):  # click's own errors
+                _leave(_usage(error), 2)
             if remedy := _machine_trouble(error):
                 _leave(remedy, 5)
             raise
 
 
+def _usage(error: Any) -> str:
+    """What click found wrong with the command line; empty where it has shown the help instead."""
+    message = error.format_message().rstrip(".")
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "jaxpolya"
+    return message and f"{message[0].lower()}{message[1:]} ({command} --help says what there is)"
+
+
 def _leave(message: str, code: int) -> NoReturn:
-    errors.print(f"[bold red]jaxpolya:[/bold red] {_escape(message)}", highlight=False, soft_wrap=True)
+    if message:
+        errors.print(f"[bold red]jaxpolya:[/bold red] {escape(message)}", highlight=False, soft_wrap=True)
     sys.stderr.flush()
     sys.exit(code)
 
 
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
 def _machine_trouble(error: BaseException | None) -> str | None:
-    """What to do about a full disk, a forbidden path or full device memory, wherever in a chain of errors it was noticed."""
+    """What to do about a full disk, a forbidden path, a missing device or full device memory, wherever in a chain it was noticed."""
     while error is not None:
         text = str(error)
         number = error.errno if isinstance(error, OSError) else None
@@ -238,6 +296,12 @@ def _machine_trouble(error: BaseException | None) -> str | None:
             return "the disk is full; free some space, or set `output` to another disk. What was finished is kept: the same command goes on"
         if number in (errno.EACCES, errno.EROFS, errno.EPERM):
             return f"no permission: {text}"
+        if number in (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return f"the system refuses: {text}"
+        if "Unable to initialize backend" in text:
+            return (
+                f"the device is not there: {text.splitlines()[0]}; JAX_PLATFORMS=cpu runs without it, the extras tpu and cuda bring drivers"
+            )
         if "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
             return (
                 "the device's memory is full; lower decode.rows or batching.micro_rows, set batching.remat to block, or shard over more "

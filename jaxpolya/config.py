@@ -7,6 +7,7 @@ This module imports neither jax nor numpy.
 
 import difflib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -422,14 +423,19 @@ def read_yaml(path: str | Path) -> Any:
         raise ConfigError(f"{path} is a directory; name a YAML file") from None
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}{_nearest_file(path)}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not a UTF-8 text file ({error.reason}); name a YAML file") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise ConfigError(f"{where} is not YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}") from None
 
 
 def parse_config(tree: Any, overrides: Iterable[str] = (), where: str = "config") -> RunConfig:
     """The run in a plain tree. Raises `ConfigError`."""
     if not isinstance(tree, dict):
-        raise ConfigError(f"{where}: a mapping of keys is needed, not {type(tree).__name__}")
+        found = "nothing is there" if tree is None else f"not a {type(tree).__name__}"
+        raise ConfigError(f"{where}: a mapping of keys (name, model, arms, …) is needed; {found}")
     for override in overrides:
         tree = apply_override(tree, override)
     try:
@@ -437,7 +443,8 @@ def parse_config(tree: Any, overrides: Iterable[str] = (), where: str = "config"
         return RunConfig.model_validate_json(json.dumps(tree, default=str), strict=True)
     except pydantic.ValidationError as error:
         lines = [_explain(item) for item in error.errors()]
-        raise ConfigError(f"{where} can't be used:\n" + "\n".join(f"  {line}" for line in lines)) from None
+        many = f"{where} can't be used:\n" + "\n".join(f"  {line}" for line in lines)
+        raise ConfigError(f"{where}: {lines[0]}" if len(lines) == 1 else many) from None
 
 
 def apply_override(tree: dict[str, Any], override: str) -> dict[str, Any]:
@@ -474,8 +481,8 @@ def dump_config(config: Strict) -> str:
 
 def _explain(error: Any) -> str:
     """One line for one of pydantic's errors: the key, what is wrong, the nearest right key."""
-    location = [part for part in error["loc"] if part not in ("jsonl", "hub", "tfds", "reasoning_gym")]
-    key = ".".join(map(str, location))
+    # Without what pydantic adds to tell the members of a union apart.
+    key = ".".join(part for part in map(str, error["loc"]) if part not in ("jsonl", "hub", "tfds", "reasoning_gym") and "[" not in part)
     if error["type"] == "extra_forbidden":
         known = _fields_at(RunConfig, list(error["loc"][:-1]))
         close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
@@ -483,18 +490,22 @@ def _explain(error: Any) -> str:
         return f"{key}: no such key; {hint}"
     if error["type"] == "missing":
         return f"{key}: is missing"
-    if error["type"] == "literal_error":
-        close = difflib.get_close_matches(
-            str(error["input"]), [w.strip("'") for w in error["ctx"]["expected"].replace(" or ", ", ").split(", ")], n=1
-        )
-        hint = f"; did you mean {close[0]}?" if close else ""
-        return f"{key}: {error['input']!r} is not one of {error['ctx']['expected']}{hint}"
+    if error["type"] in ("literal_error", "union_tag_invalid"):  # a value, or the `kind` of a source
+        context = error["ctx"]
+        expected = context.get("expected") or context["expected_tags"]
+        if "tag" in context:
+            key = f"{key}.kind"
+        given = context.get("tag", error["input"])
+        close = difflib.get_close_matches(str(given), re.findall(r"'([^']*)'", expected), n=1)
+        return f"{key}: {given!r} is not one of {expected}{f'; did you mean {close[0]}?' if close else ''}"
+    if error["type"] == "union_tag_not_found":
+        return f"{key}.kind: is missing; it says what kind of source this is: jsonl, hub, tfds or reasoning_gym"
+    if error["type"] == "string_pattern_mismatch":
+        return f"{key}: {error['input']!r} can't be a name; use letters, digits, '.', '_' and '-', and begin with a letter or a digit"
     message = error["msg"].removeprefix("Value error, ")
-    return (
-        f"{key}: {message[0].lower()}{message[1:]}, not {error['input']!r}"
-        if error["type"] != "value_error"
-        else f"{key or 'run'}: {message}"
-    )
+    if error["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}: {message[0].lower()}{message[1:]}, not {error['input']!r}"
 
 
 def _fields_at(model: Any, location: list[Any]) -> list[str]:

@@ -42,6 +42,17 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A stage's manifest. Raises `InputError` where it can't be read."""
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if {"stage", "finished", "seconds", "stats", "files"} <= set(manifest):
+            return manifest
+    except (ValueError, TypeError):
+        pass
+    raise InputError(f"{path} is damaged; delete {path.parent} to do the stage again")
+
+
 def write_whole(path: Path, text: str) -> None:
     """Writes a text file aside and renames it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,10 +73,17 @@ class Stage:
         path = self.directory / MANIFEST
         if not path.exists():
             return None
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise InputError(f"{path} is damaged; delete {self.directory} to do the stage again") from None
+        return read_manifest(path)
+
+    def check_files(self) -> None:
+        """Raises `InputError` if a file of a whole stage isn't what its manifest says: what follows would be of nobody's making."""
+        for name, expected in ((self.manifest or {}).get("files") or {}).items():
+            path = self.directory / name
+            if not path.is_file() or file_digest(path) != expected:
+                what = "was changed" if path.is_file() else "has gone"
+                raise InputError(
+                    f"{path} {what} since its stage was finished; bring it back, or delete {self.directory} to do the stage again"
+                )
 
     def start(self, provenance: Mapping[str, Any]) -> None:
         """Notes that the stage is (again) being worked on."""
@@ -101,17 +119,17 @@ class RunDirectory:
         return Stage(self.path / "stages" / f"{name}-{digest(identity)[:10]}", name, identity)
 
     def manifests(self) -> list[dict[str, Any]]:
-        """Manifests of all whole stages, in the order in which they were finished."""
-        found = []
-        for path in self.path.glob(f"stages/*/{MANIFEST}"):
-            with contextlib.suppress(ValueError):
-                found.append({**json.loads(path.read_text(encoding="utf-8")), "directory": str(path.parent)})
+        """Manifests of all whole stages, in the order in which they were finished. Raises `InputError` for a damaged one."""
+        found = [{**read_manifest(path), "directory": str(path.parent)} for path in self.path.glob(f"stages/*/{MANIFEST}")]
         return sorted(found, key=lambda manifest: manifest["finished"])
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the run for this process; it is free again when the process ends, however it ends. Raises `MachineError`."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise MachineError(f"{self.path} can't be made: a part of that path is a file; set `output` to a directory") from None
         with (self.path / ".lock").open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

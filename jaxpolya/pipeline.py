@@ -10,6 +10,7 @@ model that a stage leaves is known by the name of the stage's directory, which h
 
 import contextlib
 import dataclasses
+import difflib
 import functools
 import json
 import shutil
@@ -82,7 +83,8 @@ class Pipeline:
           ConfigError, InputError: what was asked for can't be done, and why.
         """
         if only is not None and only not in PHASES:
-            raise ConfigError(f"--only {only}: the phases are {', '.join(PHASES)}")
+            close = difflib.get_close_matches(only, PHASES, n=1)
+            raise ConfigError(f"--only {only}: the phases are {', '.join(PHASES)}{f'; did you mean {close[0]}?' if close else ''}")
         self.config, self.display, self._only = config, display or Display(), only
         self.run_directory = RunDirectory(config.output / config.name)
         self.mesh = make_mesh(config.mesh)
@@ -365,6 +367,8 @@ class Pipeline:
                 manifest = stage.finish(seconds=clock.seconds, stats=stats, provenance=self.provenance)
                 self.display.note(f"{stage.name}: done in {manifest['seconds']:.1f} s{_brief(stats)}")
             wait_for_all(f"{stage.name} whole")
+        else:
+            stage.check_files()
         if is_primary():
             shutil.rmtree(stage.directory / "checkpoints", ignore_errors=True)
 

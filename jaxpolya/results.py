@@ -125,9 +125,14 @@ def example_samples(evaluations: Mapping[str, Mapping[str, Stage]], stages: Mapp
 
 
 def read_results(run: Path) -> dict[str, Any] | None:
-    """A run's results.json, if it has come that far."""
+    """A run's results.json, if it has come that far. Raises `InputError` if it can't be read."""
     path = run / "results.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise InputError(f"{path} is damaged; `jaxpolya run` writes it again from the stages") from None
 
 
 def model_of_run(run: Path, arm: str | None = None) -> str | None:
@@ -136,7 +141,10 @@ def model_of_run(run: Path, arm: str | None = None) -> str | None:
         return None
     results = read_results(run)
     if results is None:
-        raise InputError(f"{run}: this run isn't finished; finish it, or name the `model` directory of one of its stages")
+        models = ", ".join(str(path) for path in sorted(run.glob("stages/*/model")))
+        raise InputError(
+            f"{run}: this run isn't finished; finish it with `jaxpolya run`" + (f", or name a model of it: {models}" if models else "")
+        )
     arm = arm or results["best"]
     if arm not in results["models"]:
         raise InputError(f"{run}: has no arm {arm}; it has {', '.join(results['models'])}")
@@ -145,12 +153,15 @@ def model_of_run(run: Path, arm: str | None = None) -> str | None:
 
 def show_stages(run: Path) -> list[str]:
     """One line a stage: done, or begun. Raises `InputError` where it is no run's directory."""
-    directory = RunDirectory(run)
-    if not (run / "stages").is_dir():
-        near = f"; runs here: {', '.join(sorted(p.parent.name for p in run.parent.glob('*/stages')))}" if run.parent.is_dir() else ""
-        raise InputError(f"{run}: not a run's directory (it has no stages){near}")
-    done = directory.manifests()
+    if not (run / "config.yaml").is_file():
+        runs = sorted({str(path.parent) for place in (run, run.parent) for path in place.glob("*/config.yaml")})
+        there = f"runs near it: {', '.join(runs)}" if runs else "`jaxpolya run CONFIG` makes one, below the config's `output`"
+        raise InputError(f"{run} is not a run's directory; {there}")
+    done = RunDirectory(run).manifests()
     whole = {Path(manifest["directory"]).name for manifest in done}
-    lines = [f"done   {manifest['stage']:32} {manifest['seconds']:8.1f} s  {manifest['finished'][:19]}" for manifest in done]
-    begun = sorted(path.name for path in (run / "stages").iterdir() if path.name not in whole)
-    return lines + [f"begun  {name}" for name in begun]
+    begun = sorted(path.name for path in run.glob("stages/*") if path.is_dir() and path.name not in whole)
+    lines = [
+        f"done   {manifest['stage']:32} {manifest['seconds']:8.1f} s  {manifest['finished'][:16].replace('T', ' ')}" for manifest in done
+    ]
+    lines += [f"begun  {name}; the same `jaxpolya run` goes on with it" for name in begun]
+    return lines or ["nothing is done yet"]

@@ -51,8 +51,8 @@ from jaxpolya.records import Question, Sample, SftRow, read_records, write_recor
 from jaxpolya.report.page import write_report
 from jaxpolya.results import collect_results, example_samples
 from jaxpolya.train.objectives import Forward
-from jaxpolya.train.rl import run_rl
-from jaxpolya.train.sft import check_rows, run_sft, sft_examples, split_heldout
+from jaxpolya.train.rl import check_prompts, run_rl
+from jaxpolya.train.sft import check_rows, run_sft, sft_batches, sft_examples, split_heldout
 from jaxpolya.verify.pool import Pool
 
 PHASES = ("questions", "generate", "select", "sft", "rl", "eval", "report")
@@ -89,7 +89,9 @@ class Pipeline:
         self.run_directory = RunDirectory(config.output / config.name)
         self.mesh = make_mesh(config.mesh)
         self._check_rows()
+        self._check_files()
         self.meta: CheckpointMeta = inspect_checkpoint(config.model.source, revision=config.model.revision)
+        self._check_lengths()
         self.catalogue = load_catalogue(config.generate.catalogue if config.generate else None)
         self.builder = PromptBuilder(self.meta.tokenizer, chat=config.model.chat, system=config.model.system, frame=self.catalogue.frame)
         self.slots = self._make_slots()
@@ -151,6 +153,20 @@ class Pipeline:
                     f"{use}: question {code[0]} needs a verifier for code, which is not built yet; take math, choice or reasoning_gym"
                 )
             self.questions[use] = stage, questions
+        self._ask_bare()
+
+    def _ask_bare(self) -> None:
+        """The prompts of RL and evaluation: what can't be asked is known before the stages ahead of them have worked for hours."""
+        self.bare = {
+            f"eval-{name}": self._prompts(_bare(self.questions[f"eval-{name}"][1]), self.config.eval.sampling, "eval")
+            for name in self.config.eval.questions
+        }
+        if self._rl_arms and self.config.rl:
+            config = self.config.rl
+            prompts, too_long = self._prompts(_bare(self.questions["rl"][1]), config.sampling, "rl")
+            prompts, over = _fitting(prompts, config.batching.row_tokens - config.sampling.max_new_tokens)
+            check_prompts(prompts, config)
+            self.bare["rl"] = prompts, too_long + over
 
     def _generate_phase(self, base: Model, pool: Pool) -> None:
         self.samples: dict[str, tuple[Stage, list[Sample]]] = {}
@@ -179,7 +195,7 @@ class Pipeline:
         file = stage.directory / "samples.jsonl"
 
         def generate() -> dict[str, Any]:
-            prompts, too_long = self._prompts(pairs, config.sampling, four_phases=config.four_phases)
+            prompts, too_long = self._prompts(pairs, config.sampling, "generate", four_phases=config.four_phases)
             drawn = self._respond(prompts, config.sampling, Asking(arm, "generate", samples, config.seed), base, pool, file, stage.name)
             return {**_sample_stats(drawn), "prompts": len(prompts), "too_long": too_long}
 
@@ -258,7 +274,7 @@ class Pipeline:
                 examples, too_long = make(rows, longest=config.batching.row_tokens)
                 heldout, _ = make(heldout_rows, longest=config.batching.row_tokens)
                 start = self._load(base).params
-                with self.display.task(stage.name, _sft_steps(config, examples)) as task:
+                with self.display.task(stage.name, sft_batches(config, examples).steps) as task:
                     result = run_sft(
                         config, self.meta.config, start, self.mesh, examples, heldout,
                         dtype=self.dtype, directory=stage.directory, task=task,
@@ -275,13 +291,12 @@ class Pipeline:
         for arm in self._rl_arms:
             assert config is not None
             start = self.models[BASE if arm == "rl" else arm.removesuffix("+rl")]
-            questions_stage, questions = self.questions["rl"]
+            questions_stage, _ = self.questions["rl"]
             identity = {"rl": _dump(config), "questions": questions_stage.directory.name, **self._model_identity(start)}
             stage = self._stage(f"rl-{arm.replace('+', '-')}", identity)
 
-            def train(stage: Stage = stage, arm: str = arm, start: Model = start, questions: list[Question] = questions) -> dict[str, Any]:
-                prompts, too_long = self._prompts(_bare(questions), config.sampling)
-                prompts, over = _fitting(prompts, config.batching.row_tokens - config.sampling.max_new_tokens)
+            def train(stage: Stage = stage, arm: str = arm, start: Model = start) -> dict[str, Any]:
+                prompts, too_long = self.bare["rl"]
                 with self.display.task(stage.name, config.steps * config.prompts * config.group) as task:
                     result = run_rl(
                         config, self.meta.config, self._load(start).params, self.mesh, prompts,
@@ -291,7 +306,7 @@ class Pipeline:
                 self._loaded = None
                 save_checkpoint(stage.directory / "model", result.params, self.meta)
                 tokens = sum(step["length"] for step in result.steps) * config.prompts * config.group
-                return {"steps": config.steps, "tokens": round(tokens), "too_long": too_long + over}
+                return {"steps": config.steps, "tokens": round(tokens), "too_long": too_long}
 
             self._do(stage, train)
             self.models[arm] = Model(stage.directory.name, str(stage.directory / "model"))
@@ -302,15 +317,13 @@ class Pipeline:
         for arm in self.config.arms:
             model = self.models[arm]
             for name in config.questions:
-                questions_stage, questions = self.questions[f"eval-{name}"]
+                questions_stage, _ = self.questions[f"eval-{name}"]
                 fields = {key: _dump(config)[key] for key in ("sampling", "samples", "seed")}
                 identity = {**fields, "questions": questions_stage.directory.name, **self._model_identity(model)}
                 stage = self._stage(f"eval-{arm.replace('+', '-')}-{name}", identity)
 
-                def evaluate(
-                    stage: Stage = stage, arm: str = arm, model: Model = model, questions: list[Question] = questions
-                ) -> dict[str, Any]:
-                    prompts, too_long = self._prompts(_bare(questions), config.sampling)
+                def evaluate(stage: Stage = stage, arm: str = arm, model: Model = model, name: str = name) -> dict[str, Any]:
+                    prompts, too_long = self.bare[f"eval-{name}"]
                     asking = Asking(arm, "eval", config.samples, config.seed)
                     file = stage.directory / "samples.jsonl"
                     drawn = self._respond(prompts, config.sampling, asking, model, pool, file, stage.name)
@@ -405,21 +418,34 @@ class Pipeline:
             )
         return made
 
+    def _check_lengths(self) -> None:
+        """Raises where a response leaves no room for its prompt."""
+        positions = self.meta.config.max_positions
+        for key, stage in (("generate", self.config.generate), ("rl", self.config.rl), ("eval", self.config.eval)):
+            if stage is not None and stage.sampling.max_new_tokens >= positions:
+                raise ConfigError(
+                    f"{key}.sampling.max_new_tokens ({stage.sampling.max_new_tokens}) leaves no room for a prompt: "
+                    f"the model has {positions} positions; lower it"
+                )
+
+    def _check_files(self) -> None:
+        """Raises where an input of a later stage is missing."""
+        select = self.config.select
+        if "external" in self.config.sft_arms and select.external and not select.external.is_file():
+            raise InputError(f"select.external: {select.external} is no file; name JSON lines of {{question_id or question, response}}")
+        if self.config.sft_arms and select.reward_model:
+            fingerprint(select.reward_model)
+
     def _check_rows(self) -> None:
         for key, stage in (("sft", self.config.sft), ("rl", self.config.rl)):
             if stage is not None:
                 check_rows(stage.batching.micro_rows, self.mesh, f"{key}.batching.micro_rows")
 
     def _prompts(
-        self, pairs: Sequence[tuple[Question, Slot | None]], sampling: Sampling, *, four_phases: bool = False
+        self, pairs: Sequence[tuple[Question, Slot | None]], sampling: Sampling, key: str, *, four_phases: bool = False
     ) -> tuple[list[Prompt], int]:
         room = self.meta.config.max_positions - sampling.max_new_tokens
-        if room < 1:
-            raise ConfigError(
-                f"sampling.max_new_tokens ({sampling.max_new_tokens}) leaves no room for a prompt: "
-                f"the model has {self.meta.config.max_positions} positions"
-            )
-        return make_prompts(self.builder, pairs, longest=min(sampling.max_prompt_tokens or room, room), four_phases=four_phases)
+        return make_prompts(self.builder, pairs, longest=min(sampling.max_prompt_tokens or room, room), key=key, four_phases=four_phases)
 
     def _engine(self, prompts: Sequence[Prompt], sampling: Sampling, samples: int) -> Engine:
         return Engine(
@@ -507,23 +533,28 @@ def _fitting(prompts: Sequence[Prompt], longest: int) -> tuple[list[Prompt], int
     """Prompts whose whole rollout fits a packed row. Raises `ConfigError` if none does."""
     kept = [prompt for prompt in prompts if len(prompt.ids) <= longest]
     if not kept:
-        raise ConfigError("rl.batching.row_tokens is too small for any prompt with rl.sampling.max_new_tokens; raise it")
+        raise ConfigError(
+            f"rl.batching.row_tokens leaves {longest} tokens beside rl.sampling.max_new_tokens, too few for any prompt (the shortest has "
+            f"{min(len(prompt.ids) for prompt in prompts)}); raise it"
+        )
     return kept, len(prompts) - len(kept)
-
-
-def _sft_steps(config: Any, examples: Sequence[Any]) -> int:
-    from jaxpolya.data.packing import PackedBatches
-
-    batching = config.batching
-    return PackedBatches(
-        examples, row_tokens=batching.row_tokens, batch_rows=config.batch_rows, epochs=config.epochs, seed=config.seed
-    ).steps
 
 
 def _brief(stats: Mapping[str, Any]) -> str:
     """What of a stage's counts is worth a line."""
-    verdicts = stats.get("verdicts")
-    if verdicts:
-        return f"; {stats['samples']} responses, {verdicts.get('correct', 0)} correct, {stats['tokens']} tokens"
-    parts = [f"{key} {value:.4g}" for key, value in stats.items() if isinstance(value, int | float) and value]
-    return f"; {', '.join(parts)}" if parts else ""
+    parts = []
+    if "verdicts" in stats:
+        parts = [f"{stats['samples']} responses", f"{stats['verdicts'].get('correct', 0)} correct", f"{stats['tokens']} tokens"]
+        if broken := stats["verdicts"].get("harness_error"):
+            parts.append(f"{broken} could not be judged")
+    elif "loss_first" in stats:
+        parts = [f"{stats['rows']} rows", f"{stats['steps']} steps", f"loss {stats['loss_first']:.3f} → {stats['loss_last']:.3f}"]
+        if stats["heldout_first"] is not None:
+            parts.append(f"held-out {stats['heldout_first']:.3f} → {stats['heldout_last']:.3f}")
+    else:
+        parts = [f"{value} {key}" for key, value in stats.items() if isinstance(value, int) and key != "too_long"]
+        parts += [f"{value['rows']} {key} rows" for key, value in stats.items() if isinstance(value, dict) and "rows" in value]
+        parts += [f"left out {number} × {reason}" for reason, number in stats.get("dropped", {}).items()]
+    if stats.get("too_long"):
+        parts.append(f"{stats['too_long']} left out for their length")
+    return "; " + ", ".join(parts)

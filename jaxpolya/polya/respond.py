@@ -60,9 +60,12 @@ class Asking:
 
 
 def make_prompts(
-    builder: PromptBuilder, questions: Sequence[tuple[Question, Slot | None]], *, longest: int, four_phases: bool = False
+    builder: PromptBuilder, questions: Sequence[tuple[Question, Slot | None]], *, longest: int, key: str, four_phases: bool = False
 ) -> tuple[list[Prompt], int]:
-    """(prompts of at most `longest` tokens, how many were left out for being longer). Raises `InputError` if none is left."""
+    """(prompts of at most `longest` tokens, how many were left out for being longer).
+
+    Raises `InputError` if none is left; `key` names the stage of the configuration that asks.
+    """
     made = []
     for question, slot in questions:
         text = builder.text(question, slot, four_phases=four_phases)
@@ -71,8 +74,8 @@ def make_prompts(
     if made and not kept:
         shortest = min(len(prompt.ids) for prompt in made)
         raise InputError(
-            f"all {len(made)} prompts are longer than {longest} tokens (the shortest has {shortest}); raise "
-            "sampling.max_prompt_tokens, lower sampling.max_new_tokens or the exemplars, or take a model with more positions"
+            f"{key}: all {len(made)} prompts are longer than {longest} tokens (the shortest has {shortest}); raise "
+            f"{key}.sampling.max_prompt_tokens, lower {key}.sampling.max_new_tokens or the exemplars, or take a model with more positions"
         )
     return kept, len(made) - len(kept)
 

@@ -58,6 +58,12 @@ def round_prompts(prompts: Sequence[Prompt], config: RlConfig, step: int) -> lis
     return picked
 
 
+def check_prompts(prompts: Sequence[Prompt], config: RlConfig) -> None:
+    """Raises `ConfigError` where a round asks more questions than there are."""
+    if len(prompts) < config.prompts:
+        raise ConfigError(f"rl.prompts ({config.prompts}) is larger than the number of RL questions that fit ({len(prompts)}); lower it")
+
+
 def run_rl(
     config: RlConfig,
     decoder: DecoderConfig,
@@ -87,8 +93,7 @@ def run_rl(
       directory: of the stage; `checkpoints/`, `rollouts/` and `steps.jsonl` are written below it.
       task: is advanced by one a rollout.
     """
-    if len(prompts) < config.prompts:
-        raise ConfigError(f"rl.prompts ({config.prompts}) is larger than the number of RL questions ({len(prompts)})")
+    check_prompts(prompts, config)
     check_rows(config.batching.micro_rows, mesh, "rl.batching.micro_rows")
     algorithm = ALGORITHMS[config.algorithm]
     optimizer = make_optimizer(config.optimizer, config.steps * config.updates)

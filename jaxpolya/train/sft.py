@@ -53,6 +53,15 @@ def sft_examples(rows: Sequence[SftRow], tokenizer: Any, encode: Any, stop_id: i
     return kept, len(examples) - len(kept)
 
 
+def sft_batches(config: SftConfig, examples: Sequence[Example]) -> PackedBatches:
+    """The batches of all epochs. Raises `RunError` where there is nothing to pack."""
+    if not examples:
+        raise RunError(f"no training row fits sft.batching.row_tokens ({config.batching.row_tokens}); raise it")
+    return PackedBatches(
+        examples, row_tokens=config.batching.row_tokens, batch_rows=config.batch_rows, epochs=config.epochs, seed=config.seed
+    )
+
+
 def run_sft(
     config: SftConfig,
     decoder: DecoderConfig,
@@ -78,11 +87,7 @@ def run_sft(
       task: is advanced by one a step.
     """
     check_rows(config.batching.micro_rows, mesh, "sft.batching.micro_rows")
-    if not train:
-        raise RunError(f"no training row fits sft.batching.row_tokens ({config.batching.row_tokens}); raise it")
-    batches = PackedBatches(
-        train, row_tokens=config.batching.row_tokens, batch_rows=config.batch_rows, epochs=config.epochs, seed=config.seed
-    )
+    batches = sft_batches(config, train)
     optimizer = make_optimizer(config.optimizer, batches.steps)
     objective = sft_objective(Forward(decoder, dtype, remat=config.batching.remat == "block"))
     step_program = make_step(objective, decoder, mesh, optimizer)

@@ -31,7 +31,7 @@ class Display:
     def note(self, text: str) -> None:
         """One line that stays."""
         if not self._quiet:
-            self.console.print(text, highlight=False)
+            self.console.print(text, highlight=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def task(self, title: str, total: int, done: int = 0) -> Iterator[Task]:

@@ -7,6 +7,7 @@ traceback. Ctrl-C and a polite kill leave a run that the same command goes on wi
 import contextlib
 import errno
 import json
+import logging
 import os
 import re
 import signal
@@ -237,7 +238,12 @@ def _say(text: str) -> None:
 
 
 def _start_jax() -> None:
-    """Joins the pod, if there is one, and turns on the compile cache."""
+    """Joins the pod, if there is one, turns on the compile cache, and keeps the libraries' threads quiet.
+
+    What Orbax's threads meet (a full disk, say) is raised to us as well; their own tracebacks would bury the one sentence.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda caught: None if "Event loop is closed" in str(caught.exc_value) else sys.__unraisablehook__(caught)
     import jax
 
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):

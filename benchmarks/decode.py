@@ -42,7 +42,7 @@ class Ours:
         mesh = make_mesh()
         self.params = init_params(CONFIG, jax.random.key(0))
         self.engine = Engine(
-            CONFIG, mesh, sampling=Sampling(max_new_tokens=NEW), samples=samples, longest_prompt=length, stop_ids=[],
+            CONFIG, mesh, sampling=Sampling(max_new_tokens=NEW), prompts=prompts, samples=samples, longest_prompt=length, stop_ids=[],
             decode=lambda ids: "", engine=DecodeConfig(rows=prompts * samples, window=window), dtype=jnp.float32,
         )  # fmt: skip
         rng = np.random.default_rng(0)

@@ -87,6 +87,7 @@ class Model:
             self.checkpoint.config,
             self.mesh,
             sampling=Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, stop=list(stop)),
+            prompts=len(ids),
             samples=samples,
             longest_prompt=max(map(len, ids)),
             stop_ids=self.checkpoint.stop_ids,

@@ -29,6 +29,7 @@ from jaxpolya.errors import InputError, MachineError
 
 MANIFEST = "manifest.json"
 ATTEMPTS = "attempts.jsonl"
+SECONDS = "seconds"
 
 
 def digest(value: Any) -> str:
@@ -91,13 +92,21 @@ class Stage:
         with (self.directory / ATTEMPTS).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"started": _now(), **provenance}) + "\n")
 
-    def finish(self, *, seconds: float, stats: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
+    def note_seconds(self, seconds: float) -> None:
+        """Adds the time that this try worked. One that was killed could not; its time is lost, and its work is not."""
+        write_whole(self.directory / SECONDS, f"{self._seconds() + seconds:.2f}\n")
+
+    def _seconds(self) -> float:
+        path = self.directory / SECONDS
+        return float(path.read_text()) if path.exists() else 0.0
+
+    def finish(self, *, stats: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
         """Writes the manifest, last of all; the stage is whole from here on."""
         attempts = sum(1 for _ in (self.directory / ATTEMPTS).open(encoding="utf-8"))
         manifest = {
             "stage": self.name,
             "finished": _now(),
-            "seconds": round(seconds, 2),
+            "seconds": self._seconds(),
             "attempts": attempts,
             "stats": dict(stats),
             "files": {path.name: file_digest(path) for path in sorted(self.directory.glob("*.jsonl")) if path.name != ATTEMPTS},

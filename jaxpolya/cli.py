@@ -30,6 +30,8 @@ goes on after an interruption. At the end, read `runs/NAME/report.md`; `jaxpolya
 """
 EPILOG = "Exit codes:\n\n" + "\n".join(f"- {code}: {meaning}" for code, meaning in EXIT_CODES.items())
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     help=HELP, epilog=EPILOG, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False, add_completion=False
 )
@@ -259,13 +261,13 @@ def main() -> NoReturn:
     """The `jaxpolya` command."""
     with _polite_kill():
         try:
-            app(standalone_mode=False)
+            code = app(prog_name="jaxpolya", standalone_mode=False)  # typer turns what it raises itself into a number
             sys.stdout.flush()
-            sys.exit(0)
-        except typer.Exit as stop:
-            sys.exit(stop.exit_code)
+            if code == INTERRUPTED:
+                raise KeyboardInterrupt
+            sys.exit(code or 0)
         except (KeyboardInterrupt, typer.Abort):
-            _leave("interrupted; what was finished is kept: give the same command again to go on", 130)
+            _leave("interrupted; what was finished is kept: give the same command again to go on", INTERRUPTED)
         except JaxpolyaError as error:
             _leave(str(error), error.exit_code)
         except BrokenPipeError:  # whoever read our output has read enough

@@ -21,6 +21,9 @@ from jaxpolya.records import Extraction, Kind
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""What may name a directory."""
+
 ARMS = ("base", "rl", "star", "star+rl", "polya", "polya+rl", "wrong", "wrong+rl", "external", "external+rl")
 
 
@@ -241,9 +244,9 @@ class Optimizer(Strict):
     """Rate at the end, as a share of the peak; 1 keeps it constant."""
     weight_decay: NonNegativeFloat = 0.0
     """Decoupled, on matrices only."""
-    b1: Fraction = 0.9
+    b1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """β₁ of Adam."""
-    b2: Fraction = 0.95
+    b2: Annotated[float, Field(ge=0, lt=1)] = 0.95
     """β₂ of Adam."""
     max_grad_norm: PositiveFloat = 1.0
     """Global norm to which gradients are clipped."""
@@ -332,7 +335,7 @@ class RlConfig(Strict):
 class EvalConfig(Strict):
     """Unbiased pass@k of every arm on every question set."""
 
-    questions: dict[str, list[AnySource]]
+    questions: dict[Annotated[str, Field(pattern=NAME)], list[AnySource]]
     """Question sets by name."""
     sampling: Sampling
     """How responses are drawn."""
@@ -347,7 +350,7 @@ class EvalConfig(Strict):
 class RunConfig(Strict):
     """A whole run."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=NAME)
     """The run's directory below `output`."""
     model: ModelConfig
     """The base model."""

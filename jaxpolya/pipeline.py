@@ -30,7 +30,8 @@ from jaxpolya.errors import ConfigError, InputError, RunError
 from jaxpolya.hf.checkpoint import Checkpoint, CheckpointMeta, export_checkpoint, inspect_checkpoint, load_checkpoint, save_checkpoint
 from jaxpolya.hf.reward import load_reward_model
 from jaxpolya.hf.source import fingerprint
-from jaxpolya.parallel.hosts import wait_for_all
+from jaxpolya.models.decoder import Params
+from jaxpolya.parallel.hosts import from_primary, wait_for_all
 from jaxpolya.parallel.mesh import is_primary, make_mesh
 from jaxpolya.polya.adherence import AdherenceScorer, Case, MutualInformation, Reward
 from jaxpolya.polya.catalogue import Slot, load_catalogue, slots
@@ -39,7 +40,7 @@ from jaxpolya.polya.respond import Asking, Prompt, make_prompts, respond
 from jaxpolya.polya.select import (
     approach_rows,
     by_question,
-    cap_questions,
+    capped,
     external_rows,
     match_arms,
     needs_scores,
@@ -98,6 +99,7 @@ class Pipeline:
         self.dtype = jnp.dtype(config.model.compute_dtype)
         self.provenance = provenance(self.mesh.shape, f"{jax.device_count()} × {jax.devices()[0].device_kind}")
         self._loaded: tuple[str, Checkpoint] | None = None
+        self._adherence: AdherenceScorer | None = None
         self._stages: dict[str, Stage] = {}
 
     # Phases ------------------------------------------------------------------------------------------------------------
@@ -180,7 +182,8 @@ class Pipeline:
             self._generate(stage, "plain", _bare(questions), config.plain_samples, base, pool)
         if {"polya", "wrong"} & set(self.config.sft_arms):
             fields = ("samples", "sampling", "heuristics", "slots", "exemplars", "four_phases")
-            identity = {**common, **{name: _dump(config)[name] for name in fields}, "catalogue": self.catalogue.fingerprint}
+            offered = self.catalogue.model_copy(update={"heuristics": self.catalogue.pick(config.heuristics)})
+            identity = {**common, **{name: _dump(config)[name] for name in fields}, "catalogue": offered.fingerprint}
             stage = self._stage("generate-polya", identity)
             # Slot by slot: prompts under one slot begin with the same exemplars, whose prefill they share.
             number = range(len(self.slots["math"]))
@@ -200,7 +203,8 @@ class Pipeline:
             return {**_sample_stats(drawn), "prompts": len(prompts), "too_long": too_long}
 
         self._do(stage, generate)
-        self.samples[arm] = stage, read_records(file, Sample)
+        # Nothing after this asks for log-probs, which are half of the memory.
+        self.samples[arm] = stage, [dataclasses.replace(sample, logprobs=[]) for sample in read_records(file, Sample)]
 
     def _select_phase(self, base: Model) -> None:
         self.rows: dict[str, Path] = {}
@@ -210,15 +214,28 @@ class Pipeline:
         identity = {
             "select": _dump(config),
             "kinds": kinds,
+            "questions": self.questions["train"][0].directory.name,
+            **self._model_identity(base),
             "samples": {arm: stage.directory.name for arm, (stage, _) in self.samples.items()},
             "external": config.external and file_digest(config.external) if "external" in kinds else None,
-            "reward_model": fingerprint(config.reward_model) if config.reward_model else None,
+            "reward_model": fingerprint(config.reward_model) if config.adherence == "reward_model" and config.reward_model else None,
         }
         stage = self._stage("select", identity)
 
         def select() -> dict[str, Any]:
             questions = {question.id: question for question in self.questions["train"][1]}
-            rows = {kind: cap_questions(self._select(kind, base, questions), config.max_questions, config.seed) for kind in kinds}
+            external = self._external(questions)
+            grouped = {kind: self._candidates(kind) for kind in kinds if kind != "external"}
+            ids = {kind: found.keys() for kind, found in grouped.items()} | (
+                {"external": {row.question_id for row in external}} if external else {}
+            )
+            kept = capped(ids, config.max_questions, config.seed)
+            rows = {
+                kind: [row for row in external if kept is None or row.question_id in kept]
+                if kind == "external"
+                else self._select(kind, {i: found for i, found in grouped[kind].items() if kept is None or i in kept}, base, questions)
+                for kind in kinds
+            }
             require_rows(rows, {kind: self.samples["plain" if kind == "star" else "polya"][1] for kind in kinds if kind != "external"})
             if config.match != "none":
                 rows = match_arms(rows, config.match, self._response_tokens, config.seed)
@@ -228,21 +245,29 @@ class Pipeline:
             return {kind: _row_stats(found) for kind, found in rows.items()}
 
         self._do(stage, select)
+        self._adherence = None
         self.rows = {kind: stage.directory / f"{kind}.jsonl" for kind in kinds}
 
-    def _select(self, kind: str, base: Model, questions: Mapping[str, Question]) -> list[SftRow]:
-        """The rows of one kind of arm, before cap and matching."""
+    def _candidates(self, kind: str) -> dict[str, list[Sample]]:
+        """The responses that may become rows of one kind of arm, per question."""
+        return by_question(self.samples["plain" if kind == "star" else "polya"][1], "wrong" if kind == "wrong" else "correct")
+
+    def _external(self, questions: Mapping[str, Question]) -> list[SftRow]:
+        """The rows of the `external` arms, if they are asked for."""
+        path = self.config.select.external
+        if "external" not in self.config.sft_arms or path is None:
+            return []
+        return external_rows(path, list(questions.values()), lambda question_id: self.builder.text(questions[question_id]))
+
+    def _select(self, kind: str, grouped: Mapping[str, Sequence[Sample]], base: Model, questions: Mapping[str, Question]) -> list[SftRow]:
+        """The rows of one kind of arm, before matching."""
         config = self.config.select
 
         def bare_prompt(question_id: str) -> str:
             return self.builder.text(questions[question_id])
 
         if kind == "star":
-            return star_rows(by_question(self.samples["plain"][1], "correct"), bare_prompt)
-        if kind == "external":
-            assert config.external is not None
-            return external_rows(config.external, list(questions.values()), bare_prompt)
-        grouped = by_question(self.samples["polya"][1], "correct" if kind == "polya" else "wrong")
+            return star_rows(grouped, bare_prompt)
         undecided = [sample for samples in grouped.values() if needs_scores(samples, config.n) for sample in samples]
         slots_of = {question_id: {s.index: s for s in self.slots[KINDS[questions[question_id].verifier]]} for question_id in grouped}
         cases = [Case(questions[s.question_id], slots_of[s.question_id][s.slot or 0], s) for s in undecided]
@@ -252,13 +277,16 @@ class Pipeline:
         return approach_rows(grouped, scores, bare_prompt, n=config.n, duplicate_overlap=config.duplicate_overlap, source=kind)
 
     def _scorer(self, base: Model) -> AdherenceScorer:
+        """The adherence scorer, loaded once."""
         four_phases = bool(self.config.generate and self.config.generate.four_phases)
-        if self.config.select.adherence == "reward_model":
+        if self._adherence is None and self.config.select.adherence == "reward_model":
             assert self.config.select.reward_model is not None
-            return Reward(load_reward_model(self.config.select.reward_model, self.mesh), self.builder, four_phases=four_phases)
-        return MutualInformation(
-            self._load(base).params, Forward(self.meta.config, self.dtype), self.mesh, self.builder, four_phases=four_phases
-        )
+            model = load_reward_model(self.config.select.reward_model, self.mesh)
+            self._adherence = Reward(model, self.builder, four_phases=four_phases)
+        elif self._adherence is None:
+            forward = Forward(self.meta.config, self.dtype)
+            self._adherence = MutualInformation(self._load(base).params, forward, self.mesh, self.builder, four_phases=four_phases)
+        return self._adherence
 
     def _sft_phase(self, base: Model) -> None:
         config = self.config.sft
@@ -273,13 +301,11 @@ class Pipeline:
                 make = functools.partial(sft_examples, tokenizer=self.meta.tokenizer, encode=self.builder.encode, stop_id=stop)
                 examples, too_long = make(rows, longest=config.batching.row_tokens)
                 heldout, _ = make(heldout_rows, longest=config.batching.row_tokens)
-                start = self._load(base).params
                 with self.display.task(stage.name, sft_batches(config, examples).steps) as task:
                     result = run_sft(
-                        config, self.meta.config, start, self.mesh, examples, heldout,
+                        config, self.meta.config, lambda: self._take(base), self.mesh, examples, heldout,
                         dtype=self.dtype, directory=stage.directory, task=task,
                     )  # fmt: skip
-                self._loaded = None
                 save_checkpoint(stage.directory / "model", result.params, self.meta)
                 return {**result.stats, "too_long": too_long}
 
@@ -299,11 +325,10 @@ class Pipeline:
                 prompts, too_long = self.bare["rl"]
                 with self.display.task(stage.name, config.steps * config.prompts * config.group) as task:
                     result = run_rl(
-                        config, self.meta.config, self._load(start).params, self.mesh, prompts,
-                        self._engine(prompts, config.sampling, config.group), pool,
+                        config, self.meta.config, lambda: self._take(start), self.mesh, prompts,
+                        self._engine(prompts, config.sampling, config.group, at_a_time=config.prompts), pool,
                         arm=arm, dtype=self.dtype, directory=stage.directory, task=task,
                     )  # fmt: skip
-                self._loaded = None
                 save_checkpoint(stage.directory / "model", result.params, self.meta)
                 tokens = sum(step["length"] for step in result.steps) * config.prompts * config.group
                 return {"steps": config.steps, "tokens": round(tokens), "too_long": too_long}
@@ -365,7 +390,7 @@ class Pipeline:
 
     def _do(self, stage: Stage, work: Callable[[], Mapping[str, Any]]) -> None:
         """Does a stage unless it is whole, and clears away what only a broken-off one needs."""
-        if stage.manifest is None:
+        if not from_primary(stage.manifest is not None):
             if self._only and self._phase not in (self._only, "questions"):
                 raise RunError(
                     f"--only {self._only}: {stage.name} comes before it and is not done yet; leave --only away, or do that first"
@@ -374,13 +399,17 @@ class Pipeline:
             if is_primary():
                 stage.start(self.provenance)
             wait_for_all(stage.name)
-            stats = work()
+            try:
+                stats = work()
+            finally:
+                if is_primary():
+                    stage.note_seconds(clock.seconds)
             wait_for_all(f"{stage.name} done")
             if is_primary():
-                manifest = stage.finish(seconds=clock.seconds, stats=stats, provenance=self.provenance)
+                manifest = stage.finish(stats=stats, provenance=self.provenance)
                 self.display.note(f"{stage.name}: done in {manifest['seconds']:.1f} s{_brief(stats)}")
             wait_for_all(f"{stage.name} whole")
-        else:
+        elif is_primary():
             stage.check_files()
         if is_primary():
             shutil.rmtree(stage.directory / "checkpoints", ignore_errors=True)
@@ -396,6 +425,12 @@ class Pipeline:
             revision = self.config.model.revision if model.source == self.config.model.source else None
             self._loaded = model.identity, load_checkpoint(model.source, mesh=self.mesh, revision=revision)
         return self._loaded[1]
+
+    def _take(self, model: Model) -> Params:
+        """A model's parameters, for a caller who consumes them: no second copy is kept."""
+        params = self._load(model).params
+        self._loaded = None
+        return params
 
     def _model_identity(self, model: Model) -> dict[str, Any]:
         fields = ("compute_dtype", "chat", "system")
@@ -437,8 +472,8 @@ class Pipeline:
             fingerprint(select.reward_model)
 
     def _check_rows(self) -> None:
-        for key, stage in (("sft", self.config.sft), ("rl", self.config.rl)):
-            if stage is not None:
+        for key, stage, used in (("sft", self.config.sft, self.config.sft_arms), ("rl", self.config.rl, self._rl_arms)):
+            if stage is not None and used:
                 check_rows(stage.batching.micro_rows, self.mesh, f"{key}.batching.micro_rows")
 
     def _prompts(
@@ -447,11 +482,12 @@ class Pipeline:
         room = self.meta.config.max_positions - sampling.max_new_tokens
         return make_prompts(self.builder, pairs, longest=min(sampling.max_prompt_tokens or room, room), key=key, four_phases=four_phases)
 
-    def _engine(self, prompts: Sequence[Prompt], sampling: Sampling, samples: int) -> Engine:
+    def _engine(self, prompts: Sequence[Prompt], sampling: Sampling, samples: int, *, at_a_time: int | None = None) -> Engine:
         return Engine(
             self.meta.config,
             self.mesh,
             sampling=sampling.model_copy(update={"stop": [*sampling.stop, *self.builder.stops]}),
+            prompts=at_a_time or len(prompts),
             samples=samples,
             longest_prompt=max(len(prompt.ids) for prompt in prompts),
             stop_ids=self.meta.stop_ids,
@@ -465,14 +501,15 @@ class Pipeline:
     ) -> list[Sample]:
         engine = self._engine(prompts, sampling, asking.samples)
         with self.display.task(title, len(prompts) * asking.samples) as task:
-            return respond(engine, self._load(model).params, prompts, asking, pool=pool, out=file, task=task)
+            return respond(engine, lambda: self._load(model).params, prompts, asking, pool=pool, out=file, task=task)
 
     def _stop_id(self) -> int:
         if not self.meta.stop_ids:
             raise InputError(
                 f"{self.meta.source}: names no end-of-text token, so responses can't be taught to end; add eos_token_id to its config"
             )
-        return self.meta.stop_ids[0]
+        eos = self.meta.tokenizer.eos_token_id
+        return eos if eos in self.meta.stop_ids else self.meta.stop_ids[0]
 
     def _response_tokens(self, row: SftRow) -> int:
         return len(self.meta.tokenizer.encode(row.response, add_special_tokens=False)) + 1

@@ -4,6 +4,7 @@ Its form is described in `jaxpolya.report`. This module doesn't import jax.
 """
 
 import collections
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from jaxpolya.errors import InputError
 from jaxpolya.evaluate.passk import Counts, paired_difference, summarise
 from jaxpolya.records import Sample, iter_json, read_records
 
+EXAMPLES = 256  # samples of a file among which the report looks for readable ones
 TRAINING_FACTS = ("rows", "tokens", "steps", "loss_first", "loss_last", "heldout_first", "heldout_last")
 
 
@@ -28,6 +30,7 @@ def evaluation(samples: Sequence[Sample], config: RunConfig, base: Counts | None
         "pass": summarise(counts, **settings),
         "truncated": sum(s.finish == "length" for s in samples) / len(samples),
         "unparseable": sum(s.verdict == "unparseable" for s in samples) / len(samples),
+        "harness_error": sum(s.verdict == "harness_error" for s in samples) / len(samples),
         "tokens_mean": sum(len(s.token_ids) for s in samples) / len(samples),
     }
     if base is not None:
@@ -59,11 +62,9 @@ def collect_results(
       provenance: of this start.
     """
     arms: dict[str, Any] = {}
-    base_counts: dict[str, Counts] = {}
+    base_counts = {name: counts_of(_samples(stage)) for name, stage in evaluations.get("base", {}).items()}
     for arm, sets in evaluations.items():
-        samples = {name: read_records(stage.directory / "samples.jsonl", Sample) for name, stage in sets.items()}
-        if arm == "base":
-            base_counts = {name: counts_of(found) for name, found in samples.items()}
+        samples = {name: _samples(stage) for name, stage in sets.items()}
         arms[arm] = {
             "eval": {name: evaluation(found, config, None if arm == "base" else base_counts.get(name)) for name, found in samples.items()},
             "sft": _sft(stages.get(f"sft-{arm.removesuffix('+rl')}")),
@@ -80,6 +81,10 @@ def collect_results(
         "generation": _generation([stage for name, stage in stages.items() if name.startswith("generate-")]),
         "stages": [_stage_row(stage) for stage in stages.values()],
     }
+
+
+def _samples(stage: Stage) -> list[Sample]:
+    return read_records(stage.directory / "samples.jsonl", Sample)
 
 
 def _sft(stage: Stage | None) -> dict[str, Any] | None:
@@ -99,11 +104,11 @@ def _seeds(config: RunConfig) -> dict[str, int]:
 def _generation(stages: Sequence[Stage]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for stage in stages:
-        for sample in read_records(stage.directory / "samples.jsonl", Sample):
-            counts = found.setdefault(sample.heuristic or "plain", {"samples": 0, "correct": 0, "truncated": 0})
+        for _, sample in iter_json(stage.directory / "samples.jsonl"):
+            counts = found.setdefault(sample.get("heuristic", "plain"), {"samples": 0, "correct": 0, "truncated": 0})
             counts["samples"] += 1
-            counts["correct"] += sample.verdict == "correct"
-            counts["truncated"] += sample.finish == "length"
+            counts["correct"] += sample["verdict"] == "correct"
+            counts["truncated"] += sample["finish"] == "length"
     return found
 
 
@@ -120,7 +125,7 @@ def example_samples(evaluations: Mapping[str, Mapping[str, Stage]], stages: Mapp
         stage = stages.get(f"rl-{arm.replace('+', '-')}")
         rollouts = sorted((stage.directory / "rollouts").glob("*.jsonl")) if stage else []
         files = rollouts[-1:] or [evaluated.directory / "samples.jsonl" for evaluated in sets.values()]
-        rows += [row for file in files for _, row in iter_json(file)]
+        rows += [row for file in files for _, row in itertools.islice(iter_json(file), EXAMPLES)]
     return rows
 
 

@@ -73,7 +73,7 @@ def guesser(tmp_path_factory, mesh1, make_tokenizer, catalogue):
     )
     with Display(quiet=True).task("teach", 0) as task:
         result = run_sft(
-            sft, config, init_params(config, jax.random.key(0)), mesh1, examples, [],
+            sft, config, lambda: init_params(config, jax.random.key(0)), mesh1, examples, [],
             dtype=jnp.float32, directory=directory, task=task,
         )  # fmt: skip
     eos = tokenizer.eos_token_id

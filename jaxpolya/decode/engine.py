@@ -81,6 +81,7 @@ class Engine:
         mesh: Mesh,
         *,
         sampling: Sampling,
+        prompts: int,
         samples: int,
         longest_prompt: int,
         stop_ids: Sequence[int],
@@ -94,6 +95,8 @@ class Engine:
           config: the decoder.
           mesh: where it runs.
           sampling: lengths, temperature, top-k, top-p, stop strings.
+          prompts: how many come in one `run`; no more lanes are made than they fill. Bits depend on it, so count those of the whole
+            stage, whether drawn before or not.
           samples: samples per prompt; they share a prefix as far as `engine.rows` allows.
           longest_prompt: tokens.
           stop_ids: token ids that end a response.
@@ -115,7 +118,7 @@ class Engine:
         self.mesh, self.sampling, self.stop_ids, self.decode = mesh, sampling, frozenset(stop_ids), decode
         self.plan = Plan(
             config=config,
-            lanes=max(1, engine.rows // group // shards) * shards,
+            lanes=min(max(1, engine.rows // group // shards), -(-prompts * -(-samples // group) // shards)) * shards,
             samples=group,
             prefix=prompt_bucket(longest_prompt - 1),
             suffix=-(-sampling.max_new_tokens // window) * window,
@@ -125,6 +128,7 @@ class Engine:
             layout=SUFFIX_LAYOUT.get(mesh.devices.flat[0].platform, "pgskh"),
         )
         self._shards = shards
+        self._longest_stop = max((len(string.encode()) for string in sampling.stop), default=0)
         self._temperature = np.float32(sampling.temperature or 1.0)
         self._top_p = np.float32(sampling.top_p)
 
@@ -215,23 +219,27 @@ class Engine:
         stop = next((i for i in range(seen, min(len(tokens), limit)) if tokens[i] in self.stop_ids), None)
         kept = limit if stop is None else stop
         if self.sampling.stop:
-            text = self.decode(tokens[:kept])
+            # A string that is new lies in the new tokens, or began in as many before them as it has bytes.
+            text = self.decode(tokens[max(0, seen - self._longest_stop) : kept])
             if any(string in text for string in self.sampling.stop):
-                return self._cut(tokens, seen, kept)
+                cut = self._cut(tokens, seen, kept)
+                if cut is not None:
+                    return cut
         if stop is not None:
             return stop + 1, "stop", self.decode(tokens[:stop])
         if len(tokens) >= limit:
             return limit, "length", self.decode(tokens[:limit])
         return None
 
-    def _cut(self, tokens: list[int], seen: int, kept: int) -> tuple[int, Finish, str]:
+    def _cut(self, tokens: list[int], seen: int, kept: int) -> tuple[int, Finish, str] | None:
         """The end of a row whose text holds a stop string: the first token that completes one."""
         for length in range(max(1, seen), kept + 1):
             text = self.decode(tokens[:length])
             found = [text.index(string) for string in self.sampling.stop if string in text]
             if found:
                 return length, "stop", text[: min(found)]
-        raise AssertionError("the stop string was in the whole text")
+        # Cut out of the middle of a text, a token may decode to a space more than within it.
+        return None
 
 
 class _Beginnings:

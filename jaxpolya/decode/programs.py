@@ -112,7 +112,8 @@ def _decode_copy(config: DecoderConfig, mesh: Mesh, dtype: Any) -> Any:
     shardings = _decode_shardings(config, mesh)
 
     def copy(params: Params) -> Params:
-        cast = jax.tree.map(lambda x: x.astype(dtype), params)
+        # Norm scales stay float32, as the trainer has them.
+        cast = jax.tree.map_with_path(lambda path, x: x if path[-1].key.endswith("norm") else x.astype(dtype), params)
         return {**cast, "blocks": [jax.tree.map(lambda x, i=i: x[i], cast["blocks"]) for i in range(config.layers)]}
 
     return jax.jit(copy, out_shardings=shardings)

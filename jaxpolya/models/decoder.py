@@ -171,11 +171,6 @@ def _plain(module: nnx.Module) -> Params:
     return nnx.to_pure_dict(nnx.state(module, nnx.Param))
 
 
-def count_params(config: DecoderConfig) -> int:
-    """Number of scalars."""
-    return sum(int(jnp.prod(jnp.array(spec.shape))) for spec in jax.tree.leaves(abstract_params(config)))
-
-
 # Forward ---------------------------------------------------------------------------------------------------------------
 
 

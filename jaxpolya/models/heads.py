@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolya.models.attention import precision_of
-from jaxpolya.parallel.sharding import constrain
+from jaxpolya.parallel.sharding import constrain, data_shards_in_context
 
-TIME_CHUNK = 128
+CHUNK_TOKENS = 512  # of a data shard, whose logits exist at one time
 
 
 def logits(hidden: jax.Array, table_VD: jax.Array) -> jax.Array:
@@ -26,7 +26,7 @@ def logits(hidden: jax.Array, table_VD: jax.Array) -> jax.Array:
 
 
 def token_logprobs(
-    hidden_BTD: jax.Array, table_VD: jax.Array, targets_BT: jax.Array, *, temperature: float = 1.0, chunk: int = TIME_CHUNK
+    hidden_BTD: jax.Array, table_VD: jax.Array, targets_BT: jax.Array, *, temperature: float = 1.0, chunk: int | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """(log p of each target [B, T], entropy of each distribution [B, T]), float32, in nats; the entropy has no gradient.
 
@@ -35,10 +35,12 @@ def token_logprobs(
       table_VD: the output matrix.
       targets_BT: int32.
       temperature: divides the logits.
-      chunk: positions whose logits exist at one time.
+      chunk: positions of a row whose logits exist at one time; None makes chunks of `CHUNK_TOKENS`.
     """
     B, T, D = hidden_BTD.shape
-    chunk = min(chunk, T)
+    chunk = min(T, chunk or max(1, CHUNK_TOKENS * data_shards_in_context() // B))
+    # Gathered here once; inside the scan it would be gathered for every chunk.
+    table_VD = constrain(table_VD.astype(hidden_BTD.dtype), "vocab", None)
     pad = -T % chunk
     hidden = jnp.pad(hidden_BTD, ((0, 0), (0, pad), (0, 0))).reshape(B, -1, chunk, D).swapaxes(0, 1)
     targets = jnp.pad(targets_BT, ((0, 0), (0, pad))).reshape(B, -1, chunk).swapaxes(0, 1)

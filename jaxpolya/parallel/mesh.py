@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh
 
 from jaxpolya.config import MeshConfig
 from jaxpolya.errors import ConfigError
@@ -45,15 +45,7 @@ def to_host(tree: Any) -> Any:
 
 def batch_to_mesh(tree: Any, mesh: Mesh) -> Any:
     """Arrays [R, …] that every host holds whole, with their rows over the data shards of the mesh."""
-    return _to_mesh(tree, batch_sharding(mesh))
-
-
-def steps_to_mesh(tree: Any, mesh: Mesh) -> Any:
-    """Arrays [M, R, …] that every host holds whole, with their second axis over the data shards of the mesh."""
-    return _to_mesh(tree, NamedSharding(mesh, PartitionSpec(None, *batch_sharding(mesh).spec)))
-
-
-def _to_mesh(tree: Any, sharding: NamedSharding) -> Any:
+    sharding = batch_sharding(mesh)
     return jax.tree.map(lambda array: jax.make_array_from_callback(array.shape, sharding, lambda index: array[index]), tree)
 
 

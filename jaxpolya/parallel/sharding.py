@@ -61,6 +61,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def data_shards_in_context() -> int:
+    """Pieces that the mesh in context cuts a batch into; 1 without one."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else shards(mesh, DATA)
+
+
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Tells the partitioner where an activation lies. Without a mesh in context (`jax.set_mesh`) it is x itself."""
     mesh = jax.sharding.get_abstract_mesh()

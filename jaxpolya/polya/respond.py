@@ -11,7 +11,8 @@ writes.
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.catalogue import Slot
 from jaxpolya.polya.prompts import KINDS, PromptBuilder
 from jaxpolya.progress import Task
-from jaxpolya.records import Appender, Question, Sample, Verdict, read_records
+from jaxpolya.records import Appender, Question, Sample, Verdict, read_records, write_records
 from jaxpolya.verify.judge import Item
 from jaxpolya.verify.pool import Pool
 
@@ -55,8 +56,17 @@ class Asking:
     samples: int
     seed: int
     first_sequence: int = 0
-    """Sequence id of the first sample; calls that share a seed must not share sequences."""
+    """Sequence id of the first sample; calls of one arm, stage and seed must not share sequences."""
     step: int | None = None
+
+    @property
+    def stream(self) -> int:
+        """The seed that is drawn from: another one for each stage and, in generation, each arm, whose draws are to be independent.
+
+        Arms share their draws in RL and evaluation, where common random numbers make their differences less noisy.
+        """
+        label = f"{self.stage}/{self.arm}" if self.stage == "generate" else self.stage
+        return int.from_bytes(hashlib.sha256(f"{self.seed}/{label}".encode()).digest()[:4])
 
 
 def make_prompts(
@@ -81,13 +91,20 @@ def make_prompts(
 
 
 def respond(
-    engine: Engine, params: Params, prompts: Sequence[Prompt], asking: Asking, *, pool: Pool, out: Path, task: Task | None = None
+    engine: Engine,
+    params: Callable[[], Params],
+    prompts: Sequence[Prompt],
+    asking: Asking,
+    *,
+    pool: Pool,
+    out: Path,
+    task: Task | None = None,
 ) -> list[Sample]:
     """All samples of all prompts with their verdicts, by prompt and index; what `out` lacks is drawn, judged and appended.
 
     Args:
       engine: made for these prompts' lengths and this number of samples.
-      params: training parameters on the mesh.
+      params: gives the training parameters on the mesh; not called where nothing is left to draw.
       prompts: with unique ids; their order addresses the randomness.
       asking: what the records say.
       pool: the verifier.
@@ -95,6 +112,8 @@ def respond(
       task: is advanced by one a sample.
     """
     places = {f"{prompt.id}#{index}": (prompt, index) for prompt in prompts for index in range(asking.samples)}
+    if len(places) < len(prompts) * asking.samples:
+        raise ValueError("prompts must have unique ids")
     known = _read_known(out, set(places))
     shared = _shared(prompts)
     requests = []
@@ -108,7 +127,7 @@ def respond(
     if requests:
         by_id = {prompt.id: prompt for prompt in prompts}
         with _Writer(out, asking, pool, by_id, known, task) as writer:
-            for completions in engine.run(params, requests, asking.seed):
+            for completions in engine.run(params(), requests, asking.stream):
                 writer.take(completions)
             writer.drain()
     return [known[sample_id] for sample_id in places]
@@ -130,7 +149,11 @@ def _read_known(out: Path, expected: set[str]) -> dict[str, Sample]:
     if is_primary():
         if out.exists():
             Appender(out).close()  # mends a torn last line
-        rows = [sample.to_json() for sample in read_records(out, Sample)] if out.exists() else []
+        samples = read_records(out, Sample) if out.exists() else []
+        judged = [sample for sample in samples if sample.verdict != "harness_error"]
+        if len(judged) < len(samples):  # our failure, not the response's: it is drawn (alike) and judged again
+            write_records(out, judged)
+        rows = [sample.to_json() for sample in judged]
     known = {row["id"]: Sample.from_json(row) for row in from_primary(rows)}
     if strangers := set(known) - expected:
         raise InputError(

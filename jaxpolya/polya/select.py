@@ -127,13 +127,15 @@ def external_rows(path: Path, questions: Sequence[Question], bare_prompt: Callab
     return rows
 
 
-def cap_questions(rows: Sequence[SftRow], limit: int | None, seed: int) -> list[SftRow]:
-    """The rows of at most `limit` questions, drawn by `seed`; order kept."""
-    ids = sorted({row.question_id for row in rows})
-    if limit is None or len(ids) <= limit:
-        return list(rows)
-    kept = set(random.Random(f"cap/{seed}").sample(ids, limit))
-    return [row for row in rows if row.question_id in kept]
+def capped(candidates: Mapping[str, Iterable[str]], limit: int | None, seed: int) -> frozenset[str] | None:
+    """The questions to keep: at most `limit`, drawn by `seed` from those that every arm has candidates for; None keeps all.
+
+    One draw for all arms, so that a fixed budget of questions is the same questions.
+    """
+    if limit is None:
+        return None
+    common = sorted(set.intersection(*(set(ids) for ids in candidates.values())))
+    return frozenset(random.Random(f"cap/{seed}").sample(common, min(limit, len(common))))
 
 
 def match_arms(
@@ -154,6 +156,12 @@ def match_arms(
                 kept.add(i)
                 used += size(rows[i])
         matched[arm] = [row for i, row in enumerate(rows) if i in kept]
+        if not matched[arm]:
+            smallest = min(arms, key=lambda name: sum(map(size, arms[name])))
+            raise RunError(
+                f"select.match {unit}: the {smallest} arm has only {budget} {unit}, and no row of the {arm} arm is that short; "
+                "match instances, or generate more samples"
+            )
     return matched
 
 

@@ -5,6 +5,7 @@ The shift happens here and nowhere else.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -37,6 +38,7 @@ class Forward:
         return token_logprobs(hidden_BTD[:, :-1], head_table(params), batch["tokens"][:, 1:], temperature=self.temperature)
 
 
+@functools.cache
 def sft_objective(forward: Forward) -> LossFn:
     """Next-token loss (nats) over the tokens of weight 1, as a token mean; `tokens` counts them."""
 
@@ -48,6 +50,7 @@ def sft_objective(forward: Forward) -> LossFn:
     return objective
 
 
+@functools.cache
 def policy_objective(forward: Forward, *, clip_low: float, clip_high: float, aggregation: Aggregation, max_length: int) -> LossFn:
     """The clipped surrogate of `losses.policy_loss` over the tokens of weight 1.
 

@@ -10,7 +10,7 @@ them now, bit for bit.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from jaxpolya.decode.engine import Engine
 from jaxpolya.errors import ConfigError
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params
-from jaxpolya.parallel.mesh import is_primary, steps_to_mesh, to_host
+from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.respond import Asking, Prompt, respond
 from jaxpolya.progress import Task
 from jaxpolya.records import Sample, Verdict, write_records
@@ -34,7 +34,7 @@ from jaxpolya.train.losses import ALGORITHMS
 from jaxpolya.train.metrics import StepLog
 from jaxpolya.train.objectives import Forward, policy_objective
 from jaxpolya.train.sft import check_rows
-from jaxpolya.train.state import abstract_state, init_state, make_optimizer, make_step, micro_batches
+from jaxpolya.train.state import Step, abstract_state, init_state, make_optimizer
 from jaxpolya.verify.pool import Pool
 
 
@@ -48,14 +48,13 @@ class RlResult:
 
 
 def round_prompts(prompts: Sequence[Prompt], config: RlConfig, step: int) -> list[Prompt]:
-    """The questions of a round: consecutive pieces of one shuffled pass after another, each question once a pass."""
-    start = step * config.prompts
-    picked = []
-    for place in range(start, start + config.prompts):
-        epoch, index = divmod(place, len(prompts))
-        order = grain.MapDataset.range(len(prompts)).seed(config.seed + epoch).shuffle()
-        picked.append(prompts[order[index]])
-    return picked
+    """The questions of a round: the next piece of a shuffled pass.
+
+    A pass ends with its last whole piece, so that no question is asked twice in a round.
+    """
+    epoch, piece = divmod(step, len(prompts) // config.prompts)
+    order = grain.MapDataset.range(len(prompts)).seed(config.seed + epoch).shuffle()
+    return [prompts[order[i]] for i in range(piece * config.prompts, (piece + 1) * config.prompts)]
 
 
 def check_prompts(prompts: Sequence[Prompt], config: RlConfig) -> None:
@@ -67,7 +66,7 @@ def check_prompts(prompts: Sequence[Prompt], config: RlConfig) -> None:
 def run_rl(
     config: RlConfig,
     decoder: DecoderConfig,
-    params: Params,
+    start: Callable[[], Params],
     mesh: Mesh,
     prompts: Sequence[Prompt],
     engine: Engine,
@@ -78,12 +77,12 @@ def run_rl(
     directory: Path,
     task: Task,
 ) -> RlResult:
-    """Trains from `params`, going on from whatever `directory` holds.
+    """Trains from `start()`, or goes on from whatever `directory` holds.
 
     Args:
       config: the stage.
       decoder: the model.
-      params: where it starts; left as they are.
+      start: loads the parameters to start from, which are consumed; not called where there is a checkpoint to go on from.
       mesh: where it runs.
       prompts: of all RL questions.
       engine: made for them, with `config.group` samples.
@@ -104,20 +103,22 @@ def run_rl(
         aggregation=algorithm.aggregation,
         max_length=config.sampling.max_new_tokens,
     )
-    update = make_step(objective, decoder, mesh, optimizer)
+    update = Step(objective, decoder, mesh, optimizer)
     checkpoints = Checkpoints(directory / "checkpoints")
     done = checkpoints.latest() or 0
     if done:
         state = checkpoints.restore(done, abstract_state(decoder, mesh, optimizer))
     else:
-        state = init_state(params, decoder, mesh, optimizer)
+        state = init_state(start(), decoder, mesh, optimizer)
     log = StepLog(directory / "steps.jsonl", keep=done, primary=is_primary())
     task.advance(done * config.prompts * config.group)
     for step in range(done, config.steps):
         asking = Asking(arm, "rl", config.group, config.seed, first_sequence=step * config.prompts * config.group, step=step)
         file = directory / "rollouts" / f"{step:06d}.jsonl"
         asked = round_prompts(prompts, config, step)
-        samples = respond(engine, state["params"], asked, asking, pool=pool, out=file, task=task)
+        weights: Params = state["params"]
+        samples = respond(engine, lambda weights=weights: weights, asked, asking, pool=pool, out=file, task=task)  # type: ignore[misc]
+        del weights  # the update consumes them
         examples, facts, rated = make_examples(samples, asked, config)
         if is_primary():
             write_records(file, rated)
@@ -125,8 +126,8 @@ def run_rl(
         for part in np.array_split(np.arange(config.prompts), config.updates):
             chosen = [example for group in part for example in examples[group * config.group : (group + 1) * config.group]]
             batch = pack(chosen, row_tokens=config.batching.row_tokens, rows_multiple=config.batching.micro_rows)
-            state, measured = update(state, steps_to_mesh(micro_batches(batch, config.batching.micro_rows), mesh))
-            metrics.append({name: float(value) for name, value in to_host(measured).items()})
+            state, measured = update(state, batch, config.batching.micro_rows)
+            metrics.append(measured)
         facts |= {name: float(np.mean([one[name] for one in metrics])) for name in metrics[0]}
         facts["kl"] = facts["kl_k3"]
         log.append({"step": step, **facts})

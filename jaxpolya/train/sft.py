@@ -5,28 +5,28 @@ them. Batches are functions of the step number, so that a resumed stage needs it
 """
 
 import dataclasses
+import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
+from jaxpolya.artifacts import write_whole
 from jaxpolya.config import SftConfig
 from jaxpolya.data.packing import Batch, Example, PackedBatches, pack, token_example
 from jaxpolya.errors import ConfigError, RunError
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params
-from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, is_primary, steps_to_mesh, to_host
+from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, is_primary, to_host
 from jaxpolya.progress import Task
 from jaxpolya.records import SftRow
 from jaxpolya.train.checkpoints import Checkpoints
 from jaxpolya.train.metrics import StepLog
 from jaxpolya.train.objectives import Forward, sft_objective
-from jaxpolya.train.state import abstract_state, init_state, make_evaluation, make_optimizer, make_step, micro_batches
+from jaxpolya.train.state import Step, abstract_state, init_state, make_evaluation, make_optimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ def sft_batches(config: SftConfig, examples: Sequence[Example]) -> PackedBatches
 def run_sft(
     config: SftConfig,
     decoder: DecoderConfig,
-    params: Params,
+    start: Callable[[], Params],
     mesh: Mesh,
     train: Sequence[Example],
     heldout: Sequence[Example],
@@ -74,36 +74,37 @@ def run_sft(
     directory: Path,
     task: Task,
 ) -> SftResult:
-    """Fine-tunes from `params`, going on from whatever `directory` holds.
+    """Fine-tunes from `start()`, or goes on from whatever `directory` holds.
 
     Args:
       config: the stage.
       decoder: the model.
-      params: where it starts; left as they are.
+      start: loads the parameters to start from, which are consumed; not called where there is a checkpoint to go on from.
       mesh: where it runs.
       train, heldout: examples; none longer than `config.batching.row_tokens`.
       dtype: compute dtype.
-      directory: of the stage; `checkpoints/` and `steps.jsonl` are written below it.
+      directory: of the stage; `checkpoints/`, `steps.jsonl` and `heldout.json` are written below it.
       task: is advanced by one a step.
     """
     check_rows(config.batching.micro_rows, mesh, "sft.batching.micro_rows")
     batches = sft_batches(config, train)
     optimizer = make_optimizer(config.optimizer, batches.steps)
     objective = sft_objective(Forward(decoder, dtype, remat=config.batching.remat == "block"))
-    step_program = make_step(objective, decoder, mesh, optimizer)
+    update = Step(objective, decoder, mesh, optimizer)
+    heldout_loss = _heldout(config, decoder, mesh, heldout, dtype)
     checkpoints = Checkpoints(directory / "checkpoints")
     done = checkpoints.latest()
     if done is None:
-        state = init_state(params, decoder, mesh, optimizer)
+        state = init_state(start(), decoder, mesh, optimizer)
+        first = heldout_loss(state["params"])
+        if is_primary():
+            write_whole(directory / "heldout.json", json.dumps({"first": first}))
     else:
         state = checkpoints.restore(done, abstract_state(decoder, mesh, optimizer))
     log = StepLog(directory / "steps.jsonl", keep=done or 0, primary=is_primary())
-    heldout_loss = _heldout(config, decoder, mesh, heldout, dtype)
-    before = heldout_loss(params)
     task.advance(done or 0)
     for step, batch in enumerate(batches.stream(done or 0), done or 0):
-        state, metrics = step_program(state, steps_to_mesh(micro_batches(batch, config.batching.micro_rows), mesh))
-        facts = {name: float(value) for name, value in to_host(metrics).items()}
+        state, facts = update(state, batch, config.batching.micro_rows)
         log.append({"step": step, **facts})
         task.advance(1, loss=facts["loss"])
         if (step + 1) % config.checkpoint_every == 0 and step + 1 < batches.steps:
@@ -117,7 +118,7 @@ def run_sft(
         "loss_first": steps[0]["loss"],
         "loss_last": steps[-1]["loss"],
         "heldout_rows": len(heldout),
-        "heldout_first": before,
+        "heldout_first": json.loads((directory / "heldout.json").read_text())["first"],
         "heldout_last": heldout_loss(state["params"]),
     }
     return SftResult(state["params"], stats)
@@ -132,12 +133,12 @@ def _heldout(config: SftConfig, decoder: DecoderConfig, mesh: Mesh, examples: Se
     evaluate = make_evaluation(sft_objective(Forward(decoder, dtype)), decoder, mesh)
 
     def loss(params: Params) -> float:
-        parts = [
-            to_host(evaluate(params, batch_to_mesh({name: array[i : i + rows] for name, array in packed.items()}, mesh))["loss"])
-            for i in range(0, len(packed["tokens"]), rows)
-        ]
-        total = jax.tree.map(lambda *x: np.sum(x), *parts)
-        return float(jnp.asarray(total.value))
+        with jax.set_mesh(mesh):
+            parts = [
+                to_host(evaluate(params, batch_to_mesh({name: array[i : i + rows] for name, array in packed.items()}, mesh))["loss"])
+                for i in range(0, len(packed["tokens"]), rows)
+            ]
+        return float(sum(part.sum for part in parts) / sum(part.count for part in parts))
 
     return loss
 

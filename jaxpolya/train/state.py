@@ -1,25 +1,28 @@
 """Parameters, optimizer state, and one optimizer step over any number of micro-batches.
 
-Losses are (sum, count) pairs until the last moment. A step scans its micro-batches, adds the gradients of the *sums*, and
-divides once by the global count: accumulation, packing and sharding all give the same number.
+Losses are (sum, count) pairs until the last moment. A step adds up the gradients of the micro-batches' *sums* and divides once
+by the global count: accumulation, packing and sharding all give the same number. Accumulating and updating are two programs,
+so that a round of rollouts may fill any number of micro-batches without compiling anew.
 
 The state is a plain tree, {"params", "opt"}; the schedule's step is the optimizer's own count, so that a restored state knows
 where it is.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from jaxpolya.config import Optimizer
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params
-from jaxpolya.parallel.sharding import DATA, param_shardings, replicated
+from jaxpolya.parallel.mesh import batch_to_mesh, to_host
+from jaxpolya.parallel.sharding import batch_sharding, param_shardings, replicated
 from jaxpolya.train.losses import Mean
 
 State = dict[str, Any]
@@ -29,6 +32,7 @@ LossFn = Callable[[Params, dict[str, jax.Array]], tuple[Means, Maxima]]
 """(params, one micro-batch of arrays [B, T]) → means, `loss` among them, and maxima."""
 
 
+@functools.cache
 def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformation:
     """AdamW (arXiv 1711.05101) with global-norm clipping, linear warm-up and cosine decay; norms and biases don't decay."""
     warmup = round(config.warmup * steps)
@@ -67,10 +71,9 @@ def state_shardings(config: DecoderConfig, mesh: Mesh, optimizer: optax.Gradient
 
 
 def init_state(params: Params, config: DecoderConfig, mesh: Mesh, optimizer: optax.GradientTransformation) -> State:
-    """A fresh state around a copy of `params`, which stay usable: the copy is what steps donate."""
+    """A fresh state around `params`, which are donated."""
     shardings = state_shardings(config, mesh, optimizer)
-    init = jax.jit(lambda p: {"params": jax.tree.map(jnp.copy, p), "opt": optimizer.init(p)}, out_shardings=shardings)
-    return init(params)
+    return jax.jit(lambda p: {"params": p, "opt": optimizer.init(p)}, donate_argnums=0, out_shardings=shardings)(params)
 
 
 def abstract_state(config: DecoderConfig, mesh: Mesh, optimizer: optax.GradientTransformation) -> State:
@@ -84,63 +87,82 @@ def abstract_state(config: DecoderConfig, mesh: Mesh, optimizer: optax.GradientT
     )
 
 
-def make_step(
-    loss_fn: LossFn, config: DecoderConfig, mesh: Mesh, optimizer: optax.GradientTransformation
-) -> Callable[[State, dict[str, jax.Array]], tuple[State, dict[str, jax.Array]]]:
-    """A program (state, batch of arrays [M, B, T]) → (state, metrics): one update from M micro-batches. The state is donated."""
+class Step:
+    """One update from any number of micro-batches; the programs are compiled once for equal arguments."""
+
+    def __init__(self, loss_fn: LossFn, config: DecoderConfig, mesh: Mesh, optimizer: optax.GradientTransformation):
+        self._accumulate, self._update = _accumulate(loss_fn, config, mesh), _update(config, mesh, optimizer)
+        self._zeros, self._mesh = _zeros(config, mesh), mesh
+
+    def __call__(self, state: State, batch: Mapping[str, np.ndarray], micro_rows: int) -> tuple[State, dict[str, float]]:
+        """(the state after one update, metrics as floats, alike on all hosts).
+
+        Args:
+          state: is donated.
+          batch: arrays [R, T] that every host holds, R a multiple of `micro_rows`.
+          micro_rows: B, rows of one forward and backward pass.
+        """
+        rows = len(next(iter(batch.values())))
+        total = self._zeros()
+        means: Means = {}
+        maxima: Maxima = {}
+        with jax.set_mesh(self._mesh):  # `parallel.sharding.constrain` reads it while tracing
+            for start in range(0, rows, micro_rows):
+                micro = batch_to_mesh({name: array[start : start + micro_rows] for name, array in batch.items()}, self._mesh)
+                total, more_means, more_maxima = self._accumulate(state["params"], total, micro)
+                means = jax.tree.map(jnp.add, means, more_means) if means else more_means
+                maxima = jax.tree.map(jnp.maximum, maxima, more_maxima) if maxima else more_maxima
+            state, norm = self._update(state, total, means["loss"].count)
+        metrics = {name: mean.value for name, mean in means.items()} | maxima
+        metrics |= {"tokens": means["tokens"].sum, "grad_norm": norm}
+        return state, {name: float(value) for name, value in to_host(metrics).items()}
+
+
+@functools.cache
+def _zeros(config: DecoderConfig, mesh: Mesh) -> Callable[[], Params]:
+    """A program that allocates a gradient."""
+    abstract = abstract_params(config)
+    return jax.jit(
+        lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), abstract), out_shardings=param_shardings(mesh, abstract, "train")
+    )
+
+
+@functools.cache
+def _accumulate(loss_fn: LossFn, config: DecoderConfig, mesh: Mesh) -> Callable[..., tuple[Params, Means, Maxima]]:
+    """A program (params, gradient so far, micro-batch) → (gradient of the sum, means, maxima)."""
+    shardings = param_shardings(mesh, abstract_params(config), "train")
+
+    def accumulate(params: Params, total: Params, batch: dict[str, jax.Array]) -> tuple[Params, Means, Maxima]:
+        def loss_sum(params: Params) -> tuple[jax.Array, tuple[Means, Maxima]]:
+            means, maxima = loss_fn(params, batch)
+            return means["loss"].sum, (means, maxima)
+
+        gradients, (means, maxima) = jax.grad(loss_sum, has_aux=True)(params)
+        return jax.tree.map(jnp.add, total, gradients), means, maxima
+
+    whole = replicated(mesh)
+    return jax.jit(
+        accumulate, donate_argnums=1, in_shardings=(shardings, shardings, batch_sharding(mesh)), out_shardings=(shardings, whole, whole)
+    )
+
+
+@functools.cache
+def _update(config: DecoderConfig, mesh: Mesh, optimizer: optax.GradientTransformation) -> Callable[..., tuple[State, jax.Array]]:
+    """A program (state, summed gradient, count) → (state, norm of the mean gradient before clipping)."""
     shardings = state_shardings(config, mesh, optimizer)
 
-    def micro(params: Params, batch: dict[str, jax.Array]) -> tuple[jax.Array, tuple[Means, Maxima]]:
-        means, maxima = loss_fn(params, batch)
-        return means["loss"].sum, (means, maxima)
+    def update(state: State, total: Params, count: jax.Array) -> tuple[State, jax.Array]:
+        gradients = jax.tree.map(lambda g: g / jnp.maximum(count, 1), total)
+        updates, opt = optimizer.update(gradients, state["opt"], state["params"])
+        return {"params": optax.apply_updates(state["params"], updates), "opt": opt}, optax.global_norm(gradients)
 
-    def step(state: State, batch: dict[str, jax.Array]) -> tuple[State, dict[str, jax.Array]]:
-        params = state["params"]
-
-        def accumulate(total: tuple[Params, Means, Maxima], batch: dict[str, jax.Array]) -> tuple[tuple[Params, Means, Maxima], None]:
-            gradients, (means, maxima) = jax.grad(micro, has_aux=True)(params, batch)
-            return (
-                jax.tree.map(jnp.add, total[0], gradients),
-                jax.tree.map(jnp.add, total[1], means),
-                jax.tree.map(jnp.maximum, total[2], maxima),
-            ), None
-
-        aux = jax.eval_shape(lambda b: micro(params, b)[1], jax.tree.map(lambda x: x[0], batch))
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (params, *aux))
-        zeros = (jax.lax.with_sharding_constraint(zeros[0], shardings["params"]), *zeros[1:])
-        (gradients, means, maxima), _ = jax.lax.scan(accumulate, zeros, batch)
-        gradients = jax.tree.map(lambda g: g / jnp.maximum(means["loss"].count, 1), gradients)
-        updates, opt = optimizer.update(gradients, state["opt"], params)
-        metrics = {name: mean.value for name, mean in means.items()} | maxima
-        metrics |= {"tokens": means["tokens"].sum, "grad_norm": optax.global_norm(gradients)}
-        return {"params": optax.apply_updates(params, updates), "opt": opt}, metrics
-
-    batch_sharding = NamedSharding(mesh, PartitionSpec(None, DATA))
-    jitted = jax.jit(step, donate_argnums=0, in_shardings=(shardings, batch_sharding), out_shardings=(shardings, replicated(mesh)))
-    return _in_mesh(jitted, mesh)
+    whole = replicated(mesh)
+    return jax.jit(update, donate_argnums=0, in_shardings=(shardings, shardings["params"], whole), out_shardings=(shardings, whole))
 
 
 def make_evaluation(loss_fn: LossFn, config: DecoderConfig, mesh: Mesh) -> Callable[[Params, dict[str, jax.Array]], Means]:
-    """A program (params, one batch of arrays [B, T]) → means, without gradients."""
+    """A program (params, one batch of arrays [B, T]) → means, without gradients. Called with the mesh in context."""
     shardings = param_shardings(mesh, abstract_params(config), "train")
-    batch_sharding = NamedSharding(mesh, PartitionSpec(DATA))
-    jitted = jax.jit(
-        lambda params, batch: loss_fn(params, batch)[0], in_shardings=(shardings, batch_sharding), out_shardings=replicated(mesh)
+    return jax.jit(
+        lambda params, batch: loss_fn(params, batch)[0], in_shardings=(shardings, batch_sharding(mesh)), out_shardings=replicated(mesh)
     )
-    return _in_mesh(jitted, mesh)
-
-
-def _in_mesh(jitted: Any, mesh: Mesh) -> Any:
-    """The program with the mesh in context, which `parallel.sharding.constrain` reads while tracing."""
-
-    @functools.wraps(jitted)
-    def call(*args: Any) -> Any:
-        with jax.set_mesh(mesh):
-            return jitted(*args)
-
-    return call
-
-
-def micro_batches(batch: dict[str, Any], micro_rows: int) -> dict[str, Any]:
-    """Arrays [R, T] as [M, B, T], with B = `micro_rows` and R a multiple of it."""
-    return {name: array.reshape(-1, micro_rows, *array.shape[1:]) for name, array in batch.items()}

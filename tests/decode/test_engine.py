@@ -39,7 +39,7 @@ def requests(count: int, samples: int, seed: int = 0) -> list[Request]:
 def engine(mesh, *, rows=8, window=4, samples=2, longest=60, **sampling) -> Engine:
     sampling = {"max_new_tokens": 13, "temperature": 1.0} | sampling
     return Engine(
-        CONFIG, mesh, sampling=Sampling(**sampling), samples=samples, longest_prompt=longest, stop_ids=[STOP],
+        CONFIG, mesh, sampling=Sampling(**sampling), prompts=100, samples=samples, longest_prompt=longest, stop_ids=[STOP],
         decode=lambda ids: " ".join(map(str, ids)), engine=DecodeConfig(rows=rows, window=window), dtype=jnp.float32,
     )  # fmt: skip
 

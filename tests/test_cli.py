@@ -1,0 +1,427 @@
+"""The command line as a user meets it: help, results, and every misuse in one sentence with the right exit code and nothing lost."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxpolya import cli
+from jaxpolya.errors import EXIT_CODES
+
+CONFIGURATION, INPUT, RUN, MACHINE, INTERRUPTED = 2, 3, 4, 5, 130
+
+
+@pytest.fixture
+def jaxpolya(monkeypatch, capsys):
+    """A function (arguments) → (exit code, stdout, stderr) of the command, in this process."""
+    monkeypatch.setattr(cli, "_start_jax", lambda: None)  # the tests have their own settings
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def call(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["jaxpolya", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out, err = capsys.readouterr()
+        return stop.value.code or 0, out, err
+
+    return call
+
+
+@pytest.fixture
+def refused(jaxpolya):
+    """A function (exit code, what the sentence must say, arguments): the command must end so. Returns the sentence."""
+
+    def call(code: int, says: str, *arguments) -> str:
+        got, _, err = jaxpolya(*arguments)
+        assert "jaxpolya: " in err, (got, err)
+        sentence = err[err.rindex("jaxpolya: ") :]
+        assert got == code, err
+        assert says in sentence and "Traceback" not in err, err
+        return sentence
+
+    return call
+
+
+@pytest.fixture
+def config(tiny_run):
+    """The path of a complete configuration, with its question files beside it."""
+    return tiny_run.directory / "run.yaml"
+
+
+# Help ------------------------------------------------------------------------------------------------------------------
+
+
+def test_help_teaches(jaxpolya):
+    code, out, _ = jaxpolya("--help")
+    assert code == 0 and "jaxpolya run configs/quickstart.yaml" in " ".join(out.split())
+    for number, meaning in EXIT_CODES.items():
+        assert f"• {number}: {meaning}" in out
+    for command in ("run", "eval", "verify", "import", "export", "show", "config"):
+        code, out, _ = jaxpolya(command, "--help")
+        assert code == 0 and f"jaxpolya {command}" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["rnu"], "no such command 'rnu'. Did you mean 'run'?"),
+        (["run"], "missing argument 'CONFIG' (jaxpolya run --help says"),
+        (["run", "x.yaml", "--onyl", "rl"], "--only"),
+        (["eval", "x.yaml"], "missing option '--model'"),
+        (["verify", "--in", "a", "--out", "b", "--workers", "0"], "--workers"),
+        (["verify", "--in", "a", "--out", "b", "--kind", "maths"], "choose one of math"),
+        (["export", "a", "b", "--dtype", "bf16"], "choose bfloat16, float16 or float32"),
+        (["export", "a", "b", "--arm", "rl"], "is no run's directory"),
+    ],
+)
+def test_a_wrong_command_line(refused, arguments, says):
+    refused(CONFIGURATION, says, *arguments)
+
+
+def test_no_arguments_show_the_help(jaxpolya):
+    code, out, err = jaxpolya()
+    assert code == CONFIGURATION and "Commands" in out and not err
+
+
+# Configurations --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "did you mean"),
+        ("a: [1\nb: 2", ":2:2 is not YAML"),
+        ("", "a mapping of keys (name, model, arms, …) is needed; nothing is there"),
+        ("- a", "a mapping of keys (name, model, arms, …) is needed; not a list"),
+        (b"\xff\xfe\x00", "is not a UTF-8 text file"),
+        ("name: x", "eval: is missing"),
+    ],
+)
+def test_a_file_that_is_no_configuration(refused, tmp_path, text, says):
+    path = tmp_path / "run.yaml"
+    if text is None:
+        path, text = tmp_path / "rum.yaml", "name: x"
+        (tmp_path / "run.yaml").touch()
+    else:
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+    assert str(path) in refused(CONFIGURATION, says, "run", path)
+
+
+def test_a_directory_is_no_configuration(refused, tmp_path):
+    refused(CONFIGURATION, f"{tmp_path} is a directory; name a YAML file", "config", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("rl.setps=3", "rl.setps: no such key; did you mean steps?"),
+        ("generate.questions.0.paht=x", "generate.questions.0.paht: no such key; did you mean path?"),
+        ("rl.steps=many", "rl.steps: input should be a valid integer, not 'many'"),
+        ("rl.steps=-1", "rl.steps: input should be greater than 0, not -1"),
+        ("rl.algorithm=grop", "did you mean grpo?"),
+        ("rl.questions.0.kind=jsnol", "rl.questions.0.kind: 'jsnol' is not one of"),
+        ("rl.questions=[{path: x}]", "rl.questions.0.kind: is missing"),
+        ("rl.prompts=3", "prompts (3) is not a multiple of updates (2)"),
+        ("select.n=4", "raise generate.slots or lower select.n"),
+        ("sft=null", "sft is missing, and the arms star, polya need it"),
+        ("name=a/b", "name: 'a/b' can't be a name"),
+        ("rl.steps", "write it as key.key=value"),
+        ("rl.steps.x=1", "x lies below 3, which has no keys"),
+        ("rl.questions.7.path=x", "7 is not an index of a list of 1"),
+        ("arms=[base,base]", "name each arm once"),
+    ],
+)
+def test_a_wrong_override(refused, config, change, says):
+    refused(CONFIGURATION, says, "config", config, "--set", change)
+
+
+def test_all_mistakes_are_named_at_once(refused, config):
+    sentence = refused(CONFIGURATION, "can't be used", "config", config, "--set", "rl.setps=3", "--set", "sft.epochs=0")
+    assert "rl.setps" in sentence and "sft.epochs" in sentence
+
+
+def test_the_resolved_configuration_is_one(jaxpolya, config, tmp_path):
+    code, out, _ = jaxpolya("config", config, "--set", "rl.steps=7")
+    assert code == 0 and "steps: 7" in out and "duplicate_overlap: 0.9" in out
+    (tmp_path / "resolved.yaml").write_text(out)
+    assert jaxpolya("config", tmp_path / "resolved.yaml")[1] == out
+
+
+def test_a_reader_that_stops_early_is_no_trouble(config):
+    command = f"'{sys.executable}' -m jaxpolya.cli config '{config}' | head -c 1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# Inputs: nothing is written before they are known to be sound ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "says", "arguments"),
+    [
+        (CONFIGURATION, "did you mean polya+rl?", ["--arms", "polya+lr"]),
+        (CONFIGURATION, "did you mean select?", ["--only", "selct"]),
+        (CONFIGURATION, "does not fit 8 devices", ["--set", "mesh.fsdp=3"]),
+        (CONFIGURATION, "is not a multiple of the mesh's 8 data shards", ["--set", "mesh.fsdp=-1"]),
+        (CONFIGURATION, "there is no heuristic 'analgy'", ["--set", "generate.heuristics=[analgy, pattern]"]),
+        (CONFIGURATION, "cannot read nowhere.yaml", ["--set", "generate.catalogue=nowhere.yaml"]),
+        (CONFIGURATION, "generate.sampling.max_new_tokens (4000) leaves no room", ["--set", "generate.sampling.max_new_tokens=4000"]),
+        (INPUT, "no checkpoint at weights/none.gguf", ["--set", "model.source=weights/none.gguf"]),
+        (INPUT, "is no file", ["--arms", "external", "--set", "select.external=traces.jsonl"]),
+        (INPUT, "no checkpoint at ./scorer", ["--set", "select.adherence=reward_model", "--set", "select.reward_model=./scorer"]),
+    ],
+)
+def test_what_can_be_known_at_once_is_said_at_once(refused, config, code, says, arguments):
+    refused(code, says, "run", config, *arguments)
+    assert not (config.parent / "runs").exists()
+
+
+def test_things_that_are_no_checkpoint(refused, config, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "torn.gguf").write_bytes(b"GGUF\x03\0\0\0" + b"\0" * 10)
+    (tmp_path / "garbage.gguf").write_bytes(b"GGUF" + bytes(range(256)) * 4)
+    (tmp_path / "other.bin").write_bytes(b"something else")
+    for name, says in (
+        ("empty", "is not a checkpoint: it lacks config.json"),
+        ("torn.gguf", "not a whole GGUF file"),
+        ("garbage.gguf", "not a whole GGUF file"),
+        ("other.bin", "not a GGUF one"),
+        ("tron.gguf", "did you mean"),
+    ):
+        refused(INPUT, says, "run", config, "--set", f"model.source={tmp_path / name}")
+        refused(INPUT, says, "export", tmp_path / name, tmp_path / "out")
+        refused(INPUT, says, "import", tmp_path / name, tmp_path / "out")
+        refused(INPUT, says, "eval", config, "--model", tmp_path / name)
+    assert not (tmp_path / "out").exists()
+
+
+def test_broken_question_files(refused, config):
+    train = config.parent / "train.jsonl"
+    whole = train.read_bytes()
+    for content, says in (
+        (b"", "train.jsonl has no usable question; it is empty"),
+        (whole + b"{broken\n", "train.jsonl:17: not JSON"),
+        (whole + b"[1]\n", "train.jsonl:17: a JSON object is needed"),
+        (b"\xff\xfe\x00\n", "not a UTF-8 text file"),
+        (whole.replace(b'"answer"', b'"anser"'), "say which with `columns: {answer: anser}`"),
+    ):
+        train.write_bytes(content)
+        refused(INPUT, says, "run", config)
+    train.unlink()
+    refused(INPUT, "train.jsonl", "run", config)
+    sources = "generate.questions=[{kind: reasoning_gym, name: %s, size: 3, params: {%s}}]"
+    refused(CONFIGURATION, "nearest: chain_sum", "run", config, "--set", sources % ("chain_smu", ""))
+    refused(CONFIGURATION, "has no parameter digits; it has", "run", config, "--set", sources % ("chain_sum", "digits: 1"))
+
+
+@pytest.mark.parametrize(
+    ("code", "says", "change"),
+    [
+        (INPUT, "generate: all 16 prompts are longer than 3 tokens", "generate.sampling.max_prompt_tokens=3"),
+        (INPUT, "eval: all 10 prompts are longer than 3 tokens", "eval.sampling.max_prompt_tokens=3"),
+        (INPUT, "rl: all 12 prompts are longer than 2 tokens", "rl.sampling.max_new_tokens=126"),
+        (CONFIGURATION, "rl.prompts (40) is larger than the number of RL questions that fit (12)", "rl.prompts=40"),
+        (CONFIGURATION, "rl.batching.row_tokens leaves 4 tokens", "rl.batching.row_tokens=20"),
+        (RUN, "no training row fits sft.batching.row_tokens (10); raise it", "sft.batching.row_tokens=10"),
+    ],
+)
+def test_sizes_that_leave_nothing(refused, config, code, says, change):
+    refused(code, says, "run", config, "--arms", "star,star+rl", "--set", change)
+    done = {path.parent.name.split("-")[0] for path in config.parent.glob("runs/tiny/stages/*/manifest.json")}
+    assert done <= ({"questions"} if code != RUN else {"questions", "generate", "select"})
+
+
+def test_longer_prompts_are_left_out_and_counted(jaxpolya, config):
+    rows = [json.loads(line) for line in (config.parent / "eval.jsonl").read_text().splitlines()]
+    rows[0]["question"] += " Take your time, and check the sum." * 20
+    (config.parent / "eval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, _, err = jaxpolya("run", config, "--arms", "base", "--set", "export=false")
+    assert code == 0 and "36 responses" in err and "1 left out for their length" in err
+
+
+def test_no_correct_response_at_all(refused, config):
+    train = config.parent / "train.jsonl"
+    train.write_text("".join(json.dumps(json.loads(line) | {"answer": "77"}) + "\n" for line in train.read_text().splitlines()))
+    refused(RUN, "the star arm has nothing to learn from: no response was correct", "run", config, "--arms", "star")
+
+
+def test_one_phase_needs_those_before_it(refused, jaxpolya, config):
+    refused(RUN, "generate-plain comes before it and is not done yet", "run", config, "--arms", "star", "--only", "select")
+    assert jaxpolya("run", config, "--arms", "star", "--only", "generate", "--quiet") == (0, "", "")
+
+
+# A run's life ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(config):
+    """Arguments of a run that takes a second."""
+    return ["run", config, "--arms", "base,star"]
+
+
+def test_a_run_and_what_can_be_done_with_it(jaxpolya, refused, small, config):
+    run = config.parent / "runs" / "tiny"
+    refused(INPUT, "is not a run's directory", "show", run)
+    refused(INPUT, "`jaxpolya run CONFIG` makes one", "show", config.parent)
+    jaxpolya(*small, "--only", "generate")
+    _, out, _ = jaxpolya("show", run)
+    assert "done   generate-plain" in out and "sft-star" not in out
+    assert refused(INPUT, "this run isn't finished; finish it with `jaxpolya run`", "export", run, run / "out")
+    code, out, err = jaxpolya(*small)
+    assert code == 0 and "pass@1" in out and f"report: {run / 'report.md'}\n" in out and "sft-star: done in" in err
+    assert jaxpolya(*small)[1] == out
+    code, shown, _ = jaxpolya("show", run)
+    assert code == 0 and out in shown and "done   eval-star-sums" in shown
+    refused(INPUT, f"runs near it: {run}", "show", run.parent)
+    refused(INPUT, "has no arm polya; it has base, star", "export", run, config.parent / "star", "--arm", "polya")
+    assert jaxpolya("export", run, config.parent / "star", "--arm", "star", "--dtype", "float32")[0] == 0
+    refused(INPUT, "jaxpolya didn't write it", "export", run, config.parent)
+    assert jaxpolya("import", config.parent / "star", config.parent / "own")[0] == 0
+    for model, name in ((run, "tiny-eval-tiny"), (config.parent / "star", "tiny-eval-star")):
+        code, out, _ = jaxpolya("eval", config, "--model", model, "--set", "eval.samples=2")
+        assert code == 0 and str(config.parent / "runs" / name / "report.md") in out
+
+
+def test_a_run_is_one_process_s(refused, small, config):
+    from jaxpolya.artifacts import RunDirectory
+
+    with RunDirectory(config.parent / "runs" / "tiny").lock():
+        refused(MACHINE, f"is being worked on by another process (pid {os.getpid()})", *small)
+
+
+def test_artefacts_that_were_touched_are_named(jaxpolya, refused, small, config):
+    jaxpolya(*small)
+    stages = config.parent / "runs" / "tiny" / "stages"
+    (plain,) = stages.glob("generate-plain-*")
+    samples, manifest = plain / "samples.jsonl", plain / "manifest.json"
+    whole, said = samples.read_bytes(), manifest.read_bytes()
+    samples.write_bytes(whole[:-20])
+    refused(INPUT, f"{samples} was changed since its stage was finished", *small)
+    samples.unlink()
+    refused(INPUT, f"{samples} has gone since its stage was finished", *small)
+    samples.write_bytes(whole)
+    manifest.write_text("{torn")
+    for command in (small, ["show", stages.parent]):
+        refused(INPUT, f"{manifest} is damaged; delete {plain} to do the stage again", *command)
+    # A stage that was killed: its torn last line is mended, a broken one among the others is named.
+    manifest.unlink()
+    samples.write_bytes(whole[:-20])
+    assert "begun  generate-plain" in jaxpolya("show", stages.parent)[1]
+    assert jaxpolya(*small)[0] == 0 and len(samples.read_bytes().splitlines()) == len(whole.splitlines())
+    manifest.unlink()
+    samples.write_bytes(b'{"id"\n' + whole)
+    refused(INPUT, f"{samples}:1: not JSON", *small)
+    samples.write_bytes(whole)
+    manifest.write_bytes(said)
+    (stages.parent / "results.json").write_text("{torn")
+    refused(INPUT, "results.json is damaged", "show", stages.parent)
+    assert jaxpolya(*small)[0] == 0 and jaxpolya("show", stages.parent)[0] == 0
+
+
+def test_an_output_that_can_t_be(refused, small, config):
+    refused(MACHINE, "a part of that path is a file; set `output` to a directory", *small, "--set", f"output={config}/runs")
+
+
+@pytest.mark.parametrize("place", ["config", "samples", "checkpoint", "model", "manifest", "results"])
+def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(refused, jaxpolya, small, config, monkeypatch, place):
+    import orbax.checkpoint as ocp
+
+    from jaxpolya import artifacts, pipeline, records
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def wrapped(*_, **__):
+        raise ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device")  # as Orbax has it
+
+    with monkeypatch.context() as patch:
+        if place == "samples":
+            append, left = records.Appender.append, iter(range(20))
+            patch.setattr(records.Appender, "append", lambda self, row: append(self, row) if next(left, None) is not None else full())
+        elif place == "checkpoint":
+            patch.setattr(ocp.CheckpointManager, "save", wrapped)
+        elif place == "model":
+            patch.setattr(ocp.StandardCheckpointer, "save", wrapped)
+        elif place == "manifest":
+            patch.setattr(artifacts, "write_whole", full)
+        elif place == "results":
+            patch.setattr(pipeline, "write_results", full)
+        else:
+            patch.setattr(pipeline, "write_whole", full)
+        sentence = refused(MACHINE, "", *small)
+    assert "the disk is full" in sentence or "No space left on device" in sentence
+    kept = {path: path.read_bytes() for path in config.parent.glob("runs/tiny/stages/*/*.jsonl") if path.name == "samples.jsonl"}
+    assert all(len(data.splitlines()) == 20 for data in kept.values()) if place == "samples" else True
+    assert jaxpolya(*small)[0] == 0
+    assert all(path.read_bytes().startswith(data) for path, data in kept.items())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_goes_on(refused, jaxpolya, small, config, monkeypatch, number):
+    from jaxpolya import records
+
+    append, left = records.Appender.append, iter(range(20))
+
+    def interrupting(self, row):
+        append(self, row)
+        if next(left, None) is None:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records.Appender, "append", interrupting)
+        refused(INTERRUPTED, "give the same command again to go on", *small)
+    assert jaxpolya(*small)[0] == 0
+    (attempts,) = config.parent.glob("runs/tiny/stages/generate-plain-*/attempts.jsonl")
+    assert len(attempts.read_text().splitlines()) == 2
+
+
+def test_a_device_that_is_not_there(refused, small, monkeypatch):
+    from jaxpolya import pipeline
+
+    def missing(_):
+        raise RuntimeError("Unable to initialize backend 'cuda': no device")
+
+    monkeypatch.setattr(pipeline, "make_mesh", missing)
+    refused(MACHINE, "the device is not there", *small)
+
+
+def test_a_bug_shows_its_traceback(small, jaxpolya, monkeypatch):
+    from jaxpolya import pipeline
+
+    monkeypatch.setattr(pipeline, "make_mesh", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli_main_raw(monkeypatch, small)
+
+
+def cli_main_raw(monkeypatch, arguments) -> None:
+    monkeypatch.setattr(sys, "argv", ["jaxpolya", *map(str, arguments)])
+    cli.main()
+
+
+# verify ----------------------------------------------------------------------------------------------------------------
+
+
+def test_verify(jaxpolya, refused, tmp_path):
+    answers, out = tmp_path / "answers.jsonl", tmp_path / "verdicts.jsonl"
+    refused(INPUT, f"{answers}: No such file", "verify", "--in", answers, "--out", out)
+    right = json.dumps({"id": 1, "response": "The answer is 3.", "answer": "3"}) + "\n"
+    wrong = json.dumps({"id": 2, "response": "The answer is 4.", "answer": "3"}) + "\n"
+    for content, says in (
+        ("", "has no rows"),
+        (right + "{torn", ":2: not JSON"),
+        (right + '{"id": 3}\n', ":2: the field response is missing"),
+    ):
+        answers.write_text(content)
+        refused(INPUT, says, "verify", "--in", answers, "--out", out, "--workers", 1)
+    assert not out.exists()
+    answers.write_text(right + wrong * 2)
+    refused(MACHINE, "can't be written", "verify", "--in", answers, "--out", answers / "x", "--workers", 1)
+    code, said, err = jaxpolya("verify", "--in", answers, "--out", out, "--workers", 1)
+    assert code == 0 and "3 rows in" in said and "2 wrong, 1 correct" in said and str(out) in said and "verify: 3/3" in err
+    verdicts = [json.loads(line)["verdict"] for line in Path(out).read_text().splitlines()]
+    assert verdicts == ["correct", "wrong", "wrong"]

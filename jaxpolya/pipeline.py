@@ -501,7 +501,10 @@ class Pipeline:
     ) -> list[Sample]:
         engine = self._engine(prompts, sampling, asking.samples)
         with self.display.task(title, len(prompts) * asking.samples) as task:
-            return respond(engine, lambda: self._load(model).params, prompts, asking, pool=pool, out=file, task=task)
+            drawn = respond(engine, lambda: self._load(model).params, prompts, asking, pool=pool, out=file, task=task)
+        if is_primary():
+            write_records(file, drawn)  # verdicts came in any order, and what follows (the first correct one, resamples) goes by this one
+        return drawn
 
     def _stop_id(self) -> int:
         if not self.meta.stop_ids:

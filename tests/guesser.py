@@ -1,6 +1,7 @@
 """Fixtures of whole runs: a tiny model that answers sums of two digits with some digit, so that every stage has right and wrong
 responses to work on, and a configuration that takes it through all stages in seconds."""
 
+import json
 import random
 
 import jax
@@ -132,3 +133,16 @@ def tiny_run(guesser, catalogue, one_device, tmp_path):
     tree.directory = tmp_path  # type: ignore[attr-defined]
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(tree()))
     return tree
+
+
+def comparable(directory) -> dict[str, object]:
+    """Everything in the stages that must not depend on when and how often a run was started."""
+    found: dict[str, object] = {}
+    for path in sorted((directory / "stages").rglob("*.jsonl")):
+        if path.name == "attempts.jsonl":
+            continue
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            row.pop("seconds", None)  # of the verifier
+        found[str(path.relative_to(directory))] = rows
+    return found

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from guesser import comparable
 
 from jaxpolya.config import parse_config
 from jaxpolya.errors import ConfigError, JaxpolyaError, RunError
@@ -19,19 +20,6 @@ def run(tree, mesh_devices=1, **kwargs):
 
 def files(directory) -> dict[str, bytes]:
     return {str(path.relative_to(directory)): path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
-
-
-def comparable(directory) -> dict[str, object]:
-    """Everything in the stages that must not depend on when and how often a run was started."""
-    found: dict[str, object] = {}
-    for path in sorted((directory / "stages").rglob("*.jsonl")):
-        if path.name == "attempts.jsonl":
-            continue
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        for row in rows:
-            row.pop("seconds", None)  # of the verifier
-        found[str(path.relative_to(directory))] = sorted(rows, key=lambda row: json.dumps(row, sort_keys=True))
-    return found
 
 
 def test_the_whole_chain(tiny_run):

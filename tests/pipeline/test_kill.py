@@ -1,0 +1,126 @@
+"""Real runs in processes of their own, really killed, again and again, until they are through."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+import yaml
+from guesser import comparable
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
+
+WATCH = 0.05  # seconds between two looks at what a run has written
+
+
+class Run:
+    """A run's directory and the processes that work on it."""
+
+    def __init__(self, tree: dict, directory: Path):
+        directory.mkdir()
+        self.config, self.directory = directory / "run.yaml", directory / "runs" / tree["name"]
+        self.config.write_text(yaml.safe_dump(tree | {"output": str(directory / "runs")}))
+        self.mark = uuid.uuid4().hex
+
+    def start(self) -> subprocess.Popen:
+        environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {"JAXPOLYA_SOAK": self.mark}
+        command = [sys.executable, "-m", "jaxpolya.cli", "run", str(self.config), "--quiet"]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def written(self) -> int:
+        """Bytes of all records, which grow while the run works."""
+        return sum(path.stat().st_size for path in self.directory.rglob("*.jsonl") if path.exists())
+
+    def manifests(self) -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in self.directory.glob("stages/*/manifest.json")}
+
+    def attempts(self) -> dict[Path, int]:
+        return {path.parent: len(path.read_bytes().splitlines()) for path in self.directory.glob("stages/*/attempts.jsonl")}
+
+    def drawn(self) -> dict[tuple[str, str], list[int]]:
+        """(file, sample id) → token ids, of all whole lines of samples and rollouts."""
+        found = {}
+        for path in [*self.directory.glob("stages/*/samples.jsonl"), *self.directory.glob("stages/*/rollouts/*.jsonl")]:
+            for line in path.read_text().splitlines(keepends=True):
+                if line.endswith("\n"):
+                    row = json.loads(line)
+                    found[str(path), row["id"]] = row["token_ids"]
+        return found
+
+    def processes(self) -> list[str]:
+        """Command lines of the living processes that were started for this run."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                if f"JAXPOLYA_SOAK={self.mark}".encode() in (path / "environ").read_bytes():
+                    found.append((path / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+            except OSError:  # gone meanwhile, or somebody else's
+                continue
+        return [command for command in found if command]
+
+
+@pytest.fixture
+def whole(tiny_run, tmp_path):
+    """An undisturbed run."""
+    run = Run(tiny_run(), tmp_path / "whole")
+    process = run.start()
+    _, said = process.communicate(timeout=600)
+    assert process.returncode == 0, said
+    return run
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(tiny_run, whole, tmp_path, number):
+    run, rng = Run(tiny_run(), tmp_path / "killed"), random.Random(int(number))
+    kills, drawn, manifests, attempts = 0, {}, {}, {}
+    while True:
+        process, before = run.start(), run.written()
+        # From its first sign of life it has a moment, often less than a stage takes; a slow machine is given longer in the end.
+        while process.poll() is None and run.written() == before:
+            time.sleep(WATCH)
+        time.sleep(rng.uniform(0, 2 if kills < 20 else 10))
+        if process.poll() is None:
+            process.send_signal(number)
+            kills += 1
+        _, said = process.communicate(timeout=120)
+        now = run.drawn()
+        lost = [key for key, tokens in drawn.items() if now.get(key) != tokens]
+        assert not lost, f"kill {kills} lost or changed {lost[:3]}"
+        again = [path for path, content in manifests.items() if run.manifests().get(path) != content]
+        assert not again, f"finished and done again: {again}"
+        repeated = [stage for stage, count in attempts.items() if stage / "manifest.json" in manifests and run.attempts()[stage] != count]
+        assert not repeated, f"finished and begun again: {repeated}"
+        drawn, manifests, attempts = now, run.manifests(), run.attempts()
+        if process.returncode == 0:
+            break
+        assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), said
+        assert "Traceback" not in said
+        assert kills < 60, "no progress"
+    assert kills >= 5 and max(attempts.values()) >= 2, "the run was too fast to be killed"
+    assert comparable(run.directory) == comparable(whole.directory)
+    for path in (whole.directory / "export").iterdir():
+        assert (run.directory / "export" / path.name).read_bytes() == path.read_bytes(), path.name
+    until = time.monotonic() + 10
+    while run.processes() and time.monotonic() < until:
+        time.sleep(WATCH)
+    assert not run.processes(), "orphans"
+
+
+def test_workers_leave_with_their_killed_parent(tiny_run, tmp_path):
+    run = Run(tiny_run(verify={"workers": 2}), tmp_path / "orphans")
+    process = run.start()
+    while sum("jaxpolya.verify.worker" in command for command in run.processes()) < 2:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(WATCH)
+    process.kill()
+    process.communicate(timeout=60)
+    until = time.monotonic() + 10
+    while run.processes() and time.monotonic() < until:
+        time.sleep(WATCH)
+    assert not run.processes()

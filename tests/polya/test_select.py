@@ -1,0 +1,100 @@
+"""What becomes fine-tuning data, on samples written by hand."""
+
+import pytest
+
+from jaxpolya.errors import InputError, RunError
+from jaxpolya.polya.select import best_per_slot, by_question, capped, external_rows, match_arms, needs_scores, star_rows
+from jaxpolya.records import Question, Sample, SftRow
+
+
+def sample(index: int, slot: int | None = 0, tokens=None, verdict="correct", finish="stop", question="q") -> Sample:
+    tokens = tokens if tokens is not None else list(range(100 * index, 100 * index + 12))
+    return Sample(
+        id=f"{question}/{slot}#{index}", question_id=question, arm="polya", stage="generate", index=index, prompt="p", response=f"r{index}",
+        token_ids=tokens, logprobs=[], finish=finish, seed=0, slot=slot, verdict=verdict,
+    )  # fmt: skip
+
+
+def kept(samples, scores=None, n=4, overlap=0.9) -> list[str]:
+    return [s.id for s in best_per_slot(samples, scores or {}, n=n, duplicate_overlap=overlap)]
+
+
+def test_the_best_of_each_slot_is_kept_best_first():
+    samples = [sample(0, 0), sample(1, 0), sample(2, 1), sample(3, 1), sample(4, 2)]
+    scores = {"q/0#0": 0.1, "q/0#1": 0.5, "q/1#2": 0.9, "q/1#3": 0.2, "q/2#4": -1.0}
+    assert kept(samples, scores) == ["q/1#2", "q/0#1", "q/2#4"]
+    assert kept(samples, scores, n=2) == ["q/1#2", "q/0#1"]
+
+
+def test_a_near_duplicate_of_another_slot_gives_way_to_the_next_best_of_its_own():
+    same = list(range(20))
+    samples = [sample(0, 0, same), sample(1, 1, [*same[:-1], 99]), sample(2, 1)]
+    scores = {"q/0#0": 0.9, "q/1#1": 0.8, "q/1#2": 0.1}
+    assert kept(samples, scores, overlap=0.8) == ["q/0#0", "q/1#2"]
+    assert kept(samples, scores, overlap=1.0) == ["q/0#0", "q/1#1"]
+    assert kept([sample(0, 0, [1, 2]), sample(1, 1, [1, 2])], overlap=1.0) == ["q/0#0"]
+
+
+def test_scores_are_asked_for_only_where_they_decide():
+    assert not needs_scores([sample(0, 0), sample(1, 1)], n=2)
+    assert needs_scores([sample(0, 0), sample(1, 0)], n=2)
+    assert needs_scores([sample(0, 0), sample(1, 1)], n=1)
+
+
+def test_truncated_and_wrong_responses_are_no_candidates():
+    samples = [sample(0), sample(1, verdict="wrong"), sample(2, finish="length"), sample(3, question="other")]
+    assert {q: [s.index for s in found] for q, found in by_question(samples, "correct").items()} == {"q": [0], "other": [3]}
+    assert [s.index for s in by_question(samples, "wrong")["q"]] == [1]
+
+
+def test_star_keeps_one_a_question():
+    (row,) = star_rows({"q": [sample(3, None), sample(4, None)]}, lambda question_id: f"bare {question_id}")
+    assert (row.prompt, row.response, row.heuristic) == ("bare q", "r3", None)
+
+
+def test_the_cap_is_one_draw_for_all_arms():
+    candidates = {"polya": [f"q{i}" for i in range(20)], "star": [f"q{i}" for i in range(5, 30)]}
+    chosen = capped(candidates, 6, seed=1)
+    assert chosen is not None and len(chosen) == 6 and chosen <= {f"q{i}" for i in range(5, 20)}
+    assert chosen == capped(candidates, 6, seed=1) != capped(candidates, 6, seed=2)
+    assert capped(candidates, None, seed=1) is None
+
+
+def row(tokens: int, name: str) -> SftRow:
+    return SftRow(question_id=name, prompt="p", response="x" * tokens)
+
+
+def test_arms_are_matched_in_instances_or_tokens():
+    arms = {"polya": [row(10, f"a{i}") for i in range(8)], "star": [row(20, f"b{i}") for i in range(3)]}
+    length = lambda r: len(r.response)  # noqa: E731
+    assert {arm: len(rows) for arm, rows in match_arms(arms, "instances", length, 0).items()} == {"polya": 3, "star": 3}
+    matched = match_arms(arms, "tokens", length, 0)
+    assert {arm: sum(map(length, rows)) for arm, rows in matched.items()} == {"polya": 60, "star": 60}
+    assert matched == match_arms(arms, "tokens", length, 0)
+
+
+def test_a_budget_that_no_row_fits_is_named():
+    with pytest.raises(RunError, match="the star arm has only 20 tokens, and no row of the polya arm is that short"):
+        match_arms({"star": [row(20, "a")], "polya": [row(40, "b")]}, "tokens", lambda r: len(r.response), 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"question_id": "q"}', ":1: needs a `response`"),
+        ('{"question_id": "z", "response": "r"}', ":1: no training question"),
+        ("", "holds no traces"),
+    ],
+)
+def test_broken_traces_are_named(tmp_path, line, message):
+    path = tmp_path / "traces.jsonl"
+    path.write_text(line + "\n")
+    with pytest.raises(InputError, match=message):
+        external_rows(path, [Question(id="q", question="What?", answer="1")], str)
+
+
+def test_traces_are_found_by_question_text_too(tmp_path):
+    path = tmp_path / "traces.jsonl"
+    path.write_text('{"question": "What  is it?", "response": "one"}\n')
+    (found,) = external_rows(path, [Question(id="q", question="What is it?", answer="1")], lambda question_id: f"bare {question_id}")
+    assert (found.question_id, found.prompt, found.response) == ("q", "bare q", "one")

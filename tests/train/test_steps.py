@@ -1,0 +1,138 @@
+"""Rounds, examples and updates: what is asked, what is learnt from it, and that accumulation doesn't show."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpolya.config import MeshConfig, Optimizer, RlConfig
+from jaxpolya.data.packing import pack, token_example
+from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.decoder import init_params
+from jaxpolya.parallel.mesh import make_mesh
+from jaxpolya.polya.respond import Prompt
+from jaxpolya.records import Question, Sample
+from jaxpolya.train.objectives import Forward, policy_objective, sft_objective
+from jaxpolya.train.rl import make_examples, round_prompts
+from jaxpolya.train.score import score_examples
+from jaxpolya.train.state import Step, init_state, make_optimizer
+
+CONFIG = DecoderConfig("llama", 97, 32, 48, 2, 4, 2, 8, 128, tied_embeddings=True)
+
+
+def rl_config(**changes) -> RlConfig:
+    tree = {
+        "questions": [], "sampling": {"max_new_tokens": 8}, "optimizer": {"learning_rate": 1e-2},
+        "batching": {"row_tokens": 32, "micro_rows": 2}, "steps": 4, "prompts": 5, "group": 4,
+    } | changes  # fmt: skip
+    return RlConfig.model_validate(tree)
+
+
+def prompts(count: int) -> list[Prompt]:
+    return [Prompt(Question(id=f"q{i}", question="?", answer="1"), f"q{i}", tuple(range(10, 12 + i % 3))) for i in range(count)]
+
+
+def test_no_round_asks_a_question_twice_and_passes_are_shuffled():
+    asked = [[prompt.id for prompt in round_prompts(prompts(12), rl_config(), step)] for step in range(6)]
+    assert all(len(set(ids)) == 5 for ids in asked)
+    assert not set(asked[0]) & set(asked[1])  # one pass
+    assert asked[0] != asked[2] != asked[4]  # the next ones
+    assert asked == [[prompt.id for prompt in round_prompts(prompts(12), rl_config(), step)] for step in range(6)]
+
+
+def rollouts(verdicts: list[str], asked: list[Prompt], truncated=()) -> list[Sample]:
+    group = len(verdicts) // len(asked)
+    return [
+        Sample(
+            id=str(i), question_id=asked[i // group].id, arm="rl", stage="rl", index=i % group, prompt="p", response="r",
+            token_ids=[1, 2, 3], logprobs=[-1.0, -2.0, -3.0], finish="length" if i in truncated else "stop", seed=0, verdict=verdict,
+        )
+        for i, verdict in enumerate(verdicts)
+    ]  # fmt: skip
+
+
+VERDICTS = ["correct", "wrong", "harness_error", "unparseable", "wrong", "wrong", "timeout", "crash"]
+
+
+def test_examples_carry_their_own_prompt_and_advantage():
+    asked = prompts(2)
+    examples, facts, rated = make_examples(rollouts(VERDICTS, asked), asked, rl_config(prompts=2))
+    for i, example in enumerate(examples):
+        assert tuple(example.tokens[:-3]) == asked[i // 4].ids
+    assert [r.reward for r in rated] == [1, 0, None, 0, 0, 0, 0, 0]
+    assert [example.weights.sum() for example in examples] == [3, 3, 0, 3, 3, 3, 3, 3]
+    np.testing.assert_allclose(examples[0].extras["advantage"][-3:], rated[0].advantage)
+    np.testing.assert_allclose(examples[0].extras["logp_old"][-3:], [-1, -2, -3])
+    assert rated[0].advantage > 0 > rated[1].advantage and rated[4].advantage == 0
+    assert facts["reward"] == pytest.approx(1 / 7) and facts["no_signal"] == 0.5 and facts["masked"] == 1 / 8
+
+
+def test_what_stays_out_of_the_loss():
+    asked = prompts(2)
+    counted = lambda **changes: [  # noqa: E731
+        bool(example.weights.sum())
+        for example in make_examples(rollouts(VERDICTS, asked, truncated={1}), asked, rl_config(prompts=2, **changes))[0]
+    ]
+    assert counted(algorithm="dapo") == [True, True, False, True, False, False, False, False]
+    assert counted(mask_truncated=True) == [True, False, False, True, True, True, True, True]
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return make_mesh(MeshConfig(), jax.devices()[:1])
+
+
+def params():
+    return init_params(CONFIG, jax.random.key(0))
+
+
+def random_examples(count: int, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(count):
+        n, m = rng.integers(2, 8, 2)
+        extras = {"logp_old": rng.normal(-4, 0.3, m), "advantage": np.full(m, rng.normal())}
+        made.append(token_example(rng.integers(1, 97, n).tolist(), rng.integers(1, 97, m).tolist(), **extras))
+    return made
+
+
+@pytest.mark.parametrize("objective", ["sft", "policy"])
+def test_an_update_is_the_same_from_any_micro_batches(objective, mesh):
+    forward = Forward(CONFIG, jnp.dtype("float32"), remat=True)
+    clip = {"clip_low": 0.2, "clip_high": 0.2, "max_length": 8}
+    loss = sft_objective(forward) if objective == "sft" else policy_objective(forward, aggregation="token_mean", **clip)
+    optimizer = make_optimizer(Optimizer(learning_rate=1e-2, warmup=0), 4)
+    batch = pack(random_examples(24), row_tokens=32, rows_multiple=8)
+    updates = {}
+    for micro_rows in (2, len(batch["tokens"])):
+        state = init_state(params(), CONFIG, mesh, optimizer)
+        updates[micro_rows] = Step(loss, CONFIG, mesh, optimizer)(state, batch, micro_rows)
+    (one, metrics), (other, expected) = updates.values()
+    assert metrics == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert metrics["tokens"] == batch["weights"].sum() and metrics["grad_norm"] > 0
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), one["params"], other["params"])
+
+
+def test_updates_lower_the_loss(mesh):
+    optimizer = make_optimizer(Optimizer(learning_rate=1e-2, warmup=0), 20)
+    state = init_state(params(), CONFIG, mesh, optimizer)
+    step = Step(sft_objective(Forward(CONFIG, jnp.dtype("float32"))), CONFIG, mesh, optimizer)
+    batch = pack(random_examples(4), row_tokens=32, rows_multiple=2)
+    losses = []
+    for _ in range(20):
+        state, metrics = step(state, batch, 2)
+        losses.append(metrics["loss"])
+    assert losses[-1] < losses[0] / 2
+
+
+def test_scores_do_not_depend_on_the_packing(mesh):
+    examples = [dataclasses.replace(example, extras={}) for example in random_examples(7, seed=3)]
+    forward = Forward(CONFIG, jnp.dtype("float32"))
+    together, apart = (
+        list(score_examples(params(), forward, mesh, examples, row_tokens=row_tokens, micro_rows=2)) for row_tokens in (64, 16)
+    )
+    for one, other, example in zip(together, apart, examples, strict=True):
+        assert len(one) == len(example) and one[0] == 0
+        np.testing.assert_allclose(one, other, atol=1e-5)

@@ -80,11 +80,12 @@ class _Lines:
     def advance(self, done: int = 1, **facts: float | str) -> None:
         self._done += done
         now = time.monotonic()
-        self._first = self._first or (now, self._done)
+        if self._first is None:
+            self._first = (now, self._done) if done else None
         if now - self._shown >= LINE_EVERY or (self._done >= self._total and done):
             self._shown = now
             text = f"{self._title}: {self._done}/{self._total} {_facts(facts)}".rstrip()
-            since, before = self._first
+            since, before = self._first or (now, self._done)
             left = (now - since) / max(self._done - before, 1) * (self._total - self._done)
             self._console.print(f"{text}, about {left:.0f} s left" if left >= 1 and self._done > before else text, highlight=False)
 

@@ -31,6 +31,7 @@ goes on after an interruption. At the end, read `runs/NAME/report.md`; `jaxpolya
 EPILOG = "Exit codes:\n\n" + "\n".join(f"- {code}: {meaning}" for code, meaning in EXIT_CODES.items())
 
 INTERRUPTED = 130
+GO_ON = "interrupted; what was finished is kept: give the same command again to go on"
 
 app = typer.Typer(
     help=HELP, epilog=EPILOG, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False, add_completion=False
@@ -259,7 +260,7 @@ def _start_jax() -> None:
 
 def main() -> NoReturn:
     """The `jaxpolya` command."""
-    with _polite_kill():
+    with _interruptible() as interruptions:
         try:
             code = app(prog_name="jaxpolya", standalone_mode=False)  # typer turns what it raises itself into a number
             sys.stdout.flush()
@@ -267,13 +268,15 @@ def main() -> NoReturn:
                 raise KeyboardInterrupt
             sys.exit(code or 0)
         except (KeyboardInterrupt, typer.Abort):
-            _leave("interrupted; what was finished is kept: give the same command again to go on", INTERRUPTED)
-        except JaxpolyaError as error:
-            _leave(str(error), error.exit_code)
-        except BrokenPipeError:  # whoever read our output has read enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
+            _leave(GO_ON, INTERRUPTED)
         except Exception as error:
+            if interruptions:
+                _leave(GO_ON, INTERRUPTED)
+            if isinstance(error, JaxpolyaError):
+                _leave(str(error), error.exit_code)
+            if isinstance(error, BrokenPipeError):  # whoever read our output has read enough
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                sys.exit(0)
             if hasattr(error, "format_message"):  # click's own errors
                 _leave(_usage(error), 2)
             if remedy := _machine_trouble(error):
@@ -320,17 +323,30 @@ def _machine_trouble(error: BaseException | None) -> str | None:
 
 
 @contextlib.contextmanager
-def _polite_kill() -> Iterator[None]:
-    """SIGTERM, which preemption sends, ends a run as Ctrl-C does."""
+def _interruptible() -> Iterator[list[int]]:
+    """Ctrl-C, and SIGTERM, which preemption sends, raise KeyboardInterrupt. Yields the list of the signals that came.
 
-    def stop(*_: object) -> None:
+    Libraries that are hit by the exception may turn it into one of their own, and log it at length.
+    """
+    came: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        came.append(number)
+        logging.disable()
+        sys.unraisablehook = lambda _: None
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    # A process that was started to ignore Ctrl-C, as shells start those in the background, goes on ignoring it.
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in numbers}
+    hook = sys.unraisablehook
     try:
-        yield
+        yield came
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        logging.disable(logging.NOTSET)
+        sys.unraisablehook = hook
 
 
 if __name__ == "__main__":

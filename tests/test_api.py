@@ -1,0 +1,124 @@
+"""The Python lines of the README, on a tiny checkpoint."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import transformers
+import yaml
+
+import jaxpolya
+from jaxpolya.config import MeshConfig, parse_config
+from jaxpolya.errors import ConfigError, InputError
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint, mesh1):
+    return jaxpolya.load(str(tiny_checkpoint), mesh=mesh1)
+
+
+def test_importing_the_package_imports_no_jax():
+    code = """
+import sys
+import jaxpolya
+assert jaxpolya.verify_response("The answer is 12.", answer="12").verdict == "correct"
+print("jax" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_names():
+    assert all(getattr(jaxpolya, name).__doc__ for name in jaxpolya.__all__)
+    with pytest.raises(AttributeError, match="jaxpolya has no lode; it has load"):
+        jaxpolya.lode  # noqa: B018
+
+
+@pytest.mark.parametrize("mesh", [MeshConfig(fsdp=1), MeshConfig(replica=2, fsdp=2, tensor=2)], ids=["1", "8"])
+def test_logits_are_those_of_transformers(tiny_checkpoint, mesh):
+    import jax
+
+    devices = jax.devices()[: 1 if mesh.fsdp == 1 else 8]
+    model = jaxpolya.load(str(tiny_checkpoint), mesh=jaxpolya.make_mesh(mesh, devices))
+    oracle = transformers.AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
+    rows = [[5, 9, 260, 17, 41, 8], [7, 7, 1]]
+    found = model.logits(rows)
+    assert found.shape == (2, 6, 300) and found.dtype == np.float32
+    for i, row in enumerate(rows):
+        with torch.no_grad():
+            expected = oracle(torch.tensor([row])).logits[0].numpy()
+        np.testing.assert_allclose(found[i, : len(row)], expected, atol=1e-4)
+
+
+def test_samples_carry_the_log_probs_of_the_model(model):
+    prompts = ["What is 3 * 4?", "What is 12 plus 30?"]
+    answers = model.generate(prompts, samples=3, max_new_tokens=12, seed=1)
+    assert [len(group) for group in answers] == [3, 3]
+    assert len({tuple(answer.tokens) for group in answers for answer in group}) == 6
+    tokenizer = model.checkpoint.tokenizer
+    for prompt, group in zip(prompts, answers, strict=True):
+        asked = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=True, add_generation_prompt=True)["input_ids"]
+        for index, answer in enumerate(group):
+            assert answer.index == index and len(answer.tokens) == len(answer.logprobs) <= 12
+            logits = model.logits([[*asked, *answer.tokens]])[0, len(asked) - 1 : -1].astype(np.float64)
+            logps = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+            np.testing.assert_allclose(answer.logprobs, logps[np.arange(len(answer.tokens)), answer.tokens], atol=1e-4)
+
+
+def test_seeds_address_the_randomness(model):
+    def tokens(**changes):
+        drawn = model.generate(["What is 3 * 4?", "What is 5?"], **{"samples": 2, "max_new_tokens": 8, "seed": 3} | changes)
+        return [[answer.tokens for answer in group] for group in drawn]
+
+    first = tokens()
+    assert tokens() == first
+    assert tokens(rows=2) == first  # how many are decoded side by side is not a question of chance
+    assert tokens(seed=4) != first
+
+
+def test_greedy_is_the_argmax(model):
+    ((first, second),) = model.generate(["The answer is"], samples=2, max_new_tokens=8, temperature=0, chat="never")
+    assert first.tokens == second.tokens
+    asked = model.checkpoint.tokenizer.encode("The answer is", add_special_tokens=False)
+    logits = model.logits([[*asked, *first.tokens]])[0, len(asked) - 1 : -1]
+    assert logits.argmax(axis=-1).tolist() == first.tokens
+
+
+def test_what_doesn_t_fit_is_said(model, tmp_path):
+    with pytest.raises(InputError, match="exceed the model's 256 positions"):
+        model.generate(["What?"], max_new_tokens=300)
+    with pytest.raises(InputError, match="no checkpoint at"):
+        jaxpolya.load(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("response", "reference", "verdict"),
+    [
+        ("3 * 4 = 12, so the answer is 12.", {"answer": "12"}, "correct"),
+        ("The answer is \\boxed{11}.", {"answer": "12", "extraction": "boxed"}, "wrong"),
+        ("I don't know.", {"answer": "12"}, "unparseable"),
+        ("The answer is (B).", {"kind": "choice", "answer": "B", "choices": ["red", "blue"]}, "correct"),
+    ],
+)
+def test_verify_response(response, reference, verdict):
+    assert jaxpolya.verify_response(response, **reference).verdict == verdict
+
+
+def test_a_response_needs_a_reference():
+    with pytest.raises(InputError):
+        jaxpolya.verify_response("The answer is 12.", answer="")
+
+
+def test_run(tiny_run, tmp_path):
+    tree = tiny_run(arms=["base", "star"], export=False)
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    assert jaxpolya.run(path, only="generate", quiet=True) is None
+    assert list(tmp_path.glob("runs/tiny/stages/generate-plain-*/manifest.json"))
+    results = jaxpolya.run(parse_config(tree), quiet=True)
+    assert results is not None and set(results["arms"]) == {"base", "star"}
+    assert jaxpolya.run(str(path), overrides=["arms=[base]"], quiet=True)["best"] == "base"
+    with pytest.raises(ConfigError, match="did you mean steps"):
+        jaxpolya.run(path, overrides=["rl.setps=1"])

@@ -50,7 +50,7 @@ from jaxpolya.polya.select import (
 from jaxpolya.progress import Display
 from jaxpolya.records import Question, Sample, SftRow, read_records, write_records
 from jaxpolya.report.page import write_report
-from jaxpolya.results import collect_results, example_samples
+from jaxpolya.results import brief, collect_results, example_samples
 from jaxpolya.train.objectives import Forward
 from jaxpolya.train.rl import check_prompts, run_rl
 from jaxpolya.train.sft import check_rows, run_sft, sft_batches, sft_examples, split_heldout
@@ -407,7 +407,7 @@ class Pipeline:
             wait_for_all(f"{stage.name} done")
             if is_primary():
                 manifest = stage.finish(stats=stats, provenance=self.provenance)
-                self.display.note(f"{stage.name}: done in {manifest['seconds']:.1f} s{_brief(stats)}")
+                self.display.note(f"{stage.name}: done in {manifest['seconds']:.1f} s; {brief(stats)}")
             wait_for_all(f"{stage.name} whole")
         elif is_primary():
             stage.check_files()
@@ -578,23 +578,3 @@ def _fitting(prompts: Sequence[Prompt], longest: int) -> tuple[list[Prompt], int
             f"{min(len(prompt.ids) for prompt in prompts)}); raise it"
         )
     return kept, len(prompts) - len(kept)
-
-
-def _brief(stats: Mapping[str, Any]) -> str:
-    """What of a stage's counts is worth a line."""
-    parts = []
-    if "verdicts" in stats:
-        parts = [f"{stats['samples']} responses", f"{stats['verdicts'].get('correct', 0)} correct", f"{stats['tokens']} tokens"]
-        if broken := stats["verdicts"].get("harness_error"):
-            parts.append(f"{broken} could not be judged")
-    elif "loss_first" in stats:
-        parts = [f"{stats['rows']} rows", f"{stats['steps']} steps", f"loss {stats['loss_first']:.3f} → {stats['loss_last']:.3f}"]
-        if stats["heldout_first"] is not None:
-            parts.append(f"held-out {stats['heldout_first']:.3f} → {stats['heldout_last']:.3f}")
-    else:
-        parts = [f"{value} {key}" for key, value in stats.items() if isinstance(value, int) and key != "too_long"]
-        parts += [f"{value['rows']} {key} rows" for key, value in stats.items() if isinstance(value, dict) and "rows" in value]
-        parts += [f"left out {number} × {reason}" for reason, number in stats.get("dropped", {}).items()]
-    if stats.get("too_long"):
-        parts.append(f"{stats['too_long']} left out for their length")
-    return "; " + ", ".join(parts)

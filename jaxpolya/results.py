@@ -165,8 +165,29 @@ def show_stages(run: Path) -> list[str]:
     done = RunDirectory(run).manifests()
     whole = {Path(manifest["directory"]).name for manifest in done}
     begun = sorted(path.name for path in run.glob("stages/*") if path.is_dir() and path.name not in whole)
-    lines = [
-        f"done   {manifest['stage']:32} {manifest['seconds']:8.1f} s  {manifest['finished'][:16].replace('T', ' ')}" for manifest in done
-    ]
+    lines = []
+    for manifest in done:
+        when = manifest["finished"][:16].replace("T", " ")
+        lines.append(f"done   {manifest['stage']:32} {manifest['seconds']:8.1f} s  {when}  {brief(manifest['stats'])}")
     lines += [f"begun  {name}; the same `jaxpolya run` goes on with it" for name in begun]
     return lines or ["nothing is done yet"]
+
+
+def brief(stats: Mapping[str, Any]) -> str:
+    """What of a stage's counts is worth a line."""
+    parts = []
+    if "verdicts" in stats:
+        parts = [f"{stats['samples']} responses", f"{stats['verdicts'].get('correct', 0)} correct", f"{stats['tokens']} tokens"]
+        if broken := stats["verdicts"].get("harness_error"):
+            parts.append(f"{broken} could not be judged")
+    elif "loss_first" in stats:
+        parts = [f"{stats['rows']} rows", f"{stats['steps']} steps", f"loss {stats['loss_first']:.3f} → {stats['loss_last']:.3f}"]
+        if stats["heldout_first"] is not None:
+            parts.append(f"held-out {stats['heldout_first']:.3f} → {stats['heldout_last']:.3f}")
+    else:
+        parts = [f"{value} {key}" for key, value in stats.items() if isinstance(value, int) and key != "too_long"]
+        parts += [f"{value['rows']} {key} rows" for key, value in stats.items() if isinstance(value, dict) and "rows" in value]
+        parts += [f"left out {number} × {reason}" for reason, number in stats.get("dropped", {}).items()]
+    if stats.get("too_long"):
+        parts.append(f"{stats['too_long']} left out for their length")
+    return ", ".join(parts)

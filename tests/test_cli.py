@@ -282,8 +282,9 @@ def test_a_run_and_what_can_be_done_with_it(jaxpolya, refused, small, config):
     assert jaxpolya("export", run, config.parent / "star", "--arm", "star", "--dtype", "float32")[0] == 0
     refused(INPUT, "jaxpolya didn't write it", "export", run, config.parent)
     assert jaxpolya("import", config.parent / "star", config.parent / "own")[0] == 0
-    code, out, _ = jaxpolya("eval", config, "--model", config.parent / "star", "--set", "eval.samples=2")
-    assert code == 0 and str(config.parent / "runs" / "tiny-eval-star" / "report.md") in out
+    for model, name in ((run, "tiny-eval-tiny"), (config.parent / "star", "tiny-eval-star"), (config.parent / "own", "tiny-eval-own")):
+        code, out, _ = jaxpolya("eval", config, "--model", model, "--set", "eval.samples=2")
+        assert code == 0 and str(config.parent / "runs" / name / "report.md") in out
 
 
 def test_a_run_is_one_process_s(refused, small, config):

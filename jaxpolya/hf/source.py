@@ -62,7 +62,7 @@ def locate(source: str, *, revision: str | None = None, weights: bool) -> Locati
                 raise InputError(f"{source} is a file, but not a GGUF one; give a Hugging Face directory, a .gguf file or a hub name")
         return Location("gguf", path)
     if source.endswith(".gguf") or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source):
-        raise InputError(f"no checkpoint at {source}{nearest(path)}")
+        raise InputError(f"no checkpoint at {source}{nearest(path)}; name a Hugging Face directory, a .gguf file or a hub name")
     return _fetch(source, revision, weights)
 
 
@@ -157,8 +157,10 @@ def fingerprint(source: str, revision: str | None = None) -> str:
         files = [location.path]
         root = location.path.parent
     else:
-        patterns = ("**/*",) if location.kind == "jaxpolya" else (*SMALL_FILES, *WEIGHT_FILES)
-        files = sorted(path for pattern in patterns for path in location.path.glob(pattern) if path.is_file())
+        if location.kind == "jaxpolya":
+            files = sorted(directory / name for directory, _, names in location.path.walk() for name in names)
+        else:
+            files = sorted(path for pattern in (*SMALL_FILES, *WEIGHT_FILES) for path in location.path.glob(pattern))
         root = location.path
     digest = hashlib.sha256()
     for path in files:

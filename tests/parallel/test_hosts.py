@@ -50,6 +50,7 @@ def rows(stages, pattern: str) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.soak
 def test_a_pod_of_two_hosts(tiny_run):
     tree = tiny_run(arms=["base", "star+rl"], mesh={"fsdp": 2, "tensor": 2})
     tree["eval"]["sampling"] = {"max_new_tokens": 16, "temperature": 0}

@@ -115,7 +115,7 @@ def load_checkpoint(source: str, *, mesh: Mesh, revision: str | None = None) -> 
     location = locate(source, revision=revision, weights=True)
     meta, files = _open(source, location)
     if files is None:
-        return Checkpoint(meta, _restore(location.path / "params", meta.config, mesh))
+        return Checkpoint(meta, _restore(_absolute(location.path) / "params", meta.config, mesh))
     return Checkpoint(meta, read_params(files, meta.config, mesh))
 
 
@@ -339,11 +339,15 @@ def _is_remote(path: epath.Path) -> bool:
     return "://" in str(path)
 
 
+def _absolute(path: epath.Path) -> epath.Path:
+    """Orbax finds nothing, and says nothing, below a relative path."""
+    return path if _is_remote(path) else epath.Path(Path(path).absolute())
+
+
 @contextlib.contextmanager
 def _whole_directory(directory: str | Path, layout: str) -> Iterator[epath.Path]:
     """A directory to write into, which becomes `directory` when all is written."""
-    final = epath.Path(directory).expanduser()
-    final = final if _is_remote(final) else epath.Path(Path(final).absolute())
+    final = _absolute(epath.Path(directory).expanduser())
     aside = final if _is_remote(final) else final.with_name(f".{final.name}.partial")
     if final.exists() and not (final.is_dir() and (read_marker(final) or not any(final.iterdir()))):
         raise InputError(f"{final} is there already, and jaxpolya didn't write it; name a directory that is new or empty")

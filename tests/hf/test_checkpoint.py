@@ -188,6 +188,12 @@ def test_values_beyond_float16_are_refused(tiny, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_our_layout_loads_from_a_relative_path(tiny, tmp_path, mesh1, monkeypatch):
+    save_checkpoint(tmp_path / "model", tiny.params, tiny.meta)
+    monkeypatch.chdir(tmp_path)
+    assert_same_params(load_checkpoint("model", mesh=mesh1).params, tiny.params)
+
+
 def test_our_layout_goes_between_meshes(tiny, tmp_path, mesh1, mesh8):
     save_checkpoint(tmp_path / "one", tiny.params, tiny.meta)
     eight = load_checkpoint(str(tmp_path / "one"), mesh=mesh8)

@@ -5,7 +5,7 @@ means: whether a difference is more than luck is said by `page.findings`.
 """
 
 import dataclasses
-import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,15 +16,13 @@ from rich.text import Text
 NONE = "–"
 """What stands where there is no number."""
 
-MAX_K = 4
-"""Columns of pass@k at most; the plot shows all k."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One entry, marked where it is the best of its column."""
+    """One entry, with its interval, marked where it is the best of its column."""
 
     text: str
+    interval: str = ""
     best: bool = False
 
 
@@ -40,19 +38,23 @@ class Table:
     def to_rich(self) -> rich.table.Table:
         """This table for a terminal; names are shown literally, whatever markup they look like."""
         table = rich.table.Table(
-            title=Text(self.title), title_justify="left", title_style="bold", header_style="bold", box=rich.box.SIMPLE_HEAD
-        )
+            title=Text(self.title), title_justify="left", title_style="bold", header_style="bold", box=rich.box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0), pad_edge=False,
+        )  # fmt: skip
         for i, column in enumerate(self.columns):
-            table.add_column(Text(column), justify="right" if i and self.numbers else "left", overflow="fold")
+            pieces = [piece for row in self.rows for piece in (row[i].text, row[i].interval)]
+            # A heading is no wider than what stands below it, as far as its spaces allow.
+            heading = textwrap.fill(column, max(map(len, pieces), default=1) or 1, break_long_words=False, break_on_hyphens=False)
+            table.add_column(Text(heading), justify="right" if i and self.numbers else "left", overflow="fold")
         for row in self.rows:
-            table.add_row(*(Text(cell.text, style="bold green" if cell.best else "") for cell in row))
+            table.add_row(*(_rich_cell(cell) for cell in row))
         return table
 
     def to_markdown(self) -> str:
         """This table as a Markdown (pipe) table, without its title."""
         header = [_escape(column) for column in self.columns]
         rule = ["---:" if i and self.numbers else "---" for i in range(len(header))]
-        body = [[f"**{_escape(cell.text)}**" if cell.best else _escape(cell.text) for cell in row] for row in self.rows]
+        body = [[_markdown_cell(cell) for cell in row] for row in self.rows]
         return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *body]) + "\n"
 
 
@@ -96,7 +98,7 @@ def eval_tables(results: dict[str, Any]) -> list[Table]:
             for i, (arm, evaluation) in enumerate(arms.items())
         ]
         title = f"{name}: {first['questions']:,} questions × {first['samples']} samples, with 95 % intervals over questions"
-        tables.append(Table(title, ["arm", *(f"pass@{k} %" for k in ks), "truncated %", "unparseable %", "mean tokens"], rows))
+        tables.append(Table(title, ["arm", *(f"pass@{k} %" for k in ks), "truncated %", "no answer %", "mean tokens"], rows))
     return tables
 
 
@@ -212,22 +214,20 @@ def _pass_column(entries: list[dict[str, float] | None]) -> list[Cell]:
     """pass@k of all arms for one k; the best is marked where there is something to be better than."""
     means = [entry["mean"] for entry in entries if entry]
     best = max(means) if len(set(means)) > 1 else None
-    # No space inside the brackets: a narrow terminal then folds between mean and interval.
     return [
-        Cell(f"{percent(entry['mean'])} ({percent(entry['low'])}–{percent(entry['high'])})", entry["mean"] == best) if entry else Cell(NONE)
+        Cell(percent(entry["mean"]), f"{percent(entry['low'])}–{percent(entry['high'])}", entry["mean"] == best) if entry else Cell(NONE)
         for entry in entries
     ]
 
 
 def _thin(ks: list[int]) -> list[int]:
-    """At most `MAX_K` of the ks, evenly, the smallest and the largest among them."""
-    step = max(1, math.ceil((len(ks) - 1) / (MAX_K - 1)))
-    return sorted({ks[0], *ks[::-step]})
+    """The smallest, the middle and the largest of the ks: three columns fit into 80 characters, and the plot shows all k."""
+    return sorted({ks[0], ks[len(ks) // 2], ks[-1]})
 
 
 def _change(first: float | None, last: float | None, digits: int) -> str:
-    """ "first → last"."""
-    return NONE if first is None or last is None else f"{number(first, digits)} → {number(last, digits)}"
+    """ "first→last", in one piece: a narrow terminal would fold it at a space."""
+    return NONE if first is None or last is None else f"{number(first, digits)}→{number(last, digits)}"
 
 
 def _quarters(steps: list[dict[str, Any]], key: str) -> tuple[float | None, float | None]:
@@ -237,6 +237,17 @@ def _quarters(steps: list[dict[str, Any]], key: str) -> tuple[float | None, floa
         return None, None
     length = max(1, len(values) // 4)
     return sum(values[:length]) / length, sum(values[-length:]) / length
+
+
+def _rich_cell(cell: Cell) -> Text:
+    """The interval on a line of its own, so that columns stay narrow."""
+    text = Text(cell.text, style="bold green" if cell.best else "")
+    return text.append(f"\n{cell.interval}", style="dim not bold") if cell.interval else text
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = _escape(f"{cell.text} ({cell.interval})" if cell.interval else cell.text)
+    return f"**{text}**" if cell.best else text
 
 
 def _escape(text: str) -> str:

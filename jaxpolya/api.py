@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxpolya.config import DecodeConfig, Sampling, load_config
+from jaxpolya.config import DecodeConfig, Sampling
+from jaxpolya.config_file import load_config
 from jaxpolya.decode.engine import Completion, Engine, Request
 from jaxpolya.hf.checkpoint import Checkpoint, load_checkpoint
 from jaxpolya.models.config import DecoderConfig

@@ -70,7 +70,7 @@ def run(
     Every stage's directory is named by a hash of what it depends on, so the same command goes on after an interruption, and a
     changed configuration redoes only what the change touches.
     """
-    from jaxpolya.config import load_config
+    from jaxpolya.config_file import load_config
 
     overrides = list(set_ or [])
     if arms:
@@ -101,7 +101,7 @@ def evaluate(
 
     The result is a run with the one arm `base`: `jaxpolya show` reads it, and the same command goes on after an interruption.
     """
-    from jaxpolya.config import load_config
+    from jaxpolya.config_file import load_config
     from jaxpolya.results import model_of_run
 
     source = model_of_run(Path(model)) or model
@@ -220,7 +220,7 @@ def show(run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A ru
 @app.command()
 def config(config: ConfigPath, set_: Overrides = None) -> None:
     """Print the resolved configuration, every field written out."""
-    from jaxpolya.config import dump_config, load_config
+    from jaxpolya.config_file import dump_config, load_config
 
     sys.stdout.write(dump_config(load_config(config, set_ or [])))
 

@@ -1,22 +1,16 @@
-"""What a run is, said once: one small strict model a stage, read from YAML with dotted overrides.
+"""What a run is, said once: one small strict model a stage. `config_file` reads them from YAML.
 
 Everything is checked before anything is loaded. An unknown key is answered with the nearest known one; an impossible
 combination is named by its keys. Symbols in the field docs are those of the paper (arXiv 2605.08472) and of docs/design.md.
 This module imports neither jax nor numpy.
 """
 
-import difflib
-import json
-import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-import yaml
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from jaxpolya.errors import ConfigError
 from jaxpolya.records import Extraction, Kind
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -407,138 +401,3 @@ class RunConfig(Strict):
                     "raise generate.slots or lower select.n"
                 )
         return self
-
-
-# Reading ---------------------------------------------------------------------------------------------------------------
-
-
-def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
-    """The run in a YAML file, with `a.b=value` overrides (values are YAML). Raises `ConfigError` naming file, key and remedy."""
-    return parse_config(read_yaml(path), overrides, where=str(path))
-
-
-def read_yaml(path: str | Path) -> Any:
-    """The content of a YAML file. Raises `ConfigError` naming the file and the line."""
-    path = Path(path)
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except IsADirectoryError:
-        raise ConfigError(f"{path} is a directory; name a YAML file") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}{_nearest_file(path)}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not a UTF-8 text file ({error.reason}); name a YAML file") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise ConfigError(f"{where} is not YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}") from None
-
-
-def parse_config(tree: Any, overrides: Iterable[str] = (), where: str = "config") -> RunConfig:
-    """The run in a plain tree. Raises `ConfigError`."""
-    if not isinstance(tree, dict):
-        found = "nothing is there" if tree is None else f"not a {type(tree).__name__}"
-        raise ConfigError(f"{where}: a mapping of keys (name, model, arms, …) is needed; {found}")
-    for override in overrides:
-        tree = apply_override(tree, override)
-    try:
-        # JSON mode is the strict one that still reads a path from a string.
-        return RunConfig.model_validate_json(json.dumps(tree, default=str), strict=True)
-    except pydantic.ValidationError as error:
-        lines = [_explain(item) for item in error.errors()]
-        many = f"{where} can't be used:\n" + "\n".join(f"  {line}" for line in lines)
-        raise ConfigError(f"{where}: {lines[0]}" if len(lines) == 1 else many) from None
-
-
-def apply_override(tree: dict[str, Any], override: str) -> dict[str, Any]:
-    """A copy of the tree with one `a.b=value` set; list items are named by index. Raises `ConfigError`."""
-    path, equals, text = override.partition("=")
-    keys = path.strip().split(".")
-    if not equals or not all(keys):
-        raise ConfigError(f"--set {override}: write it as key.key=value")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from None
-
-    def put(node: Any, keys: list[str]) -> Any:
-        if not keys:
-            return value
-        head, *rest = keys
-        if isinstance(node, list):
-            if not head.isdigit() or int(head) >= len(node):
-                raise ConfigError(f"--set {override}: {head} is not an index of a list of {len(node)}")
-            return [put(item, rest) if i == int(head) else item for i, item in enumerate(node)]
-        if node is not None and not isinstance(node, dict):
-            raise ConfigError(f"--set {override}: {head} lies below {node!r}, which has no keys")
-        node = node or {}
-        return {**node, head: put(node.get(head), rest)}
-
-    return put(tree, keys)
-
-
-def dump_config(config: Strict) -> str:
-    """The resolved configuration as YAML, every field written out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _explain(error: Any) -> str:
-    """One line for one of pydantic's errors: the key, what is wrong, the nearest right key."""
-    # Without what pydantic adds to tell the members of a union apart.
-    key = ".".join(part for part in map(str, error["loc"]) if part not in ("jsonl", "hub", "tfds", "reasoning_gym") and "[" not in part)
-    if error["type"] == "extra_forbidden":
-        known = _fields_at(RunConfig, list(error["loc"][:-1]))
-        close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-        return f"{key}: no such key; {hint}"
-    if error["type"] == "missing":
-        return f"{key}: is missing"
-    if error["type"] in ("literal_error", "union_tag_invalid"):  # a value, or the `kind` of a source
-        context = error["ctx"]
-        expected = context.get("expected") or context["expected_tags"]
-        if "tag" in context:
-            key = f"{key}.kind"
-        given = context.get("tag", error["input"])
-        close = difflib.get_close_matches(str(given), re.findall(r"'([^']*)'", expected), n=1)
-        return f"{key}: {given!r} is not one of {expected}{f'; did you mean {close[0]}?' if close else ''}"
-    if error["type"] == "union_tag_not_found":
-        return f"{key}.kind: is missing; it says what kind of source this is: jsonl, hub, tfds or reasoning_gym"
-    if error["type"] == "string_pattern_mismatch":
-        return f"{key}: {error['input']!r} can't be a name; use letters, digits, '.', '_' and '-', and begin with a letter or a digit"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "value_error":
-        return f"{key}: {message}" if key else message
-    return f"{key}: {message[0].lower()}{message[1:]}, not {error['input']!r}"
-
-
-def _fields_at(model: Any, location: list[Any]) -> list[str]:
-    """Names of the fields of the model that lies at a location of pydantic's."""
-    models = [model]
-    for part in location:
-        found = []
-        for current in models:
-            for name, field in current.model_fields.items():
-                kind = current.model_fields["kind"].annotation if "kind" in current.model_fields else None
-                if name == part:
-                    found += _models_in(field.annotation)
-                elif kind is not None and part in getattr(kind, "__args__", ()):
-                    found.append(current)
-        models = found or models
-    return sorted({name for current in models for name in current.model_fields})
-
-
-def _models_in(annotation: Any) -> list[Any]:
-    """All configuration models inside a type annotation."""
-    if isinstance(annotation, type) and issubclass(annotation, Strict):
-        return [annotation]
-    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
-
-
-def _nearest_file(path: Path) -> str:
-    """A hint at a file of nearly that name beside the missing one."""
-    try:
-        beside = [other.name for other in path.parent.iterdir()]
-    except OSError:
-        return ""
-    close = difflib.get_close_matches(path.name, beside, n=1)
-    return f"; did you mean {path.with_name(close[0])}?" if close else ""

@@ -5,6 +5,9 @@ command line prints its message without a traceback and leaves with its exit cod
 its traceback. A message says what happened, where, and what to do.
 """
 
+import difflib
+from typing import Any
+
 EXIT_CODES = {
     0: "done",
     1: "a bug in jaxpolya (with a traceback)",
@@ -44,3 +47,18 @@ class MachineError(JaxpolyaError):
     """The disk, the permissions or the devices of this machine stand in the way."""
 
     exit_code = 5
+
+
+def nearest_path(path: Any) -> str:
+    """A hint at what a missing path (pathlib's or etils') may have meant, or at how much of it is there; "" where nothing is near."""
+    parent = path.parent
+    if not parent.is_dir():
+        while not parent.is_dir() and parent != parent.parent:
+            parent = parent.parent
+        return f" ({parent} is there, {path.parent} is not)" if parent.is_dir() and str(parent) not in (".", "/") else ""
+    try:
+        beside = [child.name for child in parent.iterdir()]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.5)
+    return f" (did you mean {parent / close[0]}?)" if close else ""

@@ -23,7 +23,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolya.artifacts import Clock, RunDirectory, Stage, file_digest, provenance, write_whole
-from jaxpolya.config import AnySource, JsonlSource, RunConfig, Sampling, dump_config
+from jaxpolya.config import AnySource, JsonlSource, RunConfig, Sampling
+from jaxpolya.config_file import dump_config
 from jaxpolya.data.questions import load_questions
 from jaxpolya.decode.engine import Engine
 from jaxpolya.errors import ConfigError, InputError, RunError

@@ -10,7 +10,8 @@ import transformers
 import yaml
 
 import jaxpolya
-from jaxpolya.config import MeshConfig, parse_config
+from jaxpolya.config import MeshConfig
+from jaxpolya.config_file import parse_config
 from jaxpolya.errors import ConfigError, InputError
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxpolya.config import HubSource, load_config
+from jaxpolya.config import HubSource
+from jaxpolya.config_file import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -21,6 +22,12 @@ def config(request):
 
 def test_the_promised_configurations_are_there():
     assert {"smollm2_gsm8k", "llama3.2_3b_paper"} <= {path.stem for path in CONFIGS}
+
+
+@pytest.mark.parametrize("text", ["1e-5", "1.0e-5", "1E-05", "0.00001"])
+def test_numbers_with_exponents_are_numbers(text):
+    config = load_config(ROOT / "configs/quickstart.yaml", [f"rl.optimizer.learning_rate={text}"])
+    assert config.rl.optimizer.learning_rate == 1e-5
 
 
 def test_rl_rollouts_fit_their_rows(config):

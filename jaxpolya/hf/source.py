@@ -6,7 +6,6 @@ are loaded.
 """
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import re
@@ -15,7 +14,7 @@ from typing import Any, Literal
 
 from etils import epath
 
-from jaxpolya.errors import InputError
+from jaxpolya.errors import InputError, nearest_path
 
 MARKER = "jaxpolya.json"
 """A small file in every directory that we write: what is in it, and whether it is whole."""
@@ -62,7 +61,7 @@ def locate(source: str, *, revision: str | None = None, weights: bool) -> Locati
                 raise InputError(f"{source} is a file, but not a GGUF one; give a Hugging Face directory, a .gguf file or a hub name")
         return Location("gguf", path)
     if source.endswith(".gguf") or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source):
-        raise InputError(f"no checkpoint at {source}{nearest(path)}; name a Hugging Face directory, a .gguf file or a hub name")
+        raise InputError(f"no checkpoint at {source}{nearest_path(path)}; name a Hugging Face directory, a .gguf file or a hub name")
     return _fetch(source, revision, weights)
 
 
@@ -119,29 +118,18 @@ def _fetch(name: str, revision: str | None, weights: bool) -> Location:
         raise InputError(f"{name} has no revision {revision} on the hub") from None
     except errors.RepositoryNotFoundError:
         raise InputError(
-            f"{name} is neither a local path{nearest(Path(name))} nor a model on the hub that you may read "
+            f"{name} is neither a local path{nearest_path(Path(name))} nor a model on the hub that you may read "
             "(for a private one set HF_TOKEN to a token that may read it)"
         ) from None
     except Exception as error:  # the hub's client changes its HTTP library, and with it the errors, from version to version
         reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
         raise InputError(
-            f"{at} is not a local path{nearest(Path(name))}, and the hub can't give it ({reason}): "
+            f"{at} is not a local path{nearest_path(Path(name))}, and the hub can't give it ({reason}): "
             "check the network, HF_HUB_OFFLINE and HF_TOKEN, or give a directory or a .gguf file"
         ) from None
     if weights:
         _kind_of_directory(epath.Path(directory))  # a model on the hub may lack safetensors or a tokenizer.json, too
     return Location("safetensors", epath.Path(directory), commit=Path(directory).name, has_weights=weights)
-
-
-def nearest(path: Path | epath.Path) -> str:
-    """A hint at what lies beside a missing path under nearly its name, or at the deepest directory of it that is there."""
-    parent = path.parent
-    if not parent.is_dir():
-        while not parent.is_dir() and parent != parent.parent:
-            parent = parent.parent
-        return f" ({parent} is there, {path.parent} is not)" if parent.is_dir() and str(parent) not in (".", "/") else ""
-    close = difflib.get_close_matches(path.name, [child.name for child in parent.iterdir()], n=1, cutoff=0.5)
-    return f" (did you mean {parent / close[0]}?)" if close else ""
 
 
 def fingerprint(source: str, revision: str | None = None) -> str:

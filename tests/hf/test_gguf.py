@@ -184,7 +184,7 @@ def test_a_truncated_gguf_file_is_named(write_gguf):
     assert fingerprint(str(path)) != before
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="weights/ is empty; make setup fills it")
+@pytest.mark.skipif(not REAL.exists(), reason="weights/ is empty; make weights fills it")
 def test_the_real_model_speaks(mesh1):
     checkpoint = load_checkpoint(str(REAL), mesh=mesh1)
     assert checkpoint.stop_ids == (2,)

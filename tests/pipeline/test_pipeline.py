@@ -6,7 +6,7 @@ import shutil
 import pytest
 from guesser import comparable
 
-from jaxpolya.config import parse_config
+from jaxpolya.config_file import parse_config
 from jaxpolya.errors import ConfigError, JaxpolyaError, RunError
 from jaxpolya.pipeline import Pipeline
 from jaxpolya.progress import Display

@@ -18,6 +18,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """What may name a directory."""
 
+Aggregation = Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "constant"]
+"""What a policy loss is a mean over; see `train.losses.aggregate`."""
+
 ARMS = ("base", "rl", "star", "star+rl", "polya", "polya+rl", "wrong", "wrong+rl", "external", "external+rl")
 
 
@@ -304,6 +307,9 @@ class RlConfig(Strict):
     algorithm: Literal["grpo", "dapo", "dr_grpo"] = "grpo"
     """`grpo`: token mean over the batch, group-normalised advantages, no KL (the paper's set-up). `dapo`: the same without the groups
     that carry no signal. `dr_grpo`: advantages not divided by the group's deviation, constant divisor."""
+    aggregation: Aggregation | None = None
+    """What the loss is a mean over; unset takes the algorithm's own. `seq_mean_token_mean` is that of GRPO as first published (arXiv
+    2402.03300): the mean over responses of each one's token mean."""
     clip_low: Fraction = 0.2
     """ε_low of the ratio's clip."""
     clip_high: NonNegativeFloat = 0.2

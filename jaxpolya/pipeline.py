@@ -12,9 +12,7 @@ import contextlib
 import dataclasses
 import difflib
 import functools
-import json
 import shutil
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolya.artifacts import Clock, RunDirectory, Stage, file_digest, provenance, write_whole
-from jaxpolya.config import AnySource, JsonlSource, RunConfig, Sampling
+from jaxpolya.config import AnySource, RunConfig, Sampling
 from jaxpolya.config_file import dump_config
 from jaxpolya.data.questions import load_questions
 from jaxpolya.decode.engine import Engine
@@ -51,7 +49,8 @@ from jaxpolya.polya.select import (
 from jaxpolya.progress import Display
 from jaxpolya.records import Question, Sample, SftRow, read_records, write_records
 from jaxpolya.report.page import write_report
-from jaxpolya.results import brief, collect_results, example_samples
+from jaxpolya.results import brief, collect_results, example_samples, write_results
+from jaxpolya.stages import digest_or_none, row_stats, sample_stats, source_identity, stage_fields
 from jaxpolya.train.objectives import Forward
 from jaxpolya.train.rl import check_prompts, run_rl
 from jaxpolya.train.sft import check_rows, run_sft, sft_batches, sft_examples, split_heldout
@@ -141,7 +140,7 @@ class Pipeline:
             wanted["rl"] = self.config.rl.questions
         wanted |= {f"eval-{name}": sources for name, sources in self.config.eval.questions.items()}
         for use, sources in wanted.items():
-            stage = self._stage(f"questions-{use}", {"sources": [_source_identity(source) for source in sources]})
+            stage = self._stage(f"questions-{use}", {"sources": [source_identity(source) for source in sources]})
 
             def load(stage: Stage = stage, sources: Sequence[AnySource] = sources) -> dict[str, Any]:
                 loaded = load_questions(sources)
@@ -179,12 +178,12 @@ class Pipeline:
         questions_stage, questions = self.questions.get("train", (None, []))
         common = {"questions": questions_stage and questions_stage.directory.name, "seed": config.seed, **self._model_identity(base)}
         if "star" in self.config.sft_arms:
-            stage = self._stage("generate-plain", {**common, "samples": config.plain_samples, "sampling": _dump(config.sampling)})
+            stage = self._stage("generate-plain", {**common, "samples": config.plain_samples, "sampling": stage_fields(config.sampling)})
             self._generate(stage, "plain", _bare(questions), config.plain_samples, base, pool)
         if {"polya", "wrong"} & set(self.config.sft_arms):
             fields = ("samples", "sampling", "heuristics", "slots", "exemplars", "four_phases")
             offered = self.catalogue.model_copy(update={"heuristics": self.catalogue.pick(config.heuristics)})
-            identity = {**common, **{name: _dump(config)[name] for name in fields}, "catalogue": offered.fingerprint}
+            identity = {**common, **{name: stage_fields(config)[name] for name in fields}, "catalogue": offered.fingerprint}
             stage = self._stage("generate-polya", identity)
             # Slot by slot: prompts under one slot begin with the same exemplars, whose prefill they share.
             number = range(len(self.slots["math"]))
@@ -201,7 +200,7 @@ class Pipeline:
         def generate() -> dict[str, Any]:
             prompts, too_long = self._prompts(pairs, config.sampling, "generate", four_phases=config.four_phases)
             drawn = self._respond(prompts, config.sampling, Asking(arm, "generate", samples, config.seed), base, pool, file, stage.name)
-            return {**_sample_stats(drawn), "prompts": len(prompts), "too_long": too_long}
+            return {**sample_stats(drawn), "prompts": len(prompts), "too_long": too_long}
 
         self._do(stage, generate)
         # Nothing after this asks for log-probs, which are half of the memory.
@@ -213,7 +212,7 @@ class Pipeline:
         if not kinds:
             return
         identity = {
-            "select": _dump(config),
+            "select": stage_fields(config),
             "kinds": kinds,
             "questions": self.questions["train"][0].directory.name,
             **self._model_identity(base),
@@ -243,7 +242,7 @@ class Pipeline:
             if is_primary():
                 for kind, found in rows.items():
                     write_records(stage.directory / f"{kind}.jsonl", found)
-            return {kind: _row_stats(found) for kind, found in rows.items()}
+            return {kind: row_stats(found) for kind, found in rows.items()}
 
         self._do(stage, select)
         self._adherence = None
@@ -282,7 +281,7 @@ class Pipeline:
         four_phases = bool(self.config.generate and self.config.generate.four_phases)
         if self._adherence is None and self.config.select.adherence == "reward_model":
             assert self.config.select.reward_model is not None
-            model = load_reward_model(self.config.select.reward_model, self.mesh)
+            model = load_reward_model(self.config.select.reward_model, self.mesh, self.dtype)
             self._adherence = Reward(model, self.builder, four_phases=four_phases)
         elif self._adherence is None:
             forward = Forward(self.meta.config, self.dtype)
@@ -293,7 +292,7 @@ class Pipeline:
         config = self.config.sft
         for kind in self.config.sft_arms:
             assert config is not None
-            identity = {"sft": _dump(config), "rows": _digest_or_none(self.rows[kind]), **self._model_identity(base)}
+            identity = {"sft": stage_fields(config), "rows": digest_or_none(self.rows[kind]), **self._model_identity(base)}
             stage = self._stage(f"sft-{kind}", identity)
 
             def train(stage: Stage = stage, kind: str = kind) -> dict[str, Any]:
@@ -319,7 +318,7 @@ class Pipeline:
             assert config is not None
             start = self.models[BASE if arm == "rl" else arm.removesuffix("+rl")]
             questions_stage, _ = self.questions["rl"]
-            identity = {"rl": _dump(config), "questions": questions_stage.directory.name, **self._model_identity(start)}
+            identity = {"rl": stage_fields(config), "questions": questions_stage.directory.name, **self._model_identity(start)}
             stage = self._stage(f"rl-{arm.replace('+', '-')}", identity)
 
             def train(stage: Stage = stage, arm: str = arm, start: Model = start) -> dict[str, Any]:
@@ -344,7 +343,7 @@ class Pipeline:
             model = self.models[arm]
             for name in config.questions:
                 questions_stage, _ = self.questions[f"eval-{name}"]
-                fields = {key: _dump(config)[key] for key in ("sampling", "samples", "seed")}
+                fields = {key: stage_fields(config)[key] for key in ("sampling", "samples", "seed")}
                 identity = {**fields, "questions": questions_stage.directory.name, **self._model_identity(model)}
                 stage = self._stage(f"eval-{arm.replace('+', '-')}-{name}", identity)
 
@@ -353,7 +352,7 @@ class Pipeline:
                     asking = Asking(arm, "eval", config.samples, config.seed)
                     file = stage.directory / "samples.jsonl"
                     drawn = self._respond(prompts, config.sampling, asking, model, pool, file, stage.name)
-                    return {**_sample_stats(drawn), "too_long": too_long}
+                    return {**sample_stats(drawn), "too_long": too_long}
 
                 self._do(stage, evaluate)
                 self.evaluations.setdefault(arm, {})[name] = stage
@@ -385,6 +384,14 @@ class Pipeline:
     def _rl_arms(self) -> list[str]:
         return [arm for arm in self.config.arms if arm == "rl" or arm.endswith("+rl")]
 
+    def _count_stages(self) -> int:
+        """Stages of the whole run."""
+        kinds, sets = set(self.config.sft_arms), len(self.config.eval.questions)
+        generated = bool(kinds) and self.config.generate is not None
+        generate = ("star" in kinds) + bool({"polya", "wrong"} & kinds) if generated else 0
+        questions = generated + bool(self._rl_arms) + sets
+        return questions + generate + bool(kinds) + len(kinds) + len(self._rl_arms) + len(self.config.arms) * sets
+
     def _stage(self, name: str, identity: Mapping[str, Any]) -> Stage:
         self._stages[name] = self.run_directory.stage(name, identity)
         return self._stages[name]
@@ -408,7 +415,8 @@ class Pipeline:
             wait_for_all(f"{stage.name} done")
             if is_primary():
                 manifest = stage.finish(stats=stats, provenance=self.provenance)
-                self.display.note(f"{stage.name}: done in {manifest['seconds']:.1f} s; {brief(stats)}")
+                done, planned = len(self._stages), self._count_stages()
+                self.display.note(f"[{done}/{planned}] {stage.name}: done in {manifest['seconds']:.1f} s; {brief(stats)}")
             wait_for_all(f"{stage.name} whole")
         elif is_primary():
             stage.check_files()
@@ -519,55 +527,9 @@ class Pipeline:
         return len(self.meta.tokenizer.encode(row.response, add_special_tokens=False)) + 1
 
 
-def write_results(directory: Path, results: Mapping[str, Any]) -> None:
-    """results.json, for programs."""
-    write_whole(directory / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-
-
-def _dump(config: Any) -> dict[str, Any]:
-    """A stage's configuration without the fields that don't change its result."""
-    tree = config.model_dump(mode="json", exclude={"questions", "checkpoint_every", "bootstrap", "external", "reward_model"})
-    for key in ("micro_rows", "remat"):
-        tree.get("batching", {}).pop(key, None)
-    return tree
-
-
-def _source_identity(source: AnySource) -> dict[str, Any]:
-    identity = source.model_dump(mode="json")
-    if isinstance(source, JsonlSource):
-        if not source.path.is_file():
-            raise InputError(f"{source.path}: no such file of questions")
-        identity |= {"path": source.path.name, "content": file_digest(source.path)}
-    return identity
-
-
-def _digest_or_none(path: Path) -> str | None:
-    return file_digest(path) if path.exists() else None
-
-
 def _bare(questions: Sequence[Question]) -> list[tuple[Question, Slot | None]]:
     """Questions that are asked without a heuristic."""
     return [(question, None) for question in questions]
-
-
-def _sample_stats(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Counts of one stage's samples."""
-    return {
-        "samples": len(samples),
-        "verdicts": dict(Counter(sample.verdict for sample in samples).most_common()),
-        "tokens": sum(len(sample.token_ids) for sample in samples),
-        "truncated": sum(sample.finish == "length" for sample in samples),
-    }
-
-
-def _row_stats(rows: Sequence[SftRow]) -> dict[str, Any]:
-    per_question = Counter(Counter(row.question_id for row in rows).values())
-    return {
-        "rows": len(rows),
-        "questions": sum(per_question.values()),
-        "per_question": {str(count): number for count, number in sorted(per_question.items())},
-        "by_heuristic": dict(Counter(row.heuristic or "plain" for row in rows).most_common()),
-    }
 
 
 def _fitting(prompts: Sequence[Prompt], longest: int) -> tuple[list[Prompt], int]:

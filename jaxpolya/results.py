@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxpolya.artifacts import RunDirectory, Stage
+from jaxpolya.artifacts import RunDirectory, Stage, write_whole
 from jaxpolya.config import RunConfig
 from jaxpolya.errors import InputError
 from jaxpolya.evaluate.passk import Counts, paired_difference, summarise
@@ -43,6 +43,11 @@ def counts_of(samples: Sequence[Sample]) -> Counts:
     total = collections.Counter(sample.question_id for sample in samples)
     correct = collections.Counter(sample.question_id for sample in samples if sample.verdict == "correct")
     return {question_id: (n, correct[question_id]) for question_id, n in total.items()}
+
+
+def write_results(directory: Path, results: Mapping[str, Any]) -> None:
+    """results.json, for programs."""
+    write_whole(directory / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
 
 def collect_results(

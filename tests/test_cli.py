@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -274,6 +275,7 @@ def test_a_run_and_what_can_be_done_with_it(jaxpolya, refused, small, config):
     assert refused(INPUT, "this run isn't finished; finish it with `jaxpolya run`", "export", run, run / "out")
     code, out, err = jaxpolya(*small)
     assert code == 0 and "pass@1" in out and f"report: {run / 'report.md'}\n" in out and "sft-star: done in" in err
+    assert re.search(r"^\[(\d+)/\1\] eval-", err, re.MULTILINE)  # the last of the stages that were counted
     assert jaxpolya(*small)[1] == out
     code, shown, _ = jaxpolya("show", run)
     assert code == 0 and out in shown and "done   eval-star-sums" in shown

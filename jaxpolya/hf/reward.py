@@ -8,6 +8,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,9 +31,9 @@ SHORTEST = 64
 class RewardModel:
     """Scores token rows on a mesh."""
 
-    def __init__(self, meta: CheckpointMeta, params: Params, score_D: np.ndarray, mesh: Mesh):
+    def __init__(self, meta: CheckpointMeta, params: Params, score_D: np.ndarray, mesh: Mesh, dtype: Any):
         self.meta = meta
-        self._params, self._score_D, self._mesh = params, score_D, mesh
+        self._params, self._score_D, self._mesh, self._dtype = params, score_D, mesh, jnp.dtype(dtype)
 
     def score(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         """Scores [rows], float32, of token rows (as the model's own chat template makes them). The higher, the better.
@@ -56,26 +57,27 @@ class RewardModel:
                 lengths_B[b] = len(rows[i])
             placed = batch_to_mesh((tokens_BT, lengths_B), self._mesh)
             with jax.set_mesh(self._mesh):
-                scores_B = _score(self._params, self._score_D, self.meta.config, *placed)
+                scores_B = _score(self._params, self._score_D, self.meta.config, self._dtype, *placed)
             scores[chosen] = to_host(scores_B)[: len(chosen)]
         return scores
 
 
-@functools.partial(jax.jit, static_argnames="config")
-def _score(params: Params, score_D: jax.Array, config: DecoderConfig, tokens_BT: jax.Array, lengths_B: jax.Array) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("config", "dtype"))
+def _score(params: Params, score_D: jax.Array, config: DecoderConfig, dtype: Any, tokens_BT: jax.Array, lengths_B: jax.Array) -> jax.Array:
     positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
     segment_ids_BT = (positions_BT < lengths_B[:, None]).astype(jnp.int32)
-    hidden_BTD = hidden_states(params, config, tokens_BT, positions_BT, segment_ids_BT)
-    last_BD = jnp.take_along_axis(hidden_BTD, lengths_B[:, None, None] - 1, axis=1)[:, 0]
+    hidden_BTD = hidden_states(params, config, tokens_BT, positions_BT, segment_ids_BT, dtype=dtype)
+    last_BD = jnp.take_along_axis(hidden_BTD, lengths_B[:, None, None] - 1, axis=1)[:, 0].astype(jnp.float32)
     return jnp.einsum("bd,d->b", last_BD, score_D, precision=jax.lax.Precision.HIGHEST)
 
 
-def load_reward_model(source: str, mesh: Mesh) -> RewardModel:
+def load_reward_model(source: str, mesh: Mesh, dtype: Any = jnp.float32) -> RewardModel:
     """Loads a …ForSequenceClassification checkpoint with one label.
 
     Args:
       source: a Hugging Face directory or a hub name.
       mesh: where it runs.
+      dtype: compute dtype; parameters stay float32, as does the score.
 
     Raises:
       InputError: it is missing, incomplete, not a reward model, or has several labels.
@@ -91,4 +93,4 @@ def load_reward_model(source: str, mesh: Mesh) -> RewardModel:
     files, D = Safetensors(Path(location.path)), meta.config.width
     check_tensors(files, meta.config, {SCORE: (1, D)})
     score_D = files.read(SCORE, (slice(0, 1), slice(0, D)))[0].astype(np.float32)
-    return RewardModel(meta, read_params(files, meta.config, mesh), score_D, mesh)
+    return RewardModel(meta, read_params(files, meta.config, mesh), score_D, mesh, dtype)

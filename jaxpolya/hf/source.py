@@ -6,7 +6,6 @@ are loaded.
 """
 
 import dataclasses
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -14,15 +13,13 @@ from typing import Any, Literal
 
 from etils import epath
 
+from jaxpolya.artifacts import files_digest
 from jaxpolya.errors import InputError, nearest_path
 
 MARKER = "jaxpolya.json"
 """A small file in every directory that we write: what is in it, and whether it is whole."""
 SMALL_FILES = ("*.json", "*.jinja")
 WEIGHT_FILES = ("*.safetensors",)
-
-_WHOLE = 64 << 20  # files up to this many bytes are hashed whole
-_SAMPLE, _SAMPLES = 1 << 20, 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +132,7 @@ def _fetch(name: str, revision: str | None, weights: bool) -> Location:
 def fingerprint(source: str, revision: str | None = None) -> str:
     """A short stable identity of a checkpoint's content.
 
-    A hub name gives its commit. Files give a hash of their names, sizes and content; of files above 64 MiB, of eight pieces
-    of 1 MiB, the first and the last among them. Raises `InputError` as `locate` does.
+    A hub name gives its commit; files give their `files_digest`. Raises `InputError` as `locate` does.
     """
     location = locate(source, revision=revision, weights=False)
     if location.commit:
@@ -150,16 +146,5 @@ def fingerprint(source: str, revision: str | None = None) -> str:
         else:
             files = sorted(path for pattern in (*SMALL_FILES, *WEIGHT_FILES) for path in location.path.glob(pattern))
         root = location.path
-    digest = hashlib.sha256()
-    for path in files:
-        size = path.stat().length
-        name = "gguf" if location.kind == "gguf" else path.relative_to(root).as_posix()
-        digest.update(f"{name}\0{size}\0".encode())
-        with path.open("rb") as file:
-            if size <= _WHOLE:
-                digest.update(file.read())
-                continue
-            for piece in range(_SAMPLES):
-                file.seek((size - _SAMPLE) * piece // (_SAMPLES - 1))
-                digest.update(file.read(_SAMPLE))
-    return f"sha256:{digest.hexdigest()[:32]}"
+    names = {"gguf" if location.kind == "gguf" else path.relative_to(root).as_posix(): path for path in files}
+    return f"sha256:{files_digest(names)[:32]}"

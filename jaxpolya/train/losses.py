@@ -17,14 +17,12 @@ a row, is the same thing with all ids 1, which is the default.
 
 import dataclasses
 from functools import partial
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
+from jaxpolya.config import Aggregation
 from jaxpolya.train.advantages import AdvantageKind
-
-Aggregation = Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "constant"]
 
 MAX_LOG_RATIO = 20.0
 """Log-ratios are held within ± this: e^20 is far outside any clip, and exp must not overflow on a token gone astray."""

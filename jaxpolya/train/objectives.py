@@ -11,10 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxpolya.config import Aggregation
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, head_table, hidden_states
 from jaxpolya.models.heads import token_logprobs
-from jaxpolya.train.losses import Aggregation, Mean, aggregate, policy_loss
+from jaxpolya.train.losses import Mean, aggregate, policy_loss
 from jaxpolya.train.state import LossFn, Maxima, Means
 
 

@@ -100,7 +100,7 @@ def run_rl(
         Forward(decoder, dtype, remat=config.batching.remat == "block", temperature=config.sampling.temperature),
         clip_low=config.clip_low,
         clip_high=config.clip_high,
-        aggregation=algorithm.aggregation,
+        aggregation=config.aggregation or algorithm.aggregation,
         max_length=config.sampling.max_new_tokens,
     )
     update = Step(objective, decoder, mesh, optimizer)

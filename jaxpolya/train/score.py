@@ -13,6 +13,8 @@ from jaxpolya.parallel.mesh import batch_to_mesh, to_host
 from jaxpolya.parallel.sharding import batch_sharding, param_shardings, replicated
 from jaxpolya.train.objectives import Forward
 
+PACKED_AT_ONCE = 4096  # examples; a run may have hundreds of thousands, and their log-probs come back to the host
+
 
 def score_examples(
     params: Params, forward: Forward, mesh: Mesh, examples: Sequence[Example], *, row_tokens: int, micro_rows: int
@@ -27,17 +29,20 @@ def score_examples(
       row_tokens: T.
       micro_rows: B, a multiple of the mesh's data shards.
     """
-    packed = pack(examples, row_tokens=row_tokens, rows_multiple=micro_rows)
     program = _program(forward, mesh)
-    scored = []
-    with jax.set_mesh(mesh):
-        for start in range(0, len(packed["tokens"]), micro_rows):
-            batch = {name: packed[name][start : start + micro_rows] for name in ("tokens", "positions", "segment_ids")}
-            scored.append(to_host(program(params, batch_to_mesh(batch, mesh))))
-    logp_RT = np.pad(np.concatenate(scored), ((0, 0), (1, 0)))
-    for values in unpack(logp_RT, examples):
-        # What an earlier segment's last token says of the next one's first means nothing.
-        yield np.concatenate([np.zeros(1, np.float32), values[1:]])
+    for start in range(0, len(examples), PACKED_AT_ONCE):
+        some = examples[start : start + PACKED_AT_ONCE]
+        packed = pack(some, row_tokens=row_tokens, rows_multiple=micro_rows)
+        inputs = {name: packed[name] for name in ("tokens", "positions", "segment_ids")}
+        scored = []
+        with jax.set_mesh(mesh):
+            for row in range(0, len(packed["tokens"]), micro_rows):
+                batch = {name: values[row : row + micro_rows] for name, values in inputs.items()}
+                scored.append(to_host(program(params, batch_to_mesh(batch, mesh))))
+        logp_RT = np.pad(np.concatenate(scored), ((0, 0), (1, 0)))
+        for values in unpack(logp_RT, some):
+            # What an earlier segment's last token says of the next one's first means nothing.
+            yield np.concatenate([np.zeros(1, np.float32), values[1:]])
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -36,6 +37,8 @@ def test_scores_equal_transformers(reward_directory, mesh1, mesh8):
         expected = model(torch.tensor(padded), attention_mask=torch.tensor(padded != PAD)).logits[:, 0].numpy()
     for mesh in (mesh1, mesh8):
         np.testing.assert_allclose(load_reward_model(str(reward_directory), mesh).score(rows), expected, atol=1e-5)
+    half = load_reward_model(str(reward_directory), mesh1, jnp.bfloat16).score(rows)
+    assert half.dtype == np.float32 and 0 < np.abs(half - expected).max() < 0.05 * np.abs(expected).max()
 
 
 def test_misuse_is_named(reward_directory, tiny_checkpoint, tmp_path, mesh1):

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolya.config import RlConfig
-from jaxpolya.train.losses import ALGORITHMS, Aggregation, Mean, aggregate, kl_estimates, policy_loss
+from jaxpolya.config import Aggregation, RlConfig
+from jaxpolya.train.losses import ALGORITHMS, Mean, aggregate, kl_estimates, policy_loss
 
 ORACLE = Path(__file__).parents[2].parent / "shared/oracles/policy_losses.json"
 MODES = typing.get_args(Aggregation)

@@ -85,7 +85,7 @@ def test_a_worker_that_passes_the_deadline_is_killed_and_replaced():
         start = time.monotonic()
         late, after = pool.submit(item(r"\boxed{42}")), pool.submit(item(r"\boxed{42}"))
         assert late.result().verdict == "timeout"
-        assert 0.5 <= time.monotonic() - start < 1.5
+        assert 0.5 <= time.monotonic() - start < 3
         assert after.result().verdict == "correct"  # the time-out was not cached
         assert not Path(f"/proc/{stopped}").exists()
 

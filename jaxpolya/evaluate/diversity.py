@@ -161,17 +161,17 @@ def label_entropy(labels: Sequence[Collection[str]]) -> float:
 # A question set ----------------------------------------------------------------------------------------------------------
 
 
-def chosen(samples: Sequence[Sample], seed: int) -> list[Sample]:
-    """The samples that are looked at: at most RESPONSES, the first ones, of at most QUESTIONS questions, drawn by `seed`.
+def chosen(samples: Sequence[Sample], seed: int, questions: int = QUESTIONS, responses: int = RESPONSES) -> list[Sample]:
+    """The samples that are looked at: the first `responses` of at most so many questions, drawn by `seed`; of less, a part of the same.
 
     Their token ids and log-probs are left away; many arms' samples are held at once.
     """
     ids = sorted({sample.question_id for sample in samples})
-    kept = set(random.Random(f"diversity/{seed}").sample(ids, min(QUESTIONS, len(ids))))
+    kept = set(random.Random(f"diversity/{seed}").sample(ids, len(ids))[:questions])
     return [
         dataclasses.replace(sample, token_ids=[], logprobs=[])
         for sample in samples
-        if sample.question_id in kept and sample.index < RESPONSES
+        if sample.question_id in kept and sample.index < responses
     ]
 
 

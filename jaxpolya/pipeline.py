@@ -29,7 +29,7 @@ from jaxpolya.errors import ConfigError, InputError, RunError
 from jaxpolya.evaluate.composition import SEVERAL, HeuristicJudge, Markers, Solution
 from jaxpolya.evaluate.contamination import Overlap, find_overlaps
 from jaxpolya.evaluate.diversity import chosen
-from jaxpolya.evaluate.model_judge import ModelJudge
+from jaxpolya.evaluate.model_judge import ModelJudge, check_room
 from jaxpolya.hf.checkpoint import Checkpoint, CheckpointMeta, export_checkpoint, inspect_checkpoint, load_checkpoint, save_checkpoint
 from jaxpolya.hf.reward import load_reward_model
 from jaxpolya.hf.source import fingerprint
@@ -99,6 +99,8 @@ class Pipeline:
         self._check_lengths()
         self.catalogue = load_catalogue(config.generate.catalogue if config.generate else None)
         self.builder = PromptBuilder(self.meta.tokenizer, chat=config.model.chat, system=config.model.system, frame=self.catalogue.frame)
+        if config.eval.composition == "model":
+            check_room(self.builder, self.catalogue.heuristics, self.meta.config.max_positions)
         self.slots = self._make_slots()
         self.dtype = jnp.dtype(config.model.compute_dtype)
         self.provenance = provenance(self.mesh.shape, f"{jax.device_count()} × {jax.devices()[0].device_kind}")

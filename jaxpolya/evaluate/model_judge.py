@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolya.data.packing import Example, token_example
+from jaxpolya.errors import ConfigError
 from jaxpolya.evaluate.composition import Solution
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.mesh import data_shards
@@ -26,6 +27,7 @@ from jaxpolya.train.score import score_examples
 
 SHORTEST_ROW, PASS_TOKENS = 256, 2048  # tokens of a scoring row, at least; and of a forward pass on one data shard, about
 CHARACTERS = 4  # a token, about
+ROOM = 64  # tokens for problem and solution without which there is no use in asking
 NOTHING = "N/A"
 
 
@@ -37,6 +39,7 @@ class ModelJudge:
 
     def __init__(self, params: Params, forward: Forward, mesh: Mesh, builder: PromptBuilder, heuristics: Sequence[Heuristic]):
         self._params, self._forward, self._mesh, self._builder, self._heuristics = params, forward, mesh, builder, heuristics
+        self._positions = forward.config.max_positions
 
     def label(self, solutions: Sequence[Solution]) -> list[list[str]]:
         """Keys in the catalogue's order."""
@@ -60,20 +63,34 @@ class ModelJudge:
         return np.array(sums[::2]) - np.array(sums[1::2])
 
     def _pair(self, question: str, response: str, heuristic: Heuristic) -> tuple[Example, Example]:
-        """The model asked, with yes and with no as its answer.
-
-        A response that doesn't fit the model's context loses its end.
-        """
-        while True:
-            prompt = self._builder.say(
-                f"Problem: {question}\n\nSolution: {response}\n\nHeuristic: {heuristic.title}. {heuristic.instruction}\n\n"
-                "Does the solution use this heuristic? Answer yes or no."
-            )
-            yes, no = (self._builder.encode(prompt + answer) for answer in (("Yes", "No") if self._builder.chat else (" yes", " no")))
-            over = max(len(yes), len(no)) - self._forward.config.max_positions
-            if over <= 0 or not response:
-                break
-            response = response[: max(0, len(response) - CHARACTERS * over)]
+        """The model asked, with yes and with no as its answer; what doesn't fit its context is cut off the response, then the question."""
+        while (over := max(map(len, found := _ask(self._builder, question, response, heuristic))) - self._positions) > 0:
+            if response:
+                response = response[: max(0, len(response) - CHARACTERS * over)]
+            else:
+                question = question[: max(0, len(question) - CHARACTERS * over)]
+        yes, no = found
         # Encoded whole, since a tokenizer may join the answer with what precedes it; what both begin with says nothing of either.
         shared = sum(1 for _ in itertools.takewhile(lambda both: both[0] == both[1], zip(yes, no, strict=False)))
         return token_example(yes[:shared], yes[shared:]), token_example(no[:shared], no[shared:])
+
+
+def check_room(builder: PromptBuilder, heuristics: Sequence[Heuristic], positions: int) -> None:
+    """Raises `ConfigError` where a model of so many positions can't be asked about some heuristic with any room for a solution."""
+    longest = max(heuristics, key=lambda heuristic: len(heuristic.instruction))
+    needed = max(map(len, _ask(builder, "", "", longest)))
+    if positions < needed + ROOM:
+        raise ConfigError(
+            f"eval.composition model: asking about {longest.key} takes {needed} tokens, and {ROOM} are needed for problem and solution, "
+            f"but the model has {positions} positions; take markers or none"
+        )
+
+
+def _ask(builder: PromptBuilder, question: str, response: str, heuristic: Heuristic) -> tuple[list[int], list[int]]:
+    """Token ids of the prompt with yes, and with no, as its answer."""
+    prompt = builder.say(
+        f"Problem: {question}\n\nSolution: {response}\n\nHeuristic: {heuristic.title}. {heuristic.instruction}\n\n"
+        "Does the solution use this heuristic? Answer yes or no."
+    )
+    yes, no = ("Yes", "No") if builder.chat else (" yes", " no")
+    return builder.encode(prompt + yes), builder.encode(prompt + no)

@@ -215,12 +215,13 @@ def _contamination(results: dict[str, Any]) -> str:
     text = f"Questions overlap where they share {n} words in a row, or are the same as a whole. " + (
         "The shared ones were left out of training.\n" if dropped else "They were trained on: what an arm gains here may be memory.\n"
     )
-    lines = [
-        f"- {use} `{pair['train']}` and {pair['eval_set']} `{pair['eval']}`: {'the whole question' if pair['whole'] else '`' + pair['ngram'] + '`'}\n"
-        for use, entry in entries.items()
-        for pair in entry["examples"]
-    ]
+    lines = [f"- {use} {_overlap(pair)}\n" for use, entry in entries.items() for pair in entry["examples"]]
     return _section("Contamination", text, table.to_markdown(), "".join(lines))
+
+
+def _overlap(pair: dict[str, Any]) -> str:
+    shared = "the whole question" if pair["whole"] else f"`{pair['ngram']}`"
+    return f"`{pair['train']}` and {pair['eval_set']} `{pair['eval']}`: {shared}"
 
 
 def _training(results: dict[str, Any], drawn: dict[str, bytes | None]) -> str:

@@ -23,7 +23,7 @@ import math
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,8 +34,8 @@ from jaxpolya.records import Sample
 QUESTIONS, RESPONSES = 200, 16
 """Of a question set, at most so many questions and responses to each are looked at."""
 
-DISTINCT = (1, 2, 3)
-"""The n of distinct-n."""
+DISTINCT = 3
+"""The largest n of distinct-n."""
 
 BLEU_ORDERS = 4
 EPSILON = (
@@ -67,8 +67,7 @@ class NgramKernel:
         """Similarities [M, M] in [0, 1]."""
         texts = [words(response) for response in responses]
         grams = []
-        for n in range(1, 5):
-            counts_MF = ngram_counts(texts, n)
+        for counts_MF in ngram_counts(texts, 4):
             unit_MF = counts_MF / np.linalg.norm(counts_MF, axis=1, keepdims=True)
             grams.append(unit_MF @ unit_MF.T)
         return np.mean(grams, axis=0)
@@ -82,24 +81,31 @@ def words(text: str) -> list[str]:
     return re.findall(r"\w+|[^\w\s]", text.lower()) or [""]
 
 
-def ngrams(text: Sequence[str], n: int) -> list[tuple[str, ...]]:
-    """The n-grams of a text; of a shorter one, the text itself, so that there always is one."""
-    return [tuple(text[i : i + n]) for i in range(len(text) - n + 1)] or [tuple(text)]
+def ngram_counts(texts: Sequence[Sequence[str]], longest: int) -> Iterator[np.ndarray]:
+    """For n = 1 … `longest`, how often each of their F different n-grams is in each of M texts: [M, F] float64.
+
+    A text has at least one word; one of fewer than n is one n-gram itself.
+    """
+    number: dict[str, int] = {}
+    numbered = [[number.setdefault(word, len(number) + 1) for word in text] for text in texts]
+    # Zeros behind each text keep n-grams from running into the next one, and fill up a short one.
+    words_W = np.concatenate([ids + [0] * (longest - 1) for ids in numbered])
+    row_W = np.repeat(np.arange(len(texts)), [len(ids) + longest - 1 for ids in numbered])
+    place_W = np.concatenate([np.arange(len(ids) + longest - 1) for ids in numbered])
+    length_W = np.array([len(ids) for ids in numbered])[row_W]
+    grams_W = words_W
+    for n in range(1, longest + 1):
+        if n > 1:  # renumbered each time, so that nothing overflows
+            _, grams_W = np.unique(grams_W * (len(number) + 1) + np.roll(words_W, 1 - n), return_inverse=True)
+        begins_W = place_W <= np.maximum(0, length_W - n)
+        different, column = np.unique(grams_W[begins_W], return_inverse=True)
+        places = row_W[begins_W] * len(different) + column
+        yield np.bincount(places, minlength=len(texts) * len(different)).reshape(len(texts), -1).astype(np.float64)
 
 
-def ngram_counts(texts: Sequence[Sequence[str]], n: int) -> np.ndarray:
-    """How often each n-gram is in each of M texts: [M, F] float64."""
-    column: dict[tuple[str, ...], int] = defaultdict(lambda: len(column))
-    places = [(row, column[gram]) for row, text in enumerate(texts) for gram in ngrams(text, n)]
-    counts_MF = np.zeros((len(texts), len(column)))
-    np.add.at(counts_MF, tuple(np.array(places).T), 1.0)
-    return counts_MF
-
-
-def distinct_n(texts: Iterable[Sequence[str]], n: int) -> float:
-    """Distinct n-grams / n-grams of at least one text, in (0, 1]; cut the texts to one length first."""
-    grams = [gram for text in texts for gram in ngrams(text, n)]
-    return len(set(grams)) / len(grams)
+def distinct_n(texts: Sequence[Sequence[str]], longest: int) -> list[float]:
+    """Distinct n-grams / n-grams of at least one text, in (0, 1], for n = 1 … `longest`; cut the texts to one length first."""
+    return [counts_MF.shape[1] / float(counts_MF.sum()) for counts_MF in ngram_counts(texts, longest)]
 
 
 def self_bleu(texts: Sequence[Sequence[str]]) -> float:
@@ -113,8 +119,7 @@ def self_bleu(texts: Sequence[Sequence[str]]) -> float:
     lengths_M = np.array([len(text) for text in texts], float)
     log_precision_M, orders_M = np.zeros(len(texts)), np.minimum(lengths_M, BLEU_ORDERS)
     matched_M = np.zeros(len(texts), bool)
-    for n in range(1, BLEU_ORDERS + 1):
-        counts_MF = ngram_counts(texts, n)
+    for n, counts_MF in enumerate(ngram_counts(texts, BLEU_ORDERS), 1):
         second_F, first_F = np.partition(counts_MF, -2, axis=0)[-2:]
         others_MF = np.where(counts_MF == first_F, second_F, first_F)  # an n-gram's largest count in any other text
         matches_M = np.minimum(counts_MF, others_MF).sum(axis=1)
@@ -206,8 +211,8 @@ def summarise_diversity(
     values: dict[str, list[float]] = defaultdict(list)
     for group in questions:
         texts = [words(sample.response) for sample in group]
-        for n in DISTINCT:
-            values[f"distinct_{n}"].append(distinct_n([text[:length] for text in texts], n))
+        for n, share in enumerate(distinct_n([text[:length] for text in texts], DISTINCT), 1):
+            values[f"distinct_{n}"].append(share)
         values["self_bleu"].append(self_bleu(texts))
         values["vendi"].append(vendi(kernel.gram([sample.response for sample in group])))
     intervals: dict[str, Interval] = bootstrap({name: np.array(found) for name, found in values.items()}, resamples, seed)

@@ -75,16 +75,17 @@ def test_bounds_and_order(texts, rng):
     assert scores[0] == pytest.approx(scores[1], abs=1e-9)
     assert 1 - 1e-9 <= scores[0][0] <= len(texts) + 1e-9
     assert 0 <= scores[0][1] <= 1 + 1e-12
-    for n in (1, 2, 3):
-        assert 0 < distinct_n(texts, n) <= 1
-        assert distinct_n(texts, n) == distinct_n(shuffled, n)
+    assert distinct_n(texts, 3) == distinct_n(shuffled, 3) and all(0 < share <= 1 for share in distinct_n(texts, 3))
+    for n, share in enumerate(distinct_n(texts, 3), 1):
+        grams = [tuple(text[i : i + n]) for text in texts for i in range(max(1, len(text) - n + 1))]
+        assert share == len(set(grams)) / len(grams)
 
 
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=12), st.integers(2, 5))
 def test_identical_responses(text, copies):
     assert self_bleu([text] * copies) == pytest.approx(1)
     assert vendi(NgramKernel().gram([" ".join(text)] * copies)) == pytest.approx(1)
-    assert distinct_n([text] * copies, 1) == pytest.approx(len(set(text)) / len(text) / copies)
+    assert distinct_n([text] * copies, 1) == [pytest.approx(len(set(text)) / len(text) / copies)]
 
 
 def test_nothing_in_common():
@@ -132,7 +133,7 @@ def test_a_question_set_is_the_mean_of_its_questions():
     assert found["vendi"]["mean"] == pytest.approx((1 + 3.2459663722836645) / 2)
     assert found["self_bleu"]["mean"] == pytest.approx((1 + 0.4356010543194029) / 2)
     cut = [words(response)[:6] for response in RESPONSES]
-    assert found["distinct_2"]["mean"] == pytest.approx((5 / 20 + distinct_n(cut, 2)) / 2)
+    assert found["distinct_2"]["mean"] == pytest.approx((5 / 20 + distinct_n(cut, 2)[1]) / 2)
     assert found["vendi"]["low"] < found["vendi"]["mean"] < found["vendi"]["high"]
     assert summarise_diversity(samples[-1:], length=6, labels=None, resamples=50, seed=0) is None
 

@@ -127,7 +127,7 @@ class Pipeline:
                 "select": functools.partial(self._select_phase, base),
                 "sft": functools.partial(self._sft_phase, base),
                 "rl": functools.partial(self._rl_phase, pool),
-                "eval": functools.partial(self._eval_phase, base, pool),
+                "eval": functools.partial(self._eval_and_label_phase, base, pool),
             }
             self.models: dict[str, Model] = {BASE: base}
             for phase, step in steps.items():
@@ -380,7 +380,7 @@ class Pipeline:
             self._do(stage, train)
             self.models[arm] = Model(stage.directory.name, str(stage.directory / "model"))
 
-    def _eval_phase(self, base: Model, pool: Pool) -> None:
+    def _eval_phase(self, pool: Pool) -> None:
         config = self.config.eval
         self.evaluations: dict[str, dict[str, Stage]] = {}
         for arm in self.config.arms:
@@ -400,6 +400,30 @@ class Pipeline:
 
                 self._do(stage, evaluate)
                 self.evaluations.setdefault(arm, {})[name] = stage
+
+    def _report(self) -> dict[str, Any]:
+        self._phase = "report"
+        results = collect_results(
+            self.config, self.evaluations, self._stages, {arm: self.models[arm].source for arm in self.config.arms}, self.provenance
+        )
+        if is_primary():
+            write_results(self.run_directory.path, results)
+            write_report(self.run_directory.path, results, example_samples(self.evaluations, self._stages))
+        if self.config.export:
+            arm = results["best"]
+            dtype = "float32" if self.config.model.compute_dtype == "float32" else "bfloat16"
+            target = self.run_directory.path / "export"
+            marker = self.run_directory.path / ".exported"
+            name = f"{self.models[arm].identity} {dtype}"
+            if not (target.exists() and marker.exists() and marker.read_text() == name):
+                self.display.note(f"export: the {arm} arm to {target}")
+                export_checkpoint(target, self._load(self.models[arm]).params, self.meta, dtype=dtype)  # type: ignore[arg-type]
+                if is_primary():
+                    write_whole(marker, name)
+        return results
+
+    def _eval_and_label_phase(self, base: Model, pool: Pool) -> None:
+        self._eval_phase(pool)
         self._label_solutions(base)
 
     def _label_solutions(self, base: Model) -> None:
@@ -432,27 +456,6 @@ class Pipeline:
             return Markers(self.catalogue.heuristics)
         forward = Forward(self.meta.config, self.dtype)
         return ModelJudge(self._load(base).params, forward, self.mesh, self.builder, self.catalogue.heuristics)
-
-    def _report(self) -> dict[str, Any]:
-        self._phase = "report"
-        results = collect_results(
-            self.config, self.evaluations, self._stages, {arm: self.models[arm].source for arm in self.config.arms}, self.provenance
-        )
-        if is_primary():
-            write_results(self.run_directory.path, results)
-            write_report(self.run_directory.path, results, example_samples(self.evaluations, self._stages))
-        if self.config.export:
-            arm = results["best"]
-            dtype = "float32" if self.config.model.compute_dtype == "float32" else "bfloat16"
-            target = self.run_directory.path / "export"
-            marker = self.run_directory.path / ".exported"
-            name = f"{self.models[arm].identity} {dtype}"
-            if not (target.exists() and marker.exists() and marker.read_text() == name):
-                self.display.note(f"export: the {arm} arm to {target}")
-                export_checkpoint(target, self._load(self.models[arm]).params, self.meta, dtype=dtype)  # type: ignore[arg-type]
-                if is_primary():
-                    write_whole(marker, name)
-        return results
 
     # Pieces ------------------------------------------------------------------------------------------------------------
 

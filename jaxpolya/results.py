@@ -42,25 +42,6 @@ def evaluation(samples: Sequence[Sample], config: RunConfig, base: Counts | None
     return result
 
 
-def describe(samples: Mapping[str, Sequence[Sample]], labels: Mapping[str, Labels | None], config: EvalConfig) -> dict[str, dict[str, Any]]:
-    """Arm → {diversity, composition} on one question set; the arms' numbers are comparable.
-
-    Args:
-      samples: arm → its samples, as `diversity.chosen` gives them.
-      labels: arm → what the judge of `eval.composition` said, if there is one.
-      config: whose seed and bootstrap the intervals use.
-    """
-    length = common_length(samples.values())
-    resamples, seed = config.bootstrap, config.seed
-    described: dict[str, dict[str, Any]] = {}
-    for arm, found in samples.items():
-        known = labels.get(arm)
-        described[arm] = {"diversity": summarise_diversity(found, length=length, labels=known, resamples=resamples, seed=seed)}
-        if known is not None:
-            described[arm]["composition"] = summarise_composition(found, known, judge=config.composition, resamples=resamples, seed=seed)
-    return described
-
-
 def counts_of(samples: Sequence[Sample]) -> Counts:
     """Question id → (responses, correct ones)."""
     total = collections.Counter(sample.question_id for sample in samples)
@@ -123,6 +104,25 @@ def collect_results(
 
 def _samples(stage: Stage) -> list[Sample]:
     return read_records(stage.directory / "samples.jsonl", Sample)
+
+
+def describe(samples: Mapping[str, Sequence[Sample]], labels: Mapping[str, Labels | None], config: EvalConfig) -> dict[str, dict[str, Any]]:
+    """Arm → {diversity, composition} on one question set; the arms' numbers are comparable.
+
+    Args:
+      samples: arm → its samples, as `diversity.chosen` gives them.
+      labels: arm → what the judge of `eval.composition` said, if there is one.
+      config: whose seed and bootstrap the intervals use.
+    """
+    length = common_length(samples.values())
+    resamples, seed = config.bootstrap, config.seed
+    described: dict[str, dict[str, Any]] = {}
+    for arm, found in samples.items():
+        known = labels.get(arm)
+        described[arm] = {"diversity": summarise_diversity(found, length=length, labels=known, resamples=resamples, seed=seed)}
+        if known is not None:
+            described[arm]["composition"] = summarise_composition(found, known, judge=config.composition, resamples=resamples, seed=seed)
+    return described
 
 
 def _labels(stage: Stage | None) -> Labels | None:

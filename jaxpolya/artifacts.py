@@ -73,11 +73,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     raise InputError(f"{path} is damaged; delete {path.parent} to do the stage again")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file aside and renames it into place."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file aside and renames it into place; text as UTF-8."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.partial")
-    aside.write_text(text, encoding="utf-8")
+    aside.write_bytes(content.encode() if isinstance(content, str) else content)
     aside.replace(path)
 
 

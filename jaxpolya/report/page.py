@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxpolya.artifacts import write_whole
 from jaxpolya.report import plots, tables
 from jaxpolya.report.tables import Table, percent, question_sets
 
@@ -49,7 +50,7 @@ def write_report(run_dir: Path, results: dict[str, Any], samples: list[dict[str,
     drawn = plots.plots(results)
     for name, png in drawn.items():
         if png is not None:
-            _write_whole(run_dir / "plots" / name, png)
+            write_whole(run_dir / "plots" / name, png)
     sections = [
         f"# {results.get('run', {}).get('name', run_dir.name)}\n",
         _what_was_run(results),
@@ -63,7 +64,7 @@ def write_report(run_dir: Path, results: dict[str, Any], samples: list[dict[str,
         _section("Provenance", _titled(tables.provenance_table(results), title=False)),
     ]
     path = run_dir / "report.md"
-    _write_whole(path, "\n".join(section for section in sections if section).encode())
+    write_whole(path, "\n".join(section for section in sections if section))
     return path
 
 
@@ -293,11 +294,3 @@ def _fenced(text: str, limit: int) -> str:
         text = f"{text[:head]}\n[… {len(text) - head - tail:,} characters left out …]\n{text[-tail:]}"
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}text\n{text.strip()}\n{fence}\n"
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Writes a file aside and renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.partial")
-    aside.write_bytes(content)
-    aside.replace(path)

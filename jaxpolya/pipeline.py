@@ -26,6 +26,7 @@ from jaxpolya.config_file import dump_config
 from jaxpolya.data.questions import load_questions
 from jaxpolya.decode.engine import Engine
 from jaxpolya.errors import ConfigError, InputError, RunError
+from jaxpolya.evaluate.parquet import write_parquet
 from jaxpolya.hf.checkpoint import Checkpoint, CheckpointMeta, export_checkpoint, inspect_checkpoint, load_checkpoint, save_checkpoint
 from jaxpolya.hf.reward import load_reward_model
 from jaxpolya.hf.source import fingerprint
@@ -338,30 +339,39 @@ class Pipeline:
 
     def _eval_phase(self, pool: Pool) -> None:
         config = self.config.eval
+        once = config.sampling.model_copy(update={"temperature": 0.0, "top_k": 0, "top_p": 1.0})
         self.evaluations: dict[str, dict[str, Stage]] = {}
+        self.greedy: dict[str, dict[str, Stage]] = {}
         for arm in self.config.arms:
-            model = self.models[arm]
             for name in config.questions:
-                questions_stage, _ = self.questions[f"eval-{name}"]
-                fields = {key: stage_fields(config)[key] for key in ("sampling", "samples", "seed")}
-                identity = {**fields, "questions": questions_stage.directory.name, **self._model_identity(model)}
-                stage = self._stage(f"eval-{arm.replace('+', '-')}-{name}", identity)
+                asked = self._evaluate("eval", arm, name, config.sampling, config.samples, pool)
+                self.evaluations.setdefault(arm, {})[name] = asked
+                if config.greedy:
+                    self.greedy.setdefault(arm, {})[name] = self._evaluate("greedy", arm, name, once, 1, pool)
 
-                def evaluate(stage: Stage = stage, arm: str = arm, model: Model = model, name: str = name) -> dict[str, Any]:
-                    prompts, too_long = self.bare[f"eval-{name}"]
-                    asking = Asking(arm, "eval", config.samples, config.seed)
-                    file = stage.directory / "samples.jsonl"
-                    drawn = self._respond(prompts, config.sampling, asking, model, pool, file, stage.name)
-                    return {**sample_stats(drawn), "too_long": too_long}
+    def _evaluate(self, use: str, arm: str, name: str, sampling: Sampling, samples: int, pool: Pool) -> Stage:
+        """The stage of one arm's answers to one question set."""
+        seed, model = self.config.eval.seed, self.models[arm]
+        fields = {"sampling": stage_fields(sampling), "samples": samples, "seed": seed}
+        questions_stage, questions = self.questions[f"eval-{name}"]
+        identity = {**fields, "questions": questions_stage.directory.name, **self._model_identity(model)}
+        stage = self._stage(f"{use}-{arm.replace('+', '-')}-{name}", identity)
 
-                self._do(stage, evaluate)
-                self.evaluations.setdefault(arm, {})[name] = stage
+        def evaluate() -> dict[str, Any]:
+            prompts, too_long = self.bare[f"eval-{name}"]
+            file = stage.directory / "samples.jsonl"
+            drawn = self._respond(prompts, sampling, Asking(arm, use, samples, seed), model, pool, file, stage.name)
+            if is_primary():
+                write_parquet(stage.directory / "samples.parquet", drawn, {question.id: question for question in questions})
+            return {**sample_stats(drawn), "too_long": too_long}
+
+        self._do(stage, evaluate)
+        return stage
 
     def _report(self) -> dict[str, Any]:
         self._phase = "report"
-        results = collect_results(
-            self.config, self.evaluations, self._stages, {arm: self.models[arm].source for arm in self.config.arms}, self.provenance
-        )
+        models = {arm: self.models[arm].source for arm in self.config.arms}
+        results = collect_results(self.config, self.evaluations, self.greedy, self._stages, models, self.provenance)
         if is_primary():
             write_results(self.run_directory.path, results)
             write_report(self.run_directory.path, results, example_samples(self.evaluations, self._stages))
@@ -387,10 +397,11 @@ class Pipeline:
     def _count_stages(self) -> int:
         """Stages of the whole run."""
         kinds, sets = set(self.config.sft_arms), len(self.config.eval.questions)
+        evaluations = len(self.config.arms) * sets * (1 + self.config.eval.greedy)
         generated = bool(kinds) and self.config.generate is not None
         generate = ("star" in kinds) + bool({"polya", "wrong"} & kinds) if generated else 0
         questions = generated + bool(self._rl_arms) + sets
-        return questions + generate + bool(kinds) + len(kinds) + len(self._rl_arms) + len(self.config.arms) * sets
+        return questions + generate + bool(kinds) + len(kinds) + len(self._rl_arms) + evaluations
 
     def _stage(self, name: str, identity: Mapping[str, Any]) -> Stage:
         self._stages[name] = self.run_directory.stage(name, identity)

@@ -3,7 +3,6 @@
 Its form is described in `jaxpolya.report`. This module doesn't import jax.
 """
 
-import collections
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -13,36 +12,29 @@ from typing import Any
 from jaxpolya.artifacts import RunDirectory, Stage, write_whole
 from jaxpolya.config import RunConfig
 from jaxpolya.errors import InputError
-from jaxpolya.evaluate.passk import Counts, paired_difference, summarise
-from jaxpolya.records import Sample, iter_json, read_records
+from jaxpolya.evaluate.measures import Answers, compare, measure
+from jaxpolya.records import Question, Sample, iter_json, read_records
 
 EXAMPLES = 256  # samples of a file among which the report looks for readable ones
 TRAINING_FACTS = ("rows", "tokens", "steps", "loss_first", "loss_last", "heldout_first", "heldout_last")
 
 
-def evaluation(samples: Sequence[Sample], config: RunConfig, base: Counts | None) -> dict[str, Any]:
+def evaluation(answers: Answers, config: RunConfig, base: Answers | None) -> dict[str, Any]:
     """The evaluation of one arm on one question set; everything but `correct` counts as a failure."""
-    counts = counts_of(samples)
+    samples, counts = answers.samples, answers.counts
     settings = {"resamples": config.eval.bootstrap, "seed": config.eval.seed}
     result: dict[str, Any] = {
         "questions": len(counts),
         "samples": min(n for n, _ in counts.values()),
-        "pass": summarise(counts, **settings),
+        **measure(answers, **settings),
         "truncated": sum(s.finish == "length" for s in samples) / len(samples),
         "unparseable": sum(s.verdict == "unparseable" for s in samples) / len(samples),
         "harness_error": sum(s.verdict == "harness_error" for s in samples) / len(samples),
         "tokens_mean": sum(len(s.token_ids) for s in samples) / len(samples),
     }
     if base is not None:
-        result["versus_base"] = paired_difference(counts, base, **settings)
+        result["versus_base"] = compare(answers, base, **settings)
     return result
-
-
-def counts_of(samples: Sequence[Sample]) -> Counts:
-    """Question id → (responses, correct ones)."""
-    total = collections.Counter(sample.question_id for sample in samples)
-    correct = collections.Counter(sample.question_id for sample in samples if sample.verdict == "correct")
-    return {question_id: (n, correct[question_id]) for question_id, n in total.items()}
 
 
 def write_results(directory: Path, results: Mapping[str, Any]) -> None:
@@ -53,6 +45,7 @@ def write_results(directory: Path, results: Mapping[str, Any]) -> None:
 def collect_results(
     config: RunConfig,
     evaluations: Mapping[str, Mapping[str, Stage]],
+    greedy: Mapping[str, Mapping[str, Stage]],
     stages: Mapping[str, Stage],
     models: Mapping[str, str],
     provenance: Mapping[str, Any],
@@ -62,16 +55,24 @@ def collect_results(
     Args:
       config: the run.
       evaluations: arm → question set → its stage.
+      greedy: the same of the greedy responses; empty where there are none.
       stages: name → stage, of all stages of the run, in their order.
       models: arm → its checkpoint.
       provenance: of this start.
     """
     arms: dict[str, Any] = {}
-    base_counts = {name: counts_of(_samples(stage)) for name, stage in evaluations.get("base", {}).items()}
-    for arm, sets in evaluations.items():
-        samples = {name: _samples(stage) for name, stage in sets.items()}
+
+    def answers(arm: str) -> dict[str, Answers]:
+        return {
+            name: read_answers(stages[f"questions-eval-{name}"], stage, greedy.get(arm, {}).get(name))
+            for name, stage in evaluations.get(arm, {}).items()
+        }
+
+    base = answers("base")
+    for arm in evaluations:
+        found = base if arm == "base" else answers(arm)
         arms[arm] = {
-            "eval": {name: evaluation(found, config, None if arm == "base" else base_counts.get(name)) for name, found in samples.items()},
+            "eval": {name: evaluation(given, config, None if arm == "base" else base.get(name)) for name, given in found.items()},
             "sft": _sft(stages.get(f"sft-{arm.removesuffix('+rl')}")),
             "rl": _rl(stages.get(f"rl-{arm.replace('+', '-')}")),
         }
@@ -88,8 +89,10 @@ def collect_results(
     }
 
 
-def _samples(stage: Stage) -> list[Sample]:
-    return read_records(stage.directory / "samples.jsonl", Sample)
+def read_answers(questions: Stage, evaluated: Stage, greedy: Stage | None) -> Answers:
+    """The answers that an arm's stages hold to the question set of another."""
+    sampled, once = (read_records(stage.directory / "samples.jsonl", Sample) if stage else None for stage in (evaluated, greedy))
+    return Answers.of(read_records(questions.directory / "questions.jsonl", Question), sampled or [], once)
 
 
 def _sft(stage: Stage | None) -> dict[str, Any] | None:

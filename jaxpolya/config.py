@@ -23,7 +23,7 @@ Aggregation = Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum",
 """What a policy loss is a mean over; see `train.losses.aggregate`."""
 
 Column = Literal[
-    "id", "question", "answer", "choices", "context", "tests", "tests.prompt", "tests.tests", "tests.entry_point", "tests.setup"
+    "id", "question", "answer", "choices", "context", "tests", "tests.prompt", "tests.tests", "tests.entry_point", "tests.test_setup_code"
 ]
 """Our names for the columns of a source of questions."""
 

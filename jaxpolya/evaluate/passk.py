@@ -9,8 +9,8 @@ are not independent evidence. Two arms answer the same questions, so their diffe
 hardness of a question cancels, and the interval of the difference is narrower than two separate intervals suggest.
 """
 
-from collections.abc import Sequence
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -61,7 +61,7 @@ def summarise(counts: Counts, *, resamples: int, seed: int) -> dict[str, Interva
 
     The same counts, `resamples` and seed give the same bits. Raises `InputError` where there is no question.
     """
-    return _intervals(_per_question(counts, sorted(counts)), resamples, seed)
+    return bootstrap(_per_question(counts, sorted(counts)), resamples, seed)
 
 
 def paired_difference(counts: Counts, baseline: Counts, *, resamples: int, seed: int) -> dict[str, Interval]:
@@ -71,15 +71,14 @@ def paired_difference(counts: Counts, baseline: Counts, *, resamples: int, seed:
     """
     shared = sorted(counts.keys() & baseline.keys())
     first, second = _per_question(counts, shared), _per_question(baseline, shared)
-    return _intervals({k: first[k] - second[k] for k in first if k in second}, resamples, seed)
+    return bootstrap({k: first[k] - second[k] for k in first if k in second}, resamples, seed)
 
 
 def mean_interval(values: Sequence[float] | np.ndarray, *, resamples: int, seed: int) -> Interval:
     """The mean of one value a question with its bootstrap interval. Raises `InputError` where there is no question."""
     if not len(values):
         raise InputError(NO_QUESTIONS)
-    (found,) = _bootstrap(np.asarray(values, np.float64)[None], resamples, seed)
-    return found
+    return bootstrap({"mean": np.asarray(values, np.float64)}, resamples, seed)["mean"]
 
 
 def _per_question(counts: Counts, ids: list[str]) -> dict[int, np.ndarray]:
@@ -90,18 +89,15 @@ def _per_question(counts: Counts, ids: list[str]) -> dict[int, np.ndarray]:
     return {k: pass_at_k(n, c, k) for k in reported_ks(int(n.min()))}
 
 
-def _intervals(values: dict[int, np.ndarray], resamples: int, seed: int) -> dict[str, Interval]:
-    return dict(zip(map(str, values), _bootstrap(np.array(list(values.values())), resamples, seed), strict=True))
-
-
-def _bootstrap(values_KQ: np.ndarray, resamples: int, seed: int) -> list[Interval]:
-    """Mean and percentile interval of each row of per-question values."""
+def bootstrap(values: Mapping[Any, np.ndarray], resamples: int, seed: int) -> dict[str, Interval]:
+    """Mean and percentile interval of each entry's per-question values [Q], all of one length; keys become text."""
+    values_KQ = np.array(list(values.values()))
     questions = values_KQ.shape[1]
     # How often each question is drawn says all about a resample, and makes the means one matrix product.
     draws_RQ = np.random.default_rng(seed).multinomial(questions, np.full(questions, 1 / questions), size=resamples)
     tail = (1 - CONFIDENCE) / 2
     low_K, high_K = np.quantile(draws_RQ @ values_KQ.T / questions, [tail, 1 - tail], axis=0)
-    return [
-        Interval(mean=float(mean), low=float(low), high=float(high))
-        for mean, low, high in zip(values_KQ.mean(axis=1), low_K, high_K, strict=True)
-    ]
+    return {
+        str(k): Interval(mean=float(mean), low=float(low), high=float(high))
+        for k, mean, low, high in zip(values, values_KQ.mean(axis=1), low_K, high_K, strict=True)
+    }

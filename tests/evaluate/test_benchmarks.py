@@ -79,6 +79,18 @@ def test_the_registry_has_what_it_promises():
     assert all(benchmark.key.startswith("gym_") for benchmark in REGISTRY.benchmarks if benchmark.key not in hub)
 
 
+def test_the_page_lists_the_registry_as_it_is():
+    page = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `") and line.count("|") == 6}
+    assert list(rows) == REGISTRY.keys
+    for benchmark in REGISTRY.benchmarks:
+        for source in benchmark.sources:
+            parts = [source.name, source.subset or "", source.split] if isinstance(source, HubSource) else [source.name]
+            assert all(part in rows[benchmark.key] for part in parts), benchmark.key
+        assert benchmark.verifier == "code" or f"`{benchmark.extraction}`" in rows[benchmark.key]
+        assert (benchmark.verifier if benchmark.verifier != "reasoning_gym" else "its scorers") in rows[benchmark.key]
+
+
 @pytest.mark.parametrize("key", PUBLISHED)
 def test_rows_as_they_are_published(key, tmp_path):
     row, expected, asks = PUBLISHED[key]

@@ -41,7 +41,7 @@ class Evaluation:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Dotted key of the configuration → value; None is no setting."""
     overrides: tuple[str, ...] = ()
-    """`a.b=value` as the user wrote them; they win over the configuration and lose against `settings`."""
+    """`a.b=value` as the user wrote them; they win over the configuration and the benchmarks, and lose against `settings`."""
     name: str | None = None
     """Of the evaluation's run directory; None is made from the configuration and the model."""
 
@@ -65,10 +65,10 @@ class Evaluation:
         return run if self.name else run.model_copy(update={"name": made})
 
     def _overrides(self, source: str) -> Iterator[str]:
-        yield from self.overrides
         for benchmark in load_registry(self.registry).pick(self.benchmarks):
             sources = [source.model_dump(mode="json") for source in benchmark.questions(self.directory, self.limit)]
             yield f"eval.questions.{benchmark.key}={json.dumps(sources)}"
+        yield from self.overrides
         # The evaluation needs nothing of the other stages, so nothing in them may stop it.
         yield from ("arms=[base]", "export=false", "generate=null", "select={}", "sft=null", "rl=null")
         for key, value in {"model.source": source, "name": self.name, **self.settings}.items():

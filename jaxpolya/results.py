@@ -90,9 +90,13 @@ def collect_results(
 
 
 def read_answers(questions: Stage, evaluated: Stage, greedy: Stage | None) -> Answers:
-    """The answers that an arm's stages hold to the question set of another."""
-    sampled, once = (read_records(stage.directory / "samples.jsonl", Sample) if stage else None for stage in (evaluated, greedy))
-    return Answers.of(read_records(questions.directory / "questions.jsonl", Question), sampled or [], once)
+    """The answers that an arm's stages hold to the questions of another."""
+
+    def samples(stage: Stage) -> list[Sample]:
+        return read_records(stage.directory / "samples.jsonl", Sample)
+
+    asked = read_records(questions.directory / "questions.jsonl", Question)
+    return Answers.of(asked, samples(evaluated), samples(greedy) if greedy else None)
 
 
 def _sft(stage: Stage | None) -> dict[str, Any] | None:

@@ -132,6 +132,8 @@ def test_runs_are_named_after_what_they_evaluate(asked, tmp_path):
 def test_settings_win_over_set_and_set_over_the_defaults(asked):
     (run,) = asked({"eval.samples": 3}, overrides=("eval.samples=9", "eval.sampling.top_k=5")).runs("m")
     assert (run.eval.samples, run.eval.sampling.top_k, run.eval.sampling.temperature) == (3, 5, 1.0)
+    (run,) = asked(overrides=("eval.questions.sums.0.limit=3",)).runs("m")
+    assert run.eval.questions["sums"][0].limit == 3
     assert asked({"eval.sampling.max_new_tokens": None}).runs("m")[0].eval.sampling.max_new_tokens == evaluation.MAX_NEW_TOKENS
 
 

@@ -91,6 +91,16 @@ def test_the_page_lists_the_registry_as_it_is():
         assert (benchmark.verifier if benchmark.verifier != "reasoning_gym" else "its scorers") in rows[benchmark.key]
 
 
+def test_the_page_s_example_works(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    (tmp_path / "own.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    (contest,) = load_registry(tmp_path / "own.yaml").pick(["contest"])
+    row = {"preamble": "Let n be 3.", "problem": "Find 2n.", "solutions": ["6", "six"]}
+    (tmp_path / "contest.jsonl").write_text(json.dumps(row) + "\n")
+    (question,) = load_questions(contest.questions(tmp_path)).questions
+    assert (question.question, question.answer) == ("Let n be 3.\n\nFind 2n.", "6")
+
+
 @pytest.mark.parametrize("key", PUBLISHED)
 def test_rows_as_they_are_published(key, tmp_path):
     row, expected, asks = PUBLISHED[key]

@@ -1,0 +1,248 @@
+"""Running one untrusted Python program at a time, out of reach of everything that matters. Linux only.
+
+Three parties. `Sandbox` (here, in the judge's process) owns deadlines and looks at values. The launcher (`jail.py`, trusted) builds the
+cage once and starts and stops programs in it. The program runs behind `candidate.py` in a fresh `python -I -S` process with an
+empty environment, and is spoken to on a socket of its own. What it says is decoded into exact built-in types, so that no method of an
+object that it made is ever called here.
+
+How strong the cage is depends on the kernel; the strongest level that works is taken, and `weakness` says what is missing.
+"""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from jaxpolya.verify.candidate import MAX_BYTES, WireError, decode, encode
+
+Level = Literal["namespaces", "user", "limits"]
+LEVELS: tuple[Level, ...] = ("namespaces", "user", "limits")
+"""From strong to weak, see `jail`."""
+WEAKNESS: dict[Level, str | None] = {
+    "namespaces": None,
+    "user": "programs run without namespaces, under another user id: they can reach the network and read what everyone may read",
+    "limits": "programs run without namespaces, with this user's rights: they can reach the network and this user's files",
+}
+START_LIMIT = 30.0
+"""Seconds for the launcher to start, or to start or stop a program."""
+
+
+class SandboxError(Exception):
+    """The sandbox itself does not work here."""
+
+
+class Ended(BaseException):
+    """The program can't answer any more. Not an `Exception`, so that a test can't mistake it for one that the program raised."""
+
+
+class Late(Ended):
+    """It has used up its time."""
+
+
+class Died(Ended):
+    """Its process is gone, or answers nonsense."""
+
+
+class Raised(Exception):
+    """An exception of the program's, where its type is not a built-in one."""
+
+
+class Opaque:
+    """An object of the program's own class: it can be given back to the program, and equals nothing but itself."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+    def __bool__(self) -> bool:
+        raise TypeError("an object of the program's own class is neither true nor false")
+
+
+class Program:
+    """A running program."""
+
+    def __init__(self, control: socket.socket, end: float):
+        self._control, self._end = control, end
+        self.calls = 0
+        self.ended: Ended | None = None
+        """Why the program can't answer any more."""
+
+    def load(self, variants: Sequence[str], *, entry: str = "", as_script: bool = False) -> tuple[str, str]:
+        """Runs the first of the variants that compiles, preferring one that mentions `entry` at its top level.
+
+        Returns ("loaded", ""), ("syntax", complaint), or ("raised", what). Raises `Ended`.
+        """
+        answer = self._ask((as_script, entry, list(variants)))
+        match answer:
+            case ("loaded",):
+                return "loaded", ""
+            case ("syntax", str() as complaint):
+                return "syntax", complaint
+            case ("error", str() as name, str() as message):
+                return "raised", f"{name}: {message}"
+        raise self._end_with(Died("nonsense instead of an answer"))
+
+    def call(self, name: str, *arguments: Any, **named: Any) -> Any:
+        """What the program's function returns: exact built-in types, iterators over such, or `Opaque`.
+
+        Raises what the function raised, if it is a built-in exception, else `Raised`; and `Ended`.
+        """
+        self.calls += 1
+        match self._ask((name, arguments, named)):
+            case ("value", value):
+                return value
+            case ("error", str() as kind, str() as message):
+                known = __builtins__.get(kind) if isinstance(__builtins__, dict) else getattr(__builtins__, kind, None)
+                if isinstance(known, type) and issubclass(known, Exception):
+                    with contextlib.suppress(TypeError):  # some take more than a message
+                        raise known(message)
+                raise Raised(f"{kind}: {message}")
+        raise self._end_with(Died("nonsense instead of an answer"))
+
+    def _ask(self, message: Any) -> Any:
+        if self.ended:
+            raise self.ended
+        data = encode(message, lambda value: value.number)
+        try:
+            self._send(len(data).to_bytes(4, "big") + data)
+            size = int.from_bytes(self._receive(4), "big")
+            if size > MAX_BYTES:
+                raise Died("an answer that is too long")
+            return decode(self._receive(size), Opaque)
+        except TimeoutError:
+            raise self._end_with(Late("the deadline has passed")) from None
+        except (OSError, WireError) as error:
+            raise self._end_with(Died(str(error))) from None
+        except Died as died:
+            raise self._end_with(died) from None
+
+    def _send(self, data: bytes) -> None:
+        self._control.settimeout(self._left())
+        self._control.sendall(data)
+
+    def _receive(self, count: int) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            self._control.settimeout(self._left())
+            part = self._control.recv(min(count - len(data), 1 << 20))
+            if not part:
+                raise Died("the process ended")
+            data += part
+        return bytes(data)
+
+    def _left(self) -> float:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+    def _end_with(self, ended: Ended) -> Ended:
+        self.ended = ended
+        return ended
+
+
+class Sandbox:
+    """One launcher, and so one program at a time. Not for several threads at once. A context manager."""
+
+    def __init__(self, level: Level | None = None, memory_mb: int = 512):
+        """Starts the launcher at a level, by default at the strongest that works. memory_mb: address space of a program in MiB.
+
+        Raises `SandboxError` where none works.
+        """
+        self._memory_mb = memory_mb
+        self._child: subprocess.Popen[bytes] | None = None
+        complaints = []
+        for self.level in (level,) if level else LEVELS:
+            try:
+                self._start()
+                with self.program(START_LIMIT) as program:
+                    if program.load(["def probe(): return 1"])[0] == "loaded" and program.call("probe") == 1:
+                        break
+                    complaints.append(f"{self.level}: a program can't run")
+            except (SandboxError, Ended) as error:
+                complaints.append(f"{self.level}: {error}")
+            self.close()
+        else:
+            raise SandboxError(f"no program can be run ({'; '.join(complaints)})")
+        weakness = WEAKNESS[self.level]
+        self.weakness = f"{weakness} ({'; '.join(complaints)})" if weakness and complaints else weakness
+        """What this level does not protect from, or None."""
+
+    @contextlib.contextmanager
+    def program(self, seconds: float, stdin: bytes = b"", stdout: IO[bytes] | None = None) -> Iterator[Program]:
+        """A fresh process for one program, which is gone, with all that it has started, when the context ends.
+
+        seconds: its life. stdin: what it can read. stdout: a real file for what it prints. Raises `SandboxError`.
+        """
+        if self._child is None or self._child.poll() is not None:
+            self.close()
+            self._start()
+        control, theirs = socket.socketpair()
+        with control, theirs, tempfile.TemporaryFile(buffering=0) as read, open(os.devnull, "wb") as null:
+            if stdin:
+                read.write(stdin)
+                read.seek(0)
+            descriptors = [theirs.fileno(), read.fileno(), (stdout or null).fileno()]
+            answer = self._order(f"start {int(seconds) + 1}", descriptors)
+            theirs.close()
+            if answer != "started":
+                raise SandboxError(f"a program could not be started: {answer}")
+            try:
+                yield Program(control, time.monotonic() + seconds)
+            finally:
+                self._order("stop")
+
+    def close(self) -> None:
+        """Ends the launcher and the program that it may be running."""
+        if self._child:
+            self._socket.close()
+            try:
+                self._child.wait(START_LIMIT)
+            except subprocess.TimeoutExpired:
+                self._child.kill()
+                self._child.wait()
+            self._child = None
+
+    def _start(self) -> None:
+        if not sys.platform.startswith("linux"):
+            raise SandboxError("code can be verified on Linux only")
+        here = Path(__file__).resolve().parent
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-I", "-S", here / "jail.py", theirs.fileno(), self.level, os.path.realpath(sys.executable)]
+        command += [here / "candidate.py", self._memory_mb, *sorted({sys.base_prefix, sys.base_exec_prefix})]
+        with theirs:
+            # A session of its own: the group that the pool kills with this process must leave the launcher its last duty.
+            self._child = subprocess.Popen(
+                list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()], start_new_session=True, env={},
+            )  # fmt: skip
+        self._socket = ours
+        self._socket.settimeout(START_LIMIT)
+        answer = self._answer()
+        if answer != "ready":
+            self.close()
+            raise SandboxError(answer)
+
+    def _order(self, order: str, descriptors: Sequence[int] = ()) -> str:
+        try:
+            socket.send_fds(self._socket, [order.encode()], descriptors)
+        except OSError as error:
+            return str(error)
+        return self._answer()
+
+    def _answer(self) -> str:
+        try:
+            return self._socket.recv(1000).decode(errors="replace") or "the launcher died"
+        except OSError as error:
+            return str(error) or type(error).__name__
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

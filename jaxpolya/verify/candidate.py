@@ -18,6 +18,8 @@ CONTROL = 3
 _SEQUENCES = {list: b"l", tuple: b"t", set: b"S", frozenset: b"Z"}
 _TYPES = {ord(tag): kind for kind, tag in _SEQUENCES.items()}
 
+_NAMED = {kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset)}
+
 
 class WireError(Exception):
     """A value that can't travel: too large, too deep, or not what it should be."""
@@ -57,6 +59,8 @@ def _encode(value, handle, parts, size, depth):
         part = (b"I" if kind is _Iterator else _SEQUENCES[kind]) + b"%x;" % len(value)
     elif kind is dict:
         part = b"d%x;" % len(value)
+    elif kind is type and _NAMED.get(value.__name__) is value:
+        part = b"y%s;" % value.__name__.encode()
     elif handle is None:
         raise WireError(f"a value of type {kind.__name__} can't be passed")
     else:
@@ -78,7 +82,7 @@ def decode(data, handle=None):
     """The value in some bytes; `handle` turns a number back into an object. Raises `WireError` for any other bytes."""
     try:
         value, end = _decode(data, 0, handle, 0)
-    except (ValueError, OverflowError, TypeError, IndexError, UnicodeError) as error:
+    except (ValueError, OverflowError, TypeError, LookupError) as error:
         raise WireError(f"not a value: {type(error).__name__}") from None
     if end != len(data):
         raise WireError("not a value: bytes are left over")
@@ -104,6 +108,8 @@ def _decode(data, start, handle, depth):
         return complex(float.fromhex(real), float.fromhex(imaginary)), end
     if tag == 114:  # r
         return range(*(int(number, 16) for number in head.split(","))), end
+    if tag == 121:  # y
+        return _NAMED[head], end
     count = int(head, 16)
     if tag == 111 and handle:  # o
         return handle(count), end
@@ -160,8 +166,8 @@ def main():
         return ("error", type(problem).__name__, str(problem)[:500])
 
     objects: list = []
-    as_script, entry, variants = next_message()
-    code, complaint = choose(variants, entry)
+    as_script, variants = next_message()
+    code, complaint = choose(variants)
     if code is None:
         send(("syntax", complaint))
         return
@@ -189,22 +195,15 @@ def main():
             send(error(problem))
 
 
-def choose(variants, entry):
-    """The first way of reading the program that compiles and mentions what it must define, else the first that compiles.
-
-    Returns (code, None), or (None, complaint) where there is none.
-    """
-    found, complaint = None, ""
+def choose(variants):
+    """The first way of reading the program that compiles, as (code, None), or (None, the first one's complaint)."""
+    complaint = None
     for source in variants:
         try:
-            code = compile(source, "candidate", "exec", dont_inherit=True)
+            return compile(source, "candidate", "exec", dont_inherit=True), None
         except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as problem:
             complaint = complaint or f"{type(problem).__name__}: {problem}"
-            continue
-        if not entry or entry in code.co_names:
-            return code, None
-        found = found or code
-    return found, complaint
+    return None, complaint or "no program"
 
 
 def travelling(value):

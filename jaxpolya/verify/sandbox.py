@@ -10,6 +10,7 @@ How strong the cage is depends on the kernel; the strongest level that works is 
 
 import contextlib
 import os
+import py_compile
 import socket
 import subprocess
 import sys
@@ -63,6 +64,12 @@ class Opaque:
         raise TypeError("an object of the program's own class is neither true nor false")
 
 
+def _number(value: Any) -> int:
+    if type(value) is not Opaque:
+        raise WireError(f"a value of type {type(value).__name__} can't be passed")
+    return value.number
+
+
 class Program:
     """A running program."""
 
@@ -72,12 +79,12 @@ class Program:
         self.ended: Ended | None = None
         """Why the program can't answer any more."""
 
-    def load(self, variants: Sequence[str], *, entry: str = "", as_script: bool = False) -> tuple[str, str]:
-        """Runs the first of the variants that compiles, preferring one that mentions `entry` at its top level.
+    def load(self, variants: Sequence[str], *, as_script: bool = False) -> tuple[str, str]:
+        """Runs the first of the variants that compiles: as a module, or (`as_script`) as a program of its own.
 
         Returns ("loaded", ""), ("syntax", complaint), or ("raised", what). Raises `Ended`.
         """
-        answer = self._ask((as_script, entry, list(variants)))
+        answer = self._ask((as_script, list(variants)))
         match answer:
             case ("loaded",):
                 return "loaded", ""
@@ -92,8 +99,9 @@ class Program:
 
         Raises what the function raised, if it is a built-in exception, else `Raised`; and `Ended`.
         """
+        answer = self._ask((name, arguments, named))
         self.calls += 1
-        match self._ask((name, arguments, named)):
+        match answer:
             case ("value", value):
                 return value
             case ("error", str() as kind, str() as message):
@@ -107,7 +115,10 @@ class Program:
     def _ask(self, message: Any) -> Any:
         if self.ended:
             raise self.ended
-        data = encode(message, lambda value: value.number)
+        try:
+            data = encode(message, _number)
+        except (WireError, RecursionError) as error:
+            raise TypeError(f"an argument can't be given to the program: {error}") from None
         try:
             self._send(len(data).to_bytes(4, "big") + data)
             size = int.from_bytes(self._receive(4), "big")
@@ -207,14 +218,18 @@ class Sandbox:
                 self._child.kill()
                 self._child.wait()
             self._child = None
+            self._folder.cleanup()
 
     def _start(self) -> None:
         if not sys.platform.startswith("linux"):
             raise SandboxError("code can be verified on Linux only")
         here = Path(__file__).resolve().parent
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._folder = tempfile.TemporaryDirectory(prefix="jaxpolya-")
+        os.chmod(self._folder.name, 0o711)  # at the level `user` another user runs what lies there
+        runner = py_compile.compile(str(here / "candidate.py"), f"{self._folder.name}/runner.pyc", doraise=True)
         command = [sys.executable, "-I", "-S", here / "jail.py", theirs.fileno(), self.level, os.path.realpath(sys.executable)]
-        command += [here / "candidate.py", self._memory_mb, *sorted({sys.base_prefix, sys.base_exec_prefix})]
+        command += [runner, self._folder.name, self._memory_mb, *sorted({sys.base_prefix, sys.base_exec_prefix})]
         with theirs:
             # A session of its own: the group that the pool kills with this process must leave the launcher its last duty.
             self._child = subprocess.Popen(

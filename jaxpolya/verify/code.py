@@ -228,7 +228,9 @@ def judge(tests: Any, program: str, seconds: float) -> tuple[VerdictName, str | 
             name, detail = "crash", str(error)
         except SandboxError as error:
             return "harness_error", str(error)
-        return name, f"{detail or 'passed'}; {weakness}" if (weakness := sandbox().weakness) else detail
+        if sandbox().weakness:
+            detail = f"{detail or 'passed'} (sandbox level: {sandbox().level})"
+        return name, detail
 
 
 _lock = threading.Lock()

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from jaxpolya.errors import MachineError
 from jaxpolya.verify.candidate import MAX_BYTES, WireError, decode, encode
 
 Level = Literal["namespaces", "user", "limits"]
@@ -157,6 +158,15 @@ class Program:
         return ended
 
 
+def machine_weakness() -> str | None:
+    """What the sandbox does not protect from on this machine, or None. Raises `MachineError` where no program can be run."""
+    try:
+        with Sandbox() as sandbox:
+            return sandbox.weakness
+    except SandboxError as error:
+        raise MachineError(f"code can't be verified on this machine: {error}") from None
+
+
 class Sandbox:
     """One launcher, and so one program at a time. Not for several threads at once. A context manager."""
 
@@ -181,7 +191,7 @@ class Sandbox:
         else:
             raise SandboxError(f"no program can be run ({'; '.join(complaints)})")
         weakness = WEAKNESS[self.level]
-        self.weakness = f"{weakness} ({'; '.join(complaints)})" if weakness and complaints else weakness
+        self.weakness = f"the sandbox is degraded: {weakness} ({'; '.join(complaints)})" if weakness else None
         """What this level does not protect from, or None."""
 
     @contextlib.contextmanager
@@ -194,11 +204,11 @@ class Sandbox:
             self.close()
             self._start()
         control, theirs = socket.socketpair()
-        with control, theirs, tempfile.TemporaryFile(buffering=0) as read, open(os.devnull, "wb") as null:
+        with control, theirs, tempfile.TemporaryFile(buffering=0) if stdin else open(os.devnull, "r+b", buffering=0) as given:
             if stdin:
-                read.write(stdin)
-                read.seek(0)
-            descriptors = [theirs.fileno(), read.fileno(), (stdout or null).fileno()]
+                given.write(stdin)
+                given.seek(0)
+            descriptors = [theirs.fileno(), given.fileno(), (stdout or given).fileno()]
             answer = self._order(f"start {int(seconds) + 1}", descriptors)
             theirs.close()
             if answer != "started":

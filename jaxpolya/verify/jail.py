@@ -52,7 +52,16 @@ def main() -> None:
     except OSError as error:
         connection.send(f"failed {error}".encode())
         return
-    connection.send(b"ready")
+    try:
+        connection.send(b"ready")
+        serve(jail, connection)
+    finally:
+        if not jail.isolated:
+            _remove(folder)
+
+
+def serve(jail: "Jail", connection: socket.socket) -> None:
+    """Starts and stops programs until the judge is gone."""
     while True:
         order, descriptors, _, _ = socket.recv_fds(connection, 100, 3)
         if not order:
@@ -86,13 +95,14 @@ class Jail:
         if level == "user" and not self.other_user:
             raise PermissionError("only root can become another user")
         if self.isolated:
-            self._enter_namespaces()
+            self._enter_namespaces(folder)
             self._build_root(runner, [os.path.dirname(python), *prefixes])
             self.runner, self.scratch = "/runner.pyc", "/tmp"
         else:
             _prctl(_SET_CHILD_SUBREAPER, 1)
             self.runner, self.scratch = runner, os.path.join(folder, "scratch")
         _prctl(_SET_DUMPABLE, 0)
+        self.untouched = 0
 
     def start(self, descriptors: list[int], seconds: int) -> int:
         """Starts a program; returns the process that it lives and dies with."""
@@ -152,32 +162,34 @@ class Jail:
         os.execve(self.python, [self.python, "-I", "-S", self.runner], {})
 
     def _clear_scratch(self) -> None:
+        """Empties the folder that programs may write to; most leave it as it was."""
+        if self.untouched and os.stat(self.scratch).st_ctime_ns == self.untouched:
+            return
         if self.isolated:
             _LIBC.umount2(b"/tmp", _DETACH)
             _mount("none", "/tmp", "tmpfs", _NOSUID | _NODEV, SCRATCH)
         else:
-            import shutil
-
-            shutil.rmtree(self.scratch, ignore_errors=True)
+            _remove(self.scratch)
             os.makedirs(self.scratch, mode=0o700, exist_ok=True)
         if self.other_user:
             os.chown(self.scratch, NOBODY, NOBODY)
+        self.untouched = os.stat(self.scratch).st_ctime_ns
 
-    def _enter_namespaces(self) -> None:
-        """Goes on as the first process of new namespaces; the old process waits for it."""
+    def _enter_namespaces(self, folder: str) -> None:
+        """Goes on as the first process of new namespaces; the old process waits for it, and tidies up."""
         user, group = os.geteuid(), os.getegid()
         _check(_LIBC.unshare(_NEWNS | _NEWNET | _NEWIPC | _NEWPID | (0 if user == 0 else _NEWUSER)), "namespaces")
         if user:
             for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
                 with open(f"/proc/self/{name}", "w") as file:
                     file.write(text)
-        pid_namespace = "/proc/self/ns/pid_for_children"
         if inner := os.fork():
             os.closerange(3, 100)
             os.waitpid(inner, 0)
+            _remove(folder)
             os._exit(0)
         _prctl(_SET_PDEATHSIG, signal.SIGKILL)
-        self.pid_namespace = os.open(pid_namespace, os.O_RDONLY)
+        self.pid_namespace = os.open("/proc/self/ns/pid_for_children", os.O_RDONLY)
 
     def _build_root(self, runner: str, prefixes: list[str]) -> None:
         """A root that holds Python, its libraries, and nothing else."""
@@ -206,6 +218,12 @@ class Jail:
         _read_only(root, 0, _NOSUID)
         os.chroot(root)
         os.chdir("/")
+
+
+def _remove(folder: str) -> None:
+    import shutil  # a large module that the launcher itself can do without
+
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _children() -> list[int]:

@@ -11,6 +11,7 @@ How strong the cage is depends on the kernel; the strongest level that works is 
 import contextlib
 import os
 import py_compile
+import shutil
 import socket
 import subprocess
 import sys
@@ -228,30 +229,35 @@ class Sandbox:
                 self._child.kill()
                 self._child.wait()
             self._child = None
-            self._folder.cleanup()
+            shutil.rmtree(self._folder, ignore_errors=True)  # where this process is killed, the launcher does it
 
     def _start(self) -> None:
         if not sys.platform.startswith("linux"):
             raise SandboxError("code can be verified on Linux only")
         here = Path(__file__).resolve().parent
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._folder = tempfile.TemporaryDirectory(prefix="jaxpolya-")
-        os.chmod(self._folder.name, 0o711)  # at the level `user` another user runs what lies there
-        runner = py_compile.compile(str(here / "candidate.py"), f"{self._folder.name}/runner.pyc", doraise=True)
-        command = [sys.executable, "-I", "-S", here / "jail.py", theirs.fileno(), self.level, os.path.realpath(sys.executable)]
-        command += [runner, self._folder.name, self._memory_mb, *sorted({sys.base_prefix, sys.base_exec_prefix})]
-        with theirs:
-            # A session of its own: the group that the pool kills with this process must leave the launcher its last duty.
-            self._child = subprocess.Popen(
-                list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()], start_new_session=True, env={},
-            )  # fmt: skip
-        self._socket = ours
-        self._socket.settimeout(START_LIMIT)
-        answer = self._answer()
-        if answer != "ready":
-            self.close()
-            raise SandboxError(answer)
+        with contextlib.ExitStack() as undo:
+            try:
+                self._folder = folder = tempfile.mkdtemp(prefix="jaxpolya-")
+                undo.callback(shutil.rmtree, folder, ignore_errors=True)
+                os.chmod(folder, 0o711)  # at the level `user` another user runs what lies there
+                runner = py_compile.compile(str(here / "candidate.py"), f"{folder}/runner.pyc", doraise=True)
+                self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                undo.callback(self._socket.close)
+                self._socket.settimeout(START_LIMIT)
+                command = [sys.executable, "-I", "-S", here / "jail.py", theirs.fileno(), self.level, os.path.realpath(sys.executable)]
+                command += [runner, folder, self._memory_mb, *sorted({sys.base_prefix, sys.base_exec_prefix})]
+                with theirs:
+                    # A session of its own: the group that the pool kills with this process must leave the launcher its last duty.
+                    self._child = subprocess.Popen(
+                        list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                        pass_fds=[theirs.fileno()], start_new_session=True, env={},
+                    )  # fmt: skip
+            except OSError as error:
+                raise SandboxError(f"its launcher does not start: {error}") from None
+            if (answer := self._answer()) != "ready":
+                self.close()
+                raise SandboxError(answer)
+            undo.pop_all()
 
     def _order(self, order: str, descriptors: Sequence[int] = ()) -> str:
         try:

@@ -11,32 +11,37 @@ module but built-in ones, so that it starts in milliseconds. `encode` and `decod
 
 import sys
 
+TYPE_CHECKING = False  # typing's own, without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 MAX_BYTES = 8 << 20
 """Longest frame."""
 MAX_DEPTH = 100
 CONTROL = 3
-_SEQUENCES = {list: b"l", tuple: b"t", set: b"S", frozenset: b"Z"}
-_TYPES = {ord(tag): kind for kind, tag in _SEQUENCES.items()}
+_SEQUENCES: "dict[Any, bytes]" = {list: b"l", tuple: b"t", set: b"S", frozenset: b"Z"}
+_TYPES: "dict[int, Any]" = {ord(tag): kind for kind, tag in _SEQUENCES.items()}
 
-_NAMED = {kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset)}
+_NAMED: "dict[str, Any]" = {kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset)}
 
 
 class WireError(Exception):
     """A value that can't travel: too large, too deep, or not what it should be."""
 
 
-class _Iterator(list):
+class _Iterator(list):  # type: ignore[type-arg]
     """What an iterator had left to give, on its way."""
 
 
-def encode(value, handle=None, depth=0):
+def encode(value: "Any", handle: "Callable[[Any], int] | None" = None) -> bytes:
     """A value of exact built-in types as bytes; `handle` turns any other object into a number. Raises `WireError`."""
     parts: list[bytes] = []
-    _encode(value, handle, parts, [0], depth)
+    _encode(value, handle, parts, [0], 0)
     return b"".join(parts)
 
 
-def _encode(value, handle, parts, size, depth):
+def _encode(value: "Any", handle: "Callable[[Any], int] | None", parts: list[bytes], size: list[int], depth: int) -> None:
     if depth > MAX_DEPTH:
         raise WireError("nested too deeply")
     kind = type(value)
@@ -59,8 +64,8 @@ def _encode(value, handle, parts, size, depth):
         part = (b"I" if kind is _Iterator else _SEQUENCES[kind]) + b"%x;" % len(value)
     elif kind is dict:
         part = b"d%x;" % len(value)
-    elif kind is type and _NAMED.get(value.__name__) is value:
-        part = b"y%s;" % value.__name__.encode()
+    elif kind is type and value in _NAMED.values():
+        part = b"y%s;" % repr(value).split("'")[1].encode()
     elif handle is None:
         raise WireError(f"a value of type {kind.__name__} can't be passed")
     else:
@@ -78,7 +83,7 @@ def _encode(value, handle, parts, size, depth):
             _encode(item, handle, parts, size, depth + 1)
 
 
-def decode(data, handle=None):
+def decode(data: bytes, handle: "Callable[[int], Any] | None" = None) -> "Any":
     """The value in some bytes; `handle` turns a number back into an object. Raises `WireError` for any other bytes."""
     try:
         value, end = _decode(data, 0, handle, 0)
@@ -89,7 +94,7 @@ def decode(data, handle=None):
     return value
 
 
-def _decode(data, start, handle, depth):
+def _decode(data: bytes, start: int, handle: "Callable[[int], Any] | None", depth: int) -> "tuple[Any, int]":
     if depth > MAX_DEPTH:
         raise WireError("nested too deeply")
     tag = data[start]
@@ -133,11 +138,11 @@ def _decode(data, start, handle, depth):
     return (iter(items) if tag == 73 else _TYPES[tag](items)), end
 
 
-def main():
+def main() -> None:
     """Loads the program that the first frame brings, then answers calls until the judge has heard enough."""
     import posix
 
-    def receive(count):
+    def receive(count: int) -> bytes:
         data = b""
         while len(data) < count:
             part = posix.read(CONTROL, count - len(data))
@@ -146,7 +151,7 @@ def main():
             data += part
         return data
 
-    def send(value, handle=None):
+    def send(value: "Any", handle: "Callable[[Any], int] | None" = None) -> None:
         try:
             data = encode(value, handle)
         except WireError as error:
@@ -155,17 +160,17 @@ def main():
         while data:
             data = data[posix.write(CONTROL, data) :]
 
-    def next_message():
+    def next_message() -> "Any":
         return decode(receive(int.from_bytes(receive(4), "big")), objects.__getitem__)
 
-    def handle(value):
+    def handle(value: "Any") -> int:
         objects.append(value)
         return len(objects) - 1
 
-    def error(problem):
+    def error(problem: BaseException) -> tuple[str, str, str]:
         return ("error", type(problem).__name__, str(problem)[:500])
 
-    objects: list = []
+    objects: list[Any] = []
     as_script, variants = next_message()
     code, complaint = choose(variants)
     if code is None:
@@ -195,7 +200,7 @@ def main():
             send(error(problem))
 
 
-def choose(variants):
+def choose(variants: list[str]) -> "tuple[Any, str | None]":
     """The first way of reading the program that compiles, as (code, None), or (None, the first one's complaint)."""
     complaint = None
     for source in variants:
@@ -206,7 +211,7 @@ def choose(variants):
     return None, complaint or "no program"
 
 
-def travelling(value):
+def travelling(value: "Any") -> "Any":
     """An iterator as what it gives, a subclass of a container as the container; anything else as it is."""
     for base in (dict, list, tuple, set, frozenset):
         if isinstance(value, base):
@@ -221,7 +226,7 @@ def travelling(value):
     return value
 
 
-def flushed():
+def flushed() -> bool:
     """Whether what was printed could be written."""
     try:
         sys.stdout.flush()

@@ -15,6 +15,7 @@ are ours: `harness_error`.
 """
 
 import ast
+import atexit
 import builtins
 import functools
 import importlib
@@ -23,17 +24,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
 from jaxpolya.records import VerdictName
-from jaxpolya.verify.candidate import WireError
 from jaxpolya.verify.extract import after_thinking
-from jaxpolya.verify.sandbox import Died, Ended, Late, Program, Sandbox, SandboxError
+from jaxpolya.verify.sandbox import Died, Late, Program, Sandbox, SandboxError
 
-_FENCE = re.compile(r"^[ \t]{0,3}(```+|~~~+)[ \t]*([A-Za-z0-9_+-]*)[^\n`]*$", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]{0,3}(```++|~~~++)[ \t]*+([A-Za-z0-9_+-]*+)[^\n`]*+$", re.MULTILINE)
 _PYTHON = frozenset({"python", "python3", "py", "py3"})
 _KEYS = frozenset({"prompt", "test", "tests", "test_list", "entry_point", "test_setup_code", "test_imports", "challenge_test_list"})
 _SOURCES = ("test", "tests", "test_list")
@@ -47,19 +47,25 @@ class BadTests(Exception):
 
 
 @dataclass(frozen=True)
-class Suite:
-    """Tests in one form: inputs with the output that each should give, or modules to run."""
+class Pairs:
+    """Tests of a program that reads and prints: (input, output that it should give)."""
 
-    pairs: tuple[tuple[str, str], ...] = ()
-    prompt: str = ""
-    """What the program continues, complete in itself."""
-    helpers: CodeType = compile("", "prompt", "exec")
+    pairs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Asserts:
+    """Tests of functions, as code to run with stand-ins for them."""
+
+    prompt: str
+    """What the program goes on with, complete in itself; empty for a program that stands alone."""
+    helpers: CodeType
     """The prompt again: tests may use functions that it defines."""
-    asserts: CodeType = compile("", "tests", "exec")
-    names: frozenset[str] = frozenset()
-    """What `asserts` wants from the program."""
-    modules: frozenset[str] = frozenset()
-    """Modules that `asserts` uses without importing them."""
+    tests: CodeType
+    names: frozenset[str]
+    """What `tests` wants from the program."""
+    modules: frozenset[str]
+    """Modules that `tests` uses without importing them."""
 
 
 # The response ----------------------------------------------------------------------------------------------------------------
@@ -89,7 +95,7 @@ def extract(response: str) -> str | None:
     found = python if python is not None else plain
     if found is None:
         found = "" if _FENCE.search(said) else said
-    return found.rstrip() if found.strip() and len(found) <= MAX_SOURCE else None
+    return found.strip("\r\n").rstrip() if found.strip() and len(found) <= MAX_SOURCE else None
 
 
 def variants(program: str, prompt: str) -> list[str]:
@@ -109,10 +115,10 @@ def variants(program: str, prompt: str) -> list[str]:
 # The tests -------------------------------------------------------------------------------------------------------------------
 
 
-def read(tests: Any) -> Suite:
-    """The suite in a question's `tests`. Raises `BadTests`."""
+def read(tests: Any) -> Pairs | Asserts:
+    """What there is to judge by in a question's `tests`. Raises `BadTests`."""
     if isinstance(tests, list) and tests and all(isinstance(pair, Mapping) for pair in tests):
-        return Suite(pairs=tuple(_pair(pair) for pair in tests))
+        return Pairs(tuple(_pair(pair) for pair in tests))
     if not isinstance(tests, Mapping):
         tests = {"tests": tests}
     if unknown := sorted(set(tests) - _KEYS):
@@ -124,11 +130,11 @@ def read(tests: Any) -> Suite:
     if entry and not entry.isidentifier():
         raise BadTests(f"the entry_point {entry!r} is not a name")
     setup = f"{_lines(tests.get('test_imports') or [])}\n{_text(tests, 'test_setup_code')}"
-    return _suite(setup, _lines(given[0]), entry, prompt)
+    return _asserts(setup, _lines(given[0]), entry, prompt)
 
 
 @functools.lru_cache(maxsize=256)  # all samples of one question share their tests
-def _suite(setup: str, source: str, entry: str, prompt: str) -> Suite:
+def _asserts(setup: str, source: str, entry: str, prompt: str) -> Asserts:
     try:
         prompt = _complete(prompt)
         helpers, tree = ast.parse(prompt), ast.parse(f"{setup}\n{source}".replace("\r\n", "\n"))
@@ -139,10 +145,10 @@ def _suite(setup: str, source: str, entry: str, prompt: str) -> Suite:
         names, modules = _stand_ins(tree, helpers, entry)
         if not names:
             raise BadTests("the tests call no function of the program")
-        return Suite(
+        return Asserts(
             prompt=prompt,
             helpers=compile(helpers, "prompt", "exec", dont_inherit=True),
-            asserts=compile(tree, "tests", "exec", dont_inherit=True),
+            tests=compile(tree, "tests", "exec", dont_inherit=True),
             names=frozenset(names),
             modules=frozenset(modules),
         )
@@ -204,7 +210,7 @@ def _text(tests: Mapping[str, Any], name: str) -> str:
 
 def _lines(value: Any) -> str:
     lines = [value] if isinstance(value, str) else value
-    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines) or not "".join(lines).strip() and value:
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines) or (value and not "".join(lines).strip()):
         raise BadTests("tests must be a text, a list of texts (assertions), or a list of {input, output}")
     return "\n".join(lines)
 
@@ -221,7 +227,10 @@ def judge(tests: Any, program: str, seconds: float) -> tuple[VerdictName, str | 
     end = time.monotonic() + seconds
     with _lock:
         try:
-            name, detail = _pairs(suite, program, end) if suite.pairs else _asserts(suite, program, end)
+            if isinstance(suite, Pairs):
+                name, detail = _run_pairs(suite, program, end)
+            else:
+                name, detail = _run_asserts(suite, program, end)
         except Late as error:
             name, detail = "timeout", str(error)
         except Died as error:
@@ -239,10 +248,12 @@ _lock = threading.Lock()
 @functools.cache
 def sandbox() -> Sandbox:
     """This process's sandbox. Raises `SandboxError`."""
-    return Sandbox()
+    made = Sandbox()
+    atexit.register(made.close)
+    return made
 
 
-def _asserts(suite: Suite, program: str, end: float) -> tuple[VerdictName, str | None]:
+def _run_asserts(suite: Asserts, program: str, end: float) -> tuple[VerdictName, str | None]:
     with sandbox().program(end - time.monotonic()) as running:
         if trouble := _load(running, variants(program, suite.prompt), as_script=False):
             return trouble
@@ -251,9 +262,7 @@ def _asserts(suite: Suite, program: str, end: float) -> tuple[VerdictName, str |
             exec(suite.helpers, namespace)
             namespace |= {name: importlib.import_module(name) for name in suite.modules}
             namespace |= {name: functools.partial(running.call, name) for name in suite.names}
-            exec(suite.asserts, namespace)
-        except (MemoryError, RecursionError):
-            raise
+            exec(suite.tests, namespace)
         except Exception as error:
             blamed: VerdictName = "wrong" if running.calls else "harness_error"
             return blamed, f"{type(error).__name__}: {error}".removesuffix(": ")[:500]
@@ -262,7 +271,7 @@ def _asserts(suite: Suite, program: str, end: float) -> tuple[VerdictName, str |
     return "correct", None
 
 
-def _pairs(suite: Suite, program: str, end: float) -> tuple[VerdictName, str | None]:
+def _run_pairs(suite: Pairs, program: str, end: float) -> tuple[VerdictName, str | None]:
     for number, (given, expected) in enumerate(suite.pairs):
         with tempfile.TemporaryFile(buffering=0) as printed:
             with sandbox().program(end - time.monotonic(), given.encode(), printed) as running:

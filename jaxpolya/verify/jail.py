@@ -23,6 +23,7 @@ import resource
 import signal
 import socket
 import sys
+from contextlib import suppress
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
@@ -74,11 +75,9 @@ def serve(jail: "Jail", connection: socket.socket) -> None:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-        try:
+        with suppress(OSError):  # where the judge is gone
             connection.send(b"started")
             connection.recv(100)
-        except OSError:
-            pass  # the judge is gone
         jail.stop(child)
         try:
             connection.send(b"stopped")
@@ -127,17 +126,13 @@ class Jail:
         if self.isolated:
             os.waitpid(child, 0)  # the kernel has killed and reaped the namespace by then
             return
-        try:
+        with suppress(OSError):  # it may not have got as far as having a group
             os.killpg(child, signal.SIGKILL)
-        except OSError:
-            pass  # it did not get as far as having a group
-        try:
+        with suppress(ChildProcessError):
             while True:
                 for pid in _children():  # orphans become our children
                     os.kill(pid, signal.SIGKILL)
                 os.waitpid(-1, 0)
-        except ChildProcessError:
-            pass
 
     def _run(self, descriptors: list[int], seconds: int) -> None:
         """In the program's own process: limits, and a fresh interpreter."""
@@ -155,9 +150,9 @@ class Jail:
             _LIBC.unshare(_NEWUSER)  # counts processes afresh and forbids further namespaces; where refused, the user id protects
         _prctl(_SET_PDEATHSIG, signal.SIGKILL)
         _prctl(_SET_NO_NEW_PRIVS, 1)
-        for kind, limit in (*LIMITS, (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, self.memory)):
+        for kind, wanted in (*LIMITS, (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, self.memory)):
             hard = resource.getrlimit(kind)[1]
-            limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+            limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(kind, (limit, limit))
         os.execve(self.python, [self.python, "-I", "-S", self.runner], {})
 

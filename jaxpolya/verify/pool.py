@@ -168,8 +168,8 @@ class _Hand:
 
     def judge(self, item: Item, answer: str) -> Verdict:
         """The verdict of a worker, or on a worker."""
-        message = {"item": {k: v for k, v in dataclasses.asdict(item).items() if v is not None}, "answer": answer}
-        message["deadline"] = self.pool.deadline
+        fields = {k: v for k, v in dataclasses.asdict(item).items() if v is not None}
+        message = {"item": fields, "answer": answer, "deadline": self.pool.deadline}
         for _ in range(2):
             start = time.monotonic()
             try:

@@ -12,8 +12,9 @@ from jaxpolya.verify.candidate import MAX_BYTES, WireError, decode, encode
 from jaxpolya.verify.sandbox import LEVELS, Died, Ended, Late, Opaque, Raised, Sandbox, SandboxError
 
 VALUES = [
-    None, True, False, 0, -7, 10**4000, 0.1, -0.0, math.inf, 2 - 3j, "", "aé\ud800\n;", b"\x00;", range(3, -9, -2), [], (), set(), frozenset(),
-    {}, [1, (2, [3, {4}])], {(1, "x"): {"y": [None]}, frozenset({2}): b"z"}, int, frozenset,
+    None, True, False, 0, -7, 10**4000, 0.1, -0.0, math.inf, 2 - 3j,
+    "", "aé\ud800\n;", b"\x00;", range(3, -9, -2), [], (), set(), frozenset(), {},
+    [1, (2, [3, {4}])], {(1, "x"): {"y": [None]}, frozenset({2}): b"z"}, int, frozenset,
 ]  # fmt: skip
 
 
@@ -68,8 +69,8 @@ def test_nan_travels():
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"i", b"i;", b"izz;", b"l5;N", b"s-1;", b"sffffffff;a", b"NN", b"q1;", b"d1;l0;N", b"S1;d0;", b"yeval;", b"o1;", b"fx;", b"l1;" * 5000,
-     b"r1,2,0;", b"\xff\xff", b"s1;\xff"],
+    [b"", b"i", b"i;", b"izz;", b"l5;N", b"s-1;", b"sffffffff;a", b"NN", b"q1;", b"d1;l0;N", b"S1;d0;", b"yeval;",
+     b"o1;", b"fx;", b"l1;" * 5000, b"r1,2,0;", b"\xff\xff", b"s1;\xff"],
 )  # fmt: skip
 def test_nonsense_is_refused(data):
     with pytest.raises(WireError):
@@ -108,7 +109,11 @@ def test_calls_and_exceptions(cage):
 
 
 def test_what_does_not_load_says_why(cage):
-    for source, outcome, word in (("def", "syntax", "SyntaxError"), ("1/0", "raised", "ZeroDivision"), ("raise SystemExit(0)", "raised", "SystemExit")):
+    for source, outcome, word in (
+        ("def", "syntax", "SyntaxError"),
+        ("1/0", "raised", "ZeroDivision"),
+        ("raise SystemExit(0)", "raised", "SystemExit"),
+    ):
         with cage.program(5) as program:
             got, complaint = program.load([source])
             assert got == outcome and word in complaint
@@ -134,7 +139,7 @@ def test_memory(cage):
 
 
 def test_files_are_small_and_few(cage):
-    with pytest.raises(OSError, match="too large|left"):
+    with pytest.raises(OSError, match=r"too large|left"):
         run(cage, "def f():\n    for n in range(3): open(str(n), 'wb').write(bytes(20 << 20))")
     with pytest.raises(OSError, match="Too many open"):
         run(cage, "def f(): return len([open('x%d' % n, 'w') for n in range(100)])")
@@ -219,8 +224,8 @@ def f():
     return results
 """
     assert run(strong, source) == {
-        "pid": 1, "parent": 0, "uid": False, "groups": [] if os.geteuid() == 0 else os.getgroups(), "signals": [], "unshare": (-1, -1), "chroot": -1,
-        "setuid": -1, "mount": -1, "ptrace": -1, "limits": [(0, 0), (64, 64)],
+        "pid": 1, "parent": 0, "uid": False, "groups": [] if os.geteuid() == 0 else os.getgroups(), "signals": [],
+        "unshare": (-1, -1), "chroot": -1, "setuid": -1, "mount": -1, "ptrace": -1, "limits": [(0, 0), (64, 64)],
     }  # fmt: skip
 
 

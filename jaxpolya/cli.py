@@ -157,11 +157,11 @@ def evaluate(
 
 @app.command()
 def verify(
-    source: Annotated[Path, typer.Option("--in", metavar="FILE", help="JSON lines of {id, response, answer | choices | entry}.")],
+    source: Annotated[Path, typer.Option("--in", metavar="FILE", help="JSON lines of {id, response, answer | tests | choices | entry}.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Verdicts, JSON lines of {id, verdict, extracted} in the same order.")],
     kind: Annotated[
         str | None,
-        typer.Option(metavar="KIND", help="math, choice or reasoning_gym for all rows; unset goes by each row.", show_default=False),
+        typer.Option(metavar="KIND", help="math, code, choice or reasoning_gym for all rows; unset goes by each row.", show_default=False),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(metavar="N", help="Processes; unset is the number of cores.", min=1, show_default=False)
@@ -187,6 +187,8 @@ def verify(
         report = verify_file(source, out, kind=cast(Kind | None, kind), workers=workers, deadline=deadline, progress=progress)
     counts = ", ".join(f"{number} {verdict}" for verdict, number in sorted(report["verdicts"].items(), key=lambda item: -item[1]))
     _say(f"{report['rows']} rows in {report['seconds']:.1f} s ({report['rows_per_second']:.0f} a second): {counts}. Verdicts: {out}")
+    if report["sandbox"]:
+        _say(f"warning: {report['sandbox']}")
 
 
 @app.command("import")

@@ -22,11 +22,6 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Aggregation = Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "constant"]
 """What a policy loss is a mean over; see `train.losses.aggregate`."""
 
-Column = Literal[
-    "id", "question", "answer", "choices", "context", "tests", "tests.prompt", "tests.tests", "tests.entry_point", "tests.test_setup_code"
-]
-"""Our names for the columns of a source of questions."""
-
 ARMS = ("base", "rl", "star", "star+rl", "polya", "polya+rl", "wrong", "wrong+rl", "external", "external+rl")
 
 
@@ -57,9 +52,9 @@ class Source(Strict):
 class Columned(Source):
     """A source of rows whose columns may carry other names than ours."""
 
-    columns: dict[Column, str] = {}
+    columns: dict[Literal["id", "question", "answer", "choices", "context", "tests"], str] = {}
     """Our name → the source's column, where they differ. `a.b` looks into a nested column, `a.0` into a list; a text with columns in
-    braces, such as `"{body} {question}"`, is filled in. `tests.prompt` and the like gather code tests from several columns."""
+    braces, such as `"{body} {question}"`, is filled in."""
     answer_after: str | None = None
     """Keep of the answer only what follows the last occurrence of this mark (GSM8K: `####`)."""
     answer_pattern: str | None = None

@@ -56,6 +56,7 @@ from jaxpolya.train.objectives import Forward
 from jaxpolya.train.rl import check_prompts, run_rl
 from jaxpolya.train.sft import check_rows, run_sft, sft_batches, sft_examples, split_heldout
 from jaxpolya.verify.pool import Pool
+from jaxpolya.verify.sandbox import machine_weakness
 
 PHASES = ("questions", "generate", "select", "sft", "rl", "eval", "report")
 BASE = "base"
@@ -151,11 +152,12 @@ class Pipeline:
 
             self._do(stage, load)
             questions = read_records(stage.directory / "questions.jsonl", Question)
-            if code := [question.id for question in questions if question.verifier == "code"]:
-                raise ConfigError(
-                    f"{use}: question {code[0]} needs a verifier for code, which is not built yet; take math, choice or reasoning_gym"
-                )
             self.questions[use] = stage, questions
+        if any(question.verifier == "code" for _, questions in self.questions.values() for question in questions):
+            weakness = machine_weakness()
+            self.provenance["sandbox"] = weakness or "namespaces"
+            if weakness:
+                self.display.note(f"warning: {weakness}")
         self._ask_bare()
 
     def _ask_bare(self) -> None:

@@ -29,9 +29,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from jaxpolya.config import AnySource, Columned, GymSource, HubSource, JsonlSource, TfdsSource
+from jaxpolya.data import programs
 from jaxpolya.data.choices import NotAChoice, letter_of, read_choices
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.records import Extraction, Kind, Question, iter_json
+from jaxpolya.verify.code import BadTests, read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -308,9 +310,7 @@ def _question(source: Columned, name: str, row: _Row) -> Question:
         if not choices:
             raise InputError(f"{row.where}: a multiple-choice question without choices; {_mapping(source, row, 'choices')}")
         answer = letter_of(answer, labels, choices, is_index=isinstance(answer_cell, int))
-    tests = _tests(source, row, needed=verifier == "code")
-    if verifier == "code" and not tests:
-        raise _Unusable("empty tests")
+    tests = _tests(source, row, question) if verifier == "code" else _plain(_cell(source, row, "tests"))
     entry = row.cells.get("entry") if verifier == "reasoning_gym" else None
     if verifier == "reasoning_gym" and not isinstance(entry, dict):
         raise InputError(
@@ -330,13 +330,18 @@ def _question(source: Columned, name: str, row: _Row) -> Question:
     )
 
 
-def _tests(source: Columned, row: _Row, needed: bool) -> Any:
-    """The tests of a code question: one column, or an object of the columns that `tests.…` name."""
-    parts = [name for name in source.columns if name.startswith("tests.")]
-    if not parts:
-        return _plain(_cell(source, row, "tests", needed=needed))
-    cells = {name.removeprefix("tests."): _plain(_cell(source, row, name)) for name in parts}
-    return {part: cell for part, cell in cells.items() if cell} if cells.get("tests") else None
+def _tests(source: Columned, row: _Row, question: str) -> Any:
+    """The tests of a code question. Raises `_Unusable` where there are none, `InputError` for what no program can be judged by."""
+    where = programs.column(row.cells)
+    tests = _plain(_cell(source, row, "tests", needed=True) if "tests" in source.columns or where == "tests" else row.cells[where])
+    if not tests:
+        raise _Unusable("empty tests")
+    tests = programs.assemble(tests, {name: _plain(cell) for name, cell in row.cells.items()}, question)
+    try:
+        read(tests)
+    except BadTests as error:
+        raise InputError(f"{row.where}: {error}") from None
+    return tests
 
 
 def _cell(source: Columned, row: _Row, ours: Any, needed: bool = False) -> Any:

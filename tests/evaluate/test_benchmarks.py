@@ -18,6 +18,7 @@ REGISTRY = load_registry()
 
 # Rows of our own making under each set's published columns, and what must become of them: parts of the record, and of the prompt.
 NUMBER, BOX, LETTER = 'End with "The answer is"', "\\boxed{}", "the letter of your choice"
+CHECK = "def check(f):\n    assert f() == 1\n"
 MUSR = ({"narrative": "Ann was out.", "question": "Who did it?", "choices": "['Ann', 'Bob']", "answer_index": 1, "answer_choice": "Bob"},
         {"context": "Ann was out.", "answer": "B", "choices": ["Ann", "Bob"], "verifier": "choice"}, LETTER)  # fmt: skip
 PUBLISHED = {
@@ -44,10 +45,10 @@ PUBLISHED = {
     ),
     "mawps": ({"id": "m_1", "question": "How many?", "result": "7/2", "result_float": 3.5}, {"id": "m_1", "answer": "3.5"}, NUMBER),
     "humaneval": (
-        {"task_id": "T/0", "prompt": "def one():\n", "canonical_solution": "return 1", "test": "def check(f): pass", "entry_point": "one"},
+        {"task_id": "T/0", "prompt": "def one():\n", "canonical_solution": "return 1", "test": CHECK, "entry_point": "one"},
         {
             "id": "T/0", "question": "def one():\n", "verifier": "code",
-            "tests": {"prompt": "def one():\n", "tests": "def check(f): pass", "entry_point": "one"},
+            "tests": {"prompt": "def one():\n", "tests": CHECK, "entry_point": "one"},
         }, "```python",
     ),
     "mbpp": (
@@ -55,8 +56,8 @@ PUBLISHED = {
             "task_id": 11, "text": "Add one.", "code": "def f(x): return x + 1", "test_list": ["assert f(1) == 2", "assert f(2) == 3"],
             "test_setup_code": "", "challenge_test_list": [],
         },
-        {"id": "11", "answer": "def f(x): return x + 1", "tests": {"tests": ["assert f(1) == 2", "assert f(2) == 3"]}},
-        "Add one.\nYour code has to pass these tests:\nassert f(1) == 2\nassert f(2) == 3\n",
+        {"id": "11", "answer": "def f(x): return x + 1", "tests": ["assert f(1) == 2", "assert f(2) == 3"]},
+        "assert f(1) == 2",
     ),
     "musr_murder_mysteries": MUSR, "musr_object_placements": MUSR, "musr_team_allocation": MUSR,
 }  # fmt: skip

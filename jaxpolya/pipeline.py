@@ -20,12 +20,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxpolya.artifacts import Clock, RunDirectory, Stage, file_digest, provenance, write_whole
+from jaxpolya.artifacts import Clock, RunDirectory, Stage, digest, file_digest, provenance, write_whole
 from jaxpolya.config import AnySource, RunConfig, Sampling
 from jaxpolya.config_file import dump_config
 from jaxpolya.data.questions import load_questions
 from jaxpolya.decode.engine import Engine
 from jaxpolya.errors import ConfigError, InputError, RunError
+from jaxpolya.evaluate.composition import SEVERAL, HeuristicJudge, Markers, Solution
+from jaxpolya.evaluate.contamination import Overlap, find_overlaps
+from jaxpolya.evaluate.diversity import chosen
+from jaxpolya.evaluate.model_judge import ModelJudge, check_room
 from jaxpolya.evaluate.parquet import write_parquet
 from jaxpolya.hf.checkpoint import Checkpoint, CheckpointMeta, export_checkpoint, inspect_checkpoint, load_checkpoint, save_checkpoint
 from jaxpolya.hf.reward import load_reward_model
@@ -97,6 +101,8 @@ class Pipeline:
         self._check_lengths()
         self.catalogue = load_catalogue(config.generate.catalogue if config.generate else None)
         self.builder = PromptBuilder(self.meta.tokenizer, chat=config.model.chat, system=config.model.system, frame=self.catalogue.frame)
+        if config.eval.composition == "model":
+            check_room(self.builder, self.catalogue.heuristics, self.meta.config.max_positions)
         self.slots = self._make_slots()
         self.dtype = jnp.dtype(config.model.compute_dtype)
         self.provenance = provenance(self.mesh.shape, f"{jax.device_count()} × {jax.devices()[0].device_kind}")
@@ -123,7 +129,7 @@ class Pipeline:
                 "select": functools.partial(self._select_phase, base),
                 "sft": functools.partial(self._sft_phase, base),
                 "rl": functools.partial(self._rl_phase, pool),
-                "eval": functools.partial(self._eval_phase, pool),
+                "eval": functools.partial(self._eval_phase, base, pool),
             }
             self.models: dict[str, Model] = {BASE: base}
             for phase, step in steps.items():
@@ -153,12 +159,50 @@ class Pipeline:
             self._do(stage, load)
             questions = read_records(stage.directory / "questions.jsonl", Question)
             self.questions[use] = stage, questions
+        self._compare_with_evaluation()
         if any(question.verifier == "code" for _, questions in self.questions.values() for question in questions):
             weakness = machine_weakness()
             self.provenance["sandbox"] = weakness or "namespaces"
             if weakness:
                 self.display.note(f"warning: {weakness}")
         self._ask_bare()
+
+    def _compare_with_evaluation(self) -> None:
+        """Finds the training questions that an evaluation set asks too, and leaves them out where that is asked for."""
+        evaluated = {name: self.questions[f"eval-{name}"] for name in self.config.eval.questions}
+        config = self.config.contamination
+        for use in [use for use in ("train", "rl") if use in self.questions]:
+            raw, questions = self.questions[use]
+            sets = {name: stage.directory.name for name, (stage, _) in evaluated.items()}
+            stage = self._stage(f"contamination-{use}", {"n": config.n, "questions": raw.directory.name, "sets": sets})
+            file = stage.directory / "contamination.jsonl"
+
+            def compare(questions: list[Question] = questions, file: Path = file) -> dict[str, Any]:
+                found = find_overlaps(questions, {name: asked for name, (_, asked) in evaluated.items()}, config.n)
+                if is_primary():
+                    write_records(file, found)
+                return {"questions": len(questions), "shared": len({overlap.train for overlap in found}), "pairs": len(found)}
+
+            self._do(stage, compare)
+            shared = {overlap.train for overlap in read_records(file, Overlap)}
+            if config.drop and shared:
+                self.questions[use] = self._leave_out(use, shared, raw, questions)
+
+    def _leave_out(self, use: str, shared: set[str], raw: Stage, questions: Sequence[Question]) -> tuple[Stage, list[Question]]:
+        """The training questions without the shared ones. Another evaluation set redoes a training only if it shares other questions."""
+        kept = [question for question in questions if question.id not in shared]
+        if not kept:
+            raise RunError(f"contamination.drop leaves no question for {use}: the evaluation sets ask all {len(shared)} of them too")
+        stage = self._stage(f"questions-{use}", {"questions": raw.directory.name, "left_out": sorted(shared)})
+
+        def leave_out() -> dict[str, Any]:
+            if is_primary():
+                write_records(stage.directory / "questions.jsonl", kept)
+            dropped = (raw.manifest or {})["stats"]["dropped"]
+            return {"questions": len(kept), "dropped": {**dropped, "shared with an evaluation set": len(shared)}}
+
+        self._do(stage, leave_out)
+        return stage, kept
 
     def _ask_bare(self) -> None:
         """The prompts of RL and evaluation: what can't be asked is known before the stages ahead of them have worked for hours."""
@@ -339,7 +383,7 @@ class Pipeline:
             self._do(stage, train)
             self.models[arm] = Model(stage.directory.name, str(stage.directory / "model"))
 
-    def _eval_phase(self, pool: Pool) -> None:
+    def _eval_phase(self, base: Model, pool: Pool) -> None:
         config = self.config.eval
         once = config.sampling.model_copy(update={"temperature": 0.0, "top_k": 0, "top_p": 1.0})
         self.evaluations: dict[str, dict[str, Stage]] = {}
@@ -350,6 +394,7 @@ class Pipeline:
                 self.evaluations.setdefault(arm, {})[name] = asked
                 if config.greedy:
                     self.greedy.setdefault(arm, {})[name] = self._evaluate("greedy", arm, name, once, 1, pool)
+        self._label_solutions(base)
 
     def _evaluate(self, use: str, arm: str, name: str, sampling: Sampling, samples: int, pool: Pool) -> Stage:
         """The stage of one arm's answers to one question set."""
@@ -369,6 +414,37 @@ class Pipeline:
 
         self._do(stage, evaluate)
         return stage
+
+    def _label_solutions(self, base: Model) -> None:
+        """Has a judge say which heuristics the evaluated solutions use."""
+        judged_by = self.config.eval.composition
+        if judged_by == "none":
+            return
+        reach = (Markers if judged_by == "markers" else ModelJudge).reach
+        known_by = [[h.key, h.title, h.instruction, h.markers] for h in self.catalogue.heuristics]
+        identity = {"judge": judged_by, "reach": list(reach), "heuristics": digest(known_by)}
+        if judged_by == "model":
+            identity |= self._model_identity(base)
+        for arm, sets in self.evaluations.items():
+            for name, evaluated in sets.items():
+                stage = self._stage(f"labels-{arm.replace('+', '-')}-{name}", {**identity, "samples": evaluated.directory.name})
+
+                def label(stage: Stage = stage, evaluated: Stage = evaluated, name: str = name) -> dict[str, Any]:
+                    questions = {question.id: question for question in self.questions[f"eval-{name}"][1]}
+                    samples = chosen(read_records(evaluated.directory / "samples.jsonl", Sample), self.config.eval.seed, *reach)
+                    found = self._judge(base).label([Solution(questions[sample.question_id], sample.response) for sample in samples])
+                    if is_primary():
+                        rows = ({"sample_id": sample.id, "labels": labels} for sample, labels in zip(samples, found, strict=True))
+                        write_records(stage.directory / "labels.jsonl", rows)
+                    return {"solutions": len(samples), "composed": sum(len(labels) >= SEVERAL for labels in found)}
+
+                self._do(stage, label)
+
+    def _judge(self, base: Model) -> HeuristicJudge:
+        if self.config.eval.composition == "markers":
+            return Markers(self.catalogue.heuristics)
+        forward = Forward(self.meta.config, self.dtype)
+        return ModelJudge(self._load(base).params, forward, self.mesh, self.builder, self.catalogue.heuristics)
 
     def _report(self) -> dict[str, Any]:
         self._phase = "report"
@@ -399,10 +475,11 @@ class Pipeline:
     def _count_stages(self) -> int:
         """Stages of the whole run."""
         kinds, sets = set(self.config.sft_arms), len(self.config.eval.questions)
-        evaluations = len(self.config.arms) * sets * (1 + self.config.eval.greedy)
+        labelled = self.config.eval.composition != "none"
+        evaluations = len(self.config.arms) * sets * (1 + self.config.eval.greedy + labelled)
         generated = bool(kinds) and self.config.generate is not None
         generate = ("star" in kinds) + bool({"polya", "wrong"} & kinds) if generated else 0
-        questions = generated + bool(self._rl_arms) + sets
+        questions = 2 * generated + 2 * bool(self._rl_arms) + sets  # those to learn from are compared with the others
         return questions + generate + bool(kinds) + len(kinds) + len(self._rl_arms) + evaluations
 
     def _stage(self, name: str, identity: Mapping[str, Any]) -> Stage:

@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from jaxpolya.artifacts import RunDirectory, Stage, write_whole
-from jaxpolya.config import RunConfig
+from jaxpolya.config import EvalConfig, RunConfig
 from jaxpolya.errors import InputError
+from jaxpolya.evaluate.composition import summarise_composition
+from jaxpolya.evaluate.contamination import Overlap
+from jaxpolya.evaluate.diversity import Labels, chosen, common_length, summarise_diversity
 from jaxpolya.evaluate.measures import Answers, compare, measure
 from jaxpolya.records import Question, Sample, iter_json, read_records
 
 EXAMPLES = 256  # samples of a file among which the report looks for readable ones
+OVERLAPS = 10  # pairs of training and evaluation questions that the report shows of each training set
 TRAINING_FACTS = ("rows", "tokens", "steps", "loss_first", "loss_last", "heldout_first", "heldout_last")
 
 
@@ -35,6 +39,25 @@ def evaluation(answers: Answers, config: RunConfig, base: Answers | None) -> dic
     if base is not None:
         result["versus_base"] = compare(answers, base, **settings)
     return result
+
+
+def describe(samples: Mapping[str, Sequence[Sample]], labels: Mapping[str, Labels | None], config: EvalConfig) -> dict[str, dict[str, Any]]:
+    """Arm → {diversity, composition} on one question set; the arms' numbers are comparable.
+
+    Args:
+      samples: arm → its samples, as `diversity.chosen` gives them.
+      labels: arm → what the judge of `eval.composition` said, if there is one.
+      config: whose seed and bootstrap the intervals use.
+    """
+    length = common_length(samples.values())
+    resamples, seed = config.bootstrap, config.seed
+    described: dict[str, dict[str, Any]] = {}
+    for arm, found in samples.items():
+        known = labels.get(arm)
+        described[arm] = {"diversity": summarise_diversity(found, length=length, labels=known, resamples=resamples, seed=seed)}
+        if known is not None:
+            described[arm]["composition"] = summarise_composition(found, known, judge=config.composition, resamples=resamples, seed=seed)
+    return described
 
 
 def write_results(directory: Path, results: Mapping[str, Any]) -> None:
@@ -69,13 +92,20 @@ def collect_results(
         }
 
     base = answers("base")
+    looked_at: dict[str, dict[str, list[Sample]]] = {name: {} for name in config.eval.questions}
     for arm in evaluations:
         found = base if arm == "base" else answers(arm)
+        for name, given in found.items():
+            looked_at[name][arm] = chosen(given.samples, config.eval.seed)
         arms[arm] = {
             "eval": {name: evaluation(given, config, None if arm == "base" else base.get(name)) for name, given in found.items()},
             "sft": _sft(stages.get(f"sft-{arm.removesuffix('+rl')}")),
             "rl": _rl(stages.get(f"rl-{arm.replace('+', '-')}")),
         }
+    for name, of_arms in looked_at.items():
+        labels = {arm: _labels(stages.get(f"labels-{arm.replace('+', '-')}-{name}")) for arm in of_arms}
+        for arm, description in describe(of_arms, labels, config.eval).items():
+            arms[arm]["eval"][name] |= description
     first = next(iter(config.eval.questions))
     best = max(arms, key=lambda arm: arms[arm]["eval"][first]["pass"]["1"]["mean"])
     return {
@@ -84,6 +114,9 @@ def collect_results(
         "models": dict(models),
         "arms": arms,
         "selection": (stages["select"].manifest or {}).get("stats", {}) if "select" in stages else {},
+        "contamination": {
+            use: _contamination(stages[f"contamination-{use}"], config) for use in ("train", "rl") if f"contamination-{use}" in stages
+        },
         "generation": _generation([stage for name, stage in stages.items() if name.startswith("generate-")]),
         "stages": [_stage_row(stage) for stage in stages.values()],
     }
@@ -97,6 +130,23 @@ def read_answers(questions: Stage, evaluated: Stage, greedy: Stage | None) -> An
 
     asked = read_records(questions.directory / "questions.jsonl", Question)
     return Answers.of(asked, samples(evaluated), samples(greedy) if greedy else None)
+
+
+def _labels(stage: Stage | None) -> Labels | None:
+    return {row["sample_id"]: row["labels"] for _, row in iter_json(stage.directory / "labels.jsonl")} if stage else None
+
+
+def _contamination(stage: Stage, config: RunConfig) -> dict[str, Any]:
+    """What one training set shares with the evaluation sets."""
+    overlaps = read_records(stage.directory / "contamination.jsonl", Overlap)
+    sets = {
+        name: {"shared": len({overlap.train for overlap in found}), "pairs": len(found)}
+        for name in config.eval.questions
+        if (found := [overlap for overlap in overlaps if overlap.eval_set == name])
+    }
+    stats = (stage.manifest or {})["stats"]
+    shown = [overlap.to_json() for overlap in overlaps[:OVERLAPS]]
+    return {"n": config.contamination.n, "dropped": config.contamination.drop, **stats, "sets": sets, "examples": shown}
 
 
 def _sft(stage: Stage | None) -> dict[str, Any] | None:

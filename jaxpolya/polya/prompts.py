@@ -86,6 +86,10 @@ class PromptBuilder:
         """What the user says last: the heuristic's instruction, if there is a slot, and the question."""
         return _paragraphs(self._instruction(slot, four_phases) if slot else "", ask(question))
 
+    def say(self, message: str) -> str:
+        """The whole prompt as text, of a message that is no question of a data set; nothing is added on how to end."""
+        return self._conversation([], message) if self.chat else f"Question: {message}\nAnswer:"
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a prompt's text, with one BOS where the template or (for plain text) the tokenizer has one."""
         ids = self._tokenizer.encode(text, add_special_tokens=False)

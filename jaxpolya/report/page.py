@@ -54,6 +54,8 @@ def write_report(run_dir: Path, results: dict[str, Any], samples: list[dict[str,
         f"# {results.get('run', {}).get('name', run_dir.name)}\n",
         _what_was_run(results),
         _results(results, drawn),
+        _diversity(results),
+        _contamination(results),
         _section("What this run can and cannot show", findings(results)),
         _training(results, drawn),
         _data(results, drawn),
@@ -188,6 +190,38 @@ def _results(results: dict[str, Any], drawn: dict[str, bytes | None]) -> str:
     if not found:
         return _section("Results", "No arm was evaluated.\n")
     return _section("Results", *found, "The highest mean is in bold.\n", _picture("pass_at_k.png", drawn))
+
+
+def _diversity(results: dict[str, Any]) -> str:
+    found = tables.present(tables.diversity_tables(results))
+    if not found:
+        return ""
+    arms = [evaluation for arms in question_sets(results).values() for evaluation in arms.values()]
+    diversity = next(entry for evaluation in arms if (entry := evaluation.get("diversity")))
+    judge = next((entry["judge"] for evaluation in arms if (entry := evaluation.get("composition"))), None)
+    text = f"Means over questions with 95 % intervals. Kernel of the Vendi score: {diversity['kernel']}."
+    if judge:
+        text += f" Composed: correct solutions that use two heuristics or more, judged by {judge}."
+    return _section("Diversity and composition", *map(_titled, found), text + " Noise is diverse too: read this beside pass@k.\n")
+
+
+def _contamination(results: dict[str, Any]) -> str:
+    """What the questions to learn from share with the evaluation sets; nothing where they share nothing."""
+    table = tables.contamination_table(results)
+    if not table.rows:
+        return ""
+    entries = results["contamination"]
+    n, dropped = next((entry["n"], entry["dropped"]) for entry in entries.values())
+    text = f"Questions overlap where they share {n} words in a row, or are the same as a whole. " + (
+        "The shared ones were left out of training.\n" if dropped else "They were trained on: what an arm gains here may be memory.\n"
+    )
+    lines = [f"- {use} {_overlap(pair)}\n" for use, entry in entries.items() for pair in entry["examples"]]
+    return _section("Contamination", text, table.to_markdown(), "".join(lines))
+
+
+def _overlap(pair: dict[str, Any]) -> str:
+    shared = "the whole question" if pair["whole"] else f"`{pair['ngram']}`"
+    return f"`{pair['train']}` and {pair['eval_set']} `{pair['eval']}`: {shared}"
 
 
 def _training(results: dict[str, Any], drawn: dict[str, bytes | None]) -> str:

@@ -6,7 +6,7 @@ means: whether a difference is more than luck is said by `page.findings`.
 
 import dataclasses
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import rich.box
@@ -60,7 +60,7 @@ class Table:
 
 def screen_tables(results: dict[str, Any]) -> list[Table]:
     """What is shown at the end of a run: every question set, the training of the arms, the stages."""
-    return present([*eval_tables(results), training_table(results), stages_table(results)])
+    return present([*eval_tables(results), *diversity_tables(results), training_table(results), stages_table(results)])
 
 
 def present(tables: Sequence[Table]) -> list[Table]:
@@ -121,6 +121,40 @@ def comparison_table(comparison: dict[str, Any]) -> Table:
     ]
     title = f"{comparison['model']} minus {comparison['against']}, in points, with 95 % intervals over the questions that both answered"
     return Table(title, ["set", "questions", *(f"pass@{k}" for k in ks), *single], rows)
+
+
+def diversity_tables(results: dict[str, Any]) -> list[Table]:
+    """Arms × measures of diversity, a table for each question set; no mean is marked, for more isn't always better."""
+    tables = []
+    for name, arms in question_sets(results).items():
+        measured = {arm: found for arm, evaluation in arms.items() if (found := evaluation.get("diversity"))}
+        rows = [
+            [
+                Cell(arm),
+                _measure(found.get("distinct_2"), percent),
+                _measure(found.get("self_bleu"), percent),
+                _measure(found.get("vendi"), lambda value: number(value, 2)),
+                _measure(found.get("label_entropy"), lambda value: number(value, 2)),
+                _measure((arms[arm].get("composition") or {}).get("rate"), percent),
+            ]
+            for arm, found in measured.items()
+        ]
+        if measured:
+            first = next(iter(measured.values()))
+            title = f"{name}: diversity over {first['questions']:,} questions × {first['samples']} samples"
+            columns = ["arm", "distinct-2 %", "self-BLEU %", "Vendi score", "label entropy, nats", "composed %"]
+            tables.append(Table(title, columns, rows))
+    return tables
+
+
+def contamination_table(results: dict[str, Any]) -> Table:
+    """How many training questions each evaluation set asks too."""
+    rows = [
+        [Cell(text) for text in (use, name, number(entry["questions"]), number(shared["shared"]), number(shared["pairs"]))]
+        for use, entry in (results.get("contamination") or {}).items()
+        for name, shared in entry["sets"].items()
+    ]
+    return Table("Shared questions", ["to learn from", "evaluation set", "questions", "shared", "pairs"], rows)
 
 
 def training_table(results: dict[str, Any]) -> Table:
@@ -239,6 +273,11 @@ def _pass_column(entries: list[dict[str, float] | None]) -> list[Cell]:
         Cell(percent(entry["mean"]), f"{percent(entry['low'])}–{percent(entry['high'])}", entry["mean"] == best) if entry else Cell(NONE)
         for entry in entries
     ]
+
+
+def _measure(entry: dict[str, float] | None, text: Callable[[float], str]) -> Cell:
+    """A mean with its interval."""
+    return Cell(text(entry["mean"]), f"{text(entry['low'])}–{text(entry['high'])}") if entry else Cell(NONE)
 
 
 def _difference(entry: dict[str, float] | None) -> Cell:

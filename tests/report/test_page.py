@@ -28,13 +28,25 @@ def test_a_whole_report(tmp_path, results, samples):
     assert path == tmp_path / "run/report.md" and text.startswith("# demo\n")
     headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert headings == [
-        "What was run", "Results", "What this run can and cannot show", "Training", "Fine-tuning data", "Some responses", "Provenance",
+        "What was run", "Results", "Diversity and composition", "Contamination",
+        "What this run can and cannot show", "Training", "Fine-tuning data", "Some responses", "Provenance",
     ]  # fmt: skip
     links = re.findall(r"!\[.*?\]\((.*?)\)", text)
     assert len(links) == 3 and all((path.parent / link).read_bytes().startswith(b"\x89PNG") for link in links)
     assert not list(path.parent.rglob("*.partial"))
     again = write_report(tmp_path / "again", results, samples)
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_shared_questions_are_shown_with_what_they_share(tmp_path, results):
+    text = write_report(tmp_path, results, []).read_text(encoding="utf-8")
+    assert "| train | chain_sum | 7,112 | 2 | 3 |" in text and "share 13 words in a row" in text and "may be memory" in text
+    assert "- train `t1` and chain_sum `q1`: the whole question\n" in text
+    assert "- train `t2` and chain_sum `q7`: `14 plums |x on the first day`\n" in text
+    results["contamination"]["train"]["dropped"] = True
+    assert "The shared ones were left out of training." in write_report(tmp_path, results, []).read_text(encoding="utf-8")
+    results["contamination"]["train"] |= {"sets": {}, "examples": []}
+    assert "Contamination" not in write_report(tmp_path, results, []).read_text(encoding="utf-8")
 
 
 def test_a_run_of_the_base_alone(tmp_path, base_only):

@@ -41,25 +41,6 @@ def evaluation(answers: Answers, config: RunConfig, base: Answers | None) -> dic
     return result
 
 
-def describe(samples: Mapping[str, Sequence[Sample]], labels: Mapping[str, Labels | None], config: EvalConfig) -> dict[str, dict[str, Any]]:
-    """Arm → {diversity, composition} on one question set; the arms' numbers are comparable.
-
-    Args:
-      samples: arm → its samples, as `diversity.chosen` gives them.
-      labels: arm → what the judge of `eval.composition` said, if there is one.
-      config: whose seed and bootstrap the intervals use.
-    """
-    length = common_length(samples.values())
-    resamples, seed = config.bootstrap, config.seed
-    described: dict[str, dict[str, Any]] = {}
-    for arm, found in samples.items():
-        known = labels.get(arm)
-        described[arm] = {"diversity": summarise_diversity(found, length=length, labels=known, resamples=resamples, seed=seed)}
-        if known is not None:
-            described[arm]["composition"] = summarise_composition(found, known, judge=config.composition, resamples=resamples, seed=seed)
-    return described
-
-
 def write_results(directory: Path, results: Mapping[str, Any]) -> None:
     """results.json, for programs."""
     write_whole(directory / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
@@ -130,6 +111,25 @@ def read_answers(questions: Stage, evaluated: Stage, greedy: Stage | None) -> An
 
     asked = read_records(questions.directory / "questions.jsonl", Question)
     return Answers.of(asked, samples(evaluated), samples(greedy) if greedy else None)
+
+
+def describe(samples: Mapping[str, Sequence[Sample]], labels: Mapping[str, Labels | None], config: EvalConfig) -> dict[str, dict[str, Any]]:
+    """Arm → {diversity, composition} on one question set; the arms' numbers are comparable.
+
+    Args:
+      samples: arm → its samples, as `diversity.chosen` gives them.
+      labels: arm → what the judge of `eval.composition` said, if there is one.
+      config: whose seed and bootstrap the intervals use.
+    """
+    length = common_length(samples.values())
+    resamples, seed = config.bootstrap, config.seed
+    described: dict[str, dict[str, Any]] = {}
+    for arm, found in samples.items():
+        known = labels.get(arm)
+        described[arm] = {"diversity": summarise_diversity(found, length=length, labels=known, resamples=resamples, seed=seed)}
+        if known is not None:
+            described[arm]["composition"] = summarise_composition(found, known, judge=config.composition, resamples=resamples, seed=seed)
+    return described
 
 
 def _labels(stage: Stage | None) -> Labels | None:

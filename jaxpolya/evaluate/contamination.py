@@ -25,6 +25,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from jaxpolya.records import Question, Record
 
 COMMON, PIECE = 10, 5
+"""A template's wording: PIECE words in a row that more than COMMON questions hold."""
 
 Run = tuple[str, ...]
 
@@ -46,7 +47,7 @@ class Overlap(Record):
     eval: str
     """Id of the evaluation set's question."""
     ngram: str
-    """The first shared run of words, or the whole question."""
+    """A run of words that both have, or the whole question, normalised."""
     whole: bool
     """Whether the two are the same question."""
 
@@ -93,7 +94,8 @@ def find_overlaps(training: Sequence[Question], sets: Mapping[str, Sequence[Ques
     for question in training:
         words = question_words(question)
         whole = " ".join(words)
-        same |= {(question.id, *other): whole for other in wholes.get(whole, ())}
+        if words:
+            same |= {(question.id, *other): whole for other in wholes.get(whole, ())}
         for run in _runs(words, n):
             if run in runs:
                 shared[run].append(question.id)

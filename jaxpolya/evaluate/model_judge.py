@@ -4,7 +4,7 @@ For each (solution, heuristic) the model is asked whether the one uses the other
 two forward passes, no sampling, the same answer every time. So it is as good as the model, and far dearer than markers, which is why
 it is shown fewer responses (`reach`).
 
-Small models say yes to everything. Yes must therefore also be likelier than about no problem and no solution at all: "N/A" in
+Some models say yes to whatever they are asked. Yes must therefore also be likelier than about no problem and no solution at all: "N/A" in
 both places, which Zhao et al. 2021 (arXiv 2102.09690) call a content-free input. The threshold only ever rises: a model that
 says a firm no to "N/A" isn't led to yes by a less firm no.
 """

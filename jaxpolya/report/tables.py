@@ -123,40 +123,6 @@ def comparison_table(comparison: dict[str, Any]) -> Table:
     return Table(title, ["set", "questions", *(f"pass@{k}" for k in ks), *single], rows)
 
 
-def diversity_tables(results: dict[str, Any]) -> list[Table]:
-    """Arms × measures of diversity, a table for each question set; no mean is marked, for more isn't always better."""
-    tables = []
-    for name, arms in question_sets(results).items():
-        measured = {arm: found for arm, evaluation in arms.items() if (found := evaluation.get("diversity"))}
-        rows = [
-            [
-                Cell(arm),
-                _measure(found.get("distinct_2"), percent),
-                _measure(found.get("self_bleu"), percent),
-                _measure(found.get("vendi"), lambda value: number(value, 2)),
-                _measure(found.get("label_entropy"), lambda value: number(value, 2)),
-                _measure((arms[arm].get("composition") or {}).get("rate"), percent),
-            ]
-            for arm, found in measured.items()
-        ]
-        if measured:
-            first = next(iter(measured.values()))
-            title = f"{name}: diversity over {first['questions']:,} questions × {first['samples']} samples"
-            columns = ["arm", "distinct-2 %", "self-BLEU %", "Vendi score", "label entropy, nats", "composed %"]
-            tables.append(Table(title, columns, rows))
-    return tables
-
-
-def contamination_table(results: dict[str, Any]) -> Table:
-    """How many training questions each evaluation set asks too."""
-    rows = [
-        [Cell(text) for text in (use, name, number(entry["questions"]), number(shared["shared"]), number(shared["pairs"]))]
-        for use, entry in (results.get("contamination") or {}).items()
-        for name, shared in entry["sets"].items()
-    ]
-    return Table("Shared questions", ["to learn from", "evaluation set", "questions", "shared", "pairs"], rows)
-
-
 def training_table(results: dict[str, Any]) -> Table:
     """What SFT and RL did to each arm; RL means are over the first and the last quarter of the steps."""
     rows = []
@@ -214,6 +180,40 @@ def heuristics(results: dict[str, Any]) -> list[str]:
         for key, rows in entry["by_heuristic"].items():
             kept[key] = kept.get(key, 0) + rows
     return sorted(kept, key=lambda key: (-kept[key], key))
+
+
+def diversity_tables(results: dict[str, Any]) -> list[Table]:
+    """Arms × measures of diversity, a table for each question set; no mean is marked, for more isn't always better."""
+    tables = []
+    for name, arms in question_sets(results).items():
+        measured = {arm: found for arm, evaluation in arms.items() if (found := evaluation.get("diversity"))}
+        rows = [
+            [
+                Cell(arm),
+                _measure(found.get("distinct_2"), percent),
+                _measure(found.get("self_bleu"), percent),
+                _measure(found.get("vendi"), lambda value: number(value, 2)),
+                _measure(found.get("label_entropy"), lambda value: number(value, 2)),
+                _measure((arms[arm].get("composition") or {}).get("rate"), percent),
+            ]
+            for arm, found in measured.items()
+        ]
+        if measured:
+            first = next(iter(measured.values()))
+            title = f"{name}: diversity over {first['questions']:,} questions × {first['samples']} samples"
+            columns = ["arm", "distinct-2 %", "self-BLEU %", "Vendi score", "label entropy, nats", "composed %"]
+            tables.append(Table(title, columns, rows))
+    return tables
+
+
+def contamination_table(results: dict[str, Any]) -> Table:
+    """How many training questions each evaluation set asks too."""
+    rows = [
+        [Cell(text) for text in (use, name, number(entry["questions"]), number(shared["shared"]), number(shared["pairs"]))]
+        for use, entry in (results.get("contamination") or {}).items()
+        for name, shared in entry["sets"].items()
+    ]
+    return Table("Shared questions", ["to learn from", "evaluation set", "questions", "shared", "pairs"], rows)
 
 
 def stages_table(results: dict[str, Any]) -> Table:
@@ -275,11 +275,6 @@ def _pass_column(entries: list[dict[str, float] | None]) -> list[Cell]:
     ]
 
 
-def _measure(entry: dict[str, float] | None, text: Callable[[float], str]) -> Cell:
-    """A mean with its interval."""
-    return Cell(text(entry["mean"]), f"{text(entry['low'])}–{text(entry['high'])}") if entry else Cell(NONE)
-
-
 def _difference(entry: dict[str, float] | None) -> Cell:
     """A difference in points, marked where its interval leaves out 0."""
     if entry is None:
@@ -298,6 +293,11 @@ def _thin(ks: Iterable[int], count: int) -> list[int]:
     """The smallest and the largest of the ks, and of three one between: columns fit into 80 characters, and the plot shows all k."""
     kept = powers(ks)
     return sorted({kept[0], kept[-1], *([kept[len(kept) // 2]] if count > 2 else [])})
+
+
+def _measure(entry: dict[str, float] | None, text: Callable[[float], str]) -> Cell:
+    """A mean with its interval."""
+    return Cell(text(entry["mean"]), f"{text(entry['low'])}–{text(entry['high'])}") if entry else Cell(NONE)
 
 
 def _change(first: float | None, last: float | None, digits: int) -> str:

@@ -60,6 +60,10 @@ def test_short_questions_are_compared_as_a_whole():
     assert overlaps(training, ["What is 3 * 4 ?"]) == [(0, 0, True), (3, 0, True)]
 
 
+def test_questions_without_words_share_nothing():
+    assert overlaps(["★ ★", "?"], ["☆"]) == []
+
+
 def test_a_shared_run_of_n_words():
     other = "Before the fair " + STORY.removesuffix("How many are left?") + "How many does he get?"
     assert len(normalise(STORY)) > 20
@@ -125,4 +129,4 @@ def test_time_is_linear():
         return time.process_time() - start
 
     seconds(50)
-    assert seconds(1600) < 20 * seconds(200)  # eight times the questions; comparing all pairs would take sixty-four times as long
+    assert seconds(1600) < 30 * seconds(200)  # eight times the questions; comparing all pairs would take sixty-four times as long

@@ -133,7 +133,7 @@ def read(tests: Any) -> Pairs | Asserts:
     return _asserts(setup, _lines(given[0]), entry, prompt)
 
 
-@functools.lru_cache(maxsize=256)  # all samples of one question share their tests
+@functools.lru_cache(maxsize=4096)  # all samples of one question share their tests
 def _asserts(setup: str, source: str, entry: str, prompt: str) -> Asserts:
     try:
         prompt = _complete(prompt)

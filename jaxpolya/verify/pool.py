@@ -187,7 +187,8 @@ class _Hand:
                     break
                 continue
             process.items += 1
-            if verdict.verdict == "crash" or process.items >= RECYCLE_AFTER:
+            crashed = verdict.verdict == "crash" and item.kind != "code"  # there it was the program in its sandbox
+            if crashed or process.items >= RECYCLE_AFTER:
                 self.drop()
             return verdict
         if self.stopping:

@@ -210,7 +210,7 @@ class Sandbox:
                 given.write(stdin)
                 given.seek(0)
             descriptors = [theirs.fileno(), given.fileno(), (stdout or given).fileno()]
-            answer = self._order(f"start {int(seconds) + 1}", descriptors)
+            answer = self._order(f"start {int(seconds) + 2}", descriptors)  # of CPU; the deadline comes first
             theirs.close()
             if answer != "started":
                 raise SandboxError(f"a program could not be started: {answer}")

@@ -134,13 +134,14 @@ ATTACKS = {
     "swallowing assertions": "import sys\nsys.excepthook = lambda *a: None\ndef double(x): raise AssertionError",
     "patching built-ins": "import builtins\nbuiltins.abs = builtins.isinstance = builtins.type = lambda *a: True\ndef double(x): return 0",
     "a check of its own": "def check(candidate): pass\ndef double(x): return 0",
-    "frames": "import sys\ndef double(x):\n    frame = sys._getframe()\n    while frame:\n        for value in list(frame.f_locals.values()):\n"
-    "            if isinstance(value, list): value.append('passed')\n        frame = frame.f_back\n    return None",
+    "frames": "import sys\ndef double(x):\n    frame = sys._getframe()\n    while frame:\n"
+    "        for value in list(frame.f_locals.values()):\n            if isinstance(value, list): value.append('passed')\n"
+    "        frame = frame.f_back\n    return None",
     "the collector's view": "import gc\ndef double(x):\n    for o in gc.get_objects():\n"
     "        if isinstance(o, str) and 'double(2) == ' in o: return int(o.split('== ')[1])\n    return 0",
     "reading its own memory": "def double(x):\n    data = open('/proc/self/mem', 'rb').read()\n    return 4",
     "looking for the tests on disk": "import os\ndef double(x):\n    for top, _, names in os.walk('/'):\n        for name in names:\n"
-    "            if name in ('test_sandbox.py', 'candidate.py') or name.endswith('.jsonl'): return 2 * x\n    return 0",
+    "            if name == 'jail.py': return 2 * x\n    return 0",
     "forging the answer that would follow": "import os\nos.write(3, b'\\0\\0\\0\\x0et2;s5;valueT;')\ndef double(x): return 0",
     "shadowing the judge's names": "sorted = set = len = lambda *a: 4\ndef double(x): return x",
     "not a number": "def double(x): return float('nan')",
@@ -184,7 +185,8 @@ def test_values_of_every_kind_come_back():
         "assert f(8) == range(3)", "assert f(9) == int",
     ]  # fmt: skip
     response = (
-        "import collections\nP = collections.namedtuple('P', 'x y')\ndef f(n):\n    return [(1, [2.5, {'a': {3}}], None), {frozenset({1}): b'x'},"
+        "import collections\nP = collections.namedtuple('P', 'x y')\ndef f(n):\n    return [(1, [2.5, {'a': {3}}], None),"
+        " {frozenset({1}): b'x'},"
         " (i for i in range(2)), collections.Counter('xx'), P(1, 2), 10 ** 5000, float('nan'), True, range(3), int][n]"
     )
     assert code.judge(tests, response, 5.0) == ("correct", None)
@@ -217,7 +219,8 @@ def test_tests_may_use_modules_and_set_up():
         (None, "one of"), ("", "one of"), ([], "one of"), ([1], "tests must be"), ([" "], "tests must be"), ({"test": 3}, "tests must be"),
         (["assert f( == 1"], "not Python"), (["assert True"], "no function"), ({"test": "def check(candidate): pass"}, "entry_point"),
         ({"tests": ["assert f()"], "entry_point": "f()"}, "not a name"), ({"tests": ["assert f()"], "weights": 1}, "no field weights"),
-        ({"tests": ["assert f()"], "test": "assert f()"}, "one of"), ([{"input": "1"}], "input: text"), ([{"input": "1", "output": 2}], "input: text"),
+        ({"tests": ["assert f()"], "test": "assert f()"}, "one of"),
+        ([{"input": "1"}], "input: text"), ([{"input": "1", "output": 2}], "input: text"),
         ({"tests": ["assert f()"], "prompt": "def ("}, "not Python"),
     ],
 )  # fmt: skip

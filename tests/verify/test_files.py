@@ -45,7 +45,7 @@ def test_rows_are_graded_in_order(tmp_path):
         ({"id": "b", "response": "x", "answer": ["1"]}, "answer must be"),
         ({"id": "b", "response": "x", "answer": "Q", "choices": ["x"]}, "none of the choices"),
         ({"id": "b", "response": "x", "choices": "AB", "answer": "A"}, "list of strings"),
-        ({"id": "b", "response": "x", "tests": ["assert 1"]}, "code"),
+        ({"id": "b", "response": "x", "tests": ["assert 1"]}, "no function"),
         ({"id": "b", "response": "x", "answer": "1", "kind": "maths"}, "not a kind"),
         ({"id": "b", "response": "x", "answer": "1", "extraction": "first"}, "extraction"),
         ({"id": "b", "response": "x", "entry": "e"}, "entry must be"),

@@ -32,7 +32,7 @@ from jaxpolya.evaluate.diversity import chosen
 from jaxpolya.evaluate.model_judge import ModelJudge, check_room
 from jaxpolya.evaluate.parquet import write_parquet
 from jaxpolya.hf.checkpoint import Checkpoint, CheckpointMeta, export_checkpoint, inspect_checkpoint, load_checkpoint, save_checkpoint
-from jaxpolya.hf.reward import load_reward_model
+from jaxpolya.hf.reward import inspect_reward_model, load_reward_model
 from jaxpolya.hf.source import fingerprint
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.hosts import from_primary, wait_for_all
@@ -73,6 +73,8 @@ class Model:
     identity: str
     """The base checkpoint's fingerprint, or the directory name of the stage that made it."""
     source: str
+    made_here: bool = False
+    """Whether a stage of this run left it."""
 
 
 class Pipeline:
@@ -357,7 +359,7 @@ class Pipeline:
                 return {**result.stats, "too_long": too_long}
 
             self._do(stage, train)
-            self.models[kind] = Model(stage.directory.name, str(stage.directory / "model"))
+            self.models[kind] = Model(stage.directory.name, str(stage.directory / "model"), made_here=True)
 
     def _rl_phase(self, pool: Pool) -> None:
         config = self.config.rl
@@ -381,7 +383,7 @@ class Pipeline:
                 return {"steps": config.steps, "tokens": round(tokens), "too_long": too_long}
 
             self._do(stage, train)
-            self.models[arm] = Model(stage.directory.name, str(stage.directory / "model"))
+            self.models[arm] = Model(stage.directory.name, str(stage.directory / "model"), made_here=True)
 
     def _eval_phase(self, base: Model, pool: Pool) -> None:
         config = self.config.eval
@@ -448,8 +450,9 @@ class Pipeline:
 
     def _report(self) -> dict[str, Any]:
         self._phase = "report"
-        models = {arm: self.models[arm].source for arm in self.config.arms}
-        results = collect_results(self.config, self.evaluations, self.greedy, self._stages, models, self.provenance)
+        models = {arm: self.models[arm] for arm in self.config.arms}
+        sources = {arm: f"stages/{model.identity}/model" if model.made_here else model.source for arm, model in models.items()}
+        results = collect_results(self.config, self.evaluations, self.greedy, self._stages, sources, self.provenance)
         if is_primary():
             write_results(self.run_directory.path, results)
             write_report(self.run_directory.path, results, example_samples(self.evaluations, self._stages))
@@ -459,7 +462,7 @@ class Pipeline:
             target = self.run_directory.path / "export"
             marker = self.run_directory.path / ".exported"
             name = f"{self.models[arm].identity} {dtype}"
-            if not (target.exists() and marker.exists() and marker.read_text() == name):
+            if not from_primary(target.exists() and marker.exists() and marker.read_text() == name):
                 self.display.note(f"export: the {arm} arm to {target}")
                 export_checkpoint(target, self._load(self.models[arm]).params, self.meta, dtype=dtype)  # type: ignore[arg-type]
                 if is_primary():
@@ -508,8 +511,8 @@ class Pipeline:
                 done, planned = len(self._stages), self._count_stages()
                 self.display.note(f"[{done}/{planned}] {stage.name}: done in {manifest['seconds']:.1f} s; {brief(stats)}")
             wait_for_all(f"{stage.name} whole")
-        elif is_primary():
-            stage.check_files()
+        elif trouble := from_primary(stage.changed_file() if is_primary() else None):
+            raise InputError(trouble)
         if is_primary():
             shutil.rmtree(stage.directory / "checkpoints", ignore_errors=True)
 
@@ -521,8 +524,15 @@ class Pipeline:
         """A model's parameters; the last one loaded is kept."""
         if self._loaded is None or self._loaded[0] != model.identity:
             self._loaded = None  # frees the one before first
-            revision = self.config.model.revision if model.source == self.config.model.source else None
-            self._loaded = model.identity, load_checkpoint(model.source, mesh=self.mesh, revision=revision)
+            revision = None if model.made_here else self.config.model.revision
+            try:
+                self._loaded = model.identity, load_checkpoint(model.source, mesh=self.mesh, revision=revision)
+            except InputError as error:
+                if not model.made_here:
+                    raise
+                raise InputError(
+                    f"{error}\n  A stage of this run made that model; delete {Path(model.source).parent} to do it again"
+                ) from None
         return self._loaded[1]
 
     def _take(self, model: Model) -> Params:
@@ -567,8 +577,8 @@ class Pipeline:
         select = self.config.select
         if "external" in self.config.sft_arms and select.external and not select.external.is_file():
             raise InputError(f"select.external: {select.external} is no file; name JSON lines of {{question_id or question, response}}")
-        if self.config.sft_arms and select.reward_model:
-            fingerprint(select.reward_model)
+        if self.config.sft_arms and select.adherence == "reward_model" and select.reward_model:
+            inspect_reward_model(select.reward_model)
 
     def _check_rows(self) -> None:
         for key, stage, used in (("sft", self.config.sft, self.config.sft_arms), ("rl", self.config.rl, self._rl_arms)):

@@ -61,7 +61,7 @@ def collect_results(
       evaluations: arm → question set → its stage.
       greedy: the same of the greedy responses; empty where there are none.
       stages: name → stage, of all stages of the run, in their order.
-      models: arm → its checkpoint.
+      models: arm → its checkpoint, a stage's as a path from the run's directory.
       provenance: of this start.
     """
     arms: dict[str, Any] = {}
@@ -203,7 +203,7 @@ def read_results(run: Path) -> dict[str, Any] | None:
 
 
 def model_of_run(run: Path, arm: str | None = None) -> str | None:
-    """The checkpoint of a run's best (or a named) arm; None where `run` is no run's directory. Raises `InputError`."""
+    """The checkpoint of a run's best (or a named) arm; None where `run` is not a run directory. Raises `InputError`."""
     if not (run / "config.yaml").exists() or not (run / "stages").is_dir():
         return None
     results = read_results(run)
@@ -215,7 +215,8 @@ def model_of_run(run: Path, arm: str | None = None) -> str | None:
     arm = arm or results["best"]
     if arm not in results["models"]:
         raise InputError(f"{run}: has no arm {arm}; it has {', '.join(results['models'])}")
-    return results["models"][arm]
+    within = run / results["models"][arm]  # a stage's model is named from the run's directory, which may have been moved
+    return str(within) if within.is_dir() else results["models"][arm]
 
 
 def show_stages(run: Path) -> list[str]:

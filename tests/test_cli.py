@@ -253,7 +253,7 @@ def test_longer_prompts_are_left_out_and_counted(jaxpolya, config):
 def test_no_correct_response_at_all(refused, config):
     train = config.parent / "train.jsonl"
     train.write_text("".join(json.dumps(json.loads(line) | {"answer": "77"}) + "\n" for line in train.read_text().splitlines()))
-    refused(RUN, "the star arm has nothing to learn from: no response was correct", "run", config, "--arms", "star")
+    refused(RUN, "the star arm has nothing to learn from: it takes correct responses", "run", config, "--arms", "star")
 
 
 def test_one_phase_needs_those_before_it(refused, jaxpolya, config):

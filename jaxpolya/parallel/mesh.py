@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
+from jax.experimental.mesh_utils import create_hybrid_device_mesh
 from jax.sharding import AxisType, Mesh
 
 from jaxpolya.config import MeshConfig
@@ -19,7 +20,10 @@ AXES = ("replica", "fsdp", "tensor")
 
 
 def make_mesh(config: MeshConfig = MeshConfig(), devices: list[jax.Device] | None = None) -> Mesh:  # noqa: B008 (frozen)
-    """The mesh over all devices (or those given). Raises `ConfigError` where the axes don't multiply to their number."""
+    """The mesh over all devices (or those given); of several slices, each is a part of the `replica` axis.
+
+    Raises `ConfigError` where the axes don't multiply to the number of devices, or replicas to slices.
+    """
     devices = jax.devices() if devices is None else devices
     sizes = [config.replica, config.fsdp, config.tensor]
     fixed = math.prod(size for size in sizes if size > 0)
@@ -28,7 +32,13 @@ def make_mesh(config: MeshConfig = MeshConfig(), devices: list[jax.Device] | Non
     if math.prod(sizes) != len(devices):
         asked = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, (config.replica, config.fsdp, config.tensor), strict=True))
         raise ConfigError(f"mesh: {asked} does not fit {len(devices)} device{'s' * (len(devices) > 1)}; their product must be that number")
-    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    if sizes[0] % slices:
+        raise ConfigError(f"mesh: replica={sizes[0]} is not a multiple of the {slices} slices; only replica spans slices")
+    within = (sizes[0] // slices, *sizes[1:])
+    return Mesh(create_hybrid_device_mesh(within, (slices, 1, 1), devices), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def data_shards(mesh: Mesh) -> int:

@@ -140,6 +140,8 @@ def _findings_of_set(arms: dict[str, dict[str, Any]]) -> tuple[list[str], int]:
         f"{arm} ({percent(share)} %)" for arm, evaluation in arms.items() if (share := evaluation.get("truncated") or 0) > MUCH_TRUNCATED
     ]:
         lines.append(f"Many responses were cut at the token limit, which holds pass@k down: {_join(cut)}.")
+    if failed := [f"{arm} ({percent(share)} %)" for arm, evaluation in arms.items() if (share := evaluation.get("harness_error"))]:
+        lines.append(f"Some responses could not be judged, for the verifier failed on them; they count as failures: {_join(failed)}.")
     return lines, compared
 
 

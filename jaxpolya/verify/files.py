@@ -70,6 +70,8 @@ def verify_file(
             while waiting:
                 write_oldest()
         aside.replace(out)
+    except FileExistsError:
+        raise MachineError(f"{out} can't be written: {out.parent} is no directory") from None
     except OSError as error:
         raise MachineError(f"{out} can't be written: {error.strerror or error}") from None
     finally:

@@ -2,15 +2,17 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from guesser import comparable
 
 from jaxpolya.config_file import parse_config
-from jaxpolya.errors import ConfigError, JaxpolyaError, RunError
+from jaxpolya.errors import ConfigError, JaxpolyaError, MachineError, RunError
 from jaxpolya.pipeline import Pipeline
 from jaxpolya.progress import Display
 from jaxpolya.records import Sample, SftRow, read_records
+from jaxpolya.results import model_of_run
 
 
 def run(tree, mesh_devices=1, **kwargs):
@@ -96,6 +98,22 @@ def test_arms_share_stages_and_a_change_redoes_only_what_it_touches(tiny_run):
     assert {name.rsplit("-", 1)[0] for name in {path.name for path in stages.iterdir()} - second} == {
         "rl-polya-rl", "eval-polya-rl-sums", "labels-polya-rl-sums",
     }  # fmt: skip
+    moved = stages.parent.rename(tiny_run.directory / "elsewhere")
+    assert Path(model_of_run(moved, "polya+rl")).is_relative_to(moved)
+
+
+def test_what_the_verifier_failed_on_is_judged_again(tiny_run):
+    tree = tiny_run(arms=["base"], export=False)
+    with pytest.raises(MachineError, match=r"40 of 40 responses could not be judged .*start again"):
+        run(tree | {"verify": {"workers": 1, "memory_mb": 1}})
+    assert run(tree)["arms"]["base"]["eval"]["sums"]["pass"]["1"]["mean"] > 0
+
+
+def test_a_training_that_diverges_stops(tiny_run):
+    tree = tiny_run(arms=["star"], export=False)
+    tree["sft"]["optimizer"] = {"learning_rate": 1e30}
+    with pytest.raises(RunError, match=r"sft-star-\w+, step \d+: .*not finite"):
+        run(tree)
 
 
 class Killed(BaseException):
@@ -190,7 +208,7 @@ def test_wrong_external_cap_and_match(tiny_run):
 def test_no_correct_response_is_said_plainly(tiny_run):
     train = tiny_run.directory / "train.jsonl"
     train.write_text("".join(json.dumps(json.loads(line) | {"answer": "77"}) + "\n" for line in train.read_text().splitlines()))
-    with pytest.raises(RunError, match=r"the polya arm has nothing to learn from: no response was correct \(\d+ wrong"):
+    with pytest.raises(RunError, match=r"the polya arm has nothing to learn from: it takes correct responses .* there are \d+ wrong"):
         run(tiny_run(arms=["polya"]))
 
 

@@ -110,6 +110,12 @@ def test_findings_of_a_whole_run(results):
     assert text.count("cut at the token limit, which holds pass@k down: base (14.0 %)") == 2
 
 
+def test_responses_that_could_not_be_judged_are_a_finding(results):
+    assert "could not be judged" not in findings(results)
+    results["arms"]["rl"]["eval"]["chain_sum"]["harness_error"] = 0.02
+    assert "the verifier failed on them; they count as failures: rl (2.0 %)." in findings(results)
+
+
 def test_rollouts_are_one_of_each_kind_and_cannot_break_out(tmp_path, results, samples):
     samples.append({**samples[0], "response": "a second correct one"})
     text = write_report(tmp_path, results, samples).read_text(encoding="utf-8")

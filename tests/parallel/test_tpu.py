@@ -1,0 +1,83 @@
+"""What only TPUs show: slices, and the programs that XLA's TPU compiler makes of ours. libtpu compiles for TPUs that are elsewhere."""
+
+import os
+import re
+
+os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # libtpu would look for the cloud that it isn't in
+os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # there is no chip to lock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental import topologies
+
+from jaxpolya.config import MeshConfig, Optimizer
+from jaxpolya.decode.programs import Plan, Rows, decode_copy, make_empty, make_window
+from jaxpolya.decode.sampling import Draw
+from jaxpolya.errors import ConfigError
+from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.decoder import abstract_params
+from jaxpolya.parallel.mesh import make_mesh
+from jaxpolya.parallel.sharding import batch_sharding, param_shardings
+from jaxpolya.train.objectives import Forward, sft_objective
+from jaxpolya.train.state import Step, abstract_state, make_optimizer
+
+pytest.importorskip("libtpu")
+
+CONFIG = DecoderConfig("llama", 32_768, 512, 1024, 2, 8, 4, 128, 2048, tied_embeddings=True)
+
+
+def chips(topology: str, slices: int = 1):
+    return topologies.get_topology_desc(topology, platform="tpu", num_slices=slices).devices
+
+
+def shapes(tree, shardings):
+    return jax.tree.map(lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree, shardings)
+
+
+def test_only_replica_spans_slices():
+    devices = chips("v5e:2x4", slices=2)
+    for shape in (MeshConfig(replica=2, fsdp=4, tensor=2), MeshConfig(replica=4, fsdp=-1, tensor=1), MeshConfig(replica=2, fsdp=8)):
+        mesh = make_mesh(shape, devices)
+        slices = np.vectorize(lambda device: device.slice_index)(mesh.devices)
+        halves = np.split(slices, 2)
+        assert [set(half.flat) for half in halves] == [{0}, {1}]
+    with pytest.raises(ConfigError, match=r"replica=1 is not a multiple of the 2 slices"):
+        make_mesh(MeshConfig(fsdp=16), devices)
+
+
+def test_a_window_keeps_one_cache_on_a_tpu():
+    """A step writes into the donated cache: no second one, and no row's keys and values leave their chip."""
+    mesh = make_mesh(MeshConfig(fsdp=4, tensor=2), chips("v5e:2x4"))
+    plan = Plan(CONFIG, 16, 4, 512, 256, 16, Draw())
+    stored = shapes(abstract_params(CONFIG), param_shardings(mesh, abstract_params(CONFIG), "train"))
+    weights, lanes = (
+        jax.eval_shape(lambda params: decode_copy(params, CONFIG, mesh, plan.dtype), stored),
+        make_empty(plan, mesh).eval_shape(),
+    )
+    P, G = plan.lanes, plan.samples
+    rows = Rows(*(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in (((P,), jnp.int32), ((P, G), jnp.int32), ((P, G), jnp.uint32))))
+    scalar = jax.ShapeDtypeStruct((), jnp.float32)
+    window = make_window(plan, mesh, 256).lower(weights, lanes, rows, jax.eval_shape(lambda: jax.random.key(0)), scalar, scalar).compile()
+    one_layer = 2 * np.prod(plan.suffix_shape) * 2 // 8  # keys and values, bfloat16, on one of eight chips
+    memory = window.memory_analysis()
+    assert memory.alias_size_in_bytes >= CONFIG.layers * one_layer
+    assert memory.temp_size_in_bytes < one_layer
+    moved = re.findall(r"= \(?\w+\[([\d,]*)\]\S* (?:all-gather|all-to-all|collective-permute)", window.as_text())
+    assert all(np.prod([int(size) for size in shape.split(",") if size]) < P * G * CONFIG.width for shape in moved), moved
+
+
+def test_a_training_step_compiles_for_a_tpu():
+    mesh = make_mesh(MeshConfig(fsdp=4, tensor=2), chips("v5e:2x4"))
+    optimizer = make_optimizer(Optimizer(learning_rate=1e-4), 10)
+    step = Step(sft_objective(Forward(CONFIG, jnp.dtype("bfloat16"), remat=True)), CONFIG, mesh, optimizer)
+    state = abstract_state(CONFIG, mesh, optimizer)
+    fields = {"tokens": jnp.int32, "positions": jnp.int32, "segment_ids": jnp.int32, "weights": jnp.float32}
+    batch = {name: jax.ShapeDtypeStruct((8, 1024), dtype, sharding=batch_sharding(mesh)) for name, dtype in fields.items()}
+    with jax.set_mesh(mesh):
+        program = step._accumulate.lower(state["params"], state["params"], batch).compile()
+    text = program.as_text()
+    assert "reduce-scatter" in text or "all-reduce" in text
+    logits = 8 * 1024 * CONFIG.vocab_size * 4 // 8
+    assert program.memory_analysis().temp_size_in_bytes < logits, "the logits of a whole micro-batch were materialised"

@@ -65,14 +65,47 @@ def test_hostile_inputs_leave_the_pool_alive():
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-LINES = [
-    "import os, sys, gc, time, threading, ctypes, signal", "def f(x): return x", "    return 42", "def f(x):", "    while True: pass", "    return f(x)",
-    "os._exit(0)", "os.fork()", "os.setsid()", "os.close(3)", "os.write(3, b'\\xff' * 9)", "os.write(3, os.urandom(20))", "sys.exit()", "os.read(3, 9)",
-    "os.kill(0, 9)", "os.kill(-1, 15)", "[0] * (1 << 40)", "x = 'x' * (1 << 27)", "print(x)", "open('a', 'w').write('a' * 10 ** 8)", "os.abort()",
-    "class A:", "    __eq__ = lambda a, b: True", "f = A()", "f = lambda x: A()", "f = gc.get_objects", "sys.setrecursionlimit(10 ** 9)",
-    "threading.Thread(target=time.sleep, args=(60,)).start()", "ctypes.string_at(0)", "ctypes.CDLL(None).prctl(1, 0)", "signal.alarm(1)",
-    "while os.fork(): pass", "os.mkdir('d'); os.chmod('.', 0)", "f = os.urandom", "del f", "import builtins; builtins.compile = None", "\x00", ")", "\ud800",
-]  # fmt: skip
+LINES = """\
+def f(x): return x
+    return 42
+def f(x):
+    while True: pass
+    return f(x)
+f = lambda x: A()
+f = os.urandom
+del f
+class A:
+    __eq__ = lambda a, b: True
+f = A()
+f = gc.get_objects
+sys.setrecursionlimit(10 ** 9)
+sys.exit()
+os._exit(0)
+import threading, ctypes, signal
+os.fork()
+while os.fork(): pass
+os.setsid()
+os.kill(0, 9)
+os.kill(-1, 15)
+os.abort()
+os.close(3)
+os.read(3, 9)
+os.write(3, b'\\xff' * 9)
+os.write(3, os.urandom(20))
+[0] * (1 << 40)
+x = 'x' * (1 << 27)
+print(x)
+open('a', 'w').write('a' * 10 ** 8)
+os.mkdir('d'); os.chmod('.', 0)
+signal.alarm(1)
+ctypes.string_at(0)
+threading.Thread(target=time.sleep, args=(60,)).start()
+ctypes.CDLL(None).prctl(1, 0)
+__builtins__.compile = None
+)
+\x00
+\ud800
+"""
 
 
 def test_hostile_programs_leave_nothing():
@@ -81,7 +114,7 @@ def test_hostile_programs_leave_nothing():
     with Pool(2, deadline=2) as pool:
 
         @settings(max_examples=250, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-        @given(st.lists(st.lists(st.sampled_from(LINES), max_size=6), min_size=4, max_size=4))
+        @given(st.lists(st.lists(st.sampled_from(LINES.splitlines()), max_size=6), min_size=4, max_size=4))
         def run(programs):
             items = [
                 Item(id="h", kind="code", response="\n".join(["import os, sys, gc, time", *lines]), tests=["assert f(1) == 43"])

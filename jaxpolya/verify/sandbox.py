@@ -191,7 +191,7 @@ class Sandbox:
             self.close()
         else:
             raise SandboxError(f"no program can be run ({'; '.join(complaints)})")
-        missing = [WEAKNESS[self.level], None if self._bounded else "as root, they can start any number of processes"]
+        missing = [WEAKNESS[self.level], None if self._bounded else "as root, programs can start any number of processes"]
         weakness = "; ".join(filter(None, missing))
         reasons = f" ({'; '.join(complaints)})" if complaints else ""
         self.weakness = f"the sandbox is degraded: {weakness}{reasons}" if weakness else None

@@ -7,17 +7,19 @@ both verdicts are timed. Every (gold, response) pair occurs once: nothing comes 
 used on such rows, `verify(parse(gold), parse(response))` in one process; ours runs in one process too (`judge`), and in the pool.
 
 Programs are the reference solutions of HumanEval and MBPP, and bodies that raise or return nothing, each in its own process, in the pool.
-The machine's own cost of that, starting an interpreter that does nothing, is measured first.
+The machine's own part in that, interpreters that start and do nothing, is timed beside them.
 """
 
 import argparse
 import json
 import logging
+import os
 import random
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from math_verify import parse, verify
@@ -66,12 +68,13 @@ def programs(folder: Path) -> list[Item]:
 
 def code(folder: Path, workers: int | None) -> None:
     items = programs(folder)
-    start = time.perf_counter()
-    for _ in range(50):
-        subprocess.run([sys.executable, "-I", "-S", "-c", "pass"], env={}, check=True)
-    print(f"an interpreter starts in {(time.perf_counter() - start) / 50 * 1e3:.1f} ms")
-    with Pool(workers) as pool:
+
+    def start_one(_: int) -> bool:
+        return subprocess.call([os.path.realpath(sys.executable), "-I", "-S", "-c", "pass"], env={}, close_fds=False) == 0
+
+    with Pool(workers) as pool, ThreadPool(len(pool._hands)) as threads:
         pool.verify([Item(id="warm", kind="code", response=f"def f(): return {n}", tests=["assert f() == -1"]) for n in range(64)])
+        timed(f"bare interpreters, {len(pool._hands)} at once", lambda: threads.map(start_one, range(500)))
         timed(f"programs, pool of {len(pool._hands)}", lambda: [verdict.verdict == "correct" for verdict in pool.verify(items)])
     print(f"  protection: {machine_weakness() or 'namespaces'}")
 

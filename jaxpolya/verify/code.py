@@ -239,7 +239,8 @@ def judge(tests: Any, program: str, seconds: float) -> tuple[VerdictName, str | 
             return "harness_error", str(error)
         if sandbox().weakness:
             detail = f"{detail or 'passed'} (sandbox level: {sandbox().level})"
-        return name, detail
+        # A program may put into its complaint what no file can hold.
+        return name, detail and detail.encode("utf-8", "replace").decode()
 
 
 _lock = threading.Lock()
@@ -265,7 +266,7 @@ def _run_asserts(suite: Asserts, program: str, end: float) -> tuple[VerdictName,
             exec(suite.tests, namespace)
         except Exception as error:
             blamed: VerdictName = "wrong" if running.calls else "harness_error"
-            return blamed, f"{type(error).__name__}: {error}".removesuffix(": ")[:500]
+            return blamed, _described(error)
         if running.ended:
             raise running.ended
     return "correct", None
@@ -292,6 +293,14 @@ def _load(running: Program, readings: list[str], as_script: bool) -> tuple[Verdi
     if outcome == "loaded":
         return None
     return "unparseable" if outcome == "syntax" else "wrong", complaint
+
+
+def _described(error: Exception) -> str:
+    """An exception in words; one that holds a value of the program's may have none (an integer of a million digits)."""
+    try:
+        return f"{type(error).__name__}: {error}".removesuffix(": ")[:500]
+    except Exception:
+        return type(error).__name__
 
 
 def _plain(text: str) -> list[str]:

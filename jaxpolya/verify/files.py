@@ -53,7 +53,8 @@ def verify_file(
     start = time.monotonic()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("w", encoding="utf-8") as file, Pool(workers, deadline, memory_mb) as pool:
+        # What UTF-8 can't hold (half of a surrogate pair) is written as JSON's own escape.
+        with aside.open("w", encoding="utf-8", errors="backslashreplace") as file, Pool(workers, deadline, memory_mb) as pool:
 
             def write_oldest() -> None:
                 name, future = waiting.popleft()

@@ -54,7 +54,7 @@ def main() -> None:
         connection.send(f"failed {error}".encode())
         return
     try:
-        connection.send(b"ready")
+        connection.send(b"ready" if jail.bounded else b"ready unbounded")
         serve(jail, connection)
     finally:
         if not jail.isolated:
@@ -101,6 +101,8 @@ class Jail:
             _prctl(_SET_CHILD_SUBREAPER, 1)
             self.runner, self.scratch = runner, os.path.join(folder, "scratch")
         _prctl(_SET_DUMPABLE, 0)
+        self.bounded = self.other_user or os.geteuid() not in (0, NOBODY)
+        """Whether the limit of processes binds: it never does a program that is this machine's root, whatever its namespace calls it."""
         self.untouched = 0
 
     def start(self, descriptors: list[int], seconds: int) -> int:
@@ -173,9 +175,12 @@ class Jail:
     def _enter_namespaces(self, folder: str) -> None:
         """Goes on as the first process of new namespaces; the old process waits for it, and tidies up."""
         user, group = os.geteuid(), os.getegid()
-        _check(_LIBC.unshare(_NEWNS | _NEWNET | _NEWIPC | _NEWPID | (0 if user == 0 else _NEWUSER)), "namespaces")
-        if user:
-            for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+        kinds = _NEWNS | _NEWNET | _NEWIPC | _NEWPID
+        if user or _LIBC.unshare(kinds):  # nobody, or a root whose wings are clipped: a user namespace gives what it takes
+            self.other_user = False
+            _check(_LIBC.unshare(kinds | _NEWUSER), "namespaces")
+            inside = user or NOBODY  # root within a namespace would keep its privileges there
+            for name, text in (("setgroups", "deny"), ("uid_map", f"{inside} {user} 1"), ("gid_map", f"{inside} {group} 1")):
                 with open(f"/proc/self/{name}", "w") as file:
                     file.write(text)
         if inner := os.fork():

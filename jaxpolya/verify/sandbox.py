@@ -191,8 +191,10 @@ class Sandbox:
             self.close()
         else:
             raise SandboxError(f"no program can be run ({'; '.join(complaints)})")
-        weakness = WEAKNESS[self.level]
-        self.weakness = f"the sandbox is degraded: {weakness} ({'; '.join(complaints)})" if weakness else None
+        missing = [WEAKNESS[self.level], None if self._bounded else "as root, programs can start any number of processes"]
+        weakness = "; ".join(filter(None, missing))
+        reasons = f" ({'; '.join(complaints)})" if complaints else ""
+        self.weakness = f"the sandbox is degraded: {weakness}{reasons}" if weakness else None
         """What this level does not protect from, or None."""
 
     @contextlib.contextmanager
@@ -254,7 +256,9 @@ class Sandbox:
                     )  # fmt: skip
             except OSError as error:
                 raise SandboxError(f"its launcher does not start: {error}") from None
-            if (answer := self._answer()) != "ready":
+            answer = self._answer()
+            self._bounded = answer == "ready"
+            if not answer.startswith("ready"):
                 self.close()
                 raise SandboxError(answer)
             undo.pop_all()

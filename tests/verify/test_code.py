@@ -178,6 +178,12 @@ def test_time_outs_of_the_program_can_not_be_caught_by_tests():
     assert verdict("import os\ndef f(): os._exit(0)", "try:\n    f()\nexcept BaseException:\n    pass") == "crash"
 
 
+def test_complaints_that_can_not_be_written_are_no_escape():
+    name, detail = code.judge(DOUBLE, "def double(x): raise ValueError('\\ud800')", 5.0)
+    assert (name, detail) == ("wrong", "ValueError: ?")
+    assert code.judge(["assert {4: 1}[double(2)]"], "def double(x): return 10 ** 5000", 5.0) == ("wrong", "KeyError")
+
+
 def test_values_of_every_kind_come_back():
     tests = [
         "assert f(0) == (1, [2.5, {'a': {3}}], None)", "assert f(1) == {frozenset({1}): b'x'}", "assert list(f(2)) == [0, 1]",

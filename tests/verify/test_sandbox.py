@@ -36,6 +36,8 @@ def names() -> dict[str, str]:
 def strong():
     try:
         with Sandbox("namespaces") as sandbox:
+            if sandbox.weakness:
+                pytest.skip(sandbox.weakness)
             yield sandbox
     except SandboxError as error:
         pytest.skip(f"no namespaces on this machine: {error}")
@@ -299,7 +301,7 @@ def test_a_killed_launcher_takes_its_program_along_and_is_replaced(strong):
 
 def test_the_level_is_known(cage):
     assert cage.level in LEVELS
-    assert (cage.weakness is None) == (cage.level == "namespaces")
+    assert cage.level == "namespaces" or "degraded" in cage.weakness
 
 
 def test_without_namespaces_the_next_level_is_taken(monkeypatch):

@@ -121,13 +121,14 @@ class Stage:
     def finish(self, *, stats: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
         """Writes the manifest, last of all; the stage is whole from here on."""
         attempts = sum(1 for _ in (self.directory / ATTEMPTS).open(encoding="utf-8"))
+        files = sorted(path for kind in ("*.jsonl", "*.parquet") for path in self.directory.glob(kind) if path.name != ATTEMPTS)
         manifest = {
             "stage": self.name,
             "finished": _now(),
             "seconds": self._seconds(),
             "attempts": attempts,
             "stats": dict(stats),
-            "files": {path.name: file_digest(path) for path in sorted(self.directory.glob("*.jsonl")) if path.name != ATTEMPTS},
+            "files": {path.name: file_digest(path) for path in files},
             "identity": self.identity,
             "provenance": dict(provenance),
         }

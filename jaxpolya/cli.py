@@ -6,10 +6,8 @@ traceback. Ctrl-C and a polite kill leave a run that the same command goes on wi
 
 import contextlib
 import errno
-import json
 import logging
 import os
-import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -88,48 +86,82 @@ def run(
 
 @app.command("eval")
 def evaluate(
-    config: ConfigPath,
     model: Annotated[
         str, typer.Option(metavar="MODEL", help="A Hugging Face directory or hub name, a .gguf file, or a run's directory (its best arm).")
     ],
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="A YAML file whose question sets to ask.", show_default=False)
+    ] = None,
+    benchmarks: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME", help="Such as gsm8k,math500; docs/benchmarks.md lists them.", show_default=False)
+    ] = None,
+    benchmarks_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", envvar="JAXPOLYA_BENCHMARKS", help="Local copies: DIR/NAME.jsonl, or DIR/NAME from the hub.", show_default=False
+        ),
+    ] = None,
+    registry: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A YAML file of benchmarks of your own.", show_default=False)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="Questions of each benchmark at most.", min=1, show_default=False)] = None,
+    samples: Annotated[
+        int | None, typer.Option(metavar="N", help="Responses per question; unset is the config's, else 16.", min=1, show_default=False)
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(metavar="T", help="0 is greedy.", min=0, show_default=False)] = None,
+    top_p: Annotated[
+        float | None, typer.Option(metavar="P", help="Draw from the likeliest tokens of this mass.", show_default=False)
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Longest response; unset is the config's, else 1024.", min=1, show_default=False),
+    ] = None,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Ask each question once more at temperature 0.")] = False,
+    against: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Evaluate this one too, and say how the two differ.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where run directories lie; unset is the config's, else runs.", show_default=False)
+    ] = None,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of the evaluation's own run directory; unset is made from both.", show_default=False)
     ] = None,
     set_: Overrides = None,
 ) -> None:
-    """Evaluate any checkpoint on a config's question sets: pass@k with intervals.
+    """Evaluate any checkpoint on benchmarks, or on a config's question sets: pass@k, majority and greedy accuracy, with intervals.
 
     The result is a run with the one arm `base`: `jaxpolya show` reads it, and the same command goes on after an interruption.
     """
-    from jaxpolya.config_file import load_config
-    from jaxpolya.results import model_of_run
-
-    source = model_of_run(Path(model)) or model
-    # The evaluation needs nothing of the other stages, so nothing in them may stop it.
-    rest = ["arms=[base]", "export=false", "generate=null", "select={}", "sft=null", "rl=null"]
-    loaded = load_config(
-        config, [*(set_ or []), *rest, f"model.source={json.dumps(source)}", *([f"name={json.dumps(name)}"] if name else [])]
-    )
-    if not name:
-        path = Path(model)
-        made = path.parent.name if path.name == "model" else path.name  # stages keep theirs under that name
-        loaded = loaded.model_copy(update={"name": f"{loaded.name}-eval-{re.sub(r'[^A-Za-z0-9._-]+', '-', made) or 'model'}"})
-    _start_jax()
-    from jaxpolya.pipeline import Pipeline
+    from jaxpolya.evaluation import Evaluation, compare_models
+    from jaxpolya.evaluation import evaluate as evaluated
     from jaxpolya.progress import Display
+    from jaxpolya.report.tables import comparison_table
 
-    results = Pipeline(loaded, Display(errors)).run()
-    if results is not None:
-        _show(results, loaded.output / loaded.name)
+    drawn = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
+    settings: dict[str, Any] = {f"eval.sampling.{key}": value for key, value in drawn.items()}
+    settings |= {"eval.samples": samples, "eval.greedy": greedy or None, "output": output and str(output)}
+    keys = tuple(key.strip() for key in (benchmarks or "").split(",") if key.strip())
+    asked = Evaluation(config, keys, registry, benchmarks_dir, limit, settings, tuple(set_ or ()), name)
+    runs = asked.runs(model, against)
+    _start_jax()
+    from jaxpolya.parallel.mesh import is_primary
+
+    done = []
+    for evaluation in evaluated(runs, Display(errors, quiet=not is_primary())):
+        done.append(evaluation)
+        if is_primary():
+            _show(evaluation.results, evaluation.run.output / evaluation.run.name)
+    if against and is_primary():
+        console.print(comparison_table(compare_models(*done)).to_rich())
 
 
 @app.command()
 def verify(
-    source: Annotated[Path, typer.Option("--in", metavar="FILE", help="JSON lines of {id, response, answer | choices | entry}.")],
+    source: Annotated[Path, typer.Option("--in", metavar="FILE", help="JSON lines of {id, response, answer | tests | choices | entry}.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Verdicts, JSON lines of {id, verdict, extracted} in the same order.")],
     kind: Annotated[
         str | None,
-        typer.Option(metavar="KIND", help="math, choice or reasoning_gym for all rows; unset goes by each row.", show_default=False),
+        typer.Option(metavar="KIND", help="math, code, choice or reasoning_gym for all rows; unset goes by each row.", show_default=False),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(metavar="N", help="Processes; unset is the number of cores.", min=1, show_default=False)
@@ -155,6 +187,8 @@ def verify(
         report = verify_file(source, out, kind=cast(Kind | None, kind), workers=workers, deadline=deadline, progress=progress)
     counts = ", ".join(f"{number} {verdict}" for verdict, number in sorted(report["verdicts"].items(), key=lambda item: -item[1]))
     _say(f"{report['rows']} rows in {report['seconds']:.1f} s ({report['rows_per_second']:.0f} a second): {counts}. Verdicts: {out}")
+    if report["sandbox"]:
+        _say(f"warning: {report['sandbox']}")
 
 
 @app.command("import")

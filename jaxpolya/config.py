@@ -5,6 +5,7 @@ combination is named by its keys. Symbols in the field docs are those of the pap
 This module imports neither jax nor numpy.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,9 +53,22 @@ class Columned(Source):
     """A source of rows whose columns may carry other names than ours."""
 
     columns: dict[Literal["id", "question", "answer", "choices", "context", "tests"], str] = {}
-    """Our name → the source's column, where they differ."""
+    """Our name → the source's column, where they differ. `a.b` looks into a nested column, `a.0` into a list; a text with columns in
+    braces, such as `"{body} {question}"`, is filled in."""
     answer_after: str | None = None
     """Keep of the answer only what follows the last occurrence of this mark (GSM8K: `####`)."""
+    answer_pattern: str | None = None
+    """Keep of the answer the one group of this regular expression, which must match all of it; other rows are left out and counted."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_group(self) -> "Columned":
+        try:
+            groups = re.compile(self.answer_pattern).groups if self.answer_pattern is not None else 1
+        except re.error as error:
+            raise ValueError(f"answer_pattern is not a regular expression ({error})") from None
+        if groups != 1:
+            raise ValueError(f"answer_pattern has {groups} groups; put round brackets around the answer alone, (?:…) around others")
+        return self
 
 
 class JsonlSource(Columned):
@@ -340,7 +354,9 @@ class EvalConfig(Strict):
     sampling: Sampling
     """How responses are drawn."""
     samples: PositiveInt = 16
-    """Responses per question; pass@k is reported for the powers of two up to it."""
+    """Responses per question; pass@k is reported for k up to it."""
+    greedy: bool = False
+    """Ask each question once more at temperature 0, and report that accuracy too."""
     bootstrap: PositiveInt = 1000
     """Resamples of the questions behind an interval."""
     composition: Literal["none", "markers", "model"] = "markers"

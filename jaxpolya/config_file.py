@@ -8,13 +8,15 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic
 import yaml
 
 from jaxpolya.config import RunConfig, Strict
 from jaxpolya.errors import ConfigError, nearest_path
+
+StrictT = TypeVar("StrictT", bound=Strict)
 
 
 class _Loader(yaml.SafeLoader):
@@ -53,11 +55,16 @@ def parse_config(tree: Any, overrides: Iterable[str] = (), where: str = "config"
         raise ConfigError(f"{where}: a mapping of keys (name, model, arms, …) is needed; {found}")
     for override in overrides:
         tree = apply_override(tree, override)
+    return validated(RunConfig, tree, where)
+
+
+def validated(model: type[StrictT], tree: Any, where: str) -> StrictT:
+    """A plain tree as a configuration model. Raises `ConfigError` with a line for each mistake."""
     try:
         # JSON mode is the strict one that still reads a path from a string.
-        return RunConfig.model_validate_json(json.dumps(tree, default=str), strict=True)
+        return model.model_validate_json(json.dumps(tree, default=str), strict=True)
     except pydantic.ValidationError as error:
-        lines = [_explain(item) for item in error.errors()]
+        lines = [_explain(item, model) for item in error.errors()]
         many = f"{where} can't be used:\n" + "\n".join(f"  {line}" for line in lines)
         raise ConfigError(f"{where}: {lines[0]}" if len(lines) == 1 else many) from None
 
@@ -94,12 +101,12 @@ def dump_config(config: Strict) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _explain(error: Any) -> str:
+def _explain(error: Any, model: type[Strict]) -> str:
     """One line for one of pydantic's errors: the key, what is wrong, the nearest right key."""
     # Without what pydantic adds to tell the members of a union apart.
     key = ".".join(part for part in map(str, error["loc"]) if part not in ("jsonl", "hub", "tfds", "reasoning_gym") and "[" not in part)
     if error["type"] == "extra_forbidden":
-        known = _fields_at(RunConfig, list(error["loc"][:-1]))
+        known = _fields_at(model, list(error["loc"][:-1]))
         close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
         return f"{key}: no such key; {hint}"

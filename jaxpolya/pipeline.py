@@ -30,6 +30,7 @@ from jaxpolya.evaluate.composition import SEVERAL, HeuristicJudge, Markers, Solu
 from jaxpolya.evaluate.contamination import Overlap, find_overlaps
 from jaxpolya.evaluate.diversity import chosen
 from jaxpolya.evaluate.model_judge import ModelJudge, check_room
+from jaxpolya.evaluate.parquet import write_parquet
 from jaxpolya.hf.checkpoint import Checkpoint, CheckpointMeta, export_checkpoint, inspect_checkpoint, load_checkpoint, save_checkpoint
 from jaxpolya.hf.reward import inspect_reward_model, load_reward_model
 from jaxpolya.hf.source import fingerprint
@@ -59,6 +60,7 @@ from jaxpolya.train.objectives import Forward
 from jaxpolya.train.rl import check_prompts, run_rl
 from jaxpolya.train.sft import check_rows, run_sft, sft_batches, sft_examples, split_heldout
 from jaxpolya.verify.pool import Pool
+from jaxpolya.verify.sandbox import machine_weakness
 
 PHASES = ("questions", "generate", "select", "sft", "rl", "eval", "report")
 BASE = "base"
@@ -129,7 +131,7 @@ class Pipeline:
                 "select": functools.partial(self._select_phase, base),
                 "sft": functools.partial(self._sft_phase, base),
                 "rl": functools.partial(self._rl_phase, pool),
-                "eval": functools.partial(self._eval_and_label_phase, base, pool),
+                "eval": functools.partial(self._eval_phase, base, pool),
             }
             self.models: dict[str, Model] = {BASE: base}
             for phase, step in steps.items():
@@ -158,12 +160,13 @@ class Pipeline:
 
             self._do(stage, load)
             questions = read_records(stage.directory / "questions.jsonl", Question)
-            if code := [question.id for question in questions if question.verifier == "code"]:
-                raise ConfigError(
-                    f"{use}: question {code[0]} needs a verifier for code, which is not built yet; take math, choice or reasoning_gym"
-                )
             self.questions[use] = stage, questions
         self._compare_with_evaluation()
+        if any(question.verifier == "code" for _, questions in self.questions.values() for question in questions):
+            weakness = machine_weakness()
+            self.provenance["sandbox"] = weakness or "namespaces"
+            if weakness:
+                self.display.note(f"warning: {weakness}")
         self._ask_bare()
 
     def _compare_with_evaluation(self) -> None:
@@ -382,51 +385,37 @@ class Pipeline:
             self._do(stage, train)
             self.models[arm] = Model(stage.directory.name, str(stage.directory / "model"), made_here=True)
 
-    def _eval_phase(self, pool: Pool) -> None:
+    def _eval_phase(self, base: Model, pool: Pool) -> None:
         config = self.config.eval
+        once = config.sampling.model_copy(update={"temperature": 0.0, "top_k": 0, "top_p": 1.0})
         self.evaluations: dict[str, dict[str, Stage]] = {}
+        self.greedy: dict[str, dict[str, Stage]] = {}
         for arm in self.config.arms:
-            model = self.models[arm]
             for name in config.questions:
-                questions_stage, _ = self.questions[f"eval-{name}"]
-                fields = {key: stage_fields(config)[key] for key in ("sampling", "samples", "seed")}
-                identity = {**fields, "questions": questions_stage.directory.name, **self._model_identity(model)}
-                stage = self._stage(f"eval-{arm.replace('+', '-')}-{name}", identity)
-
-                def evaluate(stage: Stage = stage, arm: str = arm, model: Model = model, name: str = name) -> dict[str, Any]:
-                    prompts, too_long = self.bare[f"eval-{name}"]
-                    asking = Asking(arm, "eval", config.samples, config.seed)
-                    file = stage.directory / "samples.jsonl"
-                    drawn = self._respond(prompts, config.sampling, asking, model, pool, file, stage.name)
-                    return {**sample_stats(drawn), "too_long": too_long}
-
-                self._do(stage, evaluate)
-                self.evaluations.setdefault(arm, {})[name] = stage
-
-    def _report(self) -> dict[str, Any]:
-        self._phase = "report"
-        models = {arm: self.models[arm] for arm in self.config.arms}
-        sources = {arm: f"stages/{model.identity}/model" if model.made_here else model.source for arm, model in models.items()}
-        results = collect_results(self.config, self.evaluations, self._stages, sources, self.provenance)
-        if is_primary():
-            write_results(self.run_directory.path, results)
-            write_report(self.run_directory.path, results, example_samples(self.evaluations, self._stages))
-        if self.config.export:
-            arm = results["best"]
-            dtype = "float32" if self.config.model.compute_dtype == "float32" else "bfloat16"
-            target = self.run_directory.path / "export"
-            marker = self.run_directory.path / ".exported"
-            name = f"{self.models[arm].identity} {dtype}"
-            if not from_primary(target.exists() and marker.exists() and marker.read_text() == name):
-                self.display.note(f"export: the {arm} arm to {target}")
-                export_checkpoint(target, self._load(self.models[arm]).params, self.meta, dtype=dtype)  # type: ignore[arg-type]
-                if is_primary():
-                    write_whole(marker, name)
-        return results
-
-    def _eval_and_label_phase(self, base: Model, pool: Pool) -> None:
-        self._eval_phase(pool)
+                asked = self._evaluate("eval", arm, name, config.sampling, config.samples, pool)
+                self.evaluations.setdefault(arm, {})[name] = asked
+                if config.greedy:
+                    self.greedy.setdefault(arm, {})[name] = self._evaluate("greedy", arm, name, once, 1, pool)
         self._label_solutions(base)
+
+    def _evaluate(self, use: str, arm: str, name: str, sampling: Sampling, samples: int, pool: Pool) -> Stage:
+        """The stage of one arm's answers to one question set."""
+        seed, model = self.config.eval.seed, self.models[arm]
+        fields = {"sampling": stage_fields(sampling), "samples": samples, "seed": seed}
+        questions_stage, questions = self.questions[f"eval-{name}"]
+        identity = {**fields, "questions": questions_stage.directory.name, **self._model_identity(model)}
+        stage = self._stage(f"{use}-{arm.replace('+', '-')}-{name}", identity)
+
+        def evaluate() -> dict[str, Any]:
+            prompts, too_long = self.bare[f"eval-{name}"]
+            file = stage.directory / "samples.jsonl"
+            drawn = self._respond(prompts, sampling, Asking(arm, use, samples, seed), model, pool, file, stage.name)
+            if is_primary():
+                write_parquet(stage.directory / "samples.parquet", drawn, {question.id: question for question in questions})
+            return {**sample_stats(drawn), "too_long": too_long}
+
+        self._do(stage, evaluate)
+        return stage
 
     def _label_solutions(self, base: Model) -> None:
         """Has a judge say which heuristics the evaluated solutions use."""
@@ -459,6 +448,27 @@ class Pipeline:
         forward = Forward(self.meta.config, self.dtype)
         return ModelJudge(self._load(base).params, forward, self.mesh, self.builder, self.catalogue.heuristics)
 
+    def _report(self) -> dict[str, Any]:
+        self._phase = "report"
+        models = {arm: self.models[arm] for arm in self.config.arms}
+        sources = {arm: f"stages/{model.identity}/model" if model.made_here else model.source for arm, model in models.items()}
+        results = collect_results(self.config, self.evaluations, self.greedy, self._stages, sources, self.provenance)
+        if is_primary():
+            write_results(self.run_directory.path, results)
+            write_report(self.run_directory.path, results, example_samples(self.evaluations, self._stages))
+        if self.config.export:
+            arm = results["best"]
+            dtype = "float32" if self.config.model.compute_dtype == "float32" else "bfloat16"
+            target = self.run_directory.path / "export"
+            marker = self.run_directory.path / ".exported"
+            name = f"{self.models[arm].identity} {dtype}"
+            if not from_primary(target.exists() and marker.exists() and marker.read_text() == name):
+                self.display.note(f"export: the {arm} arm to {target}")
+                export_checkpoint(target, self._load(self.models[arm]).params, self.meta, dtype=dtype)  # type: ignore[arg-type]
+                if is_primary():
+                    write_whole(marker, name)
+        return results
+
     # Pieces ------------------------------------------------------------------------------------------------------------
 
     @property
@@ -468,10 +478,11 @@ class Pipeline:
     def _count_stages(self) -> int:
         """Stages of the whole run."""
         kinds, sets = set(self.config.sft_arms), len(self.config.eval.questions)
+        labelled = self.config.eval.composition != "none"
+        evaluations = len(self.config.arms) * sets * (1 + self.config.eval.greedy + labelled)
         generated = bool(kinds) and self.config.generate is not None
         generate = ("star" in kinds) + bool({"polya", "wrong"} & kinds) if generated else 0
         questions = 2 * generated + 2 * bool(self._rl_arms) + sets  # those to learn from are compared with the others
-        evaluations = len(self.config.arms) * sets * (1 if self.config.eval.composition == "none" else 2)
         return questions + generate + bool(kinds) + len(kinds) + len(self._rl_arms) + evaluations
 
     def _stage(self, name: str, identity: Mapping[str, Any]) -> Stage:

@@ -3,7 +3,6 @@
 Its form is described in `jaxpolya.report`. This module doesn't import jax.
 """
 
-import collections
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -16,37 +15,30 @@ from jaxpolya.errors import InputError
 from jaxpolya.evaluate.composition import summarise_composition
 from jaxpolya.evaluate.contamination import Overlap
 from jaxpolya.evaluate.diversity import Labels, chosen, common_length, summarise_diversity
-from jaxpolya.evaluate.passk import Counts, paired_difference, summarise
-from jaxpolya.records import Sample, iter_json, read_records
+from jaxpolya.evaluate.measures import Answers, compare, measure
+from jaxpolya.records import Question, Sample, iter_json, read_records
 
 EXAMPLES = 256  # samples of a file among which the report looks for readable ones
 OVERLAPS = 10  # pairs of training and evaluation questions that the report shows of each training set
 TRAINING_FACTS = ("rows", "tokens", "steps", "loss_first", "loss_last", "heldout_first", "heldout_last")
 
 
-def evaluation(samples: Sequence[Sample], config: RunConfig, base: Counts | None) -> dict[str, Any]:
+def evaluation(answers: Answers, config: RunConfig, base: Answers | None) -> dict[str, Any]:
     """The evaluation of one arm on one question set; everything but `correct` counts as a failure."""
-    counts = counts_of(samples)
+    samples, counts = answers.samples, answers.counts
     settings = {"resamples": config.eval.bootstrap, "seed": config.eval.seed}
     result: dict[str, Any] = {
         "questions": len(counts),
         "samples": min(n for n, _ in counts.values()),
-        "pass": summarise(counts, **settings),
+        **measure(answers, **settings),
         "truncated": sum(s.finish == "length" for s in samples) / len(samples),
         "unparseable": sum(s.verdict == "unparseable" for s in samples) / len(samples),
         "harness_error": sum(s.verdict == "harness_error" for s in samples) / len(samples),
         "tokens_mean": sum(len(s.token_ids) for s in samples) / len(samples),
     }
     if base is not None:
-        result["versus_base"] = paired_difference(counts, base, **settings)
+        result["versus_base"] = compare(answers, base, **settings)
     return result
-
-
-def counts_of(samples: Sequence[Sample]) -> Counts:
-    """Question id → (responses, correct ones)."""
-    total = collections.Counter(sample.question_id for sample in samples)
-    correct = collections.Counter(sample.question_id for sample in samples if sample.verdict == "correct")
-    return {question_id: (n, correct[question_id]) for question_id, n in total.items()}
 
 
 def write_results(directory: Path, results: Mapping[str, Any]) -> None:
@@ -57,6 +49,7 @@ def write_results(directory: Path, results: Mapping[str, Any]) -> None:
 def collect_results(
     config: RunConfig,
     evaluations: Mapping[str, Mapping[str, Stage]],
+    greedy: Mapping[str, Mapping[str, Stage]],
     stages: Mapping[str, Stage],
     models: Mapping[str, str],
     provenance: Mapping[str, Any],
@@ -66,19 +59,27 @@ def collect_results(
     Args:
       config: the run.
       evaluations: arm → question set → its stage.
+      greedy: the same of the greedy responses; empty where there are none.
       stages: name → stage, of all stages of the run, in their order.
       models: arm → its checkpoint, a stage's as a path from the run's directory.
       provenance: of this start.
     """
     arms: dict[str, Any] = {}
-    base_counts = {name: counts_of(_samples(stage)) for name, stage in evaluations.get("base", {}).items()}
+
+    def answers(arm: str) -> dict[str, Answers]:
+        return {
+            name: read_answers(stages[f"questions-eval-{name}"], stage, greedy.get(arm, {}).get(name))
+            for name, stage in evaluations.get(arm, {}).items()
+        }
+
+    base = answers("base")
     looked_at: dict[str, dict[str, list[Sample]]] = {name: {} for name in config.eval.questions}
-    for arm, sets in evaluations.items():
-        samples = {name: _samples(stage) for name, stage in sets.items()}
-        for name, found in samples.items():
-            looked_at[name][arm] = chosen(found, config.eval.seed)
+    for arm in evaluations:
+        found = base if arm == "base" else answers(arm)
+        for name, given in found.items():
+            looked_at[name][arm] = chosen(given.samples, config.eval.seed)
         arms[arm] = {
-            "eval": {name: evaluation(found, config, None if arm == "base" else base_counts.get(name)) for name, found in samples.items()},
+            "eval": {name: evaluation(given, config, None if arm == "base" else base.get(name)) for name, given in found.items()},
             "sft": _sft(stages.get(f"sft-{arm.removesuffix('+rl')}")),
             "rl": _rl(stages.get(f"rl-{arm.replace('+', '-')}")),
         }
@@ -102,8 +103,14 @@ def collect_results(
     }
 
 
-def _samples(stage: Stage) -> list[Sample]:
-    return read_records(stage.directory / "samples.jsonl", Sample)
+def read_answers(questions: Stage, evaluated: Stage, greedy: Stage | None) -> Answers:
+    """The answers that an arm's stages hold to the questions of another."""
+
+    def samples(stage: Stage) -> list[Sample]:
+        return read_records(stage.directory / "samples.jsonl", Sample)
+
+    asked = read_records(questions.directory / "questions.jsonl", Question)
+    return Answers.of(asked, samples(evaluated), samples(greedy) if greedy else None)
 
 
 def describe(samples: Mapping[str, Sequence[Sample]], labels: Mapping[str, Labels | None], config: EvalConfig) -> dict[str, dict[str, Any]]:

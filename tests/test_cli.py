@@ -74,6 +74,11 @@ def test_help_teaches(jaxpolya):
         (["run"], "missing argument 'CONFIG' (jaxpolya run --help says"),
         (["run", "x.yaml", "--onyl", "rl"], "--only"),
         (["eval", "x.yaml"], "missing option '--model'"),
+        (["eval", "--model", "m"], "there is nothing to ask: name benchmarks (--benchmarks gsm8k,math500), or a CONFIG"),
+        (["eval", "--model", "m", "--benchmarks", "gsm8k,maths500"], "there is no benchmark 'maths500'; did you mean math500?"),
+        (["eval", "--model", "m", "--benchmarks", "gsm8k", "--registry", "own.yaml"], "own.yaml: No such file"),
+        (["eval", "--model", "m", "--benchmarks", "gsm8k", "--samples", "0"], "--samples"),
+        (["eval", "--model", "m", "--benchmarks", "gsm8k", "--top-p", "0"], "eval.sampling.top_p"),
         (["verify", "--in", "a", "--out", "b", "--workers", "0"], "--workers"),
         (["verify", "--in", "a", "--out", "b", "--kind", "maths"], "choose one of math"),
         (["export", "a", "b", "--dtype", "bf16"], "choose bfloat16, float16 or float32"),
@@ -287,6 +292,38 @@ def test_a_run_and_what_can_be_done_with_it(jaxpolya, refused, small, config):
     for model, name in ((run, "tiny-eval-tiny"), (config.parent / "star", "tiny-eval-star"), (config.parent / "own", "tiny-eval-own")):
         code, out, _ = jaxpolya("eval", config, "--model", model, "--set", "eval.samples=2")
         assert code == 0 and str(config.parent / "runs" / name / "report.md") in out
+
+
+def test_a_checkpoint_on_a_benchmark_and_against_another(jaxpolya, refused, config, guesser, tiny_checkpoint, tmp_path, monkeypatch):
+    (tmp_path / "copies").mkdir()
+    (config.parent / "eval.jsonl").rename(tmp_path / "copies" / "gsm8k.jsonl")  # our own records: the answers are bare
+    monkeypatch.setenv("JAXPOLYA_BENCHMARKS", str(tmp_path / "copies"))
+    machine = [f"--set={each}" for each in ("mesh.fsdp=1", "decode.rows=16", "verify.workers=1", "model.compute_dtype=float32")]
+    arguments = [
+        "eval",
+        "--model",
+        guesser,
+        "--benchmarks",
+        "gsm8k",
+        "--samples",
+        2,
+        "--limit",
+        5,
+        "--greedy",
+        "--output",
+        tmp_path / "out",
+    ]
+    refused(INPUT, "is no directory", *arguments, "--benchmarks-dir", tmp_path / "none")
+    refused(CONFIGURATION, "eval.sampling.max_new_tokens (1024) leaves no room", *arguments, *machine)
+    arguments += ["--max-new-tokens", 12, "--against", tiny_checkpoint, *machine]
+    code, out, err = jaxpolya(*arguments)
+    assert code == 0, err
+    assert "gsm8k: 5 questions × 2 samples" in out and "greedy" in out and " minus " in out
+    runs = {path.name for path in (tmp_path / "out").iterdir()}
+    assert len(runs) == 2 and all(name.startswith("eval-") for name in runs)
+    again = jaxpolya(*arguments)
+    assert again[:2] == (0, out) and "done in" not in again[2]  # nothing was asked twice
+    refused(INPUT, "no checkpoint at", *arguments, "--against", tmp_path / "none")
 
 
 def test_a_run_is_one_process_s(refused, small, config):

@@ -23,14 +23,17 @@ import enum
 import json
 import math
 import random
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from jaxpolya.config import AnySource, Columned, GymSource, HubSource, JsonlSource, TfdsSource
+from jaxpolya.data import programs
 from jaxpolya.data.choices import NotAChoice, letter_of, read_choices
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.records import Extraction, Kind, Question, iter_json
+from jaxpolya.verify.code import BadTests, read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,6 +250,8 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".strip().splitlines()[0]
 
 
+_BRACES = re.compile(r"\{([\w.]+)\}")
+
 # From a row to a question --------------------------------------------------------------------------------------------------
 
 
@@ -295,15 +300,17 @@ def _question(source: Columned, name: str, row: _Row) -> Question:
         raise _Unusable("empty answer")
     if source.answer_after and not (answer := _after(answer, source.answer_after)):
         raise _Unusable(f"no answer after {source.answer_after}")
+    if source.answer_pattern:
+        matched = re.fullmatch(source.answer_pattern, answer)
+        if matched is None or not (answer := (matched[1] or "").strip()):
+            raise _Unusable("answer of another form")
 
     labels, choices = read_choices(choices_cell) if choices_cell else ([], None)
     if verifier == "choice":
         if not choices:
             raise InputError(f"{row.where}: a multiple-choice question without choices; {_mapping(source, row, 'choices')}")
         answer = letter_of(answer, labels, choices, is_index=isinstance(answer_cell, int))
-    tests = _plain(_cell(source, row, "tests", needed=verifier == "code"))
-    if verifier == "code" and not tests:
-        raise _Unusable("empty tests")
+    tests = _tests(source, row, question) if verifier == "code" else _plain(_cell(source, row, "tests"))
     entry = row.cells.get("entry") if verifier == "reasoning_gym" else None
     if verifier == "reasoning_gym" and not isinstance(entry, dict):
         raise InputError(
@@ -323,19 +330,55 @@ def _question(source: Columned, name: str, row: _Row) -> Question:
     )
 
 
+def _tests(source: Columned, row: _Row, question: str) -> Any:
+    """The tests of a code question. Raises `_Unusable` where there are none, `InputError` for what no program can be judged by."""
+    where = programs.column(row.cells)
+    tests = _plain(_cell(source, row, "tests", needed=True) if "tests" in source.columns or where == "tests" else row.cells[where])
+    if not tests:
+        raise _Unusable("empty tests")
+    tests = programs.assemble(tests, {name: _plain(cell) for name, cell in row.cells.items()}, question)
+    try:
+        read(tests)
+    except BadTests as error:
+        raise InputError(f"{row.where}: {error}") from None
+    return tests
+
+
 def _cell(source: Columned, row: _Row, ours: Any, needed: bool = False) -> Any:
-    """The cell of one of our columns, None where a column that nobody asked for is absent; `a.b` looks into a nested column."""
+    """The cell of one of our columns, None where a column that nobody asked for is absent."""
     column = source.columns.get(ours, ours)
-    if column in row.cells:
-        return row.cells[column]
-    cell: Any = row.cells
-    for part in column.split("."):
-        if not isinstance(cell, Mapping) or part not in cell:
-            if needed or ours in source.columns:
-                raise InputError(f"{row.where}: there is no column {column!r}; {_mapping(source, row, ours)}")
+    try:
+        return look_up(row.cells, column)
+    except KeyError as missing:
+        if not needed and ours not in source.columns:
             return None
-        cell = cell[part]
+        raise InputError(f"{row.where}: there is no column {missing.args[0]!r}; {_mapping(source, row, ours)}") from None
+
+
+def look_up(cells: Mapping[str, Any], column: str) -> Any:
+    """What a row holds under a column's name, `a.b` (nested), `a.0` (an item of a list), or a text with columns in braces.
+
+    Lists in a text are written one item a line. Raises `KeyError` with the name of a column that isn't there.
+    """
+    if column in cells:
+        return cells[column]
+    if _BRACES.search(column):
+        return _BRACES.sub(lambda match: _in_text(look_up(cells, match[1])), column)
+    cell: Any = cells
+    for part in column.split("."):
+        cell = _plain(cell) if not isinstance(cell, Mapping) else cell
+        if isinstance(cell, list) and part.isdecimal() and int(part) < len(cell):
+            cell = cell[int(part)]
+        elif isinstance(cell, Mapping) and part in cell:
+            cell = cell[part]
+        else:
+            raise KeyError(column)
     return cell
+
+
+def _in_text(value: Any) -> str:
+    value = _plain(value)
+    return "\n".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
 
 
 def _mapping(source: Columned, row: _Row, ours: Any) -> str:

@@ -9,7 +9,7 @@ are not independent evidence. Two arms answer the same questions, so their diffe
 hardness of a question cancels, and the interval of the difference is narrower than two separate intervals suggest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
@@ -19,8 +19,14 @@ from jaxpolya.errors import InputError
 CONFIDENCE = 0.95
 """Mass of an interval."""
 
+ALL_KS = 64
+"""pass@k is reported for every k up to this."""
+
 Counts = dict[str, tuple[int, int]]
 """Question id → (n responses, c correct ones)."""
+
+
+NO_QUESTIONS = "no questions to average over: check that the question sets are not empty, and that both arms answered the same ones"
 
 
 class Interval(TypedDict):
@@ -41,13 +47,17 @@ def pass_at_k(n: np.ndarray, c: np.ndarray, k: int) -> np.ndarray:
     return 1.0 - np.prod(np.maximum(n - c - drawn, 0) / (n - drawn), axis=-1)
 
 
-def powers_of_two(n: int) -> list[int]:
-    """1, 2, 4, … up to n."""
-    return [1 << power for power in range(n.bit_length())]
+def reported_ks(n: int) -> list[int]:
+    """The k for which pass@k is reported: all up to `ALL_KS`, then the powers of two, and n itself.
+
+    All of them for the numbers of samples that people draw (the paper: 64); beyond, a curve over log k says nothing more for its
+    hundreds of further points.
+    """
+    return sorted({*range(1, min(n, ALL_KS) + 1), *(1 << power for power in range(n.bit_length())), n})
 
 
 def summarise(counts: Counts, *, resamples: int, seed: int) -> dict[str, Interval]:
-    """pass@k for the powers of two up to the smallest n, with intervals over questions; keys are k as text.
+    """pass@k for the `reported_ks` of the smallest n, with intervals over questions; keys are k as text.
 
     The same counts, `resamples` and seed give the same bits. Raises `InputError` where there is no question.
     """
@@ -64,12 +74,19 @@ def paired_difference(counts: Counts, baseline: Counts, *, resamples: int, seed:
     return bootstrap({k: first[k] - second[k] for k in first if k in second}, resamples, seed)
 
 
+def mean_interval(values: Sequence[float] | np.ndarray, *, resamples: int, seed: int) -> Interval:
+    """The mean of one value a question with its bootstrap interval. Raises `InputError` where there is no question."""
+    if not len(values):
+        raise InputError(NO_QUESTIONS)
+    return bootstrap({"mean": np.asarray(values, np.float64)}, resamples, seed)["mean"]
+
+
 def _per_question(counts: Counts, ids: list[str]) -> dict[int, np.ndarray]:
     """k → pass@k of each question."""
     if not ids:
-        raise InputError("pass@k over no questions: check that the question sets are not empty, and that both arms answered the same ones")
+        raise InputError(NO_QUESTIONS)
     n, c = np.array([counts[i] for i in ids]).T
-    return {k: pass_at_k(n, c, k) for k in powers_of_two(int(n.min()))}
+    return {k: pass_at_k(n, c, k) for k in reported_ks(int(n.min()))}
 
 
 def bootstrap(values: Mapping[Any, np.ndarray], resamples: int, seed: int) -> dict[str, Interval]:

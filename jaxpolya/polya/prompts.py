@@ -19,6 +19,7 @@ This module imports neither jax nor transformers; a tokenizer is whatever has th
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
+from jaxpolya.data.programs import TESTS
 from jaxpolya.errors import ConfigError
 from jaxpolya.polya.catalogue import INSTRUCTION, Exemplar, ExemplarKind, Slot, letters, load_catalogue
 from jaxpolya.records import Kind, Question
@@ -137,7 +138,7 @@ class PromptBuilder:
 def ask(question: Question) -> str:
     """A question with its context, its lettered choices, and one line on how to end."""
     choices = [f"{letter}. {choice}" for letter, choice in zip(letters(26), question.choices or [], strict=False)]
-    body = "\n".join([question.question, *choices, _ending(question)])
+    body = "\n".join([question.question, *choices, *_example(question), _ending(question)])
     return _paragraphs(question.context or "", body)
 
 
@@ -153,6 +154,13 @@ def worked(exemplar: Exemplar, question: Question) -> str:
             return f"{exemplar.response}\n<answer>{answer}</answer>"
         case _:
             return f"{exemplar.response}\nThe answer is {answer}."
+
+
+def _example(question: Question) -> list[str]:
+    """The first of a code question's assertions, if that is what its tests are: nothing else may say what the function is called."""
+    tests = question.tests if question.verifier == "code" else None
+    given = next((tests[name] for name in TESTS if name in tests), None) if isinstance(tests, dict) and "prompt" not in tests else tests
+    return [f"It must pass this test: {given[0]}"] if isinstance(given, list) and isinstance(given[0], str) else []
 
 
 def _ending(question: Question) -> str:

@@ -6,8 +6,10 @@ is `null` or absent, and is then left out of the report:
     run         {name, model, …}                       provenance, shown as it is (nested objects too)
     arms        {arm: {eval, sft, rl}}                 in the order in which they are shown
       eval      {question set: {questions, samples,
-                  pass: {"1": {mean, low, high}, …},   shares of 1
-                  versus_base: {"1": {…}, …},          optional: the paired difference from the arm `base`
+                  pass: {"1": {mean, low, high}, …},   shares of 1; every k up to 64, then powers of two and the last
+                  majority: {mean, low, high},         absent for programs
+                  greedy: {mean, low, high},           only with `eval.greedy`
+                  versus_base: {"1": {…}, …},          optional: paired differences from the arm `base`, `majority` and `greedy` too
                   truncated, unparseable, tokens_mean,
                   diversity: {questions, samples, length, kernel, distinct_1 … distinct_3, self_bleu, vendi,
                               label_entropy (nats): each {mean, low, high}} | null,

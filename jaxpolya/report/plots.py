@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from jaxpolya.report.tables import heuristics, question_sets
+from jaxpolya.report.tables import heuristics, powers, question_sets
 
 COLOURS = {"": "#3C3C3C", "star": "#E69F00", "polya": "#0072B2", "wrong": "#CC79A7", "external": "#009E73"}
 """By what an arm was fine-tuned on; "" is nothing (the arms `base` and `rl`)."""
@@ -61,7 +61,7 @@ def pass_at_k(results: dict[str, Any]) -> Figure | None:
     for spare in panels[len(sets) :]:
         spare.remove()
     for axes, (name, arms) in zip(panels, sets.items(), strict=False):
-        ks = sorted({int(k) for evaluation in arms.values() for k in evaluation["pass"]})
+        ks = powers({int(k) for evaluation in arms.values() for k in evaluation["pass"]})
         for arm, evaluation in arms.items():
             curve = sorted((int(k), entry) for k, entry in evaluation["pass"].items())
             x = [k for k, _ in curve]
@@ -70,7 +70,7 @@ def pass_at_k(results: dict[str, Any]) -> Figure | None:
             axes.fill_between(x, low, high, color=line["color"], alpha=0.12, linewidth=0)
             for edge in (low, high):
                 axes.plot(x, edge, color=line["color"], linestyle=line["linestyle"], linewidth=0.7, alpha=0.5)
-            axes.plot(x, mean, label=arm, **line, clip_on=False)
+            axes.plot(x, mean, label=arm, **line, markevery=[i for i, k in enumerate(x) if k in ks], clip_on=False)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_locator(FixedLocator(ks))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))

@@ -6,7 +6,7 @@ means: whether a difference is more than luck is said by `page.findings`.
 
 import dataclasses
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import rich.box
@@ -85,8 +85,10 @@ def eval_tables(results: dict[str, Any]) -> list[Table]:
     tables = []
     for name, arms in question_sets(results).items():
         first = next(iter(arms.values()))
-        ks = _thin(sorted({int(k) for evaluation in arms.values() for k in evaluation["pass"]}))
+        single = [measure for measure in ("greedy", "majority") if any(measure in evaluation for evaluation in arms.values())]
+        ks = _thin({int(k) for evaluation in arms.values() for k in evaluation["pass"]}, 2 if "greedy" in single else 3)
         columns = [_pass_column([evaluation["pass"].get(str(k)) for evaluation in arms.values()]) for k in ks]
+        columns += [_pass_column([evaluation.get(measure) for evaluation in arms.values()]) for measure in single]
         rows = [
             [
                 Cell(arm),
@@ -98,8 +100,27 @@ def eval_tables(results: dict[str, Any]) -> list[Table]:
             for i, (arm, evaluation) in enumerate(arms.items())
         ]
         title = f"{name}: {first['questions']:,} questions × {first['samples']} samples, with 95 % intervals over questions"
-        tables.append(Table(title, ["arm", *(f"pass@{k} %" for k in ks), "truncated %", "no answer %", "mean tokens"], rows))
+        names = [*(f"pass@{k} %" for k in ks), *(f"{measure} %" for measure in single)]
+        tables.append(Table(title, ["arm", *names, "truncated %", "no answer %", "mean tokens"], rows))
     return tables
+
+
+def comparison_table(comparison: dict[str, Any]) -> Table:
+    """How much better one model is than another, question by question: `{model, against, sets: {name: {questions, difference}}}`."""
+    sets = comparison["sets"]
+    measures = {key for found in sets.values() for key in found["difference"]}
+    ks = _thin({int(key) for key in measures if key.isdigit()}, 2)
+    single = [measure for measure in ("greedy", "majority") if measure in measures]
+    rows = [
+        [
+            Cell(name),
+            Cell(number(found["questions"])),
+            *(_difference(found["difference"].get(measure)) for measure in [*map(str, ks), *single]),
+        ]
+        for name, found in sets.items()
+    ]
+    title = f"{comparison['model']} minus {comparison['against']}, in points, with 95 % intervals over the questions that both answered"
+    return Table(title, ["set", "questions", *(f"pass@{k}" for k in ks), *single], rows)
 
 
 def training_table(results: dict[str, Any]) -> Table:
@@ -254,9 +275,24 @@ def _pass_column(entries: list[dict[str, float] | None]) -> list[Cell]:
     ]
 
 
-def _thin(ks: list[int]) -> list[int]:
-    """The smallest, the middle and the largest of the ks: three columns fit into 80 characters, and the plot shows all k."""
-    return sorted({ks[0], ks[len(ks) // 2], ks[-1]})
+def _difference(entry: dict[str, float] | None) -> Cell:
+    """A difference in points, marked where its interval leaves out 0."""
+    if entry is None:
+        return Cell(NONE)
+    mean, low, high = (f"{100 * entry[part]:+.1f}".replace("-", "−") for part in ("mean", "low", "high"))
+    return Cell(mean, f"{low} to {high}", entry["low"] > 0 or entry["high"] < 0)
+
+
+def powers(ks: Iterable[int]) -> list[int]:
+    """The powers of two among the ks, and the largest."""
+    ordered = sorted(ks)
+    return [k for k in ordered if k & (k - 1) == 0 or k == ordered[-1]]
+
+
+def _thin(ks: Iterable[int], count: int) -> list[int]:
+    """The smallest and the largest of the ks, and of three one between: columns fit into 80 characters, and the plot shows all k."""
+    kept = powers(ks)
+    return sorted({kept[0], kept[-1], *([kept[len(kept) // 2]] if count > 2 else [])})
 
 
 def _measure(entry: dict[str, float] | None, text: Callable[[float], str]) -> Cell:

@@ -61,9 +61,14 @@ def extract(response: str, style: Extraction) -> str | None:
 
 def spoken(response: str) -> str:
     """What a response says after its thinking, up to the first end-of-text token; nothing where the thought never ends."""
+    return after_thinking(response).strip()
+
+
+def after_thinking(response: str) -> str:
+    """What `spoken` returns, with the white space around it: a program may begin with its indentation."""
     said = response.rpartition("</think>")[2].partition("<think>")[0]
     ended = _SPECIAL_TOKEN.search(said)
-    return (said[: ended.start()] if ended else said).strip()
+    return said[: ended.start()] if ended else said
 
 
 def _tagged(said: str) -> str | None:

@@ -16,6 +16,7 @@ from jaxpolya.errors import InputError, MachineError
 from jaxpolya.records import Extraction, Kind, Verdict, dump, iter_json
 from jaxpolya.verify.judge import Item, problem
 from jaxpolya.verify.pool import Pool
+from jaxpolya.verify.sandbox import machine_weakness
 
 IN_FLIGHT = 512
 """Rows that are read ahead of the oldest one that has no verdict yet."""
@@ -33,24 +34,27 @@ def verify_file(
 ) -> dict[str, Any]:
     """Grades a JSON-lines file of answers.
 
-    A row needs `id` and `response`, and `answer` (with `choices` for multiple choice, or `entry` for reasoning-gym). `kind` or
+    A row needs `id` and `response`, and `answer` (with `choices` for multiple choice), `tests` or reasoning-gym's `entry`. `kind` or
     `verifier` names its judge, else the fields tell; the argument `kind` overrides both. `extraction` names its style. Other fields
     are ignored. `progress` is called with (rows done, rows in all).
 
-    Returns `rows`, `seconds`, `rows_per_second`, and `verdicts`: the count of each verdict. Raises `InputError` that names file and
-    line, with nothing written, and `MachineError` where the output can't be written.
+    Returns `rows`, `seconds`, `rows_per_second`, `verdicts` (the count of each verdict), and `sandbox`: what the sandbox does not
+    protect from on this machine, or None. Raises `InputError` that names file and line, with nothing written, and
+    `MachineError` where the output can't be written or programs can't be run.
     """
     source, out = Path(source), Path(out)
-    total = sum(1 for _ in _items(source, kind))
-    if total == 0:
+    kinds = collections.Counter(item.kind for _, item in _items(source, kind))
+    if not (total := kinds.total()):
         raise InputError(f"{source} has no rows; a row is a JSON object with id, response and answer")
+    weakness = machine_weakness() if kinds["code"] else None
     counts: collections.Counter[str] = collections.Counter()
     waiting: collections.deque[tuple[Any, Future[Verdict]]] = collections.deque()
     aside = out.with_name(f".{out.name}.partial")
     start = time.monotonic()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("w", encoding="utf-8") as file, Pool(workers, deadline, memory_mb) as pool:
+        # What UTF-8 can't hold (half of a surrogate pair) is written as JSON's own escape.
+        with aside.open("w", encoding="utf-8", errors="backslashreplace") as file, Pool(workers, deadline, memory_mb) as pool:
 
             def write_oldest() -> None:
                 name, future = waiting.popleft()
@@ -75,7 +79,8 @@ def verify_file(
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
     seconds = time.monotonic() - start
-    return {"rows": total, "seconds": seconds, "rows_per_second": total / max(seconds, 1e-9), "verdicts": dict(counts)}
+    rate = total / max(seconds, 1e-9)
+    return {"rows": total, "seconds": seconds, "rows_per_second": rate, "verdicts": dict(counts), "sandbox": weakness}
 
 
 def _items(source: Path, kind: Kind | None) -> Iterator[tuple[Any, Item]]:

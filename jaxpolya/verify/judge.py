@@ -12,10 +12,13 @@ from typing import Any, Self
 
 from jaxpolya.errors import InputError
 from jaxpolya.records import Extraction, Kind, Question, Verdict, VerdictName
-from jaxpolya.verify import choice, gym, math
+from jaxpolya.verify import choice, code, gym, math
 from jaxpolya.verify.algebra import Unparsed
 from jaxpolya.verify.expression import TooLarge
 from jaxpolya.verify.extract import extract
+
+DEADLINE = 10.0
+"""Seconds for one answer, where nobody says otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,10 @@ class Item:
 def problem(item: Item) -> str | None:
     """Why an item cannot be judged whatever its response is, or None."""
     if item.kind == "code":
-        return "code answers can't be verified yet; use questions with verifier math, choice or reasoning_gym"
+        try:
+            code.read(item.tests)
+        except code.BadTests as error:
+            return str(error)
     if item.kind == "choice":
         if not item.choices:
             return "a choice item needs choices"
@@ -60,29 +66,36 @@ def answer_of(item: Item) -> str | None:
     """The answer that the response gives, or None. Linear in its length."""
     if item.kind == "choice":
         return choice.extract(item.response, item.choices or [])
+    if item.kind == "code":
+        return code.extract(item.response)
     return extract(item.response, item.extraction)
 
 
-def judge_answer(item: Item, answer: str | None) -> Verdict:
-    """The verdict on an extracted answer; the response itself is not looked at."""
+def judge_answer(item: Item, answer: str | None, seconds: float = DEADLINE) -> Verdict:
+    """The verdict on an extracted answer; the response itself is not looked at. seconds: how long a program may run."""
     start = time.perf_counter()
-    name, detail = _compare(item, answer)
+    name, detail = _compare(item, answer, seconds)
     return Verdict(verdict=name, extracted=answer, seconds=round(time.perf_counter() - start, 6), detail=detail)
 
 
 def judge(item: Item) -> Verdict:
-    """The verdict on a response, in this process: no deadline and no memory limit protects it (see `pool.Pool`)."""
+    """The verdict on a response, in this process: no deadline and no memory limit protects it (see `pool.Pool`).
+
+    A program alone is always run in the sandbox, with a deadline.
+    """
     start = time.perf_counter()
     verdict = judge_answer(item, answer_of(item))
     return dataclasses.replace(verdict, seconds=round(time.perf_counter() - start, 6))
 
 
-def _compare(item: Item, answer: str | None) -> tuple[VerdictName, str | None]:
+def _compare(item: Item, answer: str | None, seconds: float) -> tuple[VerdictName, str | None]:
     if ours := problem(item):
         return "harness_error", ours
     if answer is None:
         return "unparseable", None
     try:
+        if item.kind == "code":
+            return code.judge(item.tests, answer, seconds)
         if item.kind == "choice":
             right = answer == choice.letter_of(item.answer, item.choices or [])
         elif item.kind == "reasoning_gym":
@@ -105,6 +118,7 @@ def verify_response(
     kind: Kind = "math",
     extraction: Extraction = "statement",
     choices: list[str] | None = None,
+    tests: Any = None,
     entry: dict[str, Any] | None = None,
 ) -> Verdict:
     """The verdict on one response, in this process (a `Pool` protects from responses that hang or allocate without bound).
@@ -112,15 +126,16 @@ def verify_response(
     Args:
       response: all that the model said.
       answer: the reference; a letter for `choice`.
-      kind: `math`, `choice` or `reasoning_gym`.
+      kind: `math`, `choice`, `code` or `reasoning_gym`.
       extraction: how the answer is found (see `verify.extract`).
       choices: texts of a multiple-choice question.
+      tests: of code, in one of the forms of docs/questions.md.
       entry: reasoning-gym's own entry.
 
     Raises:
       InputError: the reference can't be judged against.
     """
-    item = Item(id="", kind=kind, response=response, answer=answer, extraction=extraction, choices=choices, entry=entry)
+    item = Item(id="", kind=kind, response=response, answer=answer, extraction=extraction, choices=choices, tests=tests, entry=entry)
     if ours := problem(item):
         raise InputError(ours)
     return judge(item)

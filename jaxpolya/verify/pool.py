@@ -34,7 +34,7 @@ from typing import IO, Any, Self
 
 from jaxpolya.errors import InputError
 from jaxpolya.records import Verdict
-from jaxpolya.verify.judge import Item, answer_of, problem
+from jaxpolya.verify.judge import DEADLINE, Item, answer_of, problem
 from jaxpolya.verify.worker import receive, send
 
 START_LIMIT = 120.0
@@ -49,7 +49,7 @@ MAX_WORKERS = 16
 class Pool:
     """Verdicts from processes. A context manager; safe to use from several threads."""
 
-    def __init__(self, workers: int | None = None, deadline: float = 10.0, memory_mb: int = 2048):
+    def __init__(self, workers: int | None = None, deadline: float = DEADLINE, memory_mb: int = 2048):
         """A pool that returns at once; its workers start in the background.
 
         workers: processes, by default one for every core, 16 at most. deadline: seconds for one item. memory_mb: address space
@@ -76,9 +76,9 @@ class Pool:
             future.set_result(Verdict(verdict="unparseable"))
             return future
         try:
-            reference = json.dumps([item.kind, item.answer, item.choices, item.entry, answer], sort_keys=True)
+            reference = json.dumps([item.kind, item.answer, item.choices, item.tests, item.entry, answer], sort_keys=True)
         except (TypeError, ValueError) as error:
-            raise InputError(f"{item.id}: the entry is not JSON ({error})") from None
+            raise InputError(f"{item.id}: the entry or the tests are not JSON ({error})") from None
         key = hashlib.blake2b(reference.encode(), digest_size=16).digest()
         with self._lock:
             if self._closed:
@@ -168,7 +168,8 @@ class _Hand:
 
     def judge(self, item: Item, answer: str) -> Verdict:
         """The verdict of a worker, or on a worker."""
-        message = {"item": {k: v for k, v in dataclasses.asdict(item).items() if v is not None}, "answer": answer}
+        fields = {k: v for k, v in dataclasses.asdict(item).items() if v is not None}
+        message = {"item": fields, "answer": answer, "deadline": self.pool.deadline}
         for _ in range(2):
             start = time.monotonic()
             try:
@@ -186,7 +187,8 @@ class _Hand:
                     break
                 continue
             process.items += 1
-            if verdict.verdict == "crash" or process.items >= RECYCLE_AFTER:
+            crashed = verdict.verdict == "crash" and item.kind != "code"  # there it was the program in its sandbox
+            if crashed or process.items >= RECYCLE_AFTER:
                 self.drop()
             return verdict
         if self.stopping:

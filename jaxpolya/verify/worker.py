@@ -5,10 +5,12 @@ deadline, no retry, no files. The parent kills it when an item takes too long. I
 the socket, or is gone; Ctrl-C is the parent's affair.
 
 A message is four bytes of length, then JSON. `{"prepare": kind}` imports what a kind needs, so that the time for it is not an item's;
-`{"item": …, "answer": …}` is answered with the fields of a `Verdict`.
+`{"item": …, "answer": …, "deadline": seconds}` is answered with the fields of a `Verdict`. The deadline is the parent's to enforce; a
+program in the sandbox gets most of it, so that its lateness is its own and no reason to replace the worker.
 """
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -19,9 +21,13 @@ import threading
 import time
 from typing import Any
 
+from jaxpolya.verify.code import sandbox
 from jaxpolya.verify.judge import Item, judge_answer
+from jaxpolya.verify.sandbox import SandboxError
 
 IMPORTS = {"math": "math_verify", "reasoning_gym": "reasoning_gym"}
+PROGRAM_SHARE = 0.8
+"""Of the deadline, for a program in the sandbox."""
 
 
 def send(connection: socket.socket, message: dict[str, Any]) -> None:
@@ -64,9 +70,13 @@ def main() -> None:
             if "prepare" in message:
                 if module := IMPORTS.get(message["prepare"]):
                     importlib.import_module(module)
+                if message["prepare"] == "code":
+                    with contextlib.suppress(SandboxError):  # every verdict will say so
+                        sandbox()
                 send(connection, {"ready": message["prepare"]})
             else:
-                send(connection, judge_answer(Item(**message["item"]), message["answer"]).to_json())
+                seconds = PROGRAM_SHARE * message["deadline"]
+                send(connection, judge_answer(Item(**message["item"]), message["answer"], seconds).to_json())
 
 
 def _leave_with(parent: int) -> None:

@@ -98,6 +98,23 @@ def test_code_keeps_its_white_space_and_needs_no_answer(file):
     assert (question.question, question.tests, question.answer) == ("def f():\n", ["assert f() == 1"], "")
 
 
+def test_public_sets_of_code_are_put_together(file):
+    prompt = "def f(n):\n"
+    row = {"question": prompt, "test": "def check(candidate): assert candidate(1) == 2", "entry_point": "f"}
+    assert only(file, row, verifier="code").tests == {"tests": row["test"], "entry_point": "f", "prompt": prompt}
+    row = {
+        "question": "Double.",
+        "test_list": ["assert f(1) == 2"],
+        "test_setup_code": "a = 1",
+        "test_imports": [],
+        "challenge_test_list": [],
+    }
+    assert only(file, row, verifier="code").tests == {"tests": row["test_list"], "test_setup_code": "a = 1"}
+    assert only(file, row | {"test_setup_code": ""}, verifier="code").tests == row["test_list"]
+    pairs = [{"input": "1", "output": "2"}]
+    assert only(file, {"question": "Double.", "tests": pairs, "entry_point": "f"}, verifier="code").tests == pairs
+
+
 def test_what_is_dropped_is_counted(file):
     rows = [
         {"question": "", "answer": "1"},
@@ -180,6 +197,8 @@ def test_joined_sources_have_unique_ids_and_no_question_twice(tmp_path):
         ([{"question": "a?", "answer": "A"}], {"verifier": "choice"}, r"set\.jsonl:1: a multiple-choice question without choices"),
         ([{"question": "a?"}], {"verifier": "code"}, r"set\.jsonl:1: there is no column 'tests'"),
         ([{"question": "a?", "tests": []}], {"verifier": "code"}, "left out 1 × empty tests"),
+        ([{"question": "a?", "tests": ["assert ("]}], {"verifier": "code"}, r"set\.jsonl:1: the tests are not Python"),
+        ([{"question": "a?", "test": "def check(c): c()"}], {"verifier": "code"}, r"set\.jsonl:1: .* need an entry_point"),
         ([{"question": "a?", "answer": "1"}], {"verifier": "reasoning_gym"}, "needs the generator's `entry`"),
         ([{"question": "a?", "answer": "1", "verifier": "maths"}], {}, r"set\.jsonl:1: verifier is 'maths', not one of math, choice"),
     ],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxpolya.errors import InputError
-from jaxpolya.evaluate.passk import paired_difference, pass_at_k, powers_of_two, summarise
+from jaxpolya.evaluate.passk import mean_interval, paired_difference, pass_at_k, reported_ks, summarise
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 64, 1000])
@@ -31,8 +31,17 @@ def test_pass_at_k_refuses_k_beyond_n():
         pass_at_k(np.array([8, 3]), np.array([1, 1]), 4)
 
 
-def test_powers_of_two():
-    assert [powers_of_two(n) for n in (1, 2, 15, 16, 17)] == [[1], [1, 2], [1, 2, 4, 8], [1, 2, 4, 8, 16], [1, 2, 4, 8, 16]]
+def test_every_k_is_reported_up_to_64_and_then_few():
+    assert [reported_ks(n) for n in (1, 2, 7, 64)] == [[1], [1, 2], [1, 2, 3, 4, 5, 6, 7], list(range(1, 65))]
+    assert reported_ks(300) == [*range(1, 65), 128, 256, 300]
+
+
+def test_a_single_measure_has_the_interval_that_pass_at_1_of_one_response_has():
+    values = [float(i % 3 == 0) for i in range(60)]
+    alike = summarise({f"q{i:02}": (1, int(value)) for i, value in enumerate(values)}, resamples=300, seed=5)["1"]
+    assert mean_interval(values, resamples=300, seed=5) == alike
+    with pytest.raises(InputError, match="no questions"):
+        mean_interval([], resamples=10, seed=0)
 
 
 def counts(questions, n=8, seed=0):
@@ -43,7 +52,7 @@ def counts(questions, n=8, seed=0):
 def test_summary_is_plain_ordered_and_repeatable():
     data = counts(50)
     first = summarise(data, resamples=200, seed=3)
-    assert list(first) == ["1", "2", "4", "8"]
+    assert list(first) == [str(k) for k in range(1, 9)]
     assert json.loads(json.dumps(first)) == first
     assert first == summarise(dict(reversed(data.items())), resamples=200, seed=3)
     assert first != summarise(data, resamples=200, seed=4)
@@ -53,7 +62,7 @@ def test_summary_is_plain_ordered_and_repeatable():
 
 
 def test_k_stops_at_the_question_with_fewest_responses():
-    assert list(summarise({"a": (8, 1), "b": (3, 1)}, resamples=10, seed=0)) == ["1", "2"]
+    assert list(summarise({"a": (8, 1), "b": (3, 1)}, resamples=10, seed=0)) == ["1", "2", "3"]
 
 
 def test_the_interval_is_the_exact_one():

@@ -29,7 +29,7 @@ def test_the_whole_chain(tiny_run):
     directory = tiny_run.directory / "runs" / "tiny"
     assert list(results["arms"]) == ["base", "rl", "star+rl", "polya+rl"]
     for arm, found in results["arms"].items():
-        assert set(found["eval"]["sums"]["pass"]) == {"1", "2", "4"}
+        assert set(found["eval"]["sums"]["pass"]) == {"1", "2", "3", "4"}
         assert (found["rl"] is None) == (arm == "base")
         assert (found["sft"] is None) == (arm in ("base", "rl"))
         described = found["eval"]["sums"]

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from jaxpolya.errors import ConfigError
 from jaxpolya.polya.catalogue import Exemplar, Heuristic, Slot, load_catalogue, slots
-from jaxpolya.polya.prompts import KINDS, PromptBuilder
+from jaxpolya.polya.prompts import KINDS, PromptBuilder, ask
 from jaxpolya.records import Question
 
 QUESTION = Question(id="q", question="What is 2 + 3?", answer="5")
@@ -121,6 +121,17 @@ def test_exemplars_end_as_the_question_asks(verifier, extraction, asked, shown):
     text = PromptBuilder(Plain()).text(dataclasses.replace(QUESTION, verifier=verifier, extraction=extraction), SLOT)
     assert text.count(f"\n{asked}\nAnswer:") == 2
     assert f"One, two.\n{shown}\n\n" in text
+
+
+def test_a_code_question_shows_its_first_assertion_unless_its_prompt_names_the_function():
+    asked = ask(Question(id="c", question="Double a number.", answer="", verifier="code", tests=["assert f(1) == 2", "assert f(3) == 6"]))
+    assert asked == "Double a number.\nIt must pass this test: assert f(1) == 2\nWrite the whole program in one ```python block."
+    same = {"tests": ["assert f(1) == 2"], "test_setup_code": "import math"}
+    assert "assert f(1)" in ask(Question(id="c", question="Double.", answer="", verifier="code", tests=same))
+    prompt = "def f(n):\n    # Doubles.\n"
+    tests = {"tests": "def check(candidate): assert candidate(1) == 2", "prompt": prompt, "entry_point": "f"}
+    for hidden in (tests, [{"input": "1", "output": "2"}]):
+        assert "assert" not in ask(Question(id="c", question=prompt, answer="", verifier="code", tests=hidden))
 
 
 def test_code_is_asked_for_in_a_block_and_has_no_final_statement():

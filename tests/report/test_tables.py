@@ -45,6 +45,29 @@ def test_no_cell_is_broken_at_80_characters(results):
             assert cell.text in screen and cell.interval in screen
 
 
+def test_greedy_and_majority_have_columns_and_still_fit(results):
+    for entry in results["arms"].values():
+        evaluation = entry["eval"]["chain_sum"]
+        evaluation |= {"majority": evaluation["pass"]["4"], "greedy": evaluation["pass"]["1"]}
+    table = tables.eval_tables(results)[0]
+    assert table.columns[1:5] == ["pass@1 %", "pass@16 %", "greedy %", "majority %"]
+    assert [row[0].text for row in table.rows if row[3].best] == ["polya+rl"] and table.rows[0][3].text == table.rows[0][1].text
+    screen = on_screen(table, width=80)
+    for cell in (cell for row in table.rows for cell in row):
+        assert cell.text in screen and cell.interval in screen
+
+
+def test_a_comparison_marks_what_leaves_out_zero():
+    better, unclear = {"mean": 0.125, "low": 0.05, "high": 0.2}, {"mean": -0.01, "low": -0.08, "high": 0.06}
+    both = {"gsm8k": {"questions": 1319, "difference": {"1": better, "2": better, "8": unclear, "majority": unclear}}}
+    table = tables.comparison_table(
+        {"model": "a", "against": "b", "sets": both | {"aime24": {"questions": 30, "difference": {"1": better}}}}
+    )
+    assert table.columns == ["set", "questions", "pass@1", "pass@8", "majority"] and "a minus b" in table.title
+    assert table.rows[0][1:4] == [Cell("1,319"), Cell("+12.5", "+5.0 to +20.0", best=True), Cell("−1.0", "−8.0 to +6.0")]
+    assert [cell.text for cell in table.rows[1]] == ["aime24", "30", "+12.5", tables.NONE, tables.NONE]
+
+
 def test_nothing_is_best_where_all_are_alike(base_only):
     base_only["arms"]["rl"] = base_only["arms"]["base"]
     assert not any(cell.best for row in tables.eval_tables(base_only)[0].rows for cell in row)
@@ -65,6 +88,13 @@ def test_few_columns_of_k_that_hold_both_ends(base_only, largest, shown):
     entry["pass"] = {str(1 << p): entry["pass"]["1"] for p in range(largest.bit_length())}
     columns = [name for name in tables.eval_tables(base_only)[0].columns if name.startswith("pass@")]
     assert columns == [f"pass@{k} %" for k in shown]
+
+
+@pytest.mark.parametrize(("largest", "shown"), [(3, [1, 2, 3]), (12, [1, 4, 12]), (64, [1, 8, 64])])
+def test_between_the_ends_stands_a_power_of_two(base_only, largest, shown):
+    entry = base_only["arms"]["base"]["eval"]["set"]
+    entry["pass"] = {str(k): entry["pass"]["1"] for k in range(1, largest + 1)}
+    assert [name for name in tables.eval_tables(base_only)[0].columns if name.startswith("pass@")] == [f"pass@{k} %" for k in shown]
 
 
 def test_training_compares_quarters_and_leaves_out_untrained_arms(results):

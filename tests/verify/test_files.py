@@ -45,7 +45,7 @@ def test_rows_are_graded_in_order(tmp_path):
         ({"id": "b", "response": "x", "answer": ["1"]}, "answer must be"),
         ({"id": "b", "response": "x", "answer": "Q", "choices": ["x"]}, "none of the choices"),
         ({"id": "b", "response": "x", "choices": "AB", "answer": "A"}, "list of strings"),
-        ({"id": "b", "response": "x", "tests": ["assert 1"]}, "code"),
+        ({"id": "b", "response": "x", "tests": ["assert 1"]}, "no function"),
         ({"id": "b", "response": "x", "answer": "1", "kind": "maths"}, "not a kind"),
         ({"id": "b", "response": "x", "answer": "1", "extraction": "first"}, "extraction"),
         ({"id": "b", "response": "x", "entry": "e"}, "entry must be"),
@@ -60,6 +60,12 @@ def test_a_broken_line_is_named_and_nothing_is_written(tmp_path, row, complaint)
         verify_file(source, out, workers=1)
     assert f"{source}:2" in str(caught.value)
     assert out.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_text_that_is_no_text_survives(tmp_path):
+    out = tmp_path / "out.jsonl"
+    verify_file(write(tmp_path / "rows.jsonl", [{"id": "\ud800", "response": "\\boxed{\udfff}", "answer": "1"}]), out, workers=1)
+    assert json.loads(out.read_text()) == {"id": "\ud800", "verdict": "wrong", "extracted": "\udfff"}
 
 
 def test_no_rows_and_no_file_are_named(tmp_path):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from jaxpolya.config import JsonlSource
+from jaxpolya.data.questions import load_questions
 from jaxpolya.verify.expression import TooLarge
 from jaxpolya.verify.extract import extract, spoken
 from jaxpolya.verify.judge import Item
@@ -17,6 +19,7 @@ from jaxpolya.verify.math import equal
 from jaxpolya.verify.pool import Pool
 
 ORACLES = Path(__file__).resolve().parents[3] / "shared" / "oracles" / "verifier"
+QUESTIONS = ORACLES.parents[1] / "data" / "questions"
 pytestmark = pytest.mark.skipif(not ORACLES.is_dir(), reason="no oracles on this machine")
 
 EXCEPTIONS = {
@@ -27,6 +30,8 @@ EXCEPTIONS = {
     "test_all.py::test_set_rel_assymetry::187": "an inequality is the interval that it describes in both directions, as misc-4 wants it",
     "test_numina_cases.py::test_numina_cases::217": "the gold is an unterminated box, cut in the middle",
     "test_strict.py::test_strict_variable_comparison::253": "needs Math-Verify's non-strict mode, in which all variables are alike",
+    "MBPP/367/canonical": "its tests use a class that neither they nor the reference define",
+    "MBPP/927/canonical": "its tests use a class that neither they nor the reference define",
     "test_yujianll.py::test_string_extraction::263": "expects 1 - 1/e to equal 1 + 1/e; misc-37 and constructed_variants expect otherwise",
 }
 
@@ -101,6 +106,43 @@ def test_constructed_variants():
     cases = [(row["id"], right(row["gold"], row["pred"]), row["verdict"]) for row in rows("constructed_variants")]
     assert [id for id, got, expected in cases if got and not expected] == []
     assert [id for id, got, expected in cases if expected and not got] == []
+
+
+def code_items() -> list[tuple[dict, Item]]:
+    """Every row of code_verdicts with the tests of its task, as the loader puts them together."""
+    sources = [
+        JsonlSource(kind="jsonl", path=QUESTIONS / "humaneval.jsonl", verifier="code"),
+        JsonlSource(kind="jsonl", path=QUESTIONS / "mbpp.jsonl", verifier="code"),
+    ]
+    tests = {question.id: question.tests for question in load_questions(sources).questions}
+    return [
+        (row, Item(id=row["id"], kind="code", response=row["completion"], tests=tests[row["task"]]))
+        for row in rows("code_verdicts")
+        if row["task"] in tests
+    ]
+
+
+def check_code(items: list[tuple[dict, Item]]) -> None:
+    with Pool(2, deadline=20) as pool:
+        verdicts = pool.verify(item for _, item in items)
+    assert not [verdict for verdict in verdicts if verdict.verdict in ("harness_error", "timeout")]
+    assert not disagreeing(
+        [(row["id"], verdict.verdict == "correct", row["verdict"]) for (row, _), verdict in zip(items, verdicts, strict=True)]
+    )
+
+
+@pytest.mark.skipif(not QUESTIONS.is_dir(), reason="no questions on this machine")
+def test_code_verdicts_sampled():
+    items = code_items()
+    assert len(items) == 1826
+    awkward = {f"MBPP/{task}" for task in (126, 367, 533, 596, 601, 927)} | {f"HumanEval/{task}" for task in (32, 38, 50, 53)}
+    check_code([pair for index, pair in enumerate(items) if index % 10 == 0 or pair[0]["task"] in awkward])
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not QUESTIONS.is_dir(), reason="no questions on this machine")
+def test_code_verdicts():
+    check_code(code_items())
 
 
 def test_stress_rows_are_answered_in_time():

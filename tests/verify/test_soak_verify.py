@@ -65,6 +65,79 @@ def test_hostile_inputs_leave_the_pool_alive():
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+LINES = """\
+def f(x): return x
+    return 42
+def f(x):
+    while True: pass
+    return f(x)
+f = lambda x: A()
+f = os.urandom
+del f
+class A:
+    __eq__ = lambda a, b: True
+f = A()
+f = gc.get_objects
+sys.setrecursionlimit(10 ** 9)
+sys.exit()
+os._exit(0)
+import threading, ctypes, signal
+os.fork()
+while os.fork(): pass
+os.setsid()
+os.kill(0, 9)
+os.kill(-1, 15)
+os.abort()
+os.close(3)
+os.read(3, 9)
+os.write(3, b'\\xff' * 9)
+os.write(3, os.urandom(20))
+[0] * (1 << 40)
+x = 'x' * (1 << 27)
+print(x)
+open('a', 'w').write('a' * 10 ** 8)
+os.mkdir('d'); os.chmod('.', 0)
+signal.alarm(1)
+ctypes.string_at(0)
+threading.Thread(target=time.sleep, args=(60,)).start()
+ctypes.CDLL(None).prctl(1, 0)
+__builtins__.compile = None
+)
+\x00
+\ud800
+"""
+
+
+def test_hostile_programs_leave_nothing():
+    """1,000 hostile programs: each answered, none right and none our fault, nothing left running, no file descriptor leaked."""
+    before = len(os.listdir("/proc/self/fd")), set(Path("/tmp").glob("jaxpolya-*"))
+    with Pool(2, deadline=2) as pool:
+
+        @settings(max_examples=250, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @given(st.lists(st.lists(st.sampled_from(LINES.splitlines()), max_size=6), min_size=4, max_size=4))
+        def run(programs):
+            items = [
+                Item(id="h", kind="code", response="\n".join(["import os, sys, gc, time", *lines]), tests=["assert f(1) == 43"])
+                for lines in programs
+            ]
+            for item, verdict in zip(items, pool.verify(items), strict=True):
+                assert verdict.verdict in OUTCOMES - {"correct"}, (item, verdict)
+
+        run()
+        right = Item(id="x", kind="code", response="def f(x): return x + 42", tests=["assert f(1) == 43"])
+        assert pool.verify([right])[0].verdict == "correct"
+    time.sleep(1)  # launchers see that their workers are gone
+    assert (len(os.listdir("/proc/self/fd")), set(Path("/tmp").glob("jaxpolya-*"))) == before
+    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if "/runner.pyc" in read(path)]
+
+
+def read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
 def test_killed_workers_lose_no_verdict():
     """Random workers are killed during 5,000 verdicts: every row is answered, and none of them wrongly."""
     rng = random.Random(0)

@@ -1,0 +1,133 @@
+"""`jaxpolya eval`: any checkpoint on named benchmarks or on a configuration's question sets, alone or against another one.
+
+An evaluation is a run whose only arm is `base`, so everything that a run has comes with it: stages that go on after a kill,
+verdicts kept, results.json, report.md. All that happens here is that the command line becomes that run's configuration, and that
+the answers of two such runs are compared question by question.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxpolya.artifacts import Stage, write_whole
+from jaxpolya.config import RunConfig
+from jaxpolya.config_file import parse_config, read_yaml
+from jaxpolya.errors import ConfigError
+from jaxpolya.evaluate.benchmarks import load_registry
+from jaxpolya.evaluate.measures import Answers, compare
+from jaxpolya.progress import Display
+from jaxpolya.report.tables import comparison_table
+from jaxpolya.results import model_of_run, read_answers
+
+MAX_NEW_TOKENS = 1024
+"""Longest response where neither a configuration nor the command line says; long chains of thought need more."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What is asked of the models; None leaves a setting to the configuration, or to its default."""
+
+    config: Path | None = None
+    benchmarks: tuple[str, ...] = ()
+    registry: Path | None = None
+    """A YAML file of benchmarks, laid over the built-in ones."""
+    directory: Path | None = None
+    """Local copies of benchmarks."""
+    limit: int | None = None
+    """Questions of each benchmark at most."""
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Dotted key of the configuration → value; None is no setting."""
+    overrides: tuple[str, ...] = ()
+    """`a.b=value` as the user wrote them; they win over the configuration and the benchmarks, and lose against `settings`."""
+    name: str | None = None
+    """Of the evaluation's run directory; None is made from the configuration and the model."""
+
+    def runs(self, model: str, against: str | None = None) -> list[RunConfig]:
+        """The run that evaluates a model, and the other one's. Raises `ConfigError` and `InputError`, as reading a configuration does."""
+        runs = [self._run(model)]
+        if against is not None:
+            other = self._run(against)
+            # Two checkpoints may go by one name, and one name was given for the first.
+            name = f"{runs[0].name}-against-{_called(against)}" if other.name == runs[0].name else other.name
+            runs.append(other.model_copy(update={"name": name}))
+        return runs
+
+    def _run(self, model: str) -> RunConfig:
+        if self.config is None and not self.benchmarks:
+            raise ConfigError("there is nothing to ask: name benchmarks (--benchmarks gsm8k,math500), or a CONFIG with question sets")
+        tree = read_yaml(self.config) if self.config else {"name": "eval", "eval": {"sampling": {"max_new_tokens": MAX_NEW_TOKENS}}}
+        source = model_of_run(Path(model)) or model
+        run = parse_config(tree, self._overrides(source), where=str(self.config or "jaxpolya eval"))
+        made = f"{run.name}-eval-{_called(model)}" if self.config else f"{run.name}-{_called(model)}"
+        return run if self.name else run.model_copy(update={"name": made})
+
+    def _overrides(self, source: str) -> Iterator[str]:
+        for benchmark in load_registry(self.registry).pick(self.benchmarks):
+            sources = [source.model_dump(mode="json") for source in benchmark.questions(self.directory, self.limit)]
+            yield f"eval.questions.{benchmark.key}={json.dumps(sources)}"
+        yield from self.overrides
+        # The evaluation needs nothing of the other stages, so nothing in them may stop it.
+        yield from ("arms=[base]", "export=false", "generate=null", "select={}", "sft=null", "rl=null")
+        for key, value in {"model.source": source, "name": self.name, **self.settings}.items():
+            if value is not None:
+                yield f"{key}={json.dumps(value)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """One model's evaluation."""
+
+    run: RunConfig
+    results: dict[str, Any]
+    """results.json."""
+    stages: dict[str, tuple[Stage, Stage, Stage | None]]
+    """Question set → the stages of its questions, of the samples, and of the greedy responses."""
+
+    def answers(self) -> dict[str, Answers]:
+        """Question set → the model's answers."""
+        return {name: read_answers(*stages) for name, stages in self.stages.items()}
+
+
+def evaluate(runs: Sequence[RunConfig], display: Display) -> Iterator[Evaluated]:
+    """Evaluates one model after the other. All are checked before the first one starts. Raises `JaxpolyaError`."""
+    from jaxpolya.pipeline import BASE, Pipeline
+
+    waiting = [Pipeline(run, display) for run in runs]
+    while waiting:
+        pipeline = waiting.pop(0)  # which lets go of the one before, and of its parameters
+        results = pipeline.run()
+        assert results is not None
+        greedy = pipeline.greedy.get(BASE, {})
+        sets = {
+            name: (pipeline.questions[f"eval-{name}"][0], stage, greedy.get(name)) for name, stage in pipeline.evaluations[BASE].items()
+        }
+        yield Evaluated(pipeline.config, results, sets)
+
+
+def compare_models(model: Evaluated, other: Evaluated) -> dict[str, Any]:
+    """How much better a model is than another on each question set, over the questions that both answered (`measures.compare`).
+
+    Returns `{model, against, sets: {name: {questions, difference}}}`, and writes it to `against-OTHER.json` and `.md` in the first one's
+    run directory. Raises `InputError` where no question is shared.
+    """
+    run, theirs, sets = model.run, other.answers(), {}
+    for name, ours in model.answers().items():
+        shared = ours.counts.keys() & theirs[name].counts.keys()
+        difference = compare(ours, theirs[name], resamples=run.eval.bootstrap, seed=run.eval.seed)
+        sets[name] = {"questions": len(shared), "difference": difference}
+    comparison = {"model": run.model.source, "against": other.run.model.source, "sets": sets}
+    table = comparison_table(comparison)
+    directory, stem = run.output / run.name, f"against-{other.run.name}"
+    write_whole(directory / f"{stem}.json", json.dumps(comparison, indent=1, ensure_ascii=False) + "\n")
+    write_whole(directory / f"{stem}.md", f"# {table.title}\n\n{table.to_markdown()}\nBold: the interval leaves out 0.\n")
+    return comparison
+
+
+def _called(model: str) -> str:
+    """What a model is called in a directory's name."""
+    path = Path(model)
+    named = path.parent.name if path.name in ("model", "export") else path.name  # runs keep theirs under these names
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", named).strip("-.") or "model"

@@ -1,0 +1,104 @@
+"""Majority vote: who agrees with whom, ties, abstentions; and the measures built on it."""
+
+from fractions import Fraction
+
+import pytest
+
+from jaxpolya.errors import InputError
+from jaxpolya.evaluate.measures import Answers, compare, measure
+from jaxpolya.evaluate.vote import ballot, majority
+from jaxpolya.records import Question, Sample
+
+SETTINGS = {"resamples": 200, "seed": 0}
+
+
+def sample(question, index, verdict, extracted=None, stage="eval"):
+    return Sample(
+        id=f"{question}#{index}", question_id=question, arm="base", stage=stage, index=index, prompt="?", response="!", token_ids=[1],
+        logprobs=[0.0], finish="stop", seed=0, verdict=verdict, extracted=extracted,
+    )  # fmt: skip
+
+
+def said(question, *answers, right="7"):
+    """Samples whose answers are these; None is none."""
+    verdicts = ["unparseable" if answer is None else "correct" if answer == right else "wrong" for answer in answers]
+    return [sample(question, i, verdict, answer) for i, (verdict, answer) in enumerate(zip(verdicts, answers, strict=True))]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "agree"),
+    [
+        ("1/2", "0.5", True),
+        ("\\frac{1}{2}", "\\dfrac12", True),
+        ("-\\frac{3}{6}", "-.5", True),
+        ("$27.0$", "27", True),
+        ("1,000", "1000", True),
+        ("( 1, 2 )", "(1,2)", True),
+        ("\\text{Monday}", "monday.", True),
+        ("A", "a", True),
+        ("(1,2)", "(2,1)", False),
+        ("5%", "5", False),
+        ("-5", "5", False),
+        ("1/0", "0", False),
+        ("12", "1, 2", False),
+        ("x" * 400, "x" * 401, False),
+    ],
+)
+def test_who_votes_alike(first, second, agree):
+    assert (ballot(first) == ballot(second)) is agree
+
+
+def test_numbers_vote_by_their_value():
+    assert ballot("0.125") == Fraction(1, 8)
+
+
+@pytest.mark.parametrize(
+    ("answers", "right"),
+    [
+        (["7", "8", "7"], 1.0),
+        (["8", "8", "7"], 0.0),
+        (["7", "8"], 1.0),  # a tie goes to what was said first
+        (["8", "7"], 0.0),
+        (["8", "9", "10", "7", "7"], 1.0),
+        ([None, None, "7"], 1.0),  # who has no answer abstains
+        ([None, None], 0.0),
+        (["1/3", "0.5", "7", "1/2", "7", "\\frac12"], 0.0),  # wrong answers are merged as right ones are
+    ],
+)
+def test_the_majority_decides(answers, right):
+    assert majority(said("q", *answers)) == {"q": right}
+
+
+def test_a_majority_counts_by_place_not_by_the_file_s_order():
+    assert majority(said("q", "8", "7")[::-1]) == {"q": 0.0}
+
+
+def test_measures_of_constructed_answers():
+    samples = [*said("a", "7", "7", "8", "8", "7"), *said("b", "1", "1", None, "7", "2"), *said("c", "7", "7", "7", "7", "7")]
+    greedy = [sample("a", 0, "wrong", "8"), sample("b", 0, "correct", "7"), sample("c", 0, "correct", "7")]
+    found = measure(Answers.of([], samples, greedy), **SETTINGS)
+    assert list(found["pass"]) == ["1", "2", "3", "4", "5"]
+    assert found["pass"]["1"]["mean"] == pytest.approx((3 / 5 + 1 / 5 + 1) / 3) and found["pass"]["5"]["mean"] == 1
+    assert found["majority"]["mean"] == pytest.approx(2 / 3) and found["greedy"]["mean"] == pytest.approx(2 / 3)
+    assert found["majority"]["low"] < 2 / 3 < found["majority"]["high"]
+
+
+def test_programs_have_no_majority():
+    questions = [Question(id=i, question="?", answer="", verifier="code") for i in "ab"]
+    found = measure(Answers.of(questions, [*said("a", "7"), *said("b", "8")], None), **SETTINGS)
+    assert set(found) == {"pass"}
+    mixed = measure(Answers.of(questions[:1], [*said("a", "7"), *said("b", "8")], None), **SETTINGS)
+    assert mixed["majority"]["mean"] == 0.0
+
+
+def test_two_models_are_compared_on_the_questions_that_both_answered():
+    ours = Answers.of([], [*said("a", "7", "7"), *said("b", "7", "8"), *said("c", "8", "8")], [sample("a", 0, "correct", "7")])
+    theirs = Answers.of([], [*said("b", "8", "8", "8"), *said("a", "7", "8", "8")], None)
+    found = compare(ours, theirs, **SETTINGS)
+    assert set(found) == {"1", "2", "majority"}  # the other has no greedy responses, and only two samples are shared
+    assert found["1"]["mean"] == pytest.approx(((1 - 1 / 3) + (1 / 2 - 0)) / 2)
+    assert found["majority"]["mean"] == 1.0
+    back = compare(theirs, ours, **SETTINGS)
+    assert back["1"]["mean"] == -found["1"]["mean"] and back["1"]["low"] == -found["1"]["high"]
+    with pytest.raises(InputError, match="no questions"):
+        compare(ours, Answers.of([], said("z", "7"), None), **SETTINGS)

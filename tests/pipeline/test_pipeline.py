@@ -221,6 +221,19 @@ def test_only_needs_what_comes_before(tiny_run):
         run(tiny_run(), only="train")
 
 
+def test_programs_are_asked_for_and_run(tiny_run, tmp_path):
+    questions = tmp_path / "code.jsonl"
+    questions.write_text('{"question": "Double.", "verifier": "code", "tests": ["assert f(1) == 2"]}\n')
+    tree = tiny_run(arms=["polya"])
+    tree["generate"]["questions"] = [{"kind": "jsonl", "path": str(questions)}]
+    assert run(tree, only="generate") is None
+    (stage,) = (tmp_path / "runs").rglob("generate-polya*/samples.jsonl")
+    samples = read_records(stage, Sample)
+    assert samples and all("It must pass this test: assert f(1) == 2" in sample.prompt for sample in samples)
+    assert {sample.verdict for sample in samples} <= {"wrong", "unparseable"}
+    assert json.loads((stage.parent / "manifest.json").read_text())["provenance"]["sandbox"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

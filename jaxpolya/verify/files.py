@@ -1,18 +1,23 @@
 """Grading a file of answers: `{id, response, answer | tests | choices}` in, `{id, verdict, extracted}` out, in the same order.
 
-The whole input is checked before the first verdict, so that a broken line is found in seconds and not after an hour. The
-output is written aside and renamed, so that it is whole or not there, and an older one stays until then.
+The whole input is checked before the first verdict, so that a broken line is found in seconds and not after an hour; a pipe, which
+can't be read twice, is copied to a temporary file first. The output is written aside and renamed, so that it is whole or not there,
+and an older one stays until then.
 """
 
 import collections
 import contextlib
+import functools
+import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, get_args
 
-from jaxpolya.errors import InputError, MachineError
+from jaxpolya.errors import ConfigError, InputError, MachineError
 from jaxpolya.records import Extraction, Kind, Verdict, dump, iter_json
 from jaxpolya.verify.judge import Item, problem
 from jaxpolya.verify.pool import Pool
@@ -38,19 +43,57 @@ def verify_file(
     are ignored. `progress` is called with (rows done, rows in all).
 
     Returns `rows`, `seconds`, `rows_per_second`, and `verdicts`: the count of each verdict. Raises `InputError` that names file and
-    line, with nothing written, and `MachineError` where the output can't be written.
+    line, with nothing written, `ConfigError` where the output can't be a file of its own, and `MachineError` where it can't be written.
     """
-    source, out = Path(source), Path(out)
-    total = sum(1 for _ in _items(source, kind))
-    if total == 0:
-        raise InputError(f"{source} has no rows; a row is a JSON object with id, response and answer")
+    out = _target(Path(source), Path(out))
+    with _rereadable(Path(source)) as readable:
+
+        def items() -> Iterator[tuple[Any, Item]]:
+            return _items(readable, str(source), kind)
+
+        total = sum(1 for _ in items())
+        if total == 0:
+            raise InputError(f"{source} has no rows; a row is a JSON object with id, response and answer")
+        return _grade(items(), total, out, functools.partial(Pool, workers, deadline, memory_mb), progress)
+
+
+def _target(source: Path, out: Path) -> Path:
+    """The file to write, behind whatever links lead to it. Raises `ConfigError` where that is the source, or something else than a file."""
+    if os.path.exists(out):
+        if os.path.exists(source) and os.path.samefile(source, out):
+            raise ConfigError(f"{out} is the input itself, and verdicts would replace it; name another output")
+        if not os.path.isfile(out):
+            raise ConfigError(f"{out} is {'a directory' if os.path.isdir(out) else 'not a regular file'}; name a file for the verdicts")
+    return Path(os.path.realpath(out))
+
+
+@contextlib.contextmanager
+def _rereadable(source: Path) -> Iterator[Path]:
+    """The source, or a copy of one that can be read only once, such as a pipe."""
+    if not os.path.exists(source) or os.path.isfile(source) or os.path.isdir(source):
+        yield source  # whoever opens it says what is wrong with it
+        return
+    with tempfile.NamedTemporaryFile() as copy:
+        try:
+            with source.open("rb") as stream:
+                shutil.copyfileobj(stream, copy)
+            copy.flush()
+        except OSError as error:
+            raise MachineError(f"{source} can't be copied to {copy.name}: {error.strerror or error}") from None
+        yield Path(copy.name)
+
+
+def _grade(
+    items: Iterator[tuple[Any, Item]], total: int, out: Path, make_pool: Callable[[], Pool], progress: Callable[[int, int], None] | None
+) -> dict[str, Any]:
+    """Writes the verdicts on checked items. Returns and raises as `verify_file`."""
     counts: collections.Counter[str] = collections.Counter()
     waiting: collections.deque[tuple[Any, Future[Verdict]]] = collections.deque()
     aside = out.with_name(f".{out.name}.partial")
     start = time.monotonic()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("w", encoding="utf-8") as file, Pool(workers, deadline, memory_mb) as pool:
+        with aside.open("w", encoding="utf-8") as file, make_pool() as pool:
 
             def write_oldest() -> None:
                 name, future = waiting.popleft()
@@ -60,7 +103,7 @@ def verify_file(
                 if progress:
                     progress(counts.total(), total)
 
-            for name, item in _items(source, kind):
+            for name, item in items:
                 waiting.append((name, pool.submit(item)))
                 if len(waiting) >= IN_FLIGHT:
                     write_oldest()
@@ -78,9 +121,9 @@ def verify_file(
     return {"rows": total, "seconds": seconds, "rows_per_second": total / max(seconds, 1e-9), "verdicts": dict(counts)}
 
 
-def _items(source: Path, kind: Kind | None) -> Iterator[tuple[Any, Item]]:
-    """(id as written, item) of every row. Raises `InputError` that names file and line."""
-    for number, row in iter_json(source):
+def _items(path: Path, source: str, kind: Kind | None) -> Iterator[tuple[Any, Item]]:
+    """(id as written, item) of every row. Raises `InputError` that names the file as the user did, and the line."""
+    for number, row in iter_json(path, source):
         where = f"{source}:{number}"
         for name in ("id", "response"):
             if name not in row:

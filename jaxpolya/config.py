@@ -107,6 +107,9 @@ class GymSource(Source):
 
 AnySource = Annotated[JsonlSource | HubSource | TfdsSource | GymSource, Field(discriminator="kind")]
 
+Sources = Annotated[list[AnySource], Field(min_length=1)]
+"""Question sources that are joined."""
+
 
 # Model, mesh, engine ---------------------------------------------------------------------------------------------------
 
@@ -177,7 +180,7 @@ class Sampling(Strict):
     """Draw from the smallest set of tokens with this mass; 1 is off."""
     max_prompt_tokens: PositiveInt | None = None
     """A longer prompt is left out and counted; unset is what the model's context leaves."""
-    stop: list[str] = []
+    stop: list[Annotated[str, Field(min_length=1)]] = []
     """Strings that end a response, besides the model's own end-of-text tokens; they are cut off."""
 
 
@@ -187,7 +190,7 @@ class Sampling(Strict):
 class GenerateConfig(Strict):
     """The base model answers every training question under every heuristic (paper §3: self-generated approaches)."""
 
-    questions: list[AnySource]
+    questions: Sources
     """The mid-training questions; several sources are joined."""
     sampling: Sampling
     """How the responses are drawn."""
@@ -288,7 +291,7 @@ class SftConfig(Strict):
 class RlConfig(Strict):
     """GRPO from the arm's model, with the verifier's reward."""
 
-    questions: list[AnySource]
+    questions: Sources
     """The RL questions (paper: DAPO-Math-17K); several sources are joined."""
     sampling: Sampling
     """How rollouts are drawn; the loss uses the same temperature."""
@@ -335,7 +338,7 @@ class RlConfig(Strict):
 class EvalConfig(Strict):
     """Unbiased pass@k of every arm on every question set."""
 
-    questions: dict[Annotated[str, Field(pattern=NAME)], list[AnySource]]
+    questions: dict[Annotated[str, Field(pattern=NAME)], Sources] = Field(min_length=1)
     """Question sets by name."""
     sampling: Sampling
     """How responses are drawn."""
@@ -387,8 +390,6 @@ class RunConfig(Strict):
     def _consistent(self) -> "RunConfig":
         if len(set(self.arms)) < len(self.arms) or not self.arms:
             raise ValueError("arms: name each arm once, and at least one")
-        if not self.eval.questions:
-            raise ValueError("eval.questions: name at least one question set")
         if self.sft_arms and self.sft is None:
             raise ValueError(f"sft is missing, and the arms {', '.join(self.sft_arms)} need it")
         if self.sft_arms and self.generate is None:

@@ -5,6 +5,7 @@ traceback. Ctrl-C and a polite kill leave a run that the same command goes on wi
 """
 
 import contextlib
+import difflib
 import errno
 import json
 import logging
@@ -56,7 +57,9 @@ def run(
     only: Annotated[
         str | None,
         typer.Option(
-            metavar="PHASE", help="Do this phase alone: questions, generate, select, sft, rl, eval or report.", show_default=False
+            metavar="PHASE",
+            help="Do this phase alone: questions, generate, select, sft, rl, eval or report. Those before it must be done.",
+            show_default=False,
         ),
     ] = None,
     arms: Annotated[
@@ -73,8 +76,8 @@ def run(
     from jaxpolya.config_file import load_config
 
     overrides = list(set_ or [])
-    if arms:
-        overrides.append(f"arms=[{arms}]")
+    if arms is not None:
+        overrides.append(f"arms=[{', '.join(_arms(arms))}]")
     loaded = load_config(config, overrides)
     _start_jax()
     from jaxpolya.parallel.mesh import is_primary
@@ -106,7 +109,7 @@ def evaluate(
 
     source = model_of_run(Path(model)) or model
     # The evaluation needs nothing of the other stages, so nothing in them may stop it.
-    rest = ["arms=[base]", "export=false", "generate=null", "select={}", "sft=null", "rl=null"]
+    rest = ["model.revision=null", "arms=[base]", "export=false", "generate=null", "select={}", "sft=null", "rl=null"]
     loaded = load_config(
         config, [*(set_ or []), *rest, f"model.source={json.dumps(source)}", *([f"name={json.dumps(name)}"] if name else [])]
     )
@@ -223,6 +226,20 @@ def config(config: ConfigPath, set_: Overrides = None) -> None:
     from jaxpolya.config_file import dump_config, load_config
 
     sys.stdout.write(dump_config(load_config(config, set_ or [])))
+
+
+def _arms(text: str) -> list[str]:
+    """The arms in the value of `--arms`. Raises `ConfigError` on what is none."""
+    from jaxpolya.config import ARMS
+    from jaxpolya.errors import ConfigError
+
+    named = [arm.strip() for arm in text.split(",")]
+    for arm in named:
+        if arm not in ARMS:
+            close = difflib.get_close_matches(arm, ARMS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(ARMS)}"
+            raise ConfigError(f"--arms: {arm!r} is not an arm; {hint}")
+    return named
 
 
 def _show(results: dict[str, Any], directory: Path) -> None:

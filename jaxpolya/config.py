@@ -14,6 +14,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from jaxpolya.records import Extraction, Kind
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+"""What every random generator that we use takes."""
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """What may name a directory."""
@@ -40,7 +42,7 @@ class Source(Strict):
     """Keep at most this many questions."""
     skip: NonNegativeInt = 0
     """Leave out this many first, so that two uses of one source need not overlap."""
-    shuffle: NonNegativeInt | None = None
+    shuffle: Seed | None = None
     """Shuffle with this seed before `skip` and `limit`; unset keeps the order."""
     verifier: Kind | None = None
     """Who judges the answers; unset takes each row's own, else math (choice where there are choices)."""
@@ -99,7 +101,7 @@ class GymSource(Source):
     """The generator, such as `chain_sum`."""
     size: PositiveInt
     """Questions to make."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the generator; questions of different seeds differ, but may repeat in small families."""
     params: dict[str, Any] = {}
     """The generator's own parameters, such as `{min_terms: 2}`."""
@@ -208,7 +210,7 @@ class GenerateConfig(Strict):
     """A YAML file that adds heuristics or replaces them by key."""
     plain_samples: PositiveInt = 8
     """Responses per question without any heuristic, for the arms that need them (STaR)."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of sampling and of the exemplar draws."""
 
 
@@ -229,7 +231,7 @@ class SelectConfig(Strict):
     """Cut all SFT arms to the smallest one's number of instances or response tokens."""
     external: Path | None = None
     """JSON lines of `{question_id or question, response}` for the `external` arms."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the cap and of the matching cut."""
 
 
@@ -278,7 +280,7 @@ class SftConfig(Strict):
     """Share of the questions whose rows measure the held-out loss."""
     checkpoint_every: PositiveInt = 100
     """Steps between two checkpoints."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the order and of the held-out split."""
 
     @pydantic.model_validator(mode="after")
@@ -321,7 +323,7 @@ class RlConfig(Strict):
     """Leave responses that hit `max_new_tokens` out of the loss (overlong filtering)."""
     checkpoint_every: PositiveInt = 10
     """Steps between two checkpoints."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of question order and of sampling."""
 
     @pydantic.model_validator(mode="after")
@@ -346,7 +348,7 @@ class EvalConfig(Strict):
     """Responses per question; pass@k is reported for the powers of two up to it."""
     bootstrap: PositiveInt = 1000
     """Resamples of the questions behind an interval."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of sampling and of the bootstrap."""
 
 
@@ -400,11 +402,4 @@ class RunConfig(Strict):
             raise ValueError("select.external is missing, and the external arms need it")
         if self.select.adherence == "reward_model" and not self.select.reward_model:
             raise ValueError("select.reward_model is missing, and select.adherence asks for one")
-        if self.generate and {"polya", "wrong"} & set(self.sft_arms):
-            slots = self.generate.slots or (None if self.generate.heuristics == "all" else len(self.generate.heuristics))
-            if "polya" in self.sft_arms and slots and self.select.n > slots:
-                raise ValueError(
-                    f"select.n ({self.select.n}) is larger than the approaches drawn per question ({slots} slots, one kept of each): "
-                    "raise generate.slots or lower select.n"
-                )
         return self

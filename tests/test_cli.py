@@ -130,7 +130,7 @@ def test_a_directory_is_no_configuration(refused, tmp_path):
         ("rl.questions.0.kind=jsnol", "rl.questions.0.kind: 'jsnol' is not one of"),
         ("rl.questions=[{path: x}]", "rl.questions.0.kind: is missing"),
         ("rl.prompts=3", "prompts (3) is not a multiple of updates (2)"),
-        ("select.n=4", "raise generate.slots or lower select.n"),
+        ("generate.seed=4294967296", "generate.seed: input should be less than 2147483648"),
         ("sft=null", "sft is missing, and the arms star, polya need it"),
         ("name=a/b", "name: 'a/b' can't be a name"),
         ("rl.steps", "write it as key.key=value"),
@@ -179,7 +179,14 @@ def test_a_reader_that_stops_early_is_no_trouble(config):
     ("code", "says", "arguments"),
     [
         (CONFIGURATION, "did you mean polya+rl?", ["--arms", "polya+lr"]),
+        (CONFIGURATION, "--arms: 'base]' is not an arm; did you mean base?", ["--arms", "base]"]),
+        (CONFIGURATION, "--arms: '' is not an arm; there are base, rl", ["--arms", ""]),
         (CONFIGURATION, "did you mean select?", ["--only", "selct"]),
+        (CONFIGURATION, "--only sft: the arms base, rl have no generate, select, sft phase", ["--only", "sft", "--arms", "base,rl"]),
+        (CONFIGURATION, "--only rl: the arms star have no rl phase", ["--only", "rl", "--arms", "star"]),
+        (CONFIGURATION, "raise generate.slots or lower select.n", ["--set", "select.n=4"]),
+        (CONFIGURATION, "did you mean analogy?", ["--set", "generate.heuristics=[anlogy]"]),
+        (INPUT, "is a local path, which has no revision v1", ["--set", "model.revision=v1"]),
         (CONFIGURATION, "does not fit 8 devices", ["--set", "mesh.fsdp=3"]),
         (CONFIGURATION, "is not a multiple of the mesh's 8 data shards", ["--set", "mesh.fsdp=-1"]),
         (CONFIGURATION, "there is no heuristic 'analgy'", ["--set", "generate.heuristics=[analgy, pattern]"]),
@@ -248,6 +255,11 @@ def test_sizes_that_leave_nothing(refused, config, code, says, change):
     refused(code, says, "run", config, "--arms", "star,star+rl", "--set", change)
     done = {path.parent.name.split("-")[0] for path in config.parent.glob("runs/tiny/stages/*/manifest.json")}
     assert done <= ({"questions"} if code != RUN else {"questions", "generate", "select"})
+
+
+def test_slots_that_would_be_copies(refused, config):
+    says = "the heuristics with 0 exemplars each make only 3 different approaches to math questions"
+    refused(CONFIGURATION, says, "run", config, "--arms", "polya", "--set", "generate.slots=4")
 
 
 def test_longer_prompts_are_left_out_and_counted(jaxpolya, config):

@@ -77,7 +77,7 @@ def test_help_teaches(jaxpolya):
         (["verify", "--in", "a", "--out", "b", "--workers", "0"], "--workers"),
         (["verify", "--in", "a", "--out", "b", "--kind", "maths"], "choose one of math"),
         (["export", "a", "b", "--dtype", "bf16"], "choose bfloat16, float16 or float32"),
-        (["export", "a", "b", "--arm", "rl"], "is no run's directory"),
+        (["export", "a", "b", "--arm", "rl"], "is not a run directory"),
     ],
 )
 def test_a_wrong_command_line(refused, arguments, says):
@@ -292,7 +292,7 @@ def small(config):
 
 def test_a_run_and_what_can_be_done_with_it(jaxpolya, refused, small, config):
     run = config.parent / "runs" / "tiny"
-    refused(INPUT, "is not a run's directory", "show", run)
+    refused(INPUT, "is not a run directory", "show", run)
     refused(INPUT, "`jaxpolya run CONFIG` makes one", "show", config.parent)
     jaxpolya(*small, "--only", "generate")
     _, out, _ = jaxpolya("show", run)
@@ -307,11 +307,32 @@ def test_a_run_and_what_can_be_done_with_it(jaxpolya, refused, small, config):
     refused(INPUT, f"runs near it: {run}", "show", run.parent)
     refused(INPUT, "has no arm polya; it has base, star", "export", run, config.parent / "star", "--arm", "polya")
     assert jaxpolya("export", run, config.parent / "star", "--arm", "star", "--dtype", "float32")[0] == 0
-    refused(INPUT, "jaxpolya didn't write it", "export", run, config.parent)
+    (config.parent / "mine").mkdir()
+    (config.parent / "mine" / "notes.txt").touch()
+    refused(INPUT, "jaxpolya didn't write it", "export", run, config.parent / "mine")
     assert jaxpolya("import", config.parent / "star", config.parent / "own")[0] == 0
+    kept = {path: path.read_bytes() for path in (config.parent / "own").rglob("*") if path.is_file()}
+    (config.parent / "link").symlink_to(config.parent / "own")
+    for command in ("import", "export"):
+        for target in ("own", "link", "star/../own", "."):
+            refused(CONFIGURATION, "holds the model that is read", command, config.parent / "own", config.parent / target)
+        refused(CONFIGURATION, f"lies in the stages of the run {run}", command, config.parent / "own", run / "stages" / "new")
+    assert {path: path.read_bytes() for path in (config.parent / "own").rglob("*") if path.is_file()} == kept
     for model, name in ((run, "tiny-eval-tiny"), (config.parent / "star", "tiny-eval-star"), (config.parent / "own", "tiny-eval-own")):
         code, out, _ = jaxpolya("eval", config, "--model", model, "--set", "eval.samples=2")
         assert code == 0 and str(config.parent / "runs" / name / "report.md") in out
+
+
+def test_a_bucket_is_not_a_directory(refused, jaxpolya, config, guesser, monkeypatch):
+    from jaxpolya.hf import checkpoint
+
+    refused(CONFIGURATION, "is the model that is read", "export", "gs://bucket/model", "gs://bucket/model/")
+    asked = []
+    monkeypatch.setattr(checkpoint, "save_checkpoint", lambda directory, *_: asked.append(directory))
+    monkeypatch.setattr(checkpoint, "export_checkpoint", lambda directory, *_, **__: asked.append(directory))
+    for command in ("import", "export"):
+        assert jaxpolya(command, guesser, "gs://bucket/model")[0] == 0
+    assert asked == ["gs://bucket/model"] * 2
 
 
 def test_a_run_is_one_process_s(refused, small, config):
@@ -345,8 +366,9 @@ def test_artefacts_that_were_touched_are_named(jaxpolya, refused, small, config)
     refused(INPUT, f"{samples}:1: not JSON", *small)
     samples.write_bytes(whole)
     manifest.write_bytes(said)
-    (stages.parent / "results.json").write_text("{torn")
-    refused(INPUT, "results.json is damaged", "show", stages.parent)
+    for damaged in ("{torn", '{"a": 1}', "[]", "[" * 200_000):
+        (stages.parent / "results.json").write_text(damaged)
+        refused(INPUT, "results.json is damaged", "show", stages.parent)
     assert jaxpolya(*small)[0] == 0 and jaxpolya("show", stages.parent)[0] == 0
 
 

@@ -8,13 +8,15 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic
 import yaml
 
 from jaxpolya.config import RunConfig, Strict
 from jaxpolya.errors import ConfigError, nearest_path
+
+StrictT = TypeVar("StrictT", bound=Strict)
 
 
 class _Loader(yaml.SafeLoader):
@@ -57,9 +59,21 @@ def parse_config(tree: Any, overrides: Iterable[str] = (), where: str = "config"
         # JSON mode is the strict one that still reads a path from a string.
         return RunConfig.model_validate_json(_as_json(tree, where), strict=True)
     except pydantic.ValidationError as error:
-        lines = [_explain(item) for item in error.errors()]
-        many = f"{where} can't be used:\n" + "\n".join(f"  {line}" for line in lines)
-        raise ConfigError(f"{where}: {lines[0]}" if len(lines) == 1 else many) from None
+        raise _refusal(error, where) from None
+
+
+def build(kind: type[StrictT], where: str, **fields: Any) -> StrictT:
+    """A configuration model from what a caller gave. Raises `ConfigError` that begins with `where`."""
+    try:
+        return kind(**fields)
+    except pydantic.ValidationError as error:
+        raise _refusal(error, where) from None
+
+
+def _refusal(error: pydantic.ValidationError, where: str) -> ConfigError:
+    lines = [_explain(item) for item in error.errors()]
+    many = f"{where} can't be used:\n" + "\n".join(f"  {line}" for line in lines)
+    return ConfigError(f"{where}: {lines[0]}" if len(lines) == 1 else many)
 
 
 def _as_json(tree: Any, where: str) -> str:

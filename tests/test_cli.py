@@ -429,6 +429,23 @@ def test_an_interrupted_run_goes_on(refused, jaxpolya, small, config, monkeypatc
     assert len(attempts.read_text().splitlines()) == 2
 
 
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EFBIG, "File too large"), ValueError("Failed writing: [OS error 27: EFBIG File too large]")]
+)
+def test_a_file_above_the_limit(refused, small, guesser, tmp_path, monkeypatch, error):
+    import orbax.checkpoint as ocp
+
+    from jaxpolya import pipeline
+
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(ocp.StandardCheckpointer, "save", refuse)
+    refused(MACHINE, "File too large; nothing was changed there", "import", guesser, tmp_path / "own")
+    monkeypatch.setattr(pipeline, "write_whole", refuse)
+    refused(MACHINE, "a file would be larger than this system allows", "run", *small[1:])
+
+
 def test_a_device_that_is_not_there(refused, small, monkeypatch):
     from jaxpolya import pipeline
 

@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from jaxpolya.errors import ConfigError, InputError, MachineError
-from jaxpolya.records import Extraction, Kind, Verdict, dump, iter_json
-from jaxpolya.verify.judge import Item, problem
+from jaxpolya.records import Kind, Verdict, dump, iter_json
+from jaxpolya.verify.judge import Item, problem, reference_text
 from jaxpolya.verify.pool import Pool
 
 IN_FLIGHT = 512
@@ -130,33 +130,34 @@ def _items(path: Path, source: str, kind: Kind | None) -> Iterator[tuple[Any, It
                 raise InputError(f"{where}: the field {name} is missing; a row is {{id, response, answer | tests | choices}}")
         if not isinstance(row["id"], (str, int)) or not isinstance(row["response"], str):
             raise InputError(f"{where}: id must be a string or an integer, and response a string")
-        item = Item(id=where, kind=_kind(row, kind, where), response=row["response"], **_reference(row, where))
+        item = Item(id=where, kind=kind or _kind(row), response=row["response"], **_reference(row, where))
         if trouble := problem(item):
             raise InputError(f"{where}: {trouble}")
         yield row["id"], item
 
 
-def _kind(row: dict[str, Any], kind: Kind | None, where: str) -> Kind:
-    """What judges a row: the caller's word, the row's, or what its fields are for."""
-    named = kind or row.get("kind") or row.get("verifier")
-    if named is None:
-        named = "choice" if row.get("choices") else "code" if row.get("tests") else "reasoning_gym" if row.get("entry") else "math"
-    if named not in get_args(Kind):
-        raise InputError(f"{where}: {named!r} is not a kind of answer; use one of {', '.join(get_args(Kind))}")
-    return named
+def _kind(row: dict[str, Any]) -> Kind:
+    """What judges a row: its own word, or what its fields are for."""
+    if named := row.get("kind") or row.get("verifier"):
+        return named
+    return "choice" if row.get("choices") else "code" if row.get("tests") else "reasoning_gym" if row.get("entry") else "math"
 
 
 def _reference(row: dict[str, Any], where: str) -> dict[str, Any]:
     """The fields of a row that its answer is judged by, checked."""
-    answer = row.get("answer", "")
-    if isinstance(answer, bool) or not isinstance(answer, (str, int, float)):
-        raise InputError(f"{where}: answer must be a string or a number, not {type(answer).__name__}")
-    extraction = row.get("extraction") or "statement"
-    if extraction not in get_args(Extraction):
-        raise InputError(f"{where}: {extraction!r} is not a style of extraction; use one of {', '.join(get_args(Extraction))}")
+    try:
+        answer = reference_text(row.get("answer", ""))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     choices, entry = row.get("choices"), row.get("entry")
     if choices is not None and not (isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)):
         raise InputError(f"{where}: choices must be a list of strings")
     if entry is not None and not isinstance(entry, dict):
         raise InputError(f"{where}: entry must be an object, as reasoning-gym makes it")
-    return {"answer": str(answer), "extraction": extraction, "choices": choices, "tests": row.get("tests"), "entry": entry}
+    return {
+        "answer": answer,
+        "extraction": row.get("extraction") or "statement",
+        "choices": choices,
+        "tests": row.get("tests"),
+        "entry": entry,
+    }

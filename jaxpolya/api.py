@@ -33,7 +33,7 @@ from jaxpolya.models.heads import logits
 from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, make_mesh, to_host
 from jaxpolya.parallel.sharding import batch_sharding, param_shardings, replicated
 from jaxpolya.pipeline import Pipeline
-from jaxpolya.polya.prompts import PromptBuilder
+from jaxpolya.polya.prompts import PromptBuilder, chat_text
 from jaxpolya.progress import Display
 
 
@@ -128,7 +128,7 @@ class Model:
 
     def _wrap(self, prompt: str) -> str:
         conversation = [{"role": "user", "content": prompt}]
-        return str(self.checkpoint.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
+        return chat_text(self.checkpoint.tokenizer, conversation)
 
 
 def _check_rows(rows: Sequence[Sequence[int]], config: DecoderConfig) -> None:

@@ -73,11 +73,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     raise InputError(f"{path} is damaged; delete {path.parent} to do the stage again")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file aside and renames it into place."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file aside and renames it into place; text as UTF-8."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.partial")
-    aside.write_text(text, encoding="utf-8")
+    aside.write_bytes(content.encode() if isinstance(content, str) else content)
     aside.replace(path)
 
 
@@ -95,15 +95,14 @@ class Stage:
             return None
         return read_manifest(path)
 
-    def check_files(self) -> None:
-        """Raises `InputError` if a file of a whole stage isn't what its manifest says: what follows would be of nobody's making."""
+    def changed_file(self) -> str | None:
+        """Says which file of a whole stage isn't what its manifest says, if any: what follows would rest on something else."""
         for name, expected in ((self.manifest or {}).get("files") or {}).items():
             path = self.directory / name
             if not path.is_file() or file_digest(path) != expected:
                 what = "was changed" if path.is_file() else "has gone"
-                raise InputError(
-                    f"{path} {what} since its stage was finished; bring it back, or delete {self.directory} to do the stage again"
-                )
+                return f"{path} {what} since its stage was finished; bring it back, or delete {self.directory} to do the stage again"
+        return None
 
     def start(self, provenance: Mapping[str, Any]) -> None:
         """Notes that the stage is (again) being worked on."""

@@ -348,8 +348,19 @@ class EvalConfig(Strict):
     """Responses per question; pass@k is reported for the powers of two up to it."""
     bootstrap: PositiveInt = 1000
     """Resamples of the questions behind an interval."""
+    composition: Literal["none", "markers", "model"] = "markers"
+    """Who says which heuristics a solution uses: nobody, the catalogue's markers, or the base model (slow; see docs/diversity.md)."""
     seed: Seed = 0
     """Seed of sampling and of the bootstrap."""
+
+
+class ContaminationConfig(Strict):
+    """The search for training questions that an evaluation set asks too."""
+
+    n: PositiveInt = 13
+    """Words in a row that make two questions overlap; a question with fewer is compared as a whole."""
+    drop: bool = False
+    """Leave overlapping questions out of training, instead of only reporting them."""
 
 
 class RunConfig(Strict):
@@ -369,6 +380,8 @@ class RunConfig(Strict):
     """Reinforcement learning."""
     eval: EvalConfig
     """Evaluation."""
+    contamination: ContaminationConfig = ContaminationConfig()
+    """Overlap of the training questions with the evaluation sets."""
     arms: list[Literal[ARMS]] = ["base", "rl", "star+rl", "polya+rl"]  # type: ignore[valid-type]
     """The paths to compare."""
     output: Path = Path("runs")

@@ -20,14 +20,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxpolya.artifacts import Clock, RunDirectory, Stage, file_digest, provenance, write_whole
+from jaxpolya.artifacts import Clock, RunDirectory, Stage, digest, file_digest, provenance, write_whole
 from jaxpolya.config import AnySource, RunConfig, Sampling
 from jaxpolya.config_file import dump_config
 from jaxpolya.data.questions import load_questions
 from jaxpolya.decode.engine import Engine
 from jaxpolya.errors import ConfigError, InputError, RunError
+from jaxpolya.evaluate.composition import SEVERAL, HeuristicJudge, Markers, Solution
+from jaxpolya.evaluate.contamination import Overlap, find_overlaps
+from jaxpolya.evaluate.diversity import chosen
+from jaxpolya.evaluate.model_judge import ModelJudge, check_room
 from jaxpolya.hf.checkpoint import Checkpoint, CheckpointMeta, export_checkpoint, inspect_checkpoint, load_checkpoint, save_checkpoint
-from jaxpolya.hf.reward import load_reward_model
+from jaxpolya.hf.reward import inspect_reward_model, load_reward_model
 from jaxpolya.hf.source import fingerprint
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.hosts import from_primary, wait_for_all
@@ -67,6 +71,8 @@ class Model:
     identity: str
     """The base checkpoint's fingerprint, or the directory name of the stage that made it."""
     source: str
+    made_here: bool = False
+    """Whether a stage of this run left it."""
 
 
 class Pipeline:
@@ -97,6 +103,8 @@ class Pipeline:
         self._check_lengths()
         self.catalogue = load_catalogue(config.generate.catalogue if config.generate else None)
         self.builder = PromptBuilder(self.meta.tokenizer, chat=config.model.chat, system=config.model.system, frame=self.catalogue.frame)
+        if config.eval.composition == "model":
+            check_room(self.builder, self.catalogue.heuristics, self.meta.config.max_positions)
         self.slots = self._make_slots()
         self.dtype = jnp.dtype(config.model.compute_dtype)
         self.provenance = provenance(self.mesh.shape, f"{jax.device_count()} × {jax.devices()[0].device_kind}")
@@ -123,7 +131,7 @@ class Pipeline:
                 "select": functools.partial(self._select_phase, base),
                 "sft": functools.partial(self._sft_phase, base),
                 "rl": functools.partial(self._rl_phase, pool),
-                "eval": functools.partial(self._eval_phase, pool),
+                "eval": functools.partial(self._eval_and_label_phase, base, pool),
             }
             self.models: dict[str, Model] = {BASE: base}
             for phase, step in steps.items():
@@ -158,7 +166,45 @@ class Pipeline:
                 )
             self.questions[use] = stage, questions
         self._check_slots()
+        self._compare_with_evaluation()
         self._ask_bare()
+
+    def _compare_with_evaluation(self) -> None:
+        """Finds the training questions that an evaluation set asks too, and leaves them out where that is asked for."""
+        evaluated = {name: self.questions[f"eval-{name}"] for name in self.config.eval.questions}
+        config = self.config.contamination
+        for use in [use for use in ("train", "rl") if use in self.questions]:
+            raw, questions = self.questions[use]
+            sets = {name: stage.directory.name for name, (stage, _) in evaluated.items()}
+            stage = self._stage(f"contamination-{use}", {"n": config.n, "questions": raw.directory.name, "sets": sets})
+            file = stage.directory / "contamination.jsonl"
+
+            def compare(questions: list[Question] = questions, file: Path = file) -> dict[str, Any]:
+                found = find_overlaps(questions, {name: asked for name, (_, asked) in evaluated.items()}, config.n)
+                if is_primary():
+                    write_records(file, found)
+                return {"questions": len(questions), "shared": len({overlap.train for overlap in found}), "pairs": len(found)}
+
+            self._do(stage, compare)
+            shared = {overlap.train for overlap in read_records(file, Overlap)}
+            if config.drop and shared:
+                self.questions[use] = self._leave_out(use, shared, raw, questions)
+
+    def _leave_out(self, use: str, shared: set[str], raw: Stage, questions: Sequence[Question]) -> tuple[Stage, list[Question]]:
+        """The training questions without the shared ones. Another evaluation set redoes a training only if it shares other questions."""
+        kept = [question for question in questions if question.id not in shared]
+        if not kept:
+            raise RunError(f"contamination.drop leaves no question for {use}: the evaluation sets ask all {len(shared)} of them too")
+        stage = self._stage(f"questions-{use}", {"questions": raw.directory.name, "left_out": sorted(shared)})
+
+        def leave_out() -> dict[str, Any]:
+            if is_primary():
+                write_records(stage.directory / "questions.jsonl", kept)
+            dropped = (raw.manifest or {})["stats"]["dropped"]
+            return {"questions": len(kept), "dropped": {**dropped, "shared with an evaluation set": len(shared)}}
+
+        self._do(stage, leave_out)
+        return stage, kept
 
     def _ask_bare(self) -> None:
         """The prompts of RL and evaluation: what can't be asked is known before the stages ahead of them have worked for hours."""
@@ -313,7 +359,7 @@ class Pipeline:
                 return {**result.stats, "too_long": too_long}
 
             self._do(stage, train)
-            self.models[kind] = Model(stage.directory.name, str(stage.directory / "model"))
+            self.models[kind] = Model(stage.directory.name, str(stage.directory / "model"), made_here=True)
 
     def _rl_phase(self, pool: Pool) -> None:
         config = self.config.rl
@@ -337,7 +383,7 @@ class Pipeline:
                 return {"steps": config.steps, "tokens": round(tokens), "too_long": too_long}
 
             self._do(stage, train)
-            self.models[arm] = Model(stage.directory.name, str(stage.directory / "model"))
+            self.models[arm] = Model(stage.directory.name, str(stage.directory / "model"), made_here=True)
 
     def _eval_phase(self, pool: Pool) -> None:
         config = self.config.eval
@@ -362,9 +408,9 @@ class Pipeline:
 
     def _report(self) -> dict[str, Any]:
         self._phase = "report"
-        results = collect_results(
-            self.config, self.evaluations, self._stages, {arm: self.models[arm].source for arm in self.config.arms}, self.provenance
-        )
+        models = {arm: self.models[arm] for arm in self.config.arms}
+        sources = {arm: f"stages/{model.identity}/model" if model.made_here else model.source for arm, model in models.items()}
+        results = collect_results(self.config, self.evaluations, self._stages, sources, self.provenance)
         if is_primary():
             write_results(self.run_directory.path, results)
             write_report(self.run_directory.path, results, example_samples(self.evaluations, self._stages))
@@ -374,12 +420,47 @@ class Pipeline:
             target = self.run_directory.path / "export"
             marker = self.run_directory.path / ".exported"
             name = f"{self.models[arm].identity} {dtype}"
-            if not (target.exists() and marker.exists() and marker.read_text() == name):
+            if not from_primary(target.exists() and marker.exists() and marker.read_text() == name):
                 self.display.note(f"export: the {arm} arm to {target}")
                 export_checkpoint(target, self._load(self.models[arm]).params, self.meta, dtype=dtype)  # type: ignore[arg-type]
                 if is_primary():
                     write_whole(marker, name)
         return results
+
+    def _eval_and_label_phase(self, base: Model, pool: Pool) -> None:
+        self._eval_phase(pool)
+        self._label_solutions(base)
+
+    def _label_solutions(self, base: Model) -> None:
+        """Has a judge say which heuristics the evaluated solutions use."""
+        judged_by = self.config.eval.composition
+        if judged_by == "none":
+            return
+        reach = (Markers if judged_by == "markers" else ModelJudge).reach
+        known_by = [[h.key, h.title, h.instruction, h.markers] for h in self.catalogue.heuristics]
+        identity = {"judge": judged_by, "reach": list(reach), "heuristics": digest(known_by)}
+        if judged_by == "model":
+            identity |= self._model_identity(base)
+        for arm, sets in self.evaluations.items():
+            for name, evaluated in sets.items():
+                stage = self._stage(f"labels-{arm.replace('+', '-')}-{name}", {**identity, "samples": evaluated.directory.name})
+
+                def label(stage: Stage = stage, evaluated: Stage = evaluated, name: str = name) -> dict[str, Any]:
+                    questions = {question.id: question for question in self.questions[f"eval-{name}"][1]}
+                    samples = chosen(read_records(evaluated.directory / "samples.jsonl", Sample), self.config.eval.seed, *reach)
+                    found = self._judge(base).label([Solution(questions[sample.question_id], sample.response) for sample in samples])
+                    if is_primary():
+                        rows = ({"sample_id": sample.id, "labels": labels} for sample, labels in zip(samples, found, strict=True))
+                        write_records(stage.directory / "labels.jsonl", rows)
+                    return {"solutions": len(samples), "composed": sum(len(labels) >= SEVERAL for labels in found)}
+
+                self._do(stage, label)
+
+    def _judge(self, base: Model) -> HeuristicJudge:
+        if self.config.eval.composition == "markers":
+            return Markers(self.catalogue.heuristics)
+        forward = Forward(self.meta.config, self.dtype)
+        return ModelJudge(self._load(base).params, forward, self.mesh, self.builder, self.catalogue.heuristics)
 
     # Pieces ------------------------------------------------------------------------------------------------------------
 
@@ -392,8 +473,9 @@ class Pipeline:
         kinds, sets = set(self.config.sft_arms), len(self.config.eval.questions)
         generated = bool(kinds) and self.config.generate is not None
         generate = ("star" in kinds) + bool({"polya", "wrong"} & kinds) if generated else 0
-        questions = generated + bool(self._rl_arms) + sets
-        return questions + generate + bool(kinds) + len(kinds) + len(self._rl_arms) + len(self.config.arms) * sets
+        questions = 2 * generated + 2 * bool(self._rl_arms) + sets  # those to learn from are compared with the others
+        evaluations = len(self.config.arms) * sets * (1 if self.config.eval.composition == "none" else 2)
+        return questions + generate + bool(kinds) + len(kinds) + len(self._rl_arms) + evaluations
 
     def _stage(self, name: str, identity: Mapping[str, Any]) -> Stage:
         self._stages[name] = self.run_directory.stage(name, identity)
@@ -421,8 +503,8 @@ class Pipeline:
                 done, planned = len(self._stages), self._count_stages()
                 self.display.note(f"[{done}/{planned}] {stage.name}: done in {manifest['seconds']:.1f} s; {brief(stats)}")
             wait_for_all(f"{stage.name} whole")
-        elif is_primary():
-            stage.check_files()
+        elif trouble := from_primary(stage.changed_file() if is_primary() else None):
+            raise InputError(trouble)
         if is_primary():
             shutil.rmtree(stage.directory / "checkpoints", ignore_errors=True)
 
@@ -434,8 +516,15 @@ class Pipeline:
         """A model's parameters; the last one loaded is kept."""
         if self._loaded is None or self._loaded[0] != model.identity:
             self._loaded = None  # frees the one before first
-            revision = self.config.model.revision if model.source == self.config.model.source else None
-            self._loaded = model.identity, load_checkpoint(model.source, mesh=self.mesh, revision=revision)
+            revision = None if model.made_here else self.config.model.revision
+            try:
+                self._loaded = model.identity, load_checkpoint(model.source, mesh=self.mesh, revision=revision)
+            except InputError as error:
+                if not model.made_here:
+                    raise
+                raise InputError(
+                    f"{error}\n  A stage of this run made that model; delete {Path(model.source).parent} to do it again"
+                ) from None
         return self._loaded[1]
 
     def _take(self, model: Model) -> Params:
@@ -494,8 +583,8 @@ class Pipeline:
         select = self.config.select
         if "external" in self.config.sft_arms and select.external and not select.external.is_file():
             raise InputError(f"select.external: {select.external} is no file; name JSON lines of {{question_id or question, response}}")
-        if self.config.sft_arms and select.reward_model:
-            fingerprint(select.reward_model)
+        if self.config.sft_arms and select.adherence == "reward_model" and select.reward_model:
+            inspect_reward_model(select.reward_model)
 
     def _check_rows(self) -> None:
         for key, stage, used in (("sft", self.config.sft, self.config.sft_arms), ("rl", self.config.rl, self._rl_arms)):

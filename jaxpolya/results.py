@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from jaxpolya.artifacts import RunDirectory, Stage, write_whole
-from jaxpolya.config import RunConfig
+from jaxpolya.config import EvalConfig, RunConfig
 from jaxpolya.errors import InputError
+from jaxpolya.evaluate.composition import summarise_composition
+from jaxpolya.evaluate.contamination import Overlap
+from jaxpolya.evaluate.diversity import Labels, chosen, common_length, summarise_diversity
 from jaxpolya.evaluate.passk import Counts, paired_difference, summarise
 from jaxpolya.records import Sample, iter_json, read_records
 
 EXAMPLES = 256  # samples of a file among which the report looks for readable ones
+OVERLAPS = 10  # pairs of training and evaluation questions that the report shows of each training set
 TRAINING_FACTS = ("rows", "tokens", "steps", "loss_first", "loss_last", "heldout_first", "heldout_last")
 
 
@@ -67,18 +71,25 @@ def collect_results(
       config: the run.
       evaluations: arm → question set → its stage.
       stages: name → stage, of all stages of the run, in their order.
-      models: arm → its checkpoint.
+      models: arm → its checkpoint, a stage's as a path from the run's directory.
       provenance: of this start.
     """
     arms: dict[str, Any] = {}
     base_counts = {name: counts_of(_samples(stage)) for name, stage in evaluations.get("base", {}).items()}
+    looked_at: dict[str, dict[str, list[Sample]]] = {name: {} for name in config.eval.questions}
     for arm, sets in evaluations.items():
         samples = {name: _samples(stage) for name, stage in sets.items()}
+        for name, found in samples.items():
+            looked_at[name][arm] = chosen(found, config.eval.seed)
         arms[arm] = {
             "eval": {name: evaluation(found, config, None if arm == "base" else base_counts.get(name)) for name, found in samples.items()},
             "sft": _sft(stages.get(f"sft-{arm.removesuffix('+rl')}")),
             "rl": _rl(stages.get(f"rl-{arm.replace('+', '-')}")),
         }
+    for name, of_arms in looked_at.items():
+        labels = {arm: _labels(stages.get(f"labels-{arm.replace('+', '-')}-{name}")) for arm in of_arms}
+        for arm, description in describe(of_arms, labels, config.eval).items():
+            arms[arm]["eval"][name] |= description
     first = next(iter(config.eval.questions))
     best = max(arms, key=lambda arm: arms[arm]["eval"][first]["pass"]["1"]["mean"])
     return {
@@ -87,6 +98,9 @@ def collect_results(
         "models": dict(models),
         "arms": arms,
         "selection": (stages["select"].manifest or {}).get("stats", {}) if "select" in stages else {},
+        "contamination": {
+            use: _contamination(stages[f"contamination-{use}"], config) for use in ("train", "rl") if f"contamination-{use}" in stages
+        },
         "generation": _generation([stage for name, stage in stages.items() if name.startswith("generate-")]),
         "stages": [_stage_row(stage) for stage in stages.values()],
     }
@@ -94,6 +108,42 @@ def collect_results(
 
 def _samples(stage: Stage) -> list[Sample]:
     return read_records(stage.directory / "samples.jsonl", Sample)
+
+
+def describe(samples: Mapping[str, Sequence[Sample]], labels: Mapping[str, Labels | None], config: EvalConfig) -> dict[str, dict[str, Any]]:
+    """Arm → {diversity, composition} on one question set; the arms' numbers are comparable.
+
+    Args:
+      samples: arm → its samples, as `diversity.chosen` gives them.
+      labels: arm → what the judge of `eval.composition` said, if there is one.
+      config: whose seed and bootstrap the intervals use.
+    """
+    length = common_length(samples.values())
+    resamples, seed = config.bootstrap, config.seed
+    described: dict[str, dict[str, Any]] = {}
+    for arm, found in samples.items():
+        known = labels.get(arm)
+        described[arm] = {"diversity": summarise_diversity(found, length=length, labels=known, resamples=resamples, seed=seed)}
+        if known is not None:
+            described[arm]["composition"] = summarise_composition(found, known, judge=config.composition, resamples=resamples, seed=seed)
+    return described
+
+
+def _labels(stage: Stage | None) -> Labels | None:
+    return {row["sample_id"]: row["labels"] for _, row in iter_json(stage.directory / "labels.jsonl")} if stage else None
+
+
+def _contamination(stage: Stage, config: RunConfig) -> dict[str, Any]:
+    """What one training set shares with the evaluation sets."""
+    overlaps = read_records(stage.directory / "contamination.jsonl", Overlap)
+    sets = {
+        name: {"shared": len({overlap.train for overlap in found}), "pairs": len(found)}
+        for name in config.eval.questions
+        if (found := [overlap for overlap in overlaps if overlap.eval_set == name])
+    }
+    stats = (stage.manifest or {})["stats"]
+    shown = [overlap.to_json() for overlap in overlaps[:OVERLAPS]]
+    return {"n": config.contamination.n, "dropped": config.contamination.drop, **stats, "sets": sets, "examples": shown}
 
 
 def _sft(stage: Stage | None) -> dict[str, Any] | None:
@@ -163,7 +213,8 @@ def model_of_run(run: Path, arm: str | None = None) -> str | None:
     arm = arm or results["best"]
     if arm not in results["models"]:
         raise InputError(f"{run}: has no arm {arm}; it has {', '.join(results['models'])}")
-    return results["models"][arm]
+    within = run / results["models"][arm]  # a stage's model is named from the run's directory, which may have been moved
+    return str(within) if within.is_dir() else results["models"][arm]
 
 
 def show_stages(run: Path) -> list[str]:

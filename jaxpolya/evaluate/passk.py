@@ -9,7 +9,8 @@ are not independent evidence. Two arms answer the same questions, so their diffe
 hardness of a question cancels, and the interval of the difference is narrower than two separate intervals suggest.
 """
 
-from typing import TypedDict
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def summarise(counts: Counts, *, resamples: int, seed: int) -> dict[str, Interva
 
     The same counts, `resamples` and seed give the same bits. Raises `InputError` where there is no question.
     """
-    return _bootstrap(_per_question(counts, sorted(counts)), resamples, seed)
+    return bootstrap(_per_question(counts, sorted(counts)), resamples, seed)
 
 
 def paired_difference(counts: Counts, baseline: Counts, *, resamples: int, seed: int) -> dict[str, Interval]:
@@ -60,7 +61,7 @@ def paired_difference(counts: Counts, baseline: Counts, *, resamples: int, seed:
     """
     shared = sorted(counts.keys() & baseline.keys())
     first, second = _per_question(counts, shared), _per_question(baseline, shared)
-    return _bootstrap({k: first[k] - second[k] for k in first if k in second}, resamples, seed)
+    return bootstrap({k: first[k] - second[k] for k in first if k in second}, resamples, seed)
 
 
 def _per_question(counts: Counts, ids: list[str]) -> dict[int, np.ndarray]:
@@ -71,8 +72,8 @@ def _per_question(counts: Counts, ids: list[str]) -> dict[int, np.ndarray]:
     return {k: pass_at_k(n, c, k) for k in powers_of_two(int(n.min()))}
 
 
-def _bootstrap(values: dict[int, np.ndarray], resamples: int, seed: int) -> dict[str, Interval]:
-    """Mean and percentile interval of each row of per-question values."""
+def bootstrap(values: Mapping[Any, np.ndarray], resamples: int, seed: int) -> dict[str, Interval]:
+    """Mean and percentile interval of each entry's per-question values [Q], all of one length; keys become text."""
     values_KQ = np.array(list(values.values()))
     questions = values_KQ.shape[1]
     # How often each question is drawn says all about a resample, and makes the means one matrix product.

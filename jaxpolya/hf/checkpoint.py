@@ -152,8 +152,8 @@ def read_meta(source: str, directory: epath.Path, task: str) -> CheckpointMeta:
     generation_path = directory / "generation_config.json"
     generation_config = _read_json(generation_path) if generation_path.exists() else None
     tokenizer = _read_tokenizer(directory)
-    eos = (generation_config or hf_config).get("eos_token_id")
-    ids = [*(eos if isinstance(eos, list) else [eos]), tokenizer.eos_token_id]
+    named = [(source or {}).get("eos_token_id") for source in (generation_config, hf_config)]
+    ids = [*(i for eos in named for i in (eos if isinstance(eos, list) else [eos])), tokenizer.eos_token_id]
     stop_ids = tuple(dict.fromkeys(int(i) for i in ids if i is not None))
     _check_ids(tokenizer, stop_ids, config, str(directory))
     return CheckpointMeta(source, config, hf_config, generation_config, tokenizer, stop_ids)

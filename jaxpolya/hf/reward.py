@@ -71,8 +71,29 @@ def _score(params: Params, score_D: jax.Array, config: DecoderConfig, dtype: Any
     return jnp.einsum("bd,d->b", last_BD, score_D, precision=jax.lax.Precision.HIGHEST)
 
 
+def inspect_reward_model(source: str) -> CheckpointMeta:
+    """What is known of a reward model without its weights.
+
+    Args:
+      source: a Hugging Face directory or hub name of a …ForSequenceClassification checkpoint with one label.
+
+    Raises:
+      InputError: it is missing, not a reward model, has several labels, or can't be shown a conversation.
+    """
+    location = locate(source, weights=False)
+    if location.kind != "safetensors":
+        raise InputError(f"{source} is not a reward model: give a Hugging Face directory or hub name of a …ForSequenceClassification model")
+    meta = read_meta(source, location.path, "ForSequenceClassification")
+    if (labels := len(meta.hf_config.get("id2label") or {}) or meta.hf_config.get("num_labels", 2)) != 1:
+        raise InputError(f"{source} scores {labels} labels; a reward model has one")
+    if not meta.tokenizer.chat_template:
+        raise InputError(f"{source}: this reward model's tokenizer has no chat template; it can't be shown a conversation")
+    # There is no output head, whatever the configuration says of it.
+    return dataclasses.replace(meta, config=dataclasses.replace(meta.config, tied_embeddings=True))
+
+
 def load_reward_model(source: str, mesh: Mesh, dtype: Any = jnp.float32) -> RewardModel:
-    """Loads a …ForSequenceClassification checkpoint with one label.
+    """Loads what `inspect_reward_model` accepts.
 
     Args:
       source: a Hugging Face directory or a hub name.
@@ -80,17 +101,10 @@ def load_reward_model(source: str, mesh: Mesh, dtype: Any = jnp.float32) -> Rewa
       dtype: compute dtype; parameters stay float32, as does the score.
 
     Raises:
-      InputError: it is missing, incomplete, not a reward model, or has several labels.
+      InputError: as `inspect_reward_model`, or weights are missing.
     """
-    location = locate(source, weights=True)
-    if location.kind != "safetensors":
-        raise InputError(f"{source} is not a reward model: give a Hugging Face directory or hub name of a …ForSequenceClassification model")
-    meta = read_meta(source, location.path, "ForSequenceClassification")
-    if (labels := len(meta.hf_config.get("id2label") or {}) or meta.hf_config.get("num_labels", 2)) != 1:
-        raise InputError(f"{source} scores {labels} labels; a reward model has one")
-    # There is no output head, whatever the configuration says of it.
-    meta = dataclasses.replace(meta, config=dataclasses.replace(meta.config, tied_embeddings=True))
-    files, D = Safetensors(Path(location.path)), meta.config.width
+    meta = inspect_reward_model(source)
+    files, D = Safetensors(Path(locate(source, weights=True).path)), meta.config.width
     check_tensors(files, meta.config, {SCORE: (1, D)})
     score_D = files.read(SCORE, (slice(0, 1), slice(0, D)))[0].astype(np.float32)
     return RewardModel(meta, read_params(files, meta.config, mesh), score_D, mesh, dtype)

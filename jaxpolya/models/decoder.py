@@ -4,7 +4,7 @@ Modules define, plain trees travel. `Block` and `Ends` say each parameter once, 
 axes and initialiser. `abstract_params` reads that off without allocating anything, and shardings, checkpoints and names
 follow from it. At every jit boundary parameters are a nested dict of 11 to 17 arrays:
 
-    {"embed": [V, D], "blocks": {"q": [L, D, N, H], …}, "final_norm": [D], "head": [V, D] where untied}
+    {"embed": [V, D], "blocks": {"q": [L, N, H, D], …}, "final_norm": [D], "head": [V, D] where untied}
 
 Inside, `nnx.merge` gives a layer's arrays their methods: in a scan over L for training and scoring (one compiled block),
 in an unrolled loop for decoding. A block doesn't know what it attends to: `attend(q, k, v)` is the caller's.

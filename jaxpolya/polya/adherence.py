@@ -13,12 +13,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolya.data.packing import token_example
-from jaxpolya.errors import InputError
 from jaxpolya.hf.reward import RewardModel
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.mesh import data_shards
 from jaxpolya.polya.catalogue import Slot
-from jaxpolya.polya.prompts import PromptBuilder
+from jaxpolya.polya.prompts import PromptBuilder, chat_text
 from jaxpolya.records import Question, Sample
 from jaxpolya.train.objectives import Forward
 from jaxpolya.train.score import score_examples
@@ -84,12 +83,8 @@ class Reward:
 
     def _row(self, case: Case) -> list[int]:
         tokenizer: Any = self._model.meta.tokenizer
-        if not tokenizer.chat_template:
-            raise InputError(
-                f"{self._model.meta.source}: this reward model's tokenizer has no chat template; it can't be shown a conversation"
-            )
         conversation = [
             {"role": "user", "content": self._builder.message(case.question, case.slot, four_phases=self._four_phases)},
             {"role": "assistant", "content": case.sample.response},
         ]
-        return tokenizer.encode(tokenizer.apply_chat_template(conversation, tokenize=False), add_special_tokens=False)
+        return tokenizer.encode(chat_text(tokenizer, conversation, add_generation_prompt=False), add_special_tokens=False)

@@ -22,9 +22,10 @@ import importlib.resources
 import json
 import math
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
@@ -37,6 +38,11 @@ ExemplarKind = Literal["math", "code", "narrative"]
 
 FINAL_STATEMENTS = ("the answer is", "\\boxed", "<answer>")
 INSTRUCTION = "{instruction}"
+
+
+def compile_marker(pattern: str) -> re.Pattern[str]:
+    """A heuristic's marker, ready to search with."""
+    return re.compile(pattern, re.IGNORECASE | re.MULTILINE)
 
 
 class Exemplar(Strict):
@@ -66,6 +72,16 @@ class Exemplar(Strict):
         return self
 
 
+def _marker(pattern: str) -> str:
+    """A marker as it is. Raises `ValueError` where it can't be one."""
+    try:
+        if compile_marker(pattern).search(""):
+            raise ValueError(f"marker {pattern!r} fits every text, even an empty one")
+    except re.error as error:
+        raise ValueError(f"marker {pattern!r} is not a regular expression: {error}") from None
+    return pattern
+
+
 class Heuristic(Strict):
     """One way of solving problems, and how to ask a model for it."""
 
@@ -77,6 +93,8 @@ class Heuristic(Strict):
     """Tells a model how to solve with this heuristic; part of the prompt."""
     book: str = ""
     """Its place in Pólya's How to Solve It."""
+    markers: list[Annotated[str, pydantic.AfterValidator(_marker)]] = Field(default_factory=list)
+    """Regular expressions, any of which says that a solution uses it; upper and lower case are alike, ^ and $ mean a line's."""
     exemplars: list[Exemplar] = Field(default_factory=list)
     """Worked examples; a heuristic without any of a question's kind is given by its instruction alone."""
 
@@ -106,7 +124,7 @@ class Catalogue(Strict):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of everything that can reach a prompt or a record: a part of the identity of the stages that use it."""
-        content = self.model_dump(mode="json", exclude={"heuristics": {"__all__": {"title", "book"}}})
+        content = self.model_dump(mode="json", exclude={"heuristics": {"__all__": {"title", "book", "markers"}}})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def pick(self, keys: Sequence[str] | Literal["all"]) -> list[Heuristic]:

@@ -36,8 +36,28 @@ class Tokenizer(Protocol):
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Token ids of a text."""
 
-    def apply_chat_template(self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool) -> Any:
+    def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any:
         """A conversation as text."""
+
+
+DATE = {"%d": "26", "%b": "Jul", "%B": "July", "%m": "07", "%Y": "2024", "%y": "24", "%A": "Friday", "%a": "Fri"}
+"""The date for templates that tell the model one: what Llama 3's takes where it knows none. With today's, a stage that is resumed
+tomorrow would go on with other prompts, and a model would be evaluated under others than it was trained on."""
+
+FIXED_DATE = (
+    "{%- macro strftime_now(format) -%}{{ format"
+    + "".join(f" | replace('{code}', '{text}')" for code, text in DATE.items())
+    + " }}{%- endmacro %}"
+)
+
+
+def chat_text(tokenizer: Tokenizer, conversation: list[dict[str, str]], *, add_generation_prompt: bool = True) -> str:
+    """A conversation under the tokenizer's chat template; the same text every day. Raises jinja2's `TemplateError`."""
+    template = tokenizer.chat_template
+    options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": add_generation_prompt}
+    if isinstance(template, str) and "strftime_now" in template:
+        options["chat_template"] = FIXED_DATE + template
+    return str(tokenizer.apply_chat_template(conversation, **options))
 
 
 class PromptBuilder:
@@ -85,6 +105,10 @@ class PromptBuilder:
         """What the user says last: the heuristic's instruction, if there is a slot, and the question."""
         return _paragraphs(self._instruction(slot, four_phases) if slot else "", ask(question))
 
+    def say(self, message: str) -> str:
+        """The whole prompt as text, of a message that is no question of a data set; nothing is added on how to end."""
+        return self._conversation([], message) if self.chat else f"Question: {message}\nAnswer:"
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a prompt's text, with one BOS where the template or (for plain text) the tokenizer has one."""
         ids = self._tokenizer.encode(text, add_special_tokens=False)
@@ -104,7 +128,7 @@ class PromptBuilder:
         from jinja2 import TemplateError
 
         try:
-            return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            return chat_text(self._tokenizer, messages)
         except TemplateError as error:
             hint = "; leave model.system unset, or set model.chat to never" if self._system is not None else "; set model.chat to never"
             raise ConfigError(f"the model's chat template refuses the prompt ({error}){hint}") from None

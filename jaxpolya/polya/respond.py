@@ -12,7 +12,7 @@ writes.
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ from typing import Any
 import jax
 
 from jaxpolya.decode.engine import Completion, Engine, Request, shared_tokens
-from jaxpolya.errors import InputError
+from jaxpolya.errors import InputError, MachineError
 from jaxpolya.models.decoder import Params
-from jaxpolya.parallel.hosts import exchange, from_primary
+from jaxpolya.parallel.hosts import exchange, wait_for_all
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.catalogue import Slot
 from jaxpolya.polya.prompts import KINDS, PromptBuilder
@@ -30,6 +30,9 @@ from jaxpolya.progress import Task
 from jaxpolya.records import Appender, Question, Sample, Verdict, read_records, write_records
 from jaxpolya.verify.judge import Item
 from jaxpolya.verify.pool import Pool
+
+FAILURES, FAILURE_SHARE = 2, 0.05
+"""Responses that the verifier may fail on, in number or as a share of all; a scorer may have a case that it can't judge."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,11 +113,15 @@ def respond(
       pool: the verifier.
       out: JSON lines of samples.
       task: is advanced by one a sample.
+
+    Raises:
+      InputError: `out` holds samples of something else.
+      MachineError: the verifier failed on more than a few responses.
     """
     places = {f"{prompt.id}#{index}": (prompt, index) for prompt in prompts for index in range(asking.samples)}
     if len(places) < len(prompts) * asking.samples:
         raise ValueError("prompts must have unique ids")
-    known = _read_known(out, set(places))
+    known = _read_known(out, places)
     shared = _shared(prompts)
     requests = []
     for number, prompt in enumerate(prompts):
@@ -130,7 +137,9 @@ def respond(
             for completions in engine.run(params(), requests, asking.stream):
                 writer.take(completions)
             writer.drain()
-    return [known[sample_id] for sample_id in places]
+    samples = [known[sample_id] for sample_id in places]
+    _require_judged(samples, out)
+    return samples
 
 
 def _shared(prompts: Sequence[Prompt]) -> list[int]:
@@ -143,23 +152,33 @@ def _shared(prompts: Sequence[Prompt]) -> list[int]:
     return [common[slot] for slot in slots]
 
 
-def _read_known(out: Path, expected: set[str]) -> dict[str, Sample]:
-    """The samples that the file already holds, on every host."""
-    rows = None
-    if is_primary():
-        if out.exists():
-            Appender(out).close()  # mends a torn last line
-        samples = read_records(out, Sample) if out.exists() else []
+def _read_known(out: Path, places: Mapping[str, tuple[Prompt, int]]) -> dict[str, Sample]:
+    """The samples that the file already holds. Every host reads it: what is in it may be too much to send around."""
+    if is_primary() and out.exists():
+        Appender(out).close()  # mends a torn last line
+        samples = read_records(out, Sample)
         judged = [sample for sample in samples if sample.verdict != "harness_error"]
         if len(judged) < len(samples):  # our failure, not the response's: it is drawn (alike) and judged again
             write_records(out, judged)
-        rows = [sample.to_json() for sample in judged]
-    known = {row["id"]: Sample.from_json(row) for row in from_primary(rows)}
-    if strangers := set(known) - expected:
-        raise InputError(
-            f"{out}: holds {len(strangers)} samples that this stage doesn't ask for ({min(strangers)}); it was edited. Delete it"
-        )
+    wait_for_all(f"mended {out}")
+    known = {sample.id: sample for sample in (read_records(out, Sample) if out.exists() else [])}
+    wait_for_all(f"read {out}")
+    for sample_id, sample in known.items():
+        if sample_id not in places or sample.prompt != places[sample_id][0].text:
+            raise InputError(
+                f"{out}: this stage doesn't ask for the sample {sample_id}, or asks it otherwise; the file was edited. Delete it"
+            )
     return known
+
+
+def _require_judged(samples: Sequence[Sample], out: Path) -> None:
+    """Raises `MachineError` where the verifier failed on more than a few responses: what follows would learn from its failure."""
+    failed = [sample for sample in samples if sample.verdict == "harness_error"]
+    if len(failed) > max(FAILURES, FAILURE_SHARE * len(samples)):
+        raise MachineError(
+            f"{out}: {len(failed)} of {len(samples)} responses could not be judged ({failed[0].detail}); mend that (verify.memory_mb, "
+            "verify.deadline) and start again: the rest is kept, and these are judged again"
+        )
 
 
 class _Writer:
@@ -170,7 +189,7 @@ class _Writer:
         self._file = Appender(out) if is_primary() else None
         self._waiting: dict[str, Completion] = {}
         self._judging: dict[str, Future[Verdict]] = {}
-        self._arrived = self._tokens = 0
+        self._arrived = 0
 
     def take(self, completions: Sequence[Completion]) -> None:
         """Sends this host's share to the verifier and writes whatever has been judged."""
@@ -221,7 +240,6 @@ class _Writer:
         self._known[sample_id] = sample
         if self._file:
             self._file.append(sample)
-        self._tokens += len(completion.tokens)
         if self._task is not None:
             self._task.advance(1)
 

@@ -169,10 +169,13 @@ def require_rows(rows: Mapping[str, Sequence[SftRow]], samples: Mapping[str, Seq
     """Raises `RunError` where an arm has nothing to learn from, and says what the verdicts were."""
     for arm, found in rows.items():
         if not found:
-            verdicts = collections.Counter(sample.verdict for sample in samples.get(arm, ()))
+            verdicts = collections.Counter(
+                f"{sample.verdict}{' but truncated' if sample.finish == 'length' else ''}" for sample in samples.get(arm, ())
+            )
             counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common()) or "no responses"
             wanted = "wrong" if arm == "wrong" else "correct"
             raise RunError(
-                f"the {arm} arm has nothing to learn from: no response was {wanted} ({counts}). Take easier questions, a stronger model, "
-                "more samples or a longer sampling.max_new_tokens; the samples can be read in the generate stage's directory"
+                f"the {arm} arm has nothing to learn from: it takes {wanted} responses that were not cut off (with "
+                f"select.max_questions, to questions that every arm has some of), and there are {counts}. Take easier questions, a "
+                "stronger model, more samples or a longer sampling.max_new_tokens; the samples are in the generate stage's directory"
             )

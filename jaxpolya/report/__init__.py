@@ -8,10 +8,14 @@ is `null` or absent, and is then left out of the report:
       eval      {question set: {questions, samples,
                   pass: {"1": {mean, low, high}, …},   shares of 1
                   versus_base: {"1": {…}, …},          optional: the paired difference from the arm `base`
-                  truncated, unparseable, tokens_mean}}
+                  truncated, unparseable, tokens_mean,
+                  diversity: {questions, samples, length, kernel, distinct_1 … distinct_3, self_bleu, vendi,
+                              label_entropy (nats): each {mean, low, high}} | null,
+                  composition: {judge, questions, solutions, rate: {mean, low, high}, by_heuristic: {key: share}} | null}}
       sft       {rows, tokens, steps, loss_first, loss_last, heldout_first, heldout_last} | null
       rl        {steps: [{step, reward, length, truncated, entropy, clip, kl, grad_norm, no_signal}, …]} | null
     selection   {kind: {rows, questions, per_question: {"1": questions with one row, …}, by_heuristic: {key: rows}}}
+    contamination  {train | rl: {n, dropped, questions, shared, pairs, sets: {question set: {shared, pairs}}, examples: [Overlap]}}
     generation  {heuristic: {samples, correct, truncated}}
     stages      [{name, seconds, tokens, tokens_per_second}, …]
 """

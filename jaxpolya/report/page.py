@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxpolya.artifacts import write_whole
 from jaxpolya.report import plots, tables
 from jaxpolya.report.tables import Table, percent, question_sets
 
@@ -49,11 +50,13 @@ def write_report(run_dir: Path, results: dict[str, Any], samples: list[dict[str,
     drawn = plots.plots(results)
     for name, png in drawn.items():
         if png is not None:
-            _write_whole(run_dir / "plots" / name, png)
+            write_whole(run_dir / "plots" / name, png)
     sections = [
         f"# {results.get('run', {}).get('name', run_dir.name)}\n",
         _what_was_run(results),
         _results(results, drawn),
+        _diversity(results),
+        _contamination(results),
         _section("What this run can and cannot show", findings(results)),
         _training(results, drawn),
         _data(results, drawn),
@@ -61,7 +64,7 @@ def write_report(run_dir: Path, results: dict[str, Any], samples: list[dict[str,
         _section("Provenance", _titled(tables.provenance_table(results), title=False)),
     ]
     path = run_dir / "report.md"
-    _write_whole(path, "\n".join(section for section in sections if section).encode())
+    write_whole(path, "\n".join(section for section in sections if section))
     return path
 
 
@@ -138,6 +141,8 @@ def _findings_of_set(arms: dict[str, dict[str, Any]]) -> tuple[list[str], int]:
         f"{arm} ({percent(share)} %)" for arm, evaluation in arms.items() if (share := evaluation.get("truncated") or 0) > MUCH_TRUNCATED
     ]:
         lines.append(f"Many responses were cut at the token limit, which holds pass@k down: {_join(cut)}.")
+    if failed := [f"{arm} ({percent(share)} %)" for arm, evaluation in arms.items() if (share := evaluation.get("harness_error"))]:
+        lines.append(f"Some responses could not be judged, for the verifier failed on them; they count as failures: {_join(failed)}.")
     return lines, compared
 
 
@@ -188,6 +193,38 @@ def _results(results: dict[str, Any], drawn: dict[str, bytes | None]) -> str:
     if not found:
         return _section("Results", "No arm was evaluated.\n")
     return _section("Results", *found, "The highest mean is in bold.\n", _picture("pass_at_k.png", drawn))
+
+
+def _diversity(results: dict[str, Any]) -> str:
+    found = tables.present(tables.diversity_tables(results))
+    if not found:
+        return ""
+    arms = [evaluation for arms in question_sets(results).values() for evaluation in arms.values()]
+    diversity = next(entry for evaluation in arms if (entry := evaluation.get("diversity")))
+    judge = next((entry["judge"] for evaluation in arms if (entry := evaluation.get("composition"))), None)
+    text = f"Means over questions with 95 % intervals. Kernel of the Vendi score: {diversity['kernel']}."
+    if judge:
+        text += f" Composed: correct solutions that use two heuristics or more, judged by {judge}."
+    return _section("Diversity and composition", *map(_titled, found), text + " Noise is diverse too: read this beside pass@k.\n")
+
+
+def _contamination(results: dict[str, Any]) -> str:
+    """What the questions to learn from share with the evaluation sets; nothing where they share nothing."""
+    table = tables.contamination_table(results)
+    if not table.rows:
+        return ""
+    entries = results["contamination"]
+    n, dropped = next((entry["n"], entry["dropped"]) for entry in entries.values())
+    text = f"Questions overlap where they share {n} words in a row, or are the same as a whole. " + (
+        "The shared ones were left out of training.\n" if dropped else "They were trained on: what an arm gains here may be memory.\n"
+    )
+    lines = [f"- {use} {_overlap(pair)}\n" for use, entry in entries.items() for pair in entry["examples"]]
+    return _section("Contamination", text, table.to_markdown(), "".join(lines))
+
+
+def _overlap(pair: dict[str, Any]) -> str:
+    shared = "the whole question" if pair["whole"] else f"`{pair['ngram']}`"
+    return f"`{pair['train']}` and {pair['eval_set']} `{pair['eval']}`: {shared}"
 
 
 def _training(results: dict[str, Any], drawn: dict[str, bytes | None]) -> str:
@@ -257,11 +294,3 @@ def _fenced(text: str, limit: int) -> str:
         text = f"{text[:head]}\n[… {len(text) - head - tail:,} characters left out …]\n{text[-tail:]}"
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}text\n{text.strip()}\n{fence}\n"
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Writes a file aside and renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.partial")
-    aside.write_bytes(content)
-    aside.replace(path)

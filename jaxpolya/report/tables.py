@@ -6,7 +6,7 @@ means: whether a difference is more than luck is said by `page.findings`.
 
 import dataclasses
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import rich.box
@@ -60,7 +60,7 @@ class Table:
 
 def screen_tables(results: dict[str, Any]) -> list[Table]:
     """What is shown at the end of a run: every question set, the training of the arms, the stages."""
-    return present([*eval_tables(results), training_table(results), stages_table(results)])
+    return present([*eval_tables(results), *diversity_tables(results), training_table(results), stages_table(results)])
 
 
 def present(tables: Sequence[Table]) -> list[Table]:
@@ -161,6 +161,40 @@ def heuristics(results: dict[str, Any]) -> list[str]:
     return sorted(kept, key=lambda key: (-kept[key], key))
 
 
+def diversity_tables(results: dict[str, Any]) -> list[Table]:
+    """Arms × measures of diversity, a table for each question set; no mean is marked, for more isn't always better."""
+    tables = []
+    for name, arms in question_sets(results).items():
+        measured = {arm: found for arm, evaluation in arms.items() if (found := evaluation.get("diversity"))}
+        rows = [
+            [
+                Cell(arm),
+                _measure(found.get("distinct_2"), percent),
+                _measure(found.get("self_bleu"), percent),
+                _measure(found.get("vendi"), lambda value: number(value, 2)),
+                _measure(found.get("label_entropy"), lambda value: number(value, 2)),
+                _measure((arms[arm].get("composition") or {}).get("rate"), percent),
+            ]
+            for arm, found in measured.items()
+        ]
+        if measured:
+            first = next(iter(measured.values()))
+            title = f"{name}: diversity over {first['questions']:,} questions × {first['samples']} samples"
+            columns = ["arm", "distinct-2 %", "self-BLEU %", "Vendi score", "label entropy, nats", "composed %"]
+            tables.append(Table(title, columns, rows))
+    return tables
+
+
+def contamination_table(results: dict[str, Any]) -> Table:
+    """How many training questions each evaluation set asks too."""
+    rows = [
+        [Cell(text) for text in (use, name, number(entry["questions"]), number(shared["shared"]), number(shared["pairs"]))]
+        for use, entry in (results.get("contamination") or {}).items()
+        for name, shared in entry["sets"].items()
+    ]
+    return Table("Shared questions", ["to learn from", "evaluation set", "questions", "shared", "pairs"], rows)
+
+
 def stages_table(results: dict[str, Any]) -> Table:
     """What each stage took."""
     rows = [
@@ -223,6 +257,11 @@ def _pass_column(entries: list[dict[str, float] | None]) -> list[Cell]:
 def _thin(ks: list[int]) -> list[int]:
     """The smallest, the middle and the largest of the ks: three columns fit into 80 characters, and the plot shows all k."""
     return sorted({ks[0], ks[len(ks) // 2], ks[-1]})
+
+
+def _measure(entry: dict[str, float] | None, text: Callable[[float], str]) -> Cell:
+    """A mean with its interval."""
+    return Cell(text(entry["mean"]), f"{text(entry['low'])}–{text(entry['high'])}") if entry else Cell(NONE)
 
 
 def _change(first: float | None, last: float | None, digits: int) -> str:

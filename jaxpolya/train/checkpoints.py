@@ -10,6 +10,7 @@ from typing import Any
 import orbax.checkpoint as ocp
 
 from jaxpolya.errors import InputError
+from jaxpolya.parallel.hosts import from_primary
 from jaxpolya.train.state import State
 
 
@@ -22,8 +23,8 @@ class Checkpoints:
         )
 
     def latest(self) -> int | None:
-        """Optimizer steps done in the newest whole checkpoint, or None."""
-        return self._manager.latest_step()
+        """Optimizer steps done in the newest whole checkpoint, or None; alike on all hosts."""
+        return from_primary(self._manager.latest_step())
 
     def save(self, step: int, state: State) -> None:
         """Starts writing the state after `step` steps; returns once the arrays are copied off the devices."""
@@ -46,4 +47,4 @@ class Checkpoints:
 
 
 def _first_line(error: Any) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return (str(error) or type(error).__name__).splitlines()[0][:120]

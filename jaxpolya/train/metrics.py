@@ -1,10 +1,13 @@
 """One JSON line a training step, for programs and plots."""
 
-import json
+import math
 from pathlib import Path
 from typing import Any
 
-from jaxpolya.records import Appender, iter_json
+from jaxpolya.artifacts import write_whole
+from jaxpolya.errors import RunError
+from jaxpolya.parallel.hosts import wait_for_all
+from jaxpolya.records import Appender, dump, iter_json
 
 
 class StepLog:
@@ -14,19 +17,24 @@ class StepLog:
     """
 
     def __init__(self, path: Path, *, keep: int, primary: bool):
-        self._rows: list[dict[str, Any]] = []
-        if path.exists():
-            Appender(path).close()
-            self._rows = [row for _, row in iter_json(path) if row["step"] < keep]
+        self._directory = path.parent
+        if primary and path.exists():
+            Appender(path).close()  # mends a torn last line
+        wait_for_all(f"mended {path}")
+        self._rows = [row for _, row in iter_json(path) if row["step"] < keep] if path.exists() else []
+        wait_for_all(f"read {path}")
         self._file = None
         if primary:
-            aside = path.with_name(f".{path.name}.partial")
-            aside.write_text("".join(json.dumps(row) + "\n" for row in self._rows), encoding="utf-8")
-            aside.replace(path)
+            write_whole(path, "".join(dump(row) for row in self._rows))
             self._file = Appender(path)
 
     def append(self, row: dict[str, Any]) -> None:
-        """Adds one step."""
+        """Adds one step. Raises `RunError` where a number of it is not finite: nothing good follows, and nothing may be saved."""
+        if strange := [name for name, value in row.items() if not math.isfinite(value)]:
+            raise RunError(
+                f"{self._directory.name}, step {row['step']}: {', '.join(strange)} not finite, the training has diverged; lower its "
+                f"optimizer.learning_rate (or, if a checkpoint in {self._directory / 'checkpoints'} was damaged, delete that)"
+            )
         self._rows.append(row)
         if self._file:
             self._file.append(row)

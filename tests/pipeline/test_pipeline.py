@@ -2,15 +2,17 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from guesser import comparable
 
 from jaxpolya.config_file import parse_config
-from jaxpolya.errors import ConfigError, JaxpolyaError, RunError
+from jaxpolya.errors import ConfigError, JaxpolyaError, MachineError, RunError
 from jaxpolya.pipeline import Pipeline
 from jaxpolya.progress import Display
 from jaxpolya.records import Sample, SftRow, read_records
+from jaxpolya.results import model_of_run
 
 
 def run(tree, mesh_devices=1, **kwargs):
@@ -30,6 +32,12 @@ def test_the_whole_chain(tiny_run):
         assert set(found["eval"]["sums"]["pass"]) == {"1", "2", "4"}
         assert (found["rl"] is None) == (arm == "base")
         assert (found["sft"] is None) == (arm in ("base", "rl"))
+        described = found["eval"]["sums"]
+        assert described["diversity"]["questions"] == 10 and described["diversity"]["samples"] == 4
+        assert 1 <= described["diversity"]["vendi"]["mean"] <= 4 and "label_entropy" in described["diversity"]
+        assert described["composition"]["judge"] == "markers"
+    shared = {use: len(questions_of(tiny_run, use) & questions_of(tiny_run, "eval")) for use in ("train", "rl")}
+    assert {use: found["shared"] for use, found in results["contamination"].items()} == shared and all(shared.values())
     stages = {path.name.rsplit("-", 1)[0]: path for path in (directory / "stages").iterdir()}
     polya = read_records(stages["select"] / "polya.jsonl", SftRow)
     star = read_records(stages["select"] / "star.jsonl", SftRow)
@@ -50,6 +58,30 @@ def test_the_whole_chain(tiny_run):
     }
 
 
+def questions_of(tiny_run, use) -> set[str]:
+    return {json.loads(line)["id"] for line in (tiny_run.directory / f"{use}.jsonl").read_text().splitlines()}
+
+
+def test_shared_questions_are_left_out_and_counted(tiny_run):
+    assert run(tiny_run(contamination={"drop": True}), only="questions") is None
+    stages = tiny_run.directory / "runs" / "tiny" / "stages"
+    for use in ("train", "rl"):
+        whole, evaluated = questions_of(tiny_run, use), questions_of(tiny_run, "eval")
+        manifests = [json.loads((path / "manifest.json").read_text()) for path in stages.glob(f"questions-{use}-*")]
+        (dropped,) = (manifest["stats"] for manifest in manifests if manifest["stats"]["dropped"])
+        assert dropped == {"questions": len(whole - evaluated), "dropped": {"shared with an evaluation set": len(whole & evaluated)}}
+    before = {path.name for path in stages.iterdir()}
+    # Another set that shares nothing compares anew, and leaves the training questions as they are.
+    tree = tiny_run(contamination={"drop": True})
+    other = {"kind": "reasoning_gym", "name": "products", "size": 3}
+    run(tree | {"eval": tree["eval"] | {"questions": tree["eval"]["questions"] | {"products": [other]}}}, only="questions")
+    new = {path.name.rsplit("-", 1)[0] for path in stages.iterdir() if path.name not in before}
+    assert new == {"contamination-train", "contamination-rl", "questions-eval-products"}
+    (tiny_run.directory / "eval.jsonl").write_text((tiny_run.directory / "rl.jsonl").read_text())
+    with pytest.raises(RunError, match=r"contamination\.drop leaves no question for rl"):
+        run(tiny_run(contamination={"drop": True}), only="questions")
+
+
 def test_arms_share_stages_and_a_change_redoes_only_what_it_touches(tiny_run):
     run(tiny_run(arms=["base", "polya"], export=False))
     stages = tiny_run.directory / "runs" / "tiny" / "stages"
@@ -57,11 +89,31 @@ def test_arms_share_stages_and_a_change_redoes_only_what_it_touches(tiny_run):
     tree = tiny_run(arms=["base", "polya", "polya+rl"], export=False)
     run(tree)
     second = {path.name for path in stages.iterdir()}
-    assert {name.rsplit("-", 1)[0] for name in second - first} == {"questions-rl", "rl-polya-rl", "eval-polya-rl-sums"}
+    assert {name.rsplit("-", 1)[0] for name in second - first} == {
+        "questions-rl", "contamination-rl", "rl-polya-rl", "eval-polya-rl-sums", "labels-polya-rl-sums",
+    }  # fmt: skip
     tree["rl"] |= {"algorithm": "dr_grpo", "aggregation": "seq_mean_token_mean", "checkpoint_every": 2}
     tree["decode"] = {"rows": 8, "window": 4}
     run(tree)
-    assert {name.rsplit("-", 1)[0] for name in {path.name for path in stages.iterdir()} - second} == {"rl-polya-rl", "eval-polya-rl-sums"}
+    assert {name.rsplit("-", 1)[0] for name in {path.name for path in stages.iterdir()} - second} == {
+        "rl-polya-rl", "eval-polya-rl-sums", "labels-polya-rl-sums",
+    }  # fmt: skip
+    moved = stages.parent.rename(tiny_run.directory / "elsewhere")
+    assert Path(model_of_run(moved, "polya+rl")).is_relative_to(moved)
+
+
+def test_what_the_verifier_failed_on_is_judged_again(tiny_run):
+    tree = tiny_run(arms=["base"], export=False)
+    with pytest.raises(MachineError, match=r"40 of 40 responses could not be judged .*start again"):
+        run(tree | {"verify": {"workers": 1, "memory_mb": 1}})
+    assert run(tree)["arms"]["base"]["eval"]["sums"]["pass"]["1"]["mean"] > 0
+
+
+def test_a_training_that_diverges_stops(tiny_run):
+    tree = tiny_run(arms=["star"], export=False)
+    tree["sft"]["optimizer"] = {"learning_rate": 1e30}
+    with pytest.raises(RunError, match=r"sft-star-\w+, step \d+: .*not finite"):
+        run(tree)
 
 
 class Killed(BaseException):
@@ -156,7 +208,7 @@ def test_wrong_external_cap_and_match(tiny_run):
 def test_no_correct_response_is_said_plainly(tiny_run):
     train = tiny_run.directory / "train.jsonl"
     train.write_text("".join(json.dumps(json.loads(line) | {"answer": "77"}) + "\n" for line in train.read_text().splitlines()))
-    with pytest.raises(RunError, match=r"the polya arm has nothing to learn from: no response was correct \(\d+ wrong"):
+    with pytest.raises(RunError, match=r"the polya arm has nothing to learn from: it takes correct responses .* there are \d+ wrong"):
         run(tiny_run(arms=["polya"]))
 
 
@@ -180,4 +232,12 @@ def test_only_needs_what_comes_before(tiny_run):
 def test_impossible_runs_fail_before_anything_is_written(tiny_run, change, message):
     with pytest.raises(JaxpolyaError, match=message):
         run(tiny_run(**change))
+    assert not (tiny_run.directory / "runs").exists()
+
+
+def test_a_model_that_is_too_short_to_judge_is_said_before_anything_is_written(tiny_run):
+    tree = tiny_run()
+    tree["eval"]["composition"] = "model"
+    with pytest.raises(ConfigError, match=r"eval\.composition model: asking about .* the model has 128 positions"):
+        run(tree)
     assert not (tiny_run.directory / "runs").exists()

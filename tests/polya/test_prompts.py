@@ -201,3 +201,9 @@ def test_a_template_that_refuses_anything_else():
 def test_the_builder_starts_without_jax_and_transformers():
     check = "import sys, jaxpolya.polya.prompts; assert not {'jax', 'transformers', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
+
+
+def test_a_template_that_tells_the_date_tells_the_same_every_day(make_tokenizer):
+    tokenizer = make_tokenizer(["What is it?"], 300)
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}, {{ strftime_now('%Y-%m-%d') }}: {{ messages[-1]['content'] }}"
+    assert PromptBuilder(tokenizer).text(QUESTION).startswith("26 Jul 2024, 2024-07-26: What is 2 + 3?")

@@ -11,6 +11,10 @@ SKILL = {"base": (0.35, 1.0), "rl": (0.8, 2.2), "star+rl": (0.9, 1.8), "polya+rl
 """Beta parameters of a question's chance to be solved."""
 
 
+def around(mean):
+    return {"mean": mean, "low": 0.9 * mean, "high": 1.1 * mean}
+
+
 def evaluation(arm, questions, samples, seed):
     def counts(arm):
         rng = np.random.default_rng(seed)
@@ -24,6 +28,12 @@ def evaluation(arm, questions, samples, seed):
         "truncated": 0.02 + 0.12 * (arm == "base"),
         "unparseable": 0.04,
         "tokens_mean": 181.3,
+        "diversity": {
+            **{"questions": questions, "samples": samples, "length": 41, "kernel": "n-gram cosine, n = 1 … 4"},
+            **{f"distinct_{n}": around(0.2 * n) for n in (1, 2, 3)},
+            **{"self_bleu": around(0.512), "vendi": around(11.25), "label_entropy": around(1.034)},
+        },
+        "composition": {"judge": "markers", "questions": 31, "solutions": 204, "rate": around(0.125), "by_heuristic": {"pattern": 0.2}},
     }
     if arm != "base":
         found["versus_base"] = paired_difference(counts(arm), counts("base"), resamples=500, seed=0)
@@ -74,6 +84,17 @@ def whole_run():
         "selection": {
             "polya": {"rows": 136, "questions": 60, "per_question": {"1": 21, "2": 15, "3": 11, "4": 13}, "by_heuristic": kept},
             "star": {"rows": 48, "questions": 48, "per_question": {"1": 48}, "by_heuristic": {"plain": 48}},
+        },
+        "contamination": {
+            "train": {
+                **{"n": 13, "dropped": False, "questions": 7112, "shared": 2, "pairs": 3},
+                "sets": {"chain_sum": {"shared": 2, "pairs": 3}},
+                "examples": [
+                    {"train": "t1", "eval_set": "chain_sum", "eval": "q1", "ngram": "what is 3 *4", "whole": True},
+                    {"train": "t2", "eval_set": "chain_sum", "eval": "q7", "ngram": "14 plums |x on the first day", "whole": False},
+                ],
+            },
+            "rl": {"n": 13, "dropped": False, "questions": 40, "shared": 0, "pairs": 0, "sets": {}, "examples": []},
         },
         "generation": {key: {"samples": 240, "correct": 2 * kept[key], "truncated": 9} for key in keys}
         | {"plain": {"samples": 480, "correct": 110, "truncated": 20}},

@@ -28,13 +28,25 @@ def test_a_whole_report(tmp_path, results, samples):
     assert path == tmp_path / "run/report.md" and text.startswith("# demo\n")
     headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert headings == [
-        "What was run", "Results", "What this run can and cannot show", "Training", "Fine-tuning data", "Some responses", "Provenance",
+        "What was run", "Results", "Diversity and composition", "Contamination",
+        "What this run can and cannot show", "Training", "Fine-tuning data", "Some responses", "Provenance",
     ]  # fmt: skip
     links = re.findall(r"!\[.*?\]\((.*?)\)", text)
     assert len(links) == 3 and all((path.parent / link).read_bytes().startswith(b"\x89PNG") for link in links)
     assert not list(path.parent.rglob("*.partial"))
     again = write_report(tmp_path / "again", results, samples)
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_shared_questions_are_shown_with_what_they_share(tmp_path, results):
+    text = write_report(tmp_path, results, []).read_text(encoding="utf-8")
+    assert "| train | chain_sum | 7,112 | 2 | 3 |" in text and "share 13 words in a row" in text and "may be memory" in text
+    assert "- train `t1` and chain_sum `q1`: the whole question\n" in text
+    assert "- train `t2` and chain_sum `q7`: `14 plums |x on the first day`\n" in text
+    results["contamination"]["train"]["dropped"] = True
+    assert "The shared ones were left out of training." in write_report(tmp_path, results, []).read_text(encoding="utf-8")
+    results["contamination"]["train"] |= {"sets": {}, "examples": []}
+    assert "Contamination" not in write_report(tmp_path, results, []).read_text(encoding="utf-8")
 
 
 def test_a_run_of_the_base_alone(tmp_path, base_only):
@@ -96,6 +108,12 @@ def test_findings_of_a_whole_run(results):
     # Two sets, two k, three arms beside base.
     assert "- 12 comparisons" in text and "trained once" in text
     assert text.count("cut at the token limit, which holds pass@k down: base (14.0 %)") == 2
+
+
+def test_responses_that_could_not_be_judged_are_a_finding(results):
+    assert "could not be judged" not in findings(results)
+    results["arms"]["rl"]["eval"]["chain_sum"]["harness_error"] = 0.02
+    assert "the verifier failed on them; they count as failures: rl (2.0 %)." in findings(results)
 
 
 def test_rollouts_are_one_of_each_kind_and_cannot_break_out(tmp_path, results, samples):

@@ -18,7 +18,7 @@ def on_screen(table, width=160):
 def test_both_renderings_hold_every_cell(results):
     shown = tables.screen_tables(results)
     assert [table.title.split(":")[0] for table in shown] == [
-        "chain_sum", "held_out", "Training, first → last (RL", "Stages",
+        "chain_sum", "held_out", "chain_sum", "held_out", "Training, first → last (RL", "Stages",
     ]  # fmt: skip
     for table in shown:
         screen, markdown = on_screen(table), table.to_markdown()
@@ -75,6 +75,20 @@ def test_training_compares_quarters_and_leaves_out_untrained_arms(results):
     # 11 rewards 1 … 11: quarters of two steps.
     assert table.rows[0][5].text == "1.500→10.500"
     assert table.rows[0][1].text == tables.NONE and table.rows[2][2].text == "0.912→0.604"
+
+
+def test_diversity_has_intervals_and_holes(results):
+    del results["arms"]["rl"]["eval"]["chain_sum"]["diversity"]["label_entropy"]
+    results["arms"]["rl"]["eval"]["chain_sum"]["composition"] = None
+    results["arms"]["base"]["eval"]["chain_sum"]["diversity"] = None  # one sample a question
+    table = tables.diversity_tables(results)[0]
+    assert table.title == "chain_sum: diversity over 120 questions × 16 samples"
+    assert [row[0].text for row in table.rows] == ["rl", "star+rl", "polya+rl"]
+    assert table.rows[1][1:] == [
+        Cell("40.0", "36.0–44.0"), Cell("51.2", "46.1–56.3"), Cell("11.25", "10.12–12.38"), Cell("1.03", "0.93–1.14"),
+        Cell("12.5", "11.2–13.8"),
+    ]  # fmt: skip
+    assert [cell.text for cell in table.rows[0][4:]] == [tables.NONE, tables.NONE]
 
 
 def test_a_run_that_did_nothing_has_no_tables(base_only):

@@ -7,6 +7,7 @@ traceback. Ctrl-C and a polite kill leave a run that the same command goes on wi
 import contextlib
 import difflib
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -109,13 +110,14 @@ def evaluate(
 
     source = model_of_run(Path(model)) or model
     # The evaluation needs nothing of the other stages, so nothing in them may stop it.
-    rest = ["model.revision=null", "arms=[base]", "export=false", "generate=null", "select={}", "sft=null", "rl=null"]
-    loaded = load_config(
-        config, [*(set_ or []), *rest, f"model.source={json.dumps(source)}", *([f"name={json.dumps(name)}"] if name else [])]
-    )
+    rest = ["arms=[base]", "export=false", "generate=null", "select={}", "sft=null", "rl=null"]
+    made_up = [*rest, f"model.source={json.dumps(source)}", *([f"name={json.dumps(name)}"] if name else [])]
+    loaded = load_config(config, ["model.revision=null", *(set_ or []), *made_up])  # a config's revision is of the config's model
     if not name:
         path = Path(model)
         made = path.parent.name if path.name == "model" else path.name  # stages keep theirs under that name
+        if path.exists():  # two places may hold models of one name
+            made += "-" + hashlib.sha256(os.path.realpath(path).encode()).hexdigest()[:6]
         loaded = loaded.model_copy(update={"name": f"{loaded.name}-eval-{re.sub(r'[^A-Za-z0-9._-]+', '-', made) or 'model'}"})
     _start_jax()
     from jaxpolya.pipeline import Pipeline

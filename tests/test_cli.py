@@ -228,6 +228,8 @@ def test_broken_question_files(refused, config):
         (b"", "train.jsonl has no usable question; it is empty"),
         (whole + b"{broken\n", "train.jsonl:17: not JSON"),
         (whole + b"[1]\n", "train.jsonl:17: a JSON object is needed"),
+        (whole + b'{"question": "x\\ud800", "answer": "1"}\n', "train.jsonl:17: a text holds a lone surrogate"),
+        (whole + b"[" * 200_000, "train.jsonl:17: not JSON"),
         (b"\xff\xfe\x00\n", "not a UTF-8 text file"),
         (whole.replace(b'"answer"', b'"anser"'), "say which with `columns: {answer: anser}`"),
     ):
@@ -318,9 +320,16 @@ def test_a_run_and_what_can_be_done_with_it(jaxpolya, refused, small, config):
             refused(CONFIGURATION, "holds the model that is read", command, config.parent / "own", config.parent / target)
         refused(CONFIGURATION, f"lies in the stages of the run {run}", command, config.parent / "own", run / "stages" / "new")
     assert {path: path.read_bytes() for path in (config.parent / "own").rglob("*") if path.is_file()} == kept
-    for model, name in ((run, "tiny-eval-tiny"), (config.parent / "star", "tiny-eval-star"), (config.parent / "own", "tiny-eval-own")):
+    (config.parent / "elsewhere").mkdir()
+    (config.parent / "own").rename(config.parent / "elsewhere" / "star")
+    config.write_text(config.read_text().replace("model:\n", "model:\n  revision: v1\n"))  # of another model
+    names = set()
+    for model, name in ((run, "tiny"), (config.parent / "star", "star"), (config.parent / "elsewhere" / "star", "star")):
         code, out, _ = jaxpolya("eval", config, "--model", model, "--set", "eval.samples=2")
-        assert code == 0 and str(config.parent / "runs" / name / "report.md") in out
+        found = re.search(rf"{config.parent}/runs/(tiny-eval-{name}-[0-9a-f]{{6}})/report\.md", out)
+        assert code == 0 and found
+        names.add(found[1])
+    assert len(names) == 3  # a directory each
 
 
 def test_a_bucket_is_not_a_directory(refused, jaxpolya, config, guesser, monkeypatch):

@@ -18,11 +18,14 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pydantic
 from jax.sharding import Mesh
+from pydantic import Field, PositiveInt
 
-from jaxpolya.config import DecodeConfig, Sampling
-from jaxpolya.config_file import load_config
+from jaxpolya.config import DecodeConfig, RunConfig, Sampling, Seed, Strict
+from jaxpolya.config_file import build, load_config, parse_config
 from jaxpolya.decode.engine import Completion, Engine, Request
+from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.hf.checkpoint import Checkpoint, load_checkpoint
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params, head_table, hidden_states
@@ -34,6 +37,21 @@ from jaxpolya.polya.prompts import PromptBuilder, chat_text
 from jaxpolya.progress import Display
 
 
+class _Asked(Strict):
+    """What `Model.generate` is asked for, as far as no other configuration checks it."""
+
+    prompts: list[str] = Field(min_length=1)
+    samples: PositiveInt
+    seed: Seed
+    chat: Literal["auto", "always", "never"]
+
+    @pydantic.field_validator("prompts")
+    @classmethod
+    def _text(cls, prompts: list[str]) -> list[str]:
+        "".join(prompts).encode()  # half of a character is a ValueError
+        return prompts
+
+
 @dataclasses.dataclass(frozen=True)
 class Model:
     """A checkpoint on a mesh."""
@@ -43,7 +61,11 @@ class Model:
     dtype: Any
 
     def logits(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
-        """Logits [rows, T, V], float32, of token rows; T is the longest row's length, and what lies beyond a row's end means nothing."""
+        """Logits [rows, T, V], float32, of token rows; T is the longest row's length, and what lies beyond a row's end means nothing.
+
+        Raises `InputError` where there is no row, or one is empty, longer than the model's positions, or not of its token ids.
+        """
+        _check_rows(rows, self.checkpoint.config)
         shards = data_shards(self.mesh)
         T = max(map(len, rows))
         tokens_BT = np.zeros((-(-len(rows) // shards) * shards, T), np.int32)
@@ -80,20 +102,23 @@ class Model:
           rows: responses decoded side by side.
 
         Raises:
-          ConfigError, InputError: a prompt and its response don't fit the model, or there is no chat template.
+          ConfigError, InputError: an argument is out of its range, a prompt and its response don't fit the model, or there is no
+            chat template.
         """
+        prompts = build(_Asked, "generate", prompts=prompts, samples=samples, seed=seed, chat=chat).prompts
+        sampling = build(Sampling, "generate", max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, stop=stop)
         builder = PromptBuilder(self.checkpoint.tokenizer, chat=chat)
         ids = [builder.encode(self._wrap(prompt) if builder.chat else prompt) for prompt in prompts]
         engine = Engine(
             self.checkpoint.config,
             self.mesh,
-            sampling=Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, stop=list(stop)),
+            sampling=sampling,
             prompts=len(ids),
             samples=samples,
             longest_prompt=max(map(len, ids)),
             stop_ids=self.checkpoint.stop_ids,
             decode=lambda tokens: str(self.checkpoint.tokenizer.decode(tokens, skip_special_tokens=True)),
-            engine=DecodeConfig(rows=rows),
+            engine=build(DecodeConfig, "generate", rows=rows),
             dtype=self.dtype,
         )
         requests = [Request(str(i), prompt, i * samples, range(samples)) for i, prompt in enumerate(ids)]
@@ -104,6 +129,19 @@ class Model:
     def _wrap(self, prompt: str) -> str:
         conversation = [{"role": "user", "content": prompt}]
         return chat_text(self.checkpoint.tokenizer, conversation)
+
+
+def _check_rows(rows: Sequence[Sequence[int]], config: DecoderConfig) -> None:
+    if len(rows) == 0:
+        raise InputError("logits: there is no row; give lists of token ids")
+    for i, row in enumerate(rows):
+        ids = np.asarray(row)
+        if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+            raise InputError(f"logits: row {i} is not a list of token ids ({str(row)[:60]!r}), or is empty")
+        if len(ids) > config.max_positions:
+            raise InputError(f"logits: row {i} has {len(ids)} tokens, and the model {config.max_positions} positions")
+        if ids.min() < 0 or ids.max() >= config.vocab_size:
+            raise InputError(f"logits: row {i} has ids from {ids.min()} to {ids.max()}; the model's go from 0 to {config.vocab_size - 1}")
 
 
 @functools.cache
@@ -127,18 +165,26 @@ def load(source: str, *, mesh: Mesh | None = None, dtype: Literal["float32", "bf
       revision: commit or tag of a hub model.
 
     Raises:
+      ConfigError: there is no such dtype.
       InputError: it is missing, incomplete or not supported; the message says what to do.
     """
+    if dtype not in ("float32", "bfloat16"):
+        raise ConfigError(f"load: dtype {dtype!r} is not float32 or bfloat16")
     mesh = mesh or make_mesh()
     return Model(load_checkpoint(source, mesh=mesh, revision=revision), mesh, jnp.dtype(dtype))
 
 
-def run(config: str | Path | Any, *, overrides: Iterable[str] = (), only: str | None = None, quiet: bool = False) -> dict[str, Any] | None:
+def run(
+    config: str | Path | RunConfig, *, overrides: Iterable[str] = (), only: str | None = None, quiet: bool = False
+) -> dict[str, Any] | None:
     """Runs a configuration (a YAML file, or a `RunConfig`), or what is left of it, or one phase.
 
     Returns results.json as a dict; None where `only` names an earlier phase. Raises `JaxpolyaError`.
     """
-    loaded = load_config(config, overrides) if isinstance(config, str | Path) else config
+    if isinstance(config, RunConfig):
+        loaded = parse_config(config.model_dump(mode="json"), overrides)
+    else:
+        loaded = load_config(config, overrides)
     return Pipeline(loaded, Display(quiet=quiet), only=only).run()
 
 

@@ -5,6 +5,7 @@ traceback. Ctrl-C and a polite kill leave a run that the same command goes on wi
 """
 
 import contextlib
+import difflib
 import errno
 import logging
 import os
@@ -54,7 +55,9 @@ def run(
     only: Annotated[
         str | None,
         typer.Option(
-            metavar="PHASE", help="Do this phase alone: questions, generate, select, sft, rl, eval or report.", show_default=False
+            metavar="PHASE",
+            help="Do this phase alone: questions, generate, select, sft, rl, eval or report. Those before it must be done.",
+            show_default=False,
         ),
     ] = None,
     arms: Annotated[
@@ -71,8 +74,8 @@ def run(
     from jaxpolya.config_file import load_config
 
     overrides = list(set_ or [])
-    if arms:
-        overrides.append(f"arms=[{arms}]")
+    if arms is not None:
+        overrides.append(f"arms=[{', '.join(_arms(arms))}]")
     loaded = load_config(config, overrides)
     _start_jax()
     from jaxpolya.parallel.mesh import is_primary
@@ -87,7 +90,7 @@ def run(
 @app.command("eval")
 def evaluate(
     model: Annotated[
-        str, typer.Option(metavar="MODEL", help="A Hugging Face directory or hub name, a .gguf file, or a run's directory (its best arm).")
+        str, typer.Option(metavar="MODEL", help="A Hugging Face directory or hub name, a .gguf file, or a run directory (its best arm).")
     ],
     config: Annotated[
         Path | None, typer.Argument(metavar="CONFIG", help="A YAML file whose question sets to ask.", show_default=False)
@@ -197,11 +200,17 @@ def import_(
         str, typer.Argument(metavar="SOURCE", help="Hugging Face directory or hub name, or a .gguf file.", show_default=False)
     ],
     directory: Annotated[
-        Path, typer.Argument(metavar="DIRECTORY", help="Where jaxpolya's own sharded layout is written.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="DIRECTORY",
+            help="Where jaxpolya's own sharded layout is written, also gs://…; a directory that jaxpolya wrote before is replaced.",
+            show_default=False,
+        ),
     ],
     revision: Annotated[str | None, typer.Option(metavar="REVISION", help="Commit or tag of a hub model.", show_default=False)] = None,
 ) -> None:
     """Bring a checkpoint in: convert it once, for fast starts on many devices."""
+    _check_destination(directory, source)
     _start_jax()
     from jaxpolya.hf.checkpoint import load_checkpoint, save_checkpoint
     from jaxpolya.parallel.mesh import make_mesh
@@ -213,10 +222,15 @@ def import_(
 
 @app.command()
 def export(
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A run's directory (its best arm), or any checkpoint.", show_default=False)
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A run directory (its best arm), or any checkpoint.", show_default=False)],
+    directory: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIRECTORY",
+            help="The Hugging Face directory to write, also gs://…; a directory that jaxpolya wrote before is replaced.",
+            show_default=False,
+        ),
     ],
-    directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="The Hugging Face directory to write.", show_default=False)],
     dtype: Annotated[str, typer.Option(metavar="DTYPE", help="bfloat16, float16 or float32.")] = "bfloat16",
     arm: Annotated[str | None, typer.Option(metavar="ARM", help="Of a run: this arm instead of the best.", show_default=False)] = None,
 ) -> None:
@@ -228,8 +242,9 @@ def export(
         raise ConfigError(f"--dtype {dtype}: choose bfloat16, float16 or float32")
     model = model_of_run(Path(source), arm)
     if arm and model is None:
-        raise ConfigError(f"--arm {arm}: {source} is no run's directory, so it has no arms")
+        raise ConfigError(f"--arm {arm}: {source} is not a run directory, so it has no arms")
     source = model or source
+    _check_destination(directory, source)
     _start_jax()
     from jaxpolya.hf.checkpoint import export_checkpoint, load_checkpoint
     from jaxpolya.parallel.mesh import make_mesh
@@ -240,7 +255,7 @@ def export(
 
 
 @app.command()
-def show(run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory.", show_default=False)]) -> None:
+def show(run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]) -> None:
     """Show what a run has done and found."""
     from jaxpolya.results import read_results, show_stages
 
@@ -257,6 +272,36 @@ def config(config: ConfigPath, set_: Overrides = None) -> None:
     from jaxpolya.config_file import dump_config, load_config
 
     sys.stdout.write(dump_config(load_config(config, set_ or [])))
+
+
+def _check_destination(directory: str, source: str) -> None:
+    """Raises `ConfigError` where writing a model to a directory would replace the one that is read, or a part of a run."""
+    from jaxpolya.errors import ConfigError
+
+    if "://" in directory:
+        if directory.rstrip("/") == source.rstrip("/"):
+            raise ConfigError(f"{directory} is the model that is read; name another directory to write to")
+        return
+    target, origin = (Path(os.path.realpath(Path(name).expanduser())) for name in (directory, source))
+    if origin.exists() and origin.is_relative_to(target):
+        raise ConfigError(f"{directory} holds the model that is read, and would be replaced; name another directory to write to")
+    for parent in target.parents:
+        if parent.name == "stages" and (parent.parent / "config.yaml").exists():
+            raise ConfigError(f"{directory} lies in the stages of the run {parent.parent}, which are its own; name another directory")
+
+
+def _arms(text: str) -> list[str]:
+    """The arms in the value of `--arms`. Raises `ConfigError` on what is none."""
+    from jaxpolya.config import ARMS
+    from jaxpolya.errors import ConfigError
+
+    named = [arm.strip() for arm in text.split(",")]
+    for arm in named:
+        if arm not in ARMS:
+            close = difflib.get_close_matches(arm, ARMS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(ARMS)}"
+            raise ConfigError(f"--arms: {arm!r} is not an arm; {hint}")
+    return named
 
 
 def _show(results: dict[str, Any], directory: Path) -> None:
@@ -341,6 +386,8 @@ def _machine_trouble(error: BaseException | None) -> str | None:
             return "the disk is full; free some space, or set `output` to another disk. What was finished is kept: the same command goes on"
         if number in (errno.EACCES, errno.EROFS, errno.EPERM):
             return f"no permission: {text}"
+        if number == errno.EFBIG or "File too large" in text:
+            return "a file would be larger than this system allows (`ulimit -f`, or the file system's limit); raise it"
         if number in (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOTDIR, errno.ENAMETOOLONG):
             return f"the system refuses: {text}"
         if "Unable to initialize backend" in text:

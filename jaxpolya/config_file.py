@@ -42,7 +42,7 @@ def read_yaml(path: str | Path) -> Any:
         raise ConfigError(f"{path}: {error.strerror}{nearest_path(path)}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not a UTF-8 text file ({error.reason}); name a YAML file") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         raise ConfigError(f"{where} is not YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}") from None
@@ -62,11 +62,38 @@ def validated(model: type[StrictT], tree: Any, where: str) -> StrictT:
     """A plain tree as a configuration model. Raises `ConfigError` with a line for each mistake."""
     try:
         # JSON mode is the strict one that still reads a path from a string.
-        return model.model_validate_json(json.dumps(tree, default=str), strict=True)
+        return model.model_validate_json(_as_json(tree, where), strict=True)
     except pydantic.ValidationError as error:
-        lines = [_explain(item, model) for item in error.errors()]
-        many = f"{where} can't be used:\n" + "\n".join(f"  {line}" for line in lines)
-        raise ConfigError(f"{where}: {lines[0]}" if len(lines) == 1 else many) from None
+        raise _refusal(error, where, model) from None
+
+
+def build(kind: type[StrictT], where: str, **fields: Any) -> StrictT:
+    """A configuration model from what a caller gave. Raises `ConfigError` that begins with `where`."""
+    try:
+        return kind(**fields)
+    except pydantic.ValidationError as error:
+        raise _refusal(error, where, kind) from None
+
+
+def _refusal(error: pydantic.ValidationError, where: str, model: type[Strict]) -> ConfigError:
+    lines = [_explain(item, model) for item in error.errors()]
+    many = f"{where} can't be used:\n" + "\n".join(f"  {line}" for line in lines)
+    return ConfigError(f"{where}: {lines[0]}" if len(lines) == 1 else many)
+
+
+def _as_json(tree: Any, where: str) -> str:
+    """The tree as JSON. Raises `ConfigError` for what YAML can say and JSON can't."""
+    try:
+        text = json.dumps(tree, default=str, ensure_ascii=False)
+        text.encode()
+        return text
+    except TypeError as error:
+        trouble = f"a key is not a text ({error})"
+    except UnicodeEncodeError:
+        trouble = "a text holds a lone surrogate (\\ud800 … \\udfff), which no file can hold"
+    except (ValueError, RecursionError):
+        trouble = "a value contains itself, or lies too deep"
+    raise ConfigError(f"{where}: {trouble}")
 
 
 def apply_override(tree: dict[str, Any], override: str) -> dict[str, Any]:
@@ -77,7 +104,7 @@ def apply_override(tree: dict[str, Any], override: str) -> dict[str, Any]:
         raise ConfigError(f"--set {override}: write it as key.key=value")
     try:
         value = yaml.load(text, _Loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # the last two come of 2024-99-99 and of a thousand brackets
         raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from None
 
     def put(node: Any, keys: list[str]) -> Any:
@@ -85,9 +112,9 @@ def apply_override(tree: dict[str, Any], override: str) -> dict[str, Any]:
             return value
         head, *rest = keys
         if isinstance(node, list):
-            if not head.isdigit() or int(head) >= len(node):
+            if head not in map(str, range(len(node))):
                 raise ConfigError(f"--set {override}: {head} is not an index of a list of {len(node)}")
-            return [put(item, rest) if i == int(head) else item for i, item in enumerate(node)]
+            return [put(item, rest) if str(i) == head else item for i, item in enumerate(node)]
         if node is not None and not isinstance(node, dict):
             raise ConfigError(f"--set {override}: {head} lies below {node!r}, which has no keys")
         node = node or {}

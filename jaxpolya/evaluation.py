@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxpolya.artifacts import Stage, write_whole
+from jaxpolya.artifacts import Stage, digest, write_whole
 from jaxpolya.config import RunConfig
 from jaxpolya.config_file import parse_config, read_yaml
 from jaxpolya.errors import ConfigError
@@ -68,6 +68,7 @@ class Evaluation:
         for benchmark in load_registry(self.registry).pick(self.benchmarks):
             sources = [source.model_dump(mode="json") for source in benchmark.questions(self.directory, self.limit)]
             yield f"eval.questions.{benchmark.key}={json.dumps(sources)}"
+        yield "model.revision=null"  # a configuration's revision is of its own model
         yield from self.overrides
         # The evaluation needs nothing of the other stages, so nothing in them may stop it.
         yield from ("arms=[base]", "export=false", "generate=null", "select={}", "sft=null", "rl=null")
@@ -127,7 +128,9 @@ def compare_models(model: Evaluated, other: Evaluated) -> dict[str, Any]:
 
 
 def _called(model: str) -> str:
-    """What a model is called in a directory's name."""
+    """What a model is called in a directory's name; two places may hold models of one name."""
     path = Path(model)
     named = path.parent.name if path.name in ("model", "export") else path.name  # runs keep theirs under these names
+    if path.exists():
+        named += "-" + digest(str(path.resolve()))[:6]
     return re.sub(r"[^A-Za-z0-9._-]+", "-", named).strip("-.") or "model"

@@ -38,7 +38,7 @@ from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.hosts import from_primary, wait_for_all
 from jaxpolya.parallel.mesh import is_primary, make_mesh
 from jaxpolya.polya.adherence import AdherenceScorer, Case, MutualInformation, Reward
-from jaxpolya.polya.catalogue import Slot, load_catalogue, slots
+from jaxpolya.polya.catalogue import Slot, distinct, load_catalogue, slots
 from jaxpolya.polya.prompts import KINDS, PromptBuilder
 from jaxpolya.polya.respond import Asking, Prompt, make_prompts, respond
 from jaxpolya.polya.select import (
@@ -94,6 +94,8 @@ class Pipeline:
         if only is not None and only not in PHASES:
             close = difflib.get_close_matches(only, PHASES, n=1)
             raise ConfigError(f"--only {only}: the phases are {', '.join(PHASES)}{f'; did you mean {close[0]}?' if close else ''}")
+        if only in (absent := _absent_phases(config)):
+            raise ConfigError(f"--only {only}: the arms {', '.join(config.arms)} have no {', '.join(absent)} phase")
         self.config, self.display, self._only = config, display or Display(), only
         self.run_directory = RunDirectory(config.output / config.name)
         self.mesh = make_mesh(config.mesh)
@@ -161,6 +163,7 @@ class Pipeline:
             self._do(stage, load)
             questions = read_records(stage.directory / "questions.jsonl", Question)
             self.questions[use] = stage, questions
+        self._check_slots()
         self._compare_with_evaluation()
         if any(question.verifier == "code" for _, questions in self.questions.values() for question in questions):
             weakness = machine_weakness()
@@ -558,9 +561,23 @@ class Pipeline:
         count = len(made["math"])
         if "polya" in self.config.sft_arms and self.config.select.n > count:
             raise ConfigError(
-                f"select.n ({self.config.select.n}) is larger than the approaches drawn per question ({count} slots, one kept of each)"
+                f"select.n ({self.config.select.n}) is larger than the approaches drawn per question ({count} slots, one kept of each): "
+                "raise generate.slots or lower select.n"
             )
         return made
+
+    def _check_slots(self) -> None:
+        """Raises `ConfigError` where two slots would be one approach to the questions that there are."""
+        config = self.config.generate
+        if config is None or not {"polya", "wrong"} & set(self.config.sft_arms):
+            return
+        for kind in sorted({KINDS[question.verifier] for question in self.questions["train"][1]}):
+            dealt, different = len(self.slots[kind]), distinct(self.slots[kind])
+            if different < dealt:
+                raise ConfigError(
+                    f"generate.slots ({dealt}): the heuristics with {config.exemplars} exemplars each make only {different} different "
+                    f"approaches to {kind} questions; lower it, or add heuristics or exemplars"
+                )
 
     def _check_lengths(self) -> None:
         """Raises where a response leaves no room for its prompt."""
@@ -625,6 +642,13 @@ class Pipeline:
 
     def _response_tokens(self, row: SftRow) -> int:
         return len(self.meta.tokenizer.encode(row.response, add_special_tokens=False)) + 1
+
+
+def _absent_phases(config: RunConfig) -> list[str]:
+    """The phases in which the run's arms have nothing to do."""
+    kinds = set(config.sft_arms)
+    needed = {"generate": kinds - {"external"}, "select": kinds, "sft": kinds, "rl": any(arm.split("+")[-1] == "rl" for arm in config.arms)}
+    return [phase for phase, arms in needed.items() if not arms]
 
 
 def _bare(questions: Sequence[Question]) -> list[tuple[Question, Slot | None]]:

@@ -133,9 +133,12 @@ class SftRow(Record):
 RecordT = TypeVar("RecordT", bound=Record)
 
 
-def iter_json(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number from 1, object) of every line of a JSON-lines file. Raises `InputError` that names file and line."""
-    path = Path(path)
+def iter_json(path: str | os.PathLike[str], name: str | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number from 1, object) of every line of a JSON-lines file.
+
+    Raises `InputError` that names the line, and the file (as `name`, where the path means nothing to the user).
+    """
+    path, name = Path(path), name or str(path)
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
@@ -143,15 +146,21 @@ def iter_json(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any
                     continue
                 try:
                     row = json.loads(line)
-                except ValueError as error:
-                    raise InputError(f"{path}:{number}: not JSON ({error}); mend or delete the line") from None
+                    if "\\u" in line:
+                        json.dumps(row, ensure_ascii=False).encode()
+                except UnicodeEncodeError:  # JSON can escape half of a character, which no file could hold
+                    raise InputError(
+                        f"{name}:{number}: a text holds a lone surrogate (\\ud800 … \\udfff); mend or delete the line"
+                    ) from None
+                except (ValueError, RecursionError) as error:
+                    raise InputError(f"{name}:{number}: not JSON ({error}); mend or delete the line") from None
                 if not isinstance(row, dict):
-                    raise InputError(f"{path}:{number}: a JSON object is needed, not {type(row).__name__}")
+                    raise InputError(f"{name}:{number}: a JSON object is needed, not {type(row).__name__}")
                 yield number, row
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a UTF-8 text file ({error.reason})") from None
+        raise InputError(f"{name}: not a UTF-8 text file ({error.reason})") from None
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
+        raise InputError(f"{name}: {error.strerror or error}") from None
 
 
 def read_records(path: str | os.PathLike[str], kind: type[RecordT]) -> list[RecordT]:

@@ -3,6 +3,7 @@
 Its form is described in `jaxpolya.report`. This module doesn't import jax.
 """
 
+import contextlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,9 @@ from jaxpolya.records import Question, Sample, iter_json, read_records
 EXAMPLES = 256  # samples of a file among which the report looks for readable ones
 OVERLAPS = 10  # pairs of training and evaluation questions that the report shows of each training set
 TRAINING_FACTS = ("rows", "tokens", "steps", "loss_first", "loss_last", "heldout_first", "heldout_last")
+
+
+KEYS = {"run", "best", "models", "arms", "selection", "generation", "stages"}
 
 
 def evaluation(answers: Answers, config: RunConfig, base: Answers | None) -> dict[str, Any]:
@@ -196,10 +200,11 @@ def read_results(run: Path) -> dict[str, Any] | None:
     path = run / "results.json"
     if not path.exists():
         return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise InputError(f"{path} is damaged; `jaxpolya run` writes it again from the stages") from None
+    with contextlib.suppress(ValueError, RecursionError):
+        results = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(results, dict) and set(results) >= KEYS and results["best"] in results["models"]:
+            return results
+    raise InputError(f"{path} is damaged; `jaxpolya run` writes it again from the stages")
 
 
 def model_of_run(run: Path, arm: str | None = None) -> str | None:
@@ -220,11 +225,11 @@ def model_of_run(run: Path, arm: str | None = None) -> str | None:
 
 
 def show_stages(run: Path) -> list[str]:
-    """One line a stage: done, or begun. Raises `InputError` where it is no run's directory."""
+    """One line a stage: done, or begun. Raises `InputError` where it is not a run directory."""
     if not (run / "config.yaml").is_file():
         runs = sorted({str(path.parent) for place in (run, run.parent) for path in place.glob("*/config.yaml")})
         there = f"runs near it: {', '.join(runs)}" if runs else "`jaxpolya run CONFIG` makes one, below the config's `output`"
-        raise InputError(f"{run} is not a run's directory; {there}")
+        raise InputError(f"{run} is not a run directory; {there}")
     done = RunDirectory(run).manifests()
     whole = {Path(manifest["directory"]).name for manifest in done}
     begun = sorted(path.name for path in run.glob("stages/*") if path.is_dir() and path.name not in whole)

@@ -95,11 +95,54 @@ def test_what_doesn_t_fit_is_said(model, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"prompts": []}, "prompts: list should have at least 1 item"),
+        ({"prompts": "What"}, "prompts: input should be a valid list, not 'What'"),
+        ({"prompts": ["\ud800"]}, "prompts: .* surrogates not allowed"),
+        ({"samples": 0}, "samples: input should be greater than 0"),
+        ({"temperature": -1}, "temperature: input should be greater than or equal to 0, not -1"),
+        ({"seed": 2**70}, "seed: input should be less than"),
+        ({"stop": "end"}, "stop: input should be a valid list"),
+        ({"rows": 0}, "rows: input should be greater than 0"),
+        ({"chat": "maybe"}, "chat: 'maybe' is not one of"),
+    ],
+)
+def test_arguments_that_generate_refuses(model, arguments, says):
+    with pytest.raises(ConfigError, match=f"generate: {says}"):
+        model.generate(**{"prompts": ["What?"]} | arguments)
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([], "there is no row"),
+        ([[1], []], "row 1 is not a list of token ids .*or is empty"),
+        ([1, 2], "row 0 is not a list of token ids"),
+        (["What"], "row 0 is not a list of token ids"),
+        ([[1, 300]], "row 0 has ids from 1 to 300; the model's go from 0 to 299"),
+        ([[-1]], "row 0 has ids from -1"),
+        ([[1] * 257], "row 0 has 257 tokens, and the model 256 positions"),
+    ],
+)
+def test_rows_that_have_no_logits(model, rows, says):
+    with pytest.raises(InputError, match=says):
+        model.logits(rows)
+
+
+def test_a_dtype_that_load_does_not_have(tiny_checkpoint):
+    with pytest.raises(ConfigError, match="'bf16' is not float32 or bfloat16"):
+        jaxpolya.load(str(tiny_checkpoint), dtype="bf16")
+
+
+@pytest.mark.parametrize(
     ("response", "reference", "verdict"),
     [
         ("3 * 4 = 12, so the answer is 12.", {"answer": "12"}, "correct"),
         ("The answer is \\boxed{11}.", {"answer": "12", "extraction": "boxed"}, "wrong"),
         ("I don't know.", {"answer": "12"}, "unparseable"),
+        ("The answer is 4.", {"answer": 4}, "correct"),
+        ("The answer is 1/4.", {"answer": 0.25}, "correct"),
         ("The answer is (B).", {"kind": "choice", "answer": "B", "choices": ["red", "blue"]}, "correct"),
     ],
 )
@@ -107,9 +150,19 @@ def test_verify_response(response, reference, verdict):
     assert jaxpolya.verify_response(response, **reference).verdict == verdict
 
 
-def test_a_response_needs_a_reference():
-    with pytest.raises(InputError):
-        jaxpolya.verify_response("The answer is 12.", answer="")
+@pytest.mark.parametrize(
+    ("reference", "says"),
+    [
+        ({"answer": ""}, "needs an answer"),
+        ({"answer": ["12"]}, "answer must be a string or a number, not list"),
+        ({"answer": "12", "kind": "maths"}, "'maths' is not a kind of answer"),
+        ({"answer": "12", "extraction": "last"}, "'last' is not a style of extraction"),
+        ({"answer": "12", "response": None}, "response must be a string"),
+    ],
+)
+def test_a_response_needs_a_reference(reference, says):
+    with pytest.raises(InputError, match=says):
+        jaxpolya.verify_response(**{"response": "The answer is 12."} | reference)
 
 
 def test_run(tiny_run, tmp_path):
@@ -121,5 +174,6 @@ def test_run(tiny_run, tmp_path):
     results = jaxpolya.run(parse_config(tree), quiet=True)
     assert results is not None and set(results["arms"]) == {"base", "star"}
     assert jaxpolya.run(str(path), overrides=["arms=[base]"], quiet=True)["best"] == "base"
+    assert set(jaxpolya.run(parse_config(tree), overrides=["arms=[star]"], quiet=True)["arms"]) == {"star"}
     with pytest.raises(ConfigError, match="did you mean steps"):
         jaxpolya.run(path, overrides=["rl.setps=1"])

@@ -82,7 +82,7 @@ def test_help_teaches(jaxpolya):
         (["verify", "--in", "a", "--out", "b", "--workers", "0"], "--workers"),
         (["verify", "--in", "a", "--out", "b", "--kind", "maths"], "choose one of math"),
         (["export", "a", "b", "--dtype", "bf16"], "choose bfloat16, float16 or float32"),
-        (["export", "a", "b", "--arm", "rl"], "is no run's directory"),
+        (["export", "a", "b", "--arm", "rl"], "is not a run directory"),
     ],
 )
 def test_a_wrong_command_line(refused, arguments, says):
@@ -103,6 +103,8 @@ def test_no_arguments_show_the_help(jaxpolya):
         (None, "did you mean"),
         ("a: [1\nb: 2", ":2:2 is not YAML"),
         ("", "a mapping of keys (name, model, arms, …) is needed; nothing is there"),
+        ("name: 2024-99-99", "is not YAML: month must be in 1..12"),
+        ("name: " + "[" * 3000, "is not YAML: maximum recursion depth"),
         ("- a", "a mapping of keys (name, model, arms, …) is needed; not a list"),
         (b"\xff\xfe\x00", "is not a UTF-8 text file"),
         ("name: x", "eval: is missing"),
@@ -133,13 +135,24 @@ def test_a_directory_is_no_configuration(refused, tmp_path):
         ("rl.questions.0.kind=jsnol", "rl.questions.0.kind: 'jsnol' is not one of"),
         ("rl.questions=[{path: x}]", "rl.questions.0.kind: is missing"),
         ("rl.prompts=3", "prompts (3) is not a multiple of updates (2)"),
-        ("select.n=4", "raise generate.slots or lower select.n"),
+        ("generate.seed=4294967296", "generate.seed: input should be less than 2147483648"),
         ("sft=null", "sft is missing, and the arms star, polya need it"),
         ("name=a/b", "name: 'a/b' can't be a name"),
         ("rl.steps", "write it as key.key=value"),
         ("rl.steps.x=1", "x lies below 3, which has no keys"),
         ("rl.questions.7.path=x", "7 is not an index of a list of 1"),
         ("arms=[base,base]", "name each arm once"),
+        ("rl.questions.².limit=3", "² is not an index of a list of 1"),
+        ("generate=&a [*a]", "a value contains itself"),
+        ("generate=" + "[" * 3000, "is not a YAML value"),
+        ("sft=2024-99-99", "is not a YAML value"),
+        ("eval.questions={2024-01-01: []}", "a key is not a text"),
+        (r'name="\ud800"', "a text holds a lone surrogate"),
+        ('eval.sampling.stop=[""]', "eval.sampling.stop.0: string should have at least 1 character"),
+        ("rl.questions=[]", "rl.questions: list should have at least 1 item"),
+        ("generate.questions=[]", "generate.questions: list should have at least 1 item"),
+        ("eval.questions={}", "eval.questions: dictionary should have at least 1 item"),
+        ("eval.questions.sums=[]", "eval.questions.sums: list should have at least 1 item"),
     ],
 )
 def test_a_wrong_override(refused, config, change, says):
@@ -171,7 +184,14 @@ def test_a_reader_that_stops_early_is_no_trouble(config):
     ("code", "says", "arguments"),
     [
         (CONFIGURATION, "did you mean polya+rl?", ["--arms", "polya+lr"]),
+        (CONFIGURATION, "--arms: 'base]' is not an arm; did you mean base?", ["--arms", "base]"]),
+        (CONFIGURATION, "--arms: '' is not an arm; there are base, rl", ["--arms", ""]),
         (CONFIGURATION, "did you mean select?", ["--only", "selct"]),
+        (CONFIGURATION, "--only sft: the arms base, rl have no generate, select, sft phase", ["--only", "sft", "--arms", "base,rl"]),
+        (CONFIGURATION, "--only rl: the arms star have no rl phase", ["--only", "rl", "--arms", "star"]),
+        (CONFIGURATION, "raise generate.slots or lower select.n", ["--set", "select.n=4"]),
+        (CONFIGURATION, "did you mean analogy?", ["--set", "generate.heuristics=[anlogy]"]),
+        (INPUT, "is a local path, which has no revision v1", ["--set", "model.revision=v1"]),
         (CONFIGURATION, "does not fit 8 devices", ["--set", "mesh.fsdp=3"]),
         (CONFIGURATION, "is not a multiple of the mesh's 8 data shards", ["--set", "mesh.fsdp=-1"]),
         (CONFIGURATION, "there is no heuristic 'analgy'", ["--set", "generate.heuristics=[analgy, pattern]"]),
@@ -213,6 +233,8 @@ def test_broken_question_files(refused, config):
         (b"", "train.jsonl has no usable question; it is empty"),
         (whole + b"{broken\n", "train.jsonl:17: not JSON"),
         (whole + b"[1]\n", "train.jsonl:17: a JSON object is needed"),
+        (whole + b'{"question": "x\\ud800", "answer": "1"}\n', "train.jsonl:17: a text holds a lone surrogate"),
+        (whole + b"[" * 200_000, "train.jsonl:17: not JSON"),
         (b"\xff\xfe\x00\n", "not a UTF-8 text file"),
         (whole.replace(b'"answer"', b'"anser"'), "say which with `columns: {answer: anser}`"),
     ):
@@ -240,6 +262,11 @@ def test_sizes_that_leave_nothing(refused, config, code, says, change):
     refused(code, says, "run", config, "--arms", "star,star+rl", "--set", change)
     done = {path.parent.name.split("-")[0] for path in config.parent.glob("runs/tiny/stages/*/manifest.json")}
     assert done <= {"questions", "contamination"} | ({"generate", "select"} if code == RUN else set())
+
+
+def test_slots_that_would_be_copies(refused, config):
+    says = "the heuristics with 0 exemplars each make only 3 different approaches to math questions"
+    refused(CONFIGURATION, says, "run", config, "--arms", "polya", "--set", "generate.slots=4")
 
 
 def test_longer_prompts_are_left_out_and_counted(jaxpolya, config):
@@ -272,7 +299,7 @@ def small(config):
 
 def test_a_run_and_what_can_be_done_with_it(jaxpolya, refused, small, config):
     run = config.parent / "runs" / "tiny"
-    refused(INPUT, "is not a run's directory", "show", run)
+    refused(INPUT, "is not a run directory", "show", run)
     refused(INPUT, "`jaxpolya run CONFIG` makes one", "show", config.parent)
     jaxpolya(*small, "--only", "generate")
     _, out, _ = jaxpolya("show", run)
@@ -287,11 +314,39 @@ def test_a_run_and_what_can_be_done_with_it(jaxpolya, refused, small, config):
     refused(INPUT, f"runs near it: {run}", "show", run.parent)
     refused(INPUT, "has no arm polya; it has base, star", "export", run, config.parent / "star", "--arm", "polya")
     assert jaxpolya("export", run, config.parent / "star", "--arm", "star", "--dtype", "float32")[0] == 0
-    refused(INPUT, "jaxpolya didn't write it", "export", run, config.parent)
+    (config.parent / "mine").mkdir()
+    (config.parent / "mine" / "notes.txt").touch()
+    refused(INPUT, "jaxpolya didn't write it", "export", run, config.parent / "mine")
     assert jaxpolya("import", config.parent / "star", config.parent / "own")[0] == 0
-    for model, name in ((run, "tiny-eval-tiny"), (config.parent / "star", "tiny-eval-star"), (config.parent / "own", "tiny-eval-own")):
+    kept = {path: path.read_bytes() for path in (config.parent / "own").rglob("*") if path.is_file()}
+    (config.parent / "link").symlink_to(config.parent / "own")
+    for command in ("import", "export"):
+        for target in ("own", "link", "star/../own", "."):
+            refused(CONFIGURATION, "holds the model that is read", command, config.parent / "own", config.parent / target)
+        refused(CONFIGURATION, f"lies in the stages of the run {run}", command, config.parent / "own", run / "stages" / "new")
+    assert {path: path.read_bytes() for path in (config.parent / "own").rglob("*") if path.is_file()} == kept
+    (config.parent / "elsewhere").mkdir()
+    (config.parent / "own").rename(config.parent / "elsewhere" / "star")
+    config.write_text(config.read_text().replace("model:\n", "model:\n  revision: v1\n"))  # of another model
+    names = set()
+    for model, name in ((run, "tiny"), (config.parent / "star", "star"), (config.parent / "elsewhere" / "star", "star")):
         code, out, _ = jaxpolya("eval", config, "--model", model, "--set", "eval.samples=2")
-        assert code == 0 and str(config.parent / "runs" / name / "report.md") in out
+        found = re.search(rf"{config.parent}/runs/(tiny-eval-{name}-[0-9a-f]{{6}})/report\.md", out)
+        assert code == 0 and found
+        names.add(found[1])
+    assert len(names) == 3  # a directory each
+
+
+def test_a_bucket_is_not_a_directory(refused, jaxpolya, config, guesser, monkeypatch):
+    from jaxpolya.hf import checkpoint
+
+    refused(CONFIGURATION, "is the model that is read", "export", "gs://bucket/model", "gs://bucket/model/")
+    asked = []
+    monkeypatch.setattr(checkpoint, "save_checkpoint", lambda directory, *_: asked.append(directory))
+    monkeypatch.setattr(checkpoint, "export_checkpoint", lambda directory, *_, **__: asked.append(directory))
+    for command in ("import", "export"):
+        assert jaxpolya(command, guesser, "gs://bucket/model")[0] == 0
+    assert asked == ["gs://bucket/model"] * 2
 
 
 def test_a_checkpoint_on_a_benchmark_and_against_another(jaxpolya, refused, config, guesser, tiny_checkpoint, tmp_path, monkeypatch):
@@ -357,8 +412,9 @@ def test_artefacts_that_were_touched_are_named(jaxpolya, refused, small, config)
     refused(INPUT, f"{samples}:1: not JSON", *small)
     samples.write_bytes(whole)
     manifest.write_bytes(said)
-    (stages.parent / "results.json").write_text("{torn")
-    refused(INPUT, "results.json is damaged", "show", stages.parent)
+    for damaged in ("{torn", '{"a": 1}', "[]", "[" * 200_000):
+        (stages.parent / "results.json").write_text(damaged)
+        refused(INPUT, "results.json is damaged", "show", stages.parent)
     assert jaxpolya(*small)[0] == 0 and jaxpolya("show", stages.parent)[0] == 0
 
 
@@ -417,6 +473,23 @@ def test_an_interrupted_run_goes_on(refused, jaxpolya, small, config, monkeypatc
     assert jaxpolya(*small)[0] == 0
     (attempts,) = config.parent.glob("runs/tiny/stages/generate-plain-*/attempts.jsonl")
     assert len(attempts.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EFBIG, "File too large"), ValueError("Failed writing: [OS error 27: EFBIG File too large]")]
+)
+def test_a_file_above_the_limit(refused, small, guesser, tmp_path, monkeypatch, error):
+    import orbax.checkpoint as ocp
+
+    from jaxpolya import pipeline
+
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(ocp.StandardCheckpointer, "save", refuse)
+    refused(MACHINE, "File too large; nothing was changed there", "import", guesser, tmp_path / "own")
+    monkeypatch.setattr(pipeline, "write_whole", refuse)
+    refused(MACHINE, "a file would be larger than this system allows", "run", *small[1:])
 
 
 def test_a_device_that_is_not_there(refused, small, monkeypatch):

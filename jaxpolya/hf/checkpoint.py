@@ -349,7 +349,11 @@ def _whole_directory(directory: str | Path, layout: str) -> Iterator[epath.Path]
     """A directory to write into, which becomes `directory` when all is written."""
     final = _absolute(epath.Path(directory).expanduser())
     aside = final if _is_remote(final) else final.with_name(f".{final.name}.partial")
-    if final.exists() and not (final.is_dir() and (read_marker(final) or not any(final.iterdir()))):
+    try:
+        there = final.exists()
+    except ImportError as error:  # an object store whose client is not installed
+        raise InputError(f"{directory}: {error}") from None
+    if there and not (final.is_dir() and (read_marker(final) or not any(final.iterdir()))):
         raise InputError(f"{final} is there already, and jaxpolya didn't write it; name a directory that is new or empty")
 
     def mark(whole: bool) -> None:
@@ -394,4 +398,5 @@ def _machine_reason(error: Exception) -> str | None:
     """Why the machine refused to write, or None where something else went wrong. Libraries wrap the system's words."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    return next((words for words in ("No space left on device", "Permission denied", "Disk quota exceeded") if words in str(error)), None)
+    known = ("No space left on device", "Permission denied", "Disk quota exceeded", "File too large")
+    return next((words for words in known if words in str(error)), None)

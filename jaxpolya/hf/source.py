@@ -50,6 +50,8 @@ def locate(source: str, *, revision: str | None = None, weights: bool) -> Locati
         is_directory = path.is_dir()
     except ImportError as error:  # an object store whose client is not installed
         raise InputError(f"{source}: {error}") from None
+    if revision is not None and path.exists():
+        raise InputError(f"{source} is a local path, which has no revision {revision}; leave the revision away")
     if is_directory:
         return Location(_kind_of_directory(path), path)
     if path.exists():

@@ -180,6 +180,11 @@ def slots(heuristics: Sequence[Heuristic], count: int | None, exemplars: int, se
     return [Slot(index, heuristics[index % around], draws[index % around][index // around]) for index in range(count)]
 
 
+def distinct(slots: Sequence[Slot]) -> int:
+    """How many of the slots differ, in their heuristic or in the set of their exemplars."""
+    return len({(slot.heuristic.key, frozenset(exemplar.question for exemplar in slot.exemplars)) for slot in slots})
+
+
 def letters(count: int) -> str:
     """The letters of `count` choices: ABC…"""
     return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:count]

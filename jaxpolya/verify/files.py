@@ -1,20 +1,25 @@
 """Grading a file of answers: `{id, response, answer | tests | choices}` in, `{id, verdict, extracted}` out, in the same order.
 
-The whole input is checked before the first verdict, so that a broken line is found in seconds and not after an hour. The
-output is written aside and renamed, so that it is whole or not there, and an older one stays until then.
+The whole input is checked before the first verdict, so that a broken line is found in seconds and not after an hour; a pipe, which
+can't be read twice, is copied to a temporary file first. The output is written aside and renamed, so that it is whole or not there,
+and an older one stays until then.
 """
 
 import collections
 import contextlib
+import functools
+import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from jaxpolya.errors import InputError, MachineError
-from jaxpolya.records import Extraction, Kind, Verdict, dump, iter_json
-from jaxpolya.verify.judge import Item, problem
+from jaxpolya.errors import ConfigError, InputError, MachineError
+from jaxpolya.records import Kind, Verdict, dump, iter_json
+from jaxpolya.verify.judge import Item, problem, reference_text
 from jaxpolya.verify.pool import Pool
 from jaxpolya.verify.sandbox import machine_weakness
 
@@ -39,22 +44,59 @@ def verify_file(
     are ignored. `progress` is called with (rows done, rows in all).
 
     Returns `rows`, `seconds`, `rows_per_second`, `verdicts` (the count of each verdict), and `sandbox`: what the sandbox does not
-    protect from on this machine, or None. Raises `InputError` that names file and line, with nothing written, and
-    `MachineError` where the output can't be written or programs can't be run.
+    protect from on this machine, or None. Raises `InputError` that names file and line, with nothing written, `ConfigError` where the
+    output can't be a file of its own, and `MachineError` where it can't be written or programs can't be run.
     """
-    source, out = Path(source), Path(out)
-    kinds = collections.Counter(item.kind for _, item in _items(source, kind))
-    if not (total := kinds.total()):
-        raise InputError(f"{source} has no rows; a row is a JSON object with id, response and answer")
-    weakness = machine_weakness() if kinds["code"] else None
+    out = _target(Path(source), Path(out))
+    with _rereadable(Path(source)) as readable:
+
+        def items() -> Iterator[tuple[Any, Item]]:
+            return _items(readable, str(source), kind)
+
+        kinds = collections.Counter(item.kind for _, item in items())
+        if not (total := kinds.total()):
+            raise InputError(f"{source} has no rows; a row is a JSON object with id, response and answer")
+        weakness = machine_weakness() if kinds["code"] else None
+        return _grade(items(), total, out, functools.partial(Pool, workers, deadline, memory_mb), progress) | {"sandbox": weakness}
+
+
+def _target(source: Path, out: Path) -> Path:
+    """The file to write, behind whatever links lead to it. Raises `ConfigError` where that is the source, or something else than a file."""
+    if os.path.exists(out):
+        if os.path.exists(source) and os.path.samefile(source, out):
+            raise ConfigError(f"{out} is the input itself, and verdicts would replace it; name another output")
+        if not os.path.isfile(out):
+            raise ConfigError(f"{out} is {'a directory' if os.path.isdir(out) else 'not a regular file'}; name a file for the verdicts")
+    return Path(os.path.realpath(out))
+
+
+@contextlib.contextmanager
+def _rereadable(source: Path) -> Iterator[Path]:
+    """The source, or a copy of one that can be read only once, such as a pipe."""
+    if not os.path.exists(source) or os.path.isfile(source) or os.path.isdir(source):
+        yield source  # whoever opens it says what is wrong with it
+        return
+    with tempfile.NamedTemporaryFile() as copy:
+        try:
+            with source.open("rb") as stream:
+                shutil.copyfileobj(stream, copy)
+            copy.flush()
+        except OSError as error:
+            raise MachineError(f"{source} can't be copied to {copy.name}: {error.strerror or error}") from None
+        yield Path(copy.name)
+
+
+def _grade(
+    items: Iterator[tuple[Any, Item]], total: int, out: Path, make_pool: Callable[[], Pool], progress: Callable[[int, int], None] | None
+) -> dict[str, Any]:
+    """Writes the verdicts on checked items. Returns (but `sandbox`) and raises as `verify_file`."""
     counts: collections.Counter[str] = collections.Counter()
     waiting: collections.deque[tuple[Any, Future[Verdict]]] = collections.deque()
     aside = out.with_name(f".{out.name}.partial")
     start = time.monotonic()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        # What UTF-8 can't hold (half of a surrogate pair) is written as JSON's own escape.
-        with aside.open("w", encoding="utf-8", errors="backslashreplace") as file, Pool(workers, deadline, memory_mb) as pool:
+        with aside.open("w", encoding="utf-8") as file, make_pool() as pool:
 
             def write_oldest() -> None:
                 name, future = waiting.popleft()
@@ -64,7 +106,7 @@ def verify_file(
                 if progress:
                     progress(counts.total(), total)
 
-            for name, item in _items(source, kind):
+            for name, item in items:
                 waiting.append((name, pool.submit(item)))
                 if len(waiting) >= IN_FLIGHT:
                     write_oldest()
@@ -80,45 +122,46 @@ def verify_file(
             aside.unlink(missing_ok=True)
     seconds = time.monotonic() - start
     rate = total / max(seconds, 1e-9)
-    return {"rows": total, "seconds": seconds, "rows_per_second": rate, "verdicts": dict(counts), "sandbox": weakness}
+    return {"rows": total, "seconds": seconds, "rows_per_second": rate, "verdicts": dict(counts)}
 
 
-def _items(source: Path, kind: Kind | None) -> Iterator[tuple[Any, Item]]:
-    """(id as written, item) of every row. Raises `InputError` that names file and line."""
-    for number, row in iter_json(source):
+def _items(path: Path, source: str, kind: Kind | None) -> Iterator[tuple[Any, Item]]:
+    """(id as written, item) of every row. Raises `InputError` that names the file as the user did, and the line."""
+    for number, row in iter_json(path, source):
         where = f"{source}:{number}"
         for name in ("id", "response"):
             if name not in row:
                 raise InputError(f"{where}: the field {name} is missing; a row is {{id, response, answer | tests | choices}}")
         if not isinstance(row["id"], (str, int)) or not isinstance(row["response"], str):
             raise InputError(f"{where}: id must be a string or an integer, and response a string")
-        item = Item(id=where, kind=_kind(row, kind, where), response=row["response"], **_reference(row, where))
+        item = Item(id=where, kind=kind or _kind(row), response=row["response"], **_reference(row, where))
         if trouble := problem(item):
             raise InputError(f"{where}: {trouble}")
         yield row["id"], item
 
 
-def _kind(row: dict[str, Any], kind: Kind | None, where: str) -> Kind:
-    """What judges a row: the caller's word, the row's, or what its fields are for."""
-    named = kind or row.get("kind") or row.get("verifier")
-    if named is None:
-        named = "choice" if row.get("choices") else "code" if row.get("tests") else "reasoning_gym" if row.get("entry") else "math"
-    if named not in get_args(Kind):
-        raise InputError(f"{where}: {named!r} is not a kind of answer; use one of {', '.join(get_args(Kind))}")
-    return named
+def _kind(row: dict[str, Any]) -> Kind:
+    """What judges a row: its own word, or what its fields are for."""
+    if named := row.get("kind") or row.get("verifier"):
+        return named
+    return "choice" if row.get("choices") else "code" if row.get("tests") else "reasoning_gym" if row.get("entry") else "math"
 
 
 def _reference(row: dict[str, Any], where: str) -> dict[str, Any]:
     """The fields of a row that its answer is judged by, checked."""
-    answer = row.get("answer", "")
-    if isinstance(answer, bool) or not isinstance(answer, (str, int, float)):
-        raise InputError(f"{where}: answer must be a string or a number, not {type(answer).__name__}")
-    extraction = row.get("extraction") or "statement"
-    if extraction not in get_args(Extraction):
-        raise InputError(f"{where}: {extraction!r} is not a style of extraction; use one of {', '.join(get_args(Extraction))}")
+    try:
+        answer = reference_text(row.get("answer", ""))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     choices, entry = row.get("choices"), row.get("entry")
     if choices is not None and not (isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)):
         raise InputError(f"{where}: choices must be a list of strings")
     if entry is not None and not isinstance(entry, dict):
         raise InputError(f"{where}: entry must be an object, as reasoning-gym makes it")
-    return {"answer": str(answer), "extraction": extraction, "choices": choices, "tests": row.get("tests"), "entry": entry}
+    return {
+        "answer": answer,
+        "extraction": row.get("extraction") or "statement",
+        "choices": choices,
+        "tests": row.get("tests"),
+        "entry": entry,
+    }

@@ -8,7 +8,7 @@ the response's (`wrong`, `crash`), what would have failed with any response is o
 import dataclasses
 import time
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from jaxpolya.errors import InputError
 from jaxpolya.records import Extraction, Kind, Question, Verdict, VerdictName
@@ -45,6 +45,10 @@ class Item:
 
 def problem(item: Item) -> str | None:
     """Why an item cannot be judged whatever its response is, or None."""
+    if item.kind not in get_args(Kind):
+        return f"{item.kind!r} is not a kind of answer; use one of {', '.join(get_args(Kind))}"
+    if item.extraction not in get_args(Extraction):
+        return f"{item.extraction!r} is not a style of extraction; use one of {', '.join(get_args(Extraction))}"
     if item.kind == "code":
         try:
             code.read(item.tests)
@@ -111,10 +115,17 @@ def _compare(item: Item, answer: str | None, seconds: float) -> tuple[VerdictNam
     return ("correct" if right else "wrong"), None
 
 
+def reference_text(answer: Any) -> str:
+    """A reference answer as text. Raises `InputError` for what is neither a text nor a number."""
+    if isinstance(answer, bool) or not isinstance(answer, str | int | float):
+        raise InputError(f"answer must be a string or a number, not {type(answer).__name__}")
+    return str(answer)
+
+
 def verify_response(
     response: str,
     *,
-    answer: str = "",
+    answer: str | float = "",
     kind: Kind = "math",
     extraction: Extraction = "statement",
     choices: list[str] | None = None,
@@ -125,7 +136,7 @@ def verify_response(
 
     Args:
       response: all that the model said.
-      answer: the reference; a letter for `choice`.
+      answer: the reference, a text or a number; a letter for `choice`.
       kind: `math`, `choice`, `code` or `reasoning_gym`.
       extraction: how the answer is found (see `verify.extract`).
       choices: texts of a multiple-choice question.
@@ -133,9 +144,12 @@ def verify_response(
       entry: reasoning-gym's own entry.
 
     Raises:
-      InputError: the reference can't be judged against.
+      InputError: the reference can't be judged against, or there is no such kind or extraction.
     """
-    item = Item(id="", kind=kind, response=response, answer=answer, extraction=extraction, choices=choices, tests=tests, entry=entry)
+    if not isinstance(response, str):
+        raise InputError(f"response must be a string, not {type(response).__name__}")
+    reference = reference_text(answer)
+    item = Item(id="", kind=kind, response=response, answer=reference, extraction=extraction, choices=choices, tests=tests, entry=entry)
     if ours := problem(item):
         raise InputError(ours)
     return judge(item)

@@ -1,10 +1,12 @@
 """Grading a file: every row in its place, or a sentence and nothing written."""
 
 import json
+import os
+import threading
 
 import pytest
 
-from jaxpolya.errors import InputError, MachineError
+from jaxpolya.errors import ConfigError, InputError, MachineError
 from jaxpolya.verify.files import verify_file
 
 ROWS = [
@@ -39,7 +41,10 @@ def test_rows_are_graded_in_order(tmp_path):
 @pytest.mark.parametrize(
     ("row", "complaint"),
     [
-        ("{", "not JSON"), ("[1]", "JSON object"), ({"response": "x", "answer": "1"}, "id is missing"),
+        ("{", "not JSON"), ("[1]", "JSON object"), ('{"id": ' + "[" * 200_000, "not JSON .*recursion"),
+        (r'{"id": "\udfff", "response": "x", "answer": "1"}', "lone surrogate"),
+        (r'{"id": "b", "response": "x\ud800", "answer": "1"}', "lone surrogate"),
+        ({"response": "x", "answer": "1"}, "id is missing"),
         ({"id": "b", "answer": "1"}, "response is missing"),
         ({"id": "b", "response": "x"}, "needs an answer"), ({"id": "b", "response": 3, "answer": "1"}, "response a string"),
         ({"id": "b", "response": "x", "answer": ["1"]}, "answer must be"),
@@ -79,6 +84,41 @@ def test_an_output_that_can_not_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MachineError, match="file is no directory"):
         verify_file(write(tmp_path / "rows.jsonl", ROWS), tmp_path / "file" / "out.jsonl", workers=1)
+
+
+def test_the_output_is_a_file_of_its_own(tmp_path, monkeypatch):
+    source = write(tmp_path / "rows.jsonl", ROWS)
+    whole = source.read_bytes()
+    os.link(source, tmp_path / "hard")
+    (tmp_path / "soft").symlink_to(source)
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr("jaxpolya.verify.files.Pool", None)  # all is said before a worker starts
+    for out, says in ((source, "the input itself"), (tmp_path / "hard", "the input itself"), (tmp_path / "soft", "the input itself"),
+                      (tmp_path, "is a directory; name a file"), (tmp_path / "pipe", "not a regular file")):  # fmt: skip
+        with pytest.raises(ConfigError, match=says):
+            verify_file(source, out)
+    assert source.read_bytes() == whole
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "verdicts.jsonl")
+    verify_file(write(tmp_path / "rows.jsonl", ROWS[:1]), tmp_path / "link", workers=1)
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "there" / "verdicts.jsonl").is_file()
+
+
+def test_a_pipe_is_read_once(tmp_path):
+    pipe, text = tmp_path / "pipe", write(tmp_path / "rows.jsonl", ROWS).read_text()
+    os.mkfifo(pipe)
+    for content, works in ((text, True), (text + "{", False)):
+        writer = threading.Thread(target=pipe.write_text, args=[content])
+        writer.start()
+        if works:
+            assert verify_file(pipe, tmp_path / "out.jsonl", workers=1)["rows"] == len(ROWS)
+        else:
+            with pytest.raises(InputError, match=f"{pipe}:{len(ROWS) + 1}: not JSON"):
+                verify_file(pipe, tmp_path / "out.jsonl", workers=1)
+        writer.join()
 
 
 def test_a_kind_given_by_the_caller_wins(tmp_path):

@@ -67,12 +67,6 @@ def test_a_broken_line_is_named_and_nothing_is_written(tmp_path, row, complaint)
     assert out.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
 
 
-def test_text_that_is_no_text_survives(tmp_path):
-    out = tmp_path / "out.jsonl"
-    verify_file(write(tmp_path / "rows.jsonl", [{"id": "\ud800", "response": "\\boxed{\udfff}", "answer": "1"}]), out, workers=1)
-    assert json.loads(out.read_text()) == {"id": "\ud800", "verdict": "wrong", "extracted": "\udfff"}
-
-
 def test_no_rows_and_no_file_are_named(tmp_path):
     with pytest.raises(InputError, match="has no rows"):
         verify_file(write(tmp_path / "rows.jsonl", []), tmp_path / "out.jsonl")

@@ -215,7 +215,7 @@ class GenerateConfig(Strict):
     heuristics: list[str] | Literal["all"] = "all"
     """Keys of the catalogue, or all of it. Those without exemplars for a question's kind are given their instruction only."""
     slots: PositiveInt | None = None
-    """Approach slots: a heuristic with one draw of exemplars each, dealt in turn; unset is one a heuristic."""
+    """Approach slots: a heuristic with one draw of exemplars each, dealt in turn, no two alike; unset is one a heuristic."""
     exemplars: NonNegativeInt = 2
     """Worked examples before the question."""
     four_phases: bool = False

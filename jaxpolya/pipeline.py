@@ -13,7 +13,7 @@ import dataclasses
 import difflib
 import functools
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.hosts import from_primary, wait_for_all
 from jaxpolya.parallel.mesh import is_primary, make_mesh
 from jaxpolya.polya.adherence import AdherenceScorer, Case, MutualInformation, Reward
-from jaxpolya.polya.catalogue import Slot, distinct, load_catalogue, slots
+from jaxpolya.polya.catalogue import Slot, load_catalogue, most_slots, slots
 from jaxpolya.polya.prompts import KINDS, PromptBuilder
 from jaxpolya.polya.respond import Asking, Prompt, make_prompts, respond
 from jaxpolya.polya.select import (
@@ -163,7 +163,8 @@ class Pipeline:
             self._do(stage, load)
             questions = read_records(stage.directory / "questions.jsonl", Question)
             self.questions[use] = stage, questions
-        self._check_slots()
+        if "train" in self.questions and {"polya", "wrong"} & set(self.config.sft_arms):
+            self._check_slots([KINDS[question.verifier] for question in self.questions["train"][1]], min)
         self._compare_with_evaluation()
         if any(question.verifier == "code" for _, questions in self.questions.values() for question in questions):
             weakness = machine_weakness()
@@ -554,6 +555,7 @@ class Pipeline:
         if config is None:
             return {}
         heuristics = self.catalogue.pick(config.heuristics)
+        self._check_slots(KINDS.values(), max)  # what no kind of question has is known before there are questions
         made: dict[str, list[Slot]] = {
             kind: slots(heuristics, config.slots, config.exemplars, config.seed, kind)  # type: ignore[arg-type]
             for kind in sorted(set(KINDS.values()))
@@ -566,18 +568,18 @@ class Pipeline:
             )
         return made
 
-    def _check_slots(self) -> None:
-        """Raises `ConfigError` where two slots would be one approach to the questions that there are."""
+    def _check_slots(self, kinds: Iterable[str], choose: Callable[[Iterable[int]], int]) -> None:
+        """Raises `ConfigError` where slots would be copies of each other: for all kinds of questions (max), or for one of them (min)."""
         config = self.config.generate
-        if config is None or not {"polya", "wrong"} & set(self.config.sft_arms):
+        if config is None or config.slots is None:
             return
-        for kind in sorted({KINDS[question.verifier] for question in self.questions["train"][1]}):
-            dealt, different = len(self.slots[kind]), distinct(self.slots[kind])
-            if different < dealt:
-                raise ConfigError(
-                    f"generate.slots ({dealt}): the heuristics with {config.exemplars} exemplars each make only {different} different "
-                    f"approaches to {kind} questions; lower it, or add heuristics or exemplars"
-                )
+        heuristics = self.catalogue.pick(config.heuristics)
+        most = choose(most_slots(heuristics, config.exemplars, kind) for kind in set(kinds))  # type: ignore[arg-type]
+        if config.slots > most:
+            raise ConfigError(
+                f"generate.slots ({config.slots}): no two may be alike; the heuristics, with {config.exemplars} exemplars each, make only "
+                f"{most} for these questions; lower it, or add heuristics or exemplars"
+            )
 
     def _check_lengths(self) -> None:
         """Raises where a response leaves no room for its prompt."""
@@ -593,7 +595,7 @@ class Pipeline:
         """Raises where an input of a later stage is missing."""
         select = self.config.select
         if "external" in self.config.sft_arms and select.external and not select.external.is_file():
-            raise InputError(f"select.external: {select.external} is no file; name JSON lines of {{question_id or question, response}}")
+            raise InputError(f"select.external: {select.external} is not a file; name JSON lines of {{question_id or question, response}}")
         if self.config.sft_arms and select.adherence == "reward_model" and select.reward_model:
             inspect_reward_model(select.reward_model)
 

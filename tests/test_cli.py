@@ -198,7 +198,7 @@ def test_a_reader_that_stops_early_is_no_trouble(config):
         (CONFIGURATION, "cannot read nowhere.yaml", ["--set", "generate.catalogue=nowhere.yaml"]),
         (CONFIGURATION, "generate.sampling.max_new_tokens (4000) leaves no room", ["--set", "generate.sampling.max_new_tokens=4000"]),
         (INPUT, "no checkpoint at weights/none.gguf", ["--set", "model.source=weights/none.gguf"]),
-        (INPUT, "is no file", ["--arms", "external", "--set", "select.external=traces.jsonl"]),
+        (INPUT, "is not a file", ["--arms", "external", "--set", "select.external=traces.jsonl"]),
         (INPUT, "no checkpoint at ./scorer", ["--set", "select.adherence=reward_model", "--set", "select.reward_model=./scorer"]),
     ],
 )
@@ -265,8 +265,16 @@ def test_sizes_that_leave_nothing(refused, config, code, says, change):
 
 
 def test_slots_that_would_be_copies(refused, config):
-    says = "the heuristics with 0 exemplars each make only 3 different approaches to math questions"
-    refused(CONFIGURATION, says, "run", config, "--arms", "polya", "--set", "generate.slots=4")
+    def refuse(slots: int, exemplars: int) -> None:
+        changes = ("heuristics=all", "catalogue=null", f"slots={slots}", f"exemplars={exemplars}")
+        options = [part for change in changes for part in ("--set", f"generate.{change}")]
+        refused(CONFIGURATION, f"with {exemplars} exemplars each, make only 20 for these", "run", config, "--arms", "polya", *options)
+
+    refuse(slots=21, exemplars=0)
+    refuse(slots=10**12, exemplars=0)
+    # Two of two exemplars can be drawn in one way only, and only the questions say that they are of that kind.
+    (config.parent / "train.jsonl").write_text(json.dumps({"question": "Which?", "answer": "A", "choices": ["a", "b"]}) + "\n")
+    refuse(slots=40, exemplars=2)
 
 
 def test_longer_prompts_are_left_out_and_counted(jaxpolya, config):

@@ -180,9 +180,10 @@ def slots(heuristics: Sequence[Heuristic], count: int | None, exemplars: int, se
     return [Slot(index, heuristics[index % around], draws[index % around][index // around]) for index in range(count)]
 
 
-def distinct(slots: Sequence[Slot]) -> int:
-    """How many of the slots differ, in their heuristic or in the set of their exemplars."""
-    return len({(slot.heuristic.key, frozenset(exemplar.question for exemplar in slot.exemplars)) for slot in slots})
+def most_slots(heuristics: Sequence[Heuristic], exemplars: int, kind: ExemplarKind = "math") -> int:
+    """The largest number of slots that `slots` deals without two of them being the same heuristic with the same exemplars."""
+    sets = [math.comb(len(pool), min(exemplars, len(pool))) for pool in (_pool(heuristic, kind) for heuristic in heuristics)]
+    return min(len(heuristics) * number + place for place, number in enumerate(sets))
 
 
 def letters(count: int) -> str:
@@ -190,9 +191,13 @@ def letters(count: int) -> str:
     return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:count]
 
 
+def _pool(heuristic: Heuristic, kind: ExemplarKind) -> list[Exemplar]:
+    return [exemplar for exemplar in heuristic.exemplars if exemplar.kind == kind]
+
+
 def _draws(heuristic: Heuristic, rounds: int, size: int, seed: int, kind: ExemplarKind) -> list[tuple[Exemplar, ...]]:
     """The draws of one heuristic for rounds 0, 1, …; a set drawn before is drawn again until it is new."""
-    pool = [exemplar for exemplar in heuristic.exemplars if exemplar.kind == kind]
+    pool = _pool(heuristic, kind)
     size = min(size, len(pool))
     seen: set[frozenset[int]] = set()
     draws = []

@@ -114,7 +114,7 @@ def _grade(
                 write_oldest()
         aside.replace(out)
     except FileExistsError:
-        raise MachineError(f"{out} can't be written: {out.parent} is no directory") from None
+        raise MachineError(f"{out} can't be written: {out.parent} is not a directory") from None
     except OSError as error:
         raise MachineError(f"{out} can't be written: {error.strerror or error}") from None
     finally:

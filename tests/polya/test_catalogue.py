@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jaxpolya.errors import ConfigError
-from jaxpolya.polya.catalogue import Catalogue, Exemplar, Heuristic, load_catalogue, slots
+from jaxpolya.polya.catalogue import Catalogue, Exemplar, Heuristic, load_catalogue, most_slots, slots
 from jaxpolya.polya.prompts import KINDS, worked
 from jaxpolya.records import Question
 
@@ -160,6 +160,17 @@ def test_further_slots_are_dealt_in_turn_with_other_draws():
     draws = [frozenset(exemplar.question for exemplar in slot.exemplars) for slot in dealt[::2]]
     assert len(set(draws[:possible])) == possible  # distinct while there are any left
     assert len(set(draws[possible : 2 * possible])) == possible  # then again
+
+
+@pytest.mark.parametrize(("exemplars", "kind"), [(0, "math"), (1, "math"), (2, "math"), (2, "code"), (9, "math"), (1, "narrative")])
+def test_the_most_slots_without_copies(exemplars, kind):
+    def copies(count: int) -> int:
+        dealt = slots(heuristics, count, exemplars, seed=0, kind=kind)
+        return count - len({(slot.heuristic.key, frozenset(exemplar.question for exemplar in slot.exemplars)) for slot in dealt})
+
+    heuristics = CATALOGUE.pick(["pattern", "four_phases", "figure", "auxiliary_element"])
+    most = most_slots(heuristics, exemplars, kind)
+    assert copies(most) == 0 and copies(most + 1) == 1
 
 
 def test_draws_are_addressed():

@@ -76,7 +76,7 @@ def test_no_rows_and_no_file_are_named(tmp_path):
 
 def test_an_output_that_can_not_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(MachineError, match="file is no directory"):
+    with pytest.raises(MachineError, match="file is not a directory"):
         verify_file(write(tmp_path / "rows.jsonl", ROWS), tmp_path / "file" / "out.jsonl", workers=1)
 
 

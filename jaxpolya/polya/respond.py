@@ -12,6 +12,7 @@ writes.
 import collections
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -33,6 +34,9 @@ from jaxpolya.verify.pool import Pool
 
 FAILURES, FAILURE_SHARE = 2, 0.05
 """Responses that the verifier may fail on, in number or as a share of all; a scorer may have a case that it can't judge."""
+
+DRAINED_AT_ONCE = 64
+"""Verdicts that are waited for before they are written, once decoding has ended."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,17 +207,21 @@ class _Writer:
         self._write_judged()
 
     def drain(self) -> None:
-        """Waits for all verdicts."""
+        """Waits for all verdicts and writes them, some at a time; all hosts take the same ones."""
         while self._waiting:
-            for future in self._judging.values():
-                future.result()
-            self._write_judged()
+            mine = [sample_id for sample_id in itertools.islice(self._waiting, DRAINED_AT_ONCE) if sample_id in self._judging]
+            verdicts = self._pool.results([self._judging.pop(sample_id) for sample_id in mine])
+            self._write_verdicts(dict(zip(mine, verdicts, strict=True)))
 
     def _write_judged(self) -> None:
-        ready = {sample_id: future.result().to_json() for sample_id, future in self._judging.items() if future.done()}
+        ready = {sample_id: future.result() for sample_id, future in self._judging.items() if future.done()}
         for sample_id in ready:
             del self._judging[sample_id]
-        for verdicts in exchange(ready):
+        self._write_verdicts(ready)
+
+    def _write_verdicts(self, ready: Mapping[str, Verdict]) -> None:
+        """Writes the verdicts of all hosts."""
+        for verdicts in exchange({sample_id: verdict.to_json() for sample_id, verdict in ready.items()}):
             for sample_id, verdict in verdicts.items():
                 self._write(sample_id, Verdict.from_json(verdict))
 

@@ -10,7 +10,7 @@ What happens to an item: its answer is extracted in the caller's thread (linear 
 rest waits for a worker. The deadline runs from the moment an idle worker is given the item; starting a worker and importing
 have their own, generous limit. A worker that passes the deadline is killed: `timeout`. A worker that dies takes its item to a
 fresh worker once, since a stranger may have killed it; when that one dies too, the response did it: `crash`. Where
-no worker can be started the verdict is `harness_error`, which never becomes a reward.
+no worker can be started, or the whole batch is late, the verdict is `harness_error`, which never becomes a reward.
 """
 
 import collections
@@ -27,7 +27,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from typing import IO, Any, Self
@@ -92,7 +92,24 @@ class Pool:
 
     def verify(self, items: Iterable[Item]) -> list[Verdict]:
         """The verdicts on all items, in their order. Raises as `submit` does."""
-        return [future.result() for future in [self.submit(item) for item in items]]
+        return self.results([self.submit(item) for item in items])
+
+    def results(self, futures: Sequence[Future[Verdict]]) -> list[Verdict]:
+        """The verdicts of submitted items, in their order; `harness_error` for those that have none by the batch's deadline.
+
+        That is the time in which a pool at work has judged them all, even if each took its own deadline twice: past it the pool
+        itself is stuck (on a file system, say), and whoever waits for it must not be.
+        """
+        waiting = max(len(futures), self._queue.qsize())
+        end = time.monotonic() + START_LIMIT + 2 * self.deadline * -(-waiting // len(self._hands))
+        return [self._result(future, end) for future in futures]
+
+    def _result(self, future: Future[Verdict], end: float) -> Verdict:
+        try:
+            return future.result(max(0.0, end - time.monotonic()))
+        except TimeoutError:
+            future.cancel()
+            return Verdict(verdict="harness_error", detail="the verifier pool gave no verdict by the batch's deadline")
 
     def close(self) -> None:
         """Kills and reaps every worker. Items that have no verdict yet are cancelled."""

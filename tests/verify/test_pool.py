@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,14 @@ def test_a_worker_that_passes_the_deadline_is_killed_and_replaced():
         assert 0.5 <= time.monotonic() - start < 3
         assert after.result().verdict == "correct"  # the time-out was not cached
         assert not Path(f"/proc/{stopped}").exists()
+
+
+def test_a_batch_that_is_late_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("jaxpolya.verify.pool.START_LIMIT", 0.2)
+    with Pool(1, deadline=0.1) as pool:
+        stuck = Future()
+        (verdict,) = pool.results([stuck])
+        assert verdict.verdict == "harness_error" and "batch's deadline" in verdict.detail and stuck.cancelled()
 
 
 def test_a_killed_worker_loses_no_item():

@@ -87,10 +87,8 @@ def guesser(tmp_path_factory, mesh1, make_tokenizer, catalogue):
 @pytest.fixture
 def one_device():
     """The tests have eight devices; runs with `fsdp: 1` take the first."""
-    import jaxpolya.pipeline as pipeline
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1] if config.fsdp == 1 else None))
+        patch.setattr("jaxpolya.workbench.make_mesh", lambda config: make_mesh(config, jax.devices()[:1] if config.fsdp == 1 else None))
         yield
 
 

@@ -501,19 +501,15 @@ def test_a_file_above_the_limit(refused, small, guesser, tmp_path, monkeypatch, 
 
 
 def test_a_device_that_is_not_there(refused, small, monkeypatch):
-    from jaxpolya import pipeline
-
     def missing(_):
         raise RuntimeError("Unable to initialize backend 'cuda': no device")
 
-    monkeypatch.setattr(pipeline, "make_mesh", missing)
+    monkeypatch.setattr("jaxpolya.workbench.make_mesh", missing)
     refused(MACHINE, "the device is not there", *small)
 
 
 def test_a_bug_shows_its_traceback(small, jaxpolya, monkeypatch):
-    from jaxpolya import pipeline
-
-    monkeypatch.setattr(pipeline, "make_mesh", lambda _: 1 / 0)
+    monkeypatch.setattr("jaxpolya.workbench.make_mesh", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli_main_raw(monkeypatch, small)
 

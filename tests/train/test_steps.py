@@ -24,7 +24,7 @@ CONFIG = DecoderConfig("llama", 97, 32, 48, 2, 4, 2, 8, 128, tied_embeddings=Tru
 
 def rl_config(**changes) -> RlConfig:
     tree = {
-        "questions": [], "sampling": {"max_new_tokens": 8}, "optimizer": {"learning_rate": 1e-2},
+        "questions": [{"kind": "jsonl", "path": "q.jsonl"}], "sampling": {"max_new_tokens": 8}, "optimizer": {"learning_rate": 1e-2},
         "batching": {"row_tokens": 32, "micro_rows": 2}, "steps": 4, "prompts": 5, "group": 4,
     } | changes  # fmt: skip
     return RlConfig.model_validate(tree)

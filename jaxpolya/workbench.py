@@ -4,6 +4,8 @@
 weight is loaded.
 """
 
+import contextlib
+import ctypes
 import dataclasses
 import difflib
 import shutil
@@ -180,6 +182,7 @@ class Workbench:
             finally:
                 if is_primary():
                     stage.note_seconds(clock.seconds)
+            _give_back_memory()
             wait_for_all(f"{stage.name} done")
             if is_primary():
                 manifest = stage.finish(stats=stats, provenance=self.provenance)
@@ -264,6 +267,15 @@ class Workbench:
 
     def _response_tokens(self, row: SftRow) -> int:
         return len(self.meta.tokenizer.encode(row.response, add_special_tokens=False)) + 1
+
+
+def _give_back_memory() -> None:
+    """Returns freed memory to the system: on a CPU the arrays are the host's, and glibc keeps for itself what a stage has freed.
+
+    The quickstart's third RL arm stood on 2 GB of that.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _absent_phases(config: RunConfig) -> list[str]:

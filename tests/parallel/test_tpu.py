@@ -28,6 +28,15 @@ pytest.importorskip("libtpu")
 CONFIG = DecoderConfig("llama", 32_768, 512, 1024, 2, 8, 4, 128, 2048, tied_embeddings=True)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_compile_cache():
+    """A cached program of a device that isn't here can't be read back."""
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    yield
+    jax.config.update("jax_enable_compilation_cache", before)
+
+
 def chips(topology: str, slices: int = 1):
     return topologies.get_topology_desc(topology, platform="tpu", num_slices=slices).devices
 

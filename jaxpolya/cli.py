@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast, get_args
@@ -325,6 +326,7 @@ def _start_jax() -> None:
     What Orbax's threads meet (a full disk, say) is raised to us as well; their own tracebacks would bury the one sentence.
     """
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own, and would say everything twice
     sys.unraisablehook = lambda caught: None if "Event loop is closed" in str(caught.exc_value) else sys.__unraisablehook__(caught)
     import jax
 
@@ -337,8 +339,20 @@ def _start_jax() -> None:
 # Errors ----------------------------------------------------------------------------------------------------------------
 
 
+def entry() -> NoReturn:
+    """The `jaxpolya` command as a process."""
+    try:
+        main()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            # All is written and closed. An interpreter that ends in order would wait for the libraries' threads, and let them complain.
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)
+        raise
+
+
 def main() -> NoReturn:
-    """The `jaxpolya` command."""
+    """The `jaxpolya` command, within a process that may go on."""
     with _interruptible() as interruptions:
         try:
             code = app(prog_name="jaxpolya", standalone_mode=False)  # typer turns what it raises itself into a number
@@ -407,15 +421,20 @@ def _machine_trouble(error: BaseException | None) -> str | None:
 def _interruptible() -> Iterator[list[int]]:
     """Ctrl-C, and SIGTERM, which preemption sends, raise KeyboardInterrupt. Yields the list of the signals that came.
 
-    Libraries that are hit by the exception may turn it into one of their own, and log it at length.
+    Libraries that are hit by the exception may turn it into one of their own, and log it at length. Where it hits a finalizer, Python
+    drops it: then it comes again.
     """
     came: list[int] = []
 
     def stop(number: int, _: object) -> None:
         came.append(number)
         logging.disable()
-        sys.unraisablehook = lambda _: None
+        sys.unraisablehook = again
         raise KeyboardInterrupt
+
+    def again(dropped: "sys.UnraisableHookArgs") -> None:
+        if dropped.exc_type is KeyboardInterrupt:
+            threading.Timer(0.1, os.kill, (os.getpid(), came[-1])).start()
 
     # A process that was started to ignore Ctrl-C, as shells start those in the background, goes on ignoring it.
     numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
@@ -431,4 +450,4 @@ def _interruptible() -> Iterator[list[int]]:
 
 
 if __name__ == "__main__":
-    main()
+    entry()

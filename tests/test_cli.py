@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -462,6 +463,18 @@ def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(refused, jaxpoly
     assert all(len(data.splitlines()) == 20 for data in kept.values()) if place == "samples" else True
     assert jaxpolya(*small)[0] == 0
     assert all(path.read_bytes().startswith(data) for path, data in kept.items())
+
+
+def test_an_interruption_that_hits_a_finalizer_comes_again():
+    class Hit:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)  # the handler raises here, and Python drops it
+
+    with cli._interruptible() as came, pytest.raises(KeyboardInterrupt):
+        Hit()
+        time.sleep(30)
+    assert len(came) == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -361,10 +361,10 @@ def main() -> NoReturn:
                 raise KeyboardInterrupt
             sys.exit(code or 0)
         except (KeyboardInterrupt, typer.Abort):
-            _leave(GO_ON, INTERRUPTED)
+            _leave_interrupted()
         except Exception as error:
             if interruptions:
-                _leave(GO_ON, INTERRUPTED)
+                _leave_interrupted()
             if isinstance(error, JaxpolyaError):
                 _leave(str(error), error.exit_code)
             if isinstance(error, BrokenPipeError):  # whoever read our output has read enough
@@ -382,6 +382,12 @@ def _usage(error: Any) -> str:
     message = error.format_message().rstrip(".")
     command = error.ctx.command_path if getattr(error, "ctx", None) else "jaxpolya"
     return message and f"{message[0].lower()}{message[1:]} ({command} --help says what there is)"
+
+
+def _leave_interrupted() -> NoReturn:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # one is enough
+    _leave(GO_ON, INTERRUPTED)
 
 
 def _leave(message: str, code: int) -> NoReturn:
@@ -425,6 +431,7 @@ def _interruptible() -> Iterator[list[int]]:
     drops it: then it comes again.
     """
     came: list[int] = []
+    timers: list[threading.Timer] = []
 
     def stop(number: int, _: object) -> None:
         came.append(number)
@@ -434,7 +441,8 @@ def _interruptible() -> Iterator[list[int]]:
 
     def again(dropped: "sys.UnraisableHookArgs") -> None:
         if dropped.exc_type is KeyboardInterrupt:
-            threading.Timer(0.1, os.kill, (os.getpid(), came[-1])).start()
+            timers.append(threading.Timer(0.1, os.kill, (os.getpid(), came[-1])))
+            timers[-1].start()
 
     # A process that was started to ignore Ctrl-C, as shells start those in the background, goes on ignoring it.
     numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
@@ -443,6 +451,9 @@ def _interruptible() -> Iterator[list[int]]:
     try:
         yield came
     finally:
+        for timer in timers:
+            timer.cancel()
+            timer.join()
         for number, handler in before.items():
             signal.signal(number, handler)
         logging.disable(logging.NOTSET)

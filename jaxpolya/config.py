@@ -417,6 +417,11 @@ class RunConfig(Strict):
         needed = {arm.removesuffix("+rl") for arm in self.arms}
         return [kind for kind in ("star", "polya", "wrong", "external") if kind in needed]
 
+    @property
+    def rl_arms(self) -> list[str]:
+        """The arms that end in RL."""
+        return [arm for arm in self.arms if arm.split("+")[-1] == "rl"]
+
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
         if len(set(self.arms)) < len(self.arms) or not self.arms:
@@ -425,7 +430,7 @@ class RunConfig(Strict):
             raise ValueError(f"sft is missing, and the arms {', '.join(self.sft_arms)} need it")
         if self.sft_arms and self.generate is None:
             raise ValueError(f"generate is missing, and the arms {', '.join(self.sft_arms)} need its questions")
-        if any("rl" in arm.split("+") for arm in self.arms) and self.rl is None:
+        if self.rl_arms and self.rl is None:
             raise ValueError("rl is missing, and an arm needs it")
         if "external" in self.sft_arms and self.select.external is None:
             raise ValueError("select.external is missing, and the external arms need it")

@@ -91,7 +91,7 @@ class Pipeline(Workbench):
         wanted: dict[str, Sequence[AnySource]] = {}
         if self.config.sft_arms and self.config.generate:
             wanted["train"] = self.config.generate.questions
-        if self._rl_arms and self.config.rl:
+        if self.config.rl_arms and self.config.rl:
             wanted["rl"] = self.config.rl.questions
         wanted |= {f"eval-{name}": sources for name, sources in self.config.eval.questions.items()}
         for use, sources in wanted.items():
@@ -159,7 +159,7 @@ class Pipeline(Workbench):
             f"eval-{name}": self._prompts(_bare(self.questions[f"eval-{name}"][1]), self.config.eval.sampling, "eval")
             for name in self.config.eval.questions
         }
-        if self._rl_arms and self.config.rl:
+        if self.config.rl_arms and self.config.rl:
             config = self.config.rl
             prompts, too_long = self._prompts(_bare(self.questions["rl"][1]), config.sampling, "rl")
             prompts, over = _fitting(prompts, config.batching.row_tokens - config.sampling.max_new_tokens)
@@ -310,7 +310,7 @@ class Pipeline(Workbench):
 
     def _rl_phase(self, pool: Pool) -> None:
         config = self.config.rl
-        for arm in self._rl_arms:
+        for arm in self.config.rl_arms:
             assert config is not None
             start = self.models[BASE if arm == "rl" else arm.removesuffix("+rl")]
             questions_stage, _ = self.questions["rl"]

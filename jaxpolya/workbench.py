@@ -89,10 +89,6 @@ class Workbench:
         self._stages: dict[str, Stage] = {}
         self._phase = PHASES[0]
 
-    @property
-    def _rl_arms(self) -> list[str]:
-        return [arm for arm in self.config.arms if arm == "rl" or arm.endswith("+rl")]
-
     # Checks ----------------------------------------------------------------------------------------------------------------
 
     def _make_slots(self) -> dict[str, list[Slot]]:
@@ -146,7 +142,7 @@ class Workbench:
             inspect_reward_model(select.reward_model)
 
     def _check_rows(self) -> None:
-        for key, stage, used in (("sft", self.config.sft, self.config.sft_arms), ("rl", self.config.rl, self._rl_arms)):
+        for key, stage, used in (("sft", self.config.sft, self.config.sft_arms), ("rl", self.config.rl, self.config.rl_arms)):
             if stage is not None and used:
                 check_rows(stage.batching.micro_rows, self.mesh, f"{key}.batching.micro_rows")
 
@@ -159,8 +155,8 @@ class Workbench:
         evaluations = len(self.config.arms) * sets * (1 + self.config.eval.greedy + labelled)
         generated = bool(kinds) and self.config.generate is not None
         generate = ("star" in kinds) + bool({"polya", "wrong"} & kinds) if generated else 0
-        questions = 2 * generated + 2 * bool(self._rl_arms) + sets  # those to learn from are compared with the others
-        return questions + generate + bool(kinds) + len(kinds) + len(self._rl_arms) + evaluations
+        questions = 2 * generated + 2 * bool(self.config.rl_arms) + sets  # those to learn from are compared with the others
+        return questions + generate + bool(kinds) + len(kinds) + len(self.config.rl_arms) + evaluations
 
     def _stage(self, name: str, identity: Mapping[str, Any]) -> Stage:
         self._stages[name] = self.run_directory.stage(name, identity)
@@ -281,5 +277,5 @@ def _give_back_memory() -> None:
 def _absent_phases(config: RunConfig) -> list[str]:
     """The phases in which the run's arms have nothing to do."""
     kinds = set(config.sft_arms)
-    needed = {"generate": kinds - {"external"}, "select": kinds, "sft": kinds, "rl": any(arm.split("+")[-1] == "rl" for arm in config.arms)}
+    needed = {"generate": kinds - {"external"}, "select": kinds, "sft": kinds, "rl": config.rl_arms}
     return [phase for phase, arms in needed.items() if not arms]

@@ -6,6 +6,7 @@ every paired difference: pass@k from the sampled responses, the majority vote ov
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,14 +32,14 @@ class Answers:
         """The answers to these questions."""
         return cls(samples, greedy, frozenset(question.id for question in questions if question.verifier == "code"))
 
-    @property
+    @functools.cached_property
     def counts(self) -> Counts:
         """Question id → (responses, correct ones); everything but `correct` counts as a failure."""
         total = collections.Counter(sample.question_id for sample in self.samples)
         correct = collections.Counter(sample.question_id for sample in self.samples if sample.verdict == "correct")
         return {question_id: (n, correct[question_id]) for question_id, n in total.items()}
 
-    @property
+    @functools.cached_property
     def single(self) -> dict[str, dict[str, float]]:
         """The measures that give each question one number: `majority` and `greedy`, as far as there are any."""
         votes = majority([sample for sample in self.samples if sample.question_id not in self.programs])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
+from jaxpolya.artifacts import write_whole
 from jaxpolya.records import Question, Sample
 
 SCHEMA = pyarrow.schema(
@@ -44,6 +45,6 @@ def write_parquet(path: Path, samples: Iterable[Sample], questions: Mapping[str,
         }
         for sample in samples
     ]
-    aside = path.with_name(f".{path.name}.partial")
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=SCHEMA), aside, compression="zstd")
-    aside.replace(path)
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=SCHEMA), sink, compression="zstd")
+    write_whole(path, sink.getvalue().to_pybytes())

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 
 from jaxpolya.hf.families import iter_tensors
-from jaxpolya.hf.tensors import Safetensors, read_params
+from jaxpolya.hf.safetensors_file import Safetensors
+from jaxpolya.hf.tensors import read_params
 from jaxpolya.models.decoder import init_params
 
 

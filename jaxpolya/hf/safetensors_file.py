@@ -44,7 +44,7 @@ NUMPY_DTYPES: dict[str, Any] = {
 }
 
 LONGEST_HEADER = 100_000_000  # the library's own limit, in bytes
-KEPT_PAGES = 16 << 20  # bytes of a mapped file that may stay in this process's memory
+KEPT_PAGES = 8 << 20  # bytes of a mapped file that may stay in this process's memory
 
 
 class Entry(NamedTuple):
@@ -65,6 +65,9 @@ class _Source(Protocol):
     def read(self, start: int, stop: int) -> Any:
         """These bytes of the file, as a buffer."""
 
+    def note_used(self, count: int) -> None:
+        """Tells that so many bytes of what was read are being used."""
+
 
 class _Mapped:
     """A local file. What is read is a view of the page cache, which is loaded from the disk in the meantime."""
@@ -72,17 +75,20 @@ class _Mapped:
     def __init__(self, path: Path):
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self.size, self._bytes, self._touched = len(self._map), memoryview(self._map), 0
+        self.size, self._bytes, self._used = len(self._map), memoryview(self._map), 0
+        self._fetch = functools.lru_cache(maxsize=8)(functools.partial(self._map.madvise, mmap.MADV_WILLNEED))
 
     def read(self, start: int, stop: int) -> memoryview:
-        # Given back too early, a page costs a fault and never a wrong byte: the file is still there.
-        if self._touched > KEPT_PAGES:
-            self._map.madvise(mmap.MADV_DONTNEED)
-            self._touched = 0
-        self._touched += stop - start
         page = start - start % mmap.PAGESIZE
-        self._map.madvise(mmap.MADV_WILLNEED, page, stop - page)
+        self._fetch(page, stop - page)
         return self._bytes[start:stop]
+
+    def note_used(self, count: int) -> None:
+        # Given back too early, a page costs a fault and never a wrong byte: the file is still there.
+        self._used += count
+        if self._used > KEPT_PAGES:
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._used = 0
 
 
 class _Remote:
@@ -96,6 +102,9 @@ class _Remote:
         with self._path.open("rb") as file:
             file.seek(start)
             return file.read(stop - start)  # type: ignore[return-value]
+
+    def note_used(self, count: int) -> None:
+        """Nothing to give back."""
 
 
 class Safetensors:
@@ -149,7 +158,9 @@ class Safetensors:
         dtype = np.dtype(NUMPY_DTYPES[entry.dtype])
         row = math.prod(entry.shape[1:]) * dtype.itemsize
         data = self._sources[file].read(entry.start + first * row, entry.start + last * row)
-        return np.frombuffer(data, dtype).reshape(last - first, *entry.shape[1:])[(slice(None), *inner)]
+        array = np.frombuffer(data, dtype).reshape(last - first, *entry.shape[1:])[(slice(None), *inner)]
+        self._sources[file].note_used(array.nbytes)
+        return array
 
     def where(self, name: str) -> str:
         """The file that holds (or should hold) a tensor, for messages."""

@@ -1,48 +1,44 @@
-"""From weight files to sharded parameters, a piece at a time.
+"""From weight files to sharded parameters, slice by slice.
 
-A parameter is allocated on its devices once, as XLA's own memory, and filled by a small program that writes one piece into every
-device's shard in place: the dtype of the file crosses to the device, and becomes float32 there. A piece is at most a layer's
-slice and some megabytes over all devices of this host; so the host holds the parameters where devices are CPUs, a few pieces, and
-nothing else. All devices go through a file side by side rather than one after another: where a shard is some columns of
-each row, the file would otherwise be read once a device.
+Every shard that this host's devices hold is filled in place: pieces of a tensor are read, cast to float32 and written where they
+belong, with no copy of a layer in between, and a CPU device takes the filled memory over as it is. So the host holds the
+parameters that are its own and some pages of the file, and where devices have memory of their own, the shards of one parameter at
+a time. Shards of one parameter are filled side by side: where a shard is some columns of each row, the file would otherwise be
+read once a device. A shard that several devices hold is read once.
 
-Threads fetch the next pieces while the devices take one: they start the disk's reads, download, or dequantise. Every host runs the
-same programs in the same order and reads only what its own devices hold; a shard that several devices hold is read once.
+Nothing is compiled for it, which would cost a second and a hundred megabytes before the first tensor. Threads share the pieces:
+they wait for the disk or the object store, cast, or dequantise.
 
 Before anything is read, the names and shapes that the files declare are compared with what the configuration needs, so that a
 wrong file is an error in milliseconds and names the tensor.
 """
 
-import collections
 import functools
-import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol, TypeVar
+import mmap
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
 from jaxpolya.errors import InputError
-from jaxpolya.hf.families import Tensor, iter_tensors
+from jaxpolya.hf.families import Tensor, iter_tensors, leaf_tensors
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, ParamSpec, abstract_params
 from jaxpolya.parallel.sharding import param_shardings
 
-PIECE_BYTES = 16 << 20  # float32, over the devices of this host: large enough to hide a dispatch, small beside any model
-PIECES_AHEAD = 4
+PIECE_BYTES = 16 << 20  # of parameters that a thread fills in one go
+READERS = 4
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-
-T = TypeVar("T")
 
 
 class TensorFile(Protocol):
     """Weights under Hugging Face names and in Hugging Face layouts, wherever they really lie."""
 
     shapes: dict[str, tuple[int, ...]]
-    """Of every tensor, in the order in which they are best read."""
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
         """A slice of a tensor, in any float dtype that can be cast to float32. Threads call it side by side."""
@@ -102,128 +98,54 @@ def check_tied_head(files: TensorFile, config: DecoderConfig) -> None:
 # Reading -----------------------------------------------------------------------------------------------------------------
 
 
-class Piece(NamedTuple):
-    """A part of a parameter that is read and put on all devices in one go."""
-
-    path: tuple[str, ...]
-    """Of the parameter."""
-    tensor: Tensor
-    layer: int | None
-    """Of a stacked parameter."""
-    start: tuple[int, ...]
-    """Within each device's shard."""
-    size: tuple[int, ...]
-
-
 def read_params(files: TensorFile, config: DecoderConfig, mesh: Mesh) -> Params:
     """The float32 parameters in the training shardings of the mesh; see `models.decoder` for the tree."""
     abstract = abstract_params(config)
-    shardings = param_shardings(mesh, abstract, "train")
-    params = _allocate(abstract, shardings)
-    last: tuple[str, ...] | None = None
-    for piece, shards in _ahead(
-        _pieces(files, config, shardings), lambda piece: _read(files, piece, leaf_at(shardings, piece.path), config)
-    ):
-        sharding = leaf_at(shardings, piece.path)
-        array = _place(shards, piece, sharding, leaf_at(abstract, piece.path).shape)
-        if last is not None:  # two pieces at most are on their way
-            jax.block_until_ready(leaf_at(params, last))
-        tree = params if len(piece.path) == 1 else params[piece.path[0]]
-        start = np.array(piece.start, np.int32)
-        tree[piece.path[-1]] = _writer(sharding)(tree[piece.path[-1]], array, start)
-        last = piece.path
-    return params
+    with ThreadPoolExecutor(READERS) as pool:
+        read = functools.partial(_read_parameter, files, pool)
+        return jax.tree.map(read, abstract, param_shardings(mesh, abstract, "train"), leaf_tensors(config))
+
+
+def _read_parameter(
+    files: TensorFile, pool: ThreadPoolExecutor, spec: ParamSpec, sharding: NamedSharding, tensor: Tensor | list[Tensor]
+) -> jax.Array:
+    index_of = {device: index or () for device, index in sharding.addressable_devices_indices_map(spec.shape).items()}
+    first = {str(index): device for device, index in reversed(index_of.items())}  # of the devices that hold the same shard
+    shards = {device: _memory(sharding.shard_shape(spec.shape), spec.dtype) for device in first.values()}
+    layers = [tensor] if isinstance(tensor, Tensor) else tensor
+    views = {device: shard[None] if isinstance(tensor, Tensor) else shard for device, shard in shards.items()}
+    _, rows, *row = next(iter(views.values())).shape
+    step = max(1, PIECE_BYTES // (math.prod(row) * spec.dtype.itemsize * len(views)))
+
+    def fill(piece: tuple[int, int]) -> None:
+        layer, start = piece
+        stop = min(start + step, rows)
+        for device, view in views.items():
+            rows_cut, *cuts = index_of[device][-1 - len(row) :]
+            offset = rows_cut.start or 0
+            view[layer, start:stop] = layers[layer].read(files.read, (slice(offset + start, offset + stop), *cuts))
+
+    for _ in pool.map(fill, ((layer, start) for layer in range(len(layers)) for start in range(0, rows, step))):
+        pass
+    placed = {device: jax.device_put(shard, device) for device, shard in shards.items()}
+    arrays = [
+        placed[device] if device in placed else jax.device_put(placed[first[str(index)]], device) for device, index in index_of.items()
+    ]
+    # Waits, so that devices with memory of their own leave one parameter at most on the host.
+    return jax.block_until_ready(jax.make_array_from_single_device_arrays(spec.shape, sharding, arrays))
+
+
+def _memory(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Memory that begins at a page, as CPU devices need it to take it over without a copy; in large pages where the system has them.
+
+    Such an array isn't XLA's own: a program that is given it for good (donation) copies it. A training state is built once.
+    """
+    memory = mmap.mmap(-1, math.prod(shape) * np.dtype(dtype).itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, dtype).reshape(shape)
 
 
 def leaf_at(tree: Any, path: tuple[str, ...]) -> Any:
     """What a tree like the parameters' has at a path."""
     return functools.reduce(lambda tree, name: tree[name], path, tree)
-
-
-def _allocate(abstract: Params, shardings: Any) -> Params:
-    """Parameters with nothing in them."""
-    return jax.jit(lambda: jax.tree.map(lambda spec: jax.lax.empty(spec.shape, spec.dtype), abstract), out_shardings=shardings)()
-
-
-@functools.cache
-def _writer(sharding: NamedSharding) -> Callable[[jax.Array, jax.Array, np.ndarray], jax.Array]:
-    """A program (parameter, piece, start) → parameter, in place, that writes the piece's shard into each device's shard."""
-
-    def write(shard: jax.Array, piece: jax.Array, start: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_update_slice(shard, piece.astype(shard.dtype), tuple(start))
-
-    specs = (sharding.spec, sharding.spec, PartitionSpec())
-    return jax.jit(jax.shard_map(write, mesh=sharding.mesh, in_specs=specs, out_specs=sharding.spec), donate_argnums=0)
-
-
-def _pieces(files: TensorFile, config: DecoderConfig, shardings: Any) -> Iterator[Piece]:
-    """The pieces of all parameters, in the order of the files."""
-    abstract, order = abstract_params(config), {name: i for i, name in enumerate(files.shapes)}
-    for tensor, path, layer in sorted(iter_tensors(config), key=lambda item: order[item[0].name]):
-        spec: ParamSpec = leaf_at(abstract, path)
-        sharding: NamedSharding = leaf_at(shardings, path)
-        shard = sharding.shard_shape(spec.shape)
-        one = shard if layer is None else (1, *shard[1:])
-        here = len(set(map(str, _shards(sharding, spec.shape).values())))
-        size = _piece_size(one, PIECE_BYTES // (spec.dtype.itemsize * here))
-        # The last piece along an axis begins early rather than having a shape of its own.
-        starts = [[min(start, whole - part) for start in range(0, whole, part)] for whole, part in zip(one, size, strict=True)]
-        for start in itertools.product(*starts):
-            yield Piece(path, tensor, layer, start if layer is None else (layer, *start[1:]), size)
-
-
-def _piece_size(shape: tuple[int, ...], limit: int) -> tuple[int, ...]:
-    """The shape with its leading dimensions cut until it has `limit` elements at most."""
-    size = list(shape)
-    for axis in range(len(size)):
-        size[axis] = max(1, min(size[axis], limit // math.prod(size[axis + 1 :])))
-    return tuple(size)
-
-
-def _read(files: TensorFile, piece: Piece, sharding: NamedSharding, config: DecoderConfig) -> dict[str, np.ndarray]:
-    """What each of this host's devices takes of a piece; devices that hold the same shard share it."""
-    shape = leaf_at(abstract_params(config), piece.path).shape
-    shards: dict[str, np.ndarray] = {}
-    for index in _shards(sharding, shape).values():
-        if str(index) in shards:
-            continue
-        first = [cut.indices(size)[0] for cut, size in zip(index, shape, strict=True)]
-        cuts = [slice(a + b, a + b + size) for a, b, size in zip(first, piece.start, piece.size, strict=True)]
-        array = piece.tensor.read(files.read, tuple(cuts if piece.layer is None else cuts[1:]))
-        shards[str(index)] = (array if array.dtype.itemsize <= 4 else array.astype(np.float32)).reshape(piece.size)
-    return shards
-
-
-def _place(shards: dict[str, np.ndarray], piece: Piece, sharding: NamedSharding, shape: tuple[int, ...]) -> jax.Array:
-    """A piece on its devices: from the host once, to the other holders of the same shard from the first."""
-    placed: dict[str, jax.Array] = {}
-    arrays = []
-    for device, index in _shards(sharding, shape).items():
-        arrays.append(jax.device_put(placed.get(str(index), shards[str(index)]), device))
-        placed.setdefault(str(index), arrays[-1])
-    pieces = [whole // shard for whole, shard in zip(shape, sharding.shard_shape(shape), strict=True)]
-    whole = tuple(count * size for count, size in zip(pieces, piece.size, strict=True))
-    return jax.make_array_from_single_device_arrays(whole, sharding, arrays)
-
-
-def _shards(sharding: NamedSharding, shape: tuple[int, ...]) -> dict[jax.Device, tuple[slice, ...]]:
-    """What each of this host's devices holds of an array."""
-    return {device: index or () for device, index in sharding.addressable_devices_indices_map(shape).items()}
-
-
-def _ahead(pieces: Iterable[Piece], read: Callable[[Piece], T]) -> Iterator[tuple[Piece, T]]:
-    """(piece, what `read` gives of it), with threads reading the next ones."""
-    waiting: collections.deque[tuple[Piece, Future[T]]] = collections.deque()
-    with ThreadPoolExecutor(PIECES_AHEAD) as pool:
-        try:
-            for piece in pieces:
-                waiting.append((piece, pool.submit(read, piece)))
-                if len(waiting) > PIECES_AHEAD:
-                    first, result = waiting.popleft()
-                    yield first, result.result()
-            while waiting:
-                first, result = waiting.popleft()
-                yield first, result.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()

@@ -30,7 +30,7 @@ from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, ParamSpec, abstract_params
 from jaxpolya.parallel.sharding import param_shardings
 
-PIECE_BYTES = 16 << 20  # of parameters that a thread fills in one go
+PIECE_BYTES = 4 << 20  # of parameters that a thread fills in one go
 READERS = 4
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 

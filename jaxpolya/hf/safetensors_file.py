@@ -44,7 +44,7 @@ NUMPY_DTYPES: dict[str, Any] = {
 }
 
 LONGEST_HEADER = 100_000_000  # the library's own limit, in bytes
-KEPT_PAGES = 8 << 20  # bytes of a mapped file that may stay in this process's memory
+KEPT_PAGES = 4 << 20  # bytes of a mapped file that may stay in this process's memory
 
 
 class Entry(NamedTuple):

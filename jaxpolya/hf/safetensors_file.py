@@ -14,7 +14,6 @@ alone, when the files are opened.
 """
 
 import contextlib
-import functools
 import itertools
 import json
 import math
@@ -76,11 +75,10 @@ class _Mapped:
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.size, self._bytes, self._used = len(self._map), memoryview(self._map), 0
-        self._fetch = functools.lru_cache(maxsize=8)(functools.partial(self._map.madvise, mmap.MADV_WILLNEED))
 
     def read(self, start: int, stop: int) -> memoryview:
         page = start - start % mmap.PAGESIZE
-        self._fetch(page, stop - page)
+        self._map.madvise(mmap.MADV_WILLNEED, page, stop - page)
         return self._bytes[start:stop]
 
     def note_used(self, count: int) -> None:
@@ -92,13 +90,12 @@ class _Mapped:
 
 
 class _Remote:
-    """A file in an object store. Devices whose shards are columns of the same rows ask for the same bytes one after another."""
+    """A file in an object store."""
 
     def __init__(self, path: epath.Path):
         self._path, self.size = path, path.stat().length
-        self.read = functools.lru_cache(maxsize=4)(self._read)
 
-    def _read(self, start: int, stop: int) -> bytes:
+    def read(self, start: int, stop: int) -> bytes:
         with self._path.open("rb") as file:
             file.seek(start)
             return file.read(stop - start)  # type: ignore[return-value]

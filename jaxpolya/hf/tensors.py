@@ -32,6 +32,8 @@ from jaxpolya.parallel.sharding import param_shardings
 
 PIECE_BYTES = 4 << 20  # of parameters that a thread fills in one go
 READERS = 4
+Bounds = tuple[tuple[int, int], ...]
+"""Where a shard begins and ends along each axis."""
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
@@ -109,30 +111,46 @@ def read_params(files: TensorFile, config: DecoderConfig, mesh: Mesh) -> Params:
 def _read_parameter(
     files: TensorFile, pool: ThreadPoolExecutor, spec: ParamSpec, sharding: NamedSharding, tensor: Tensor | list[Tensor]
 ) -> jax.Array:
-    index_of = {device: index or () for device, index in sharding.addressable_devices_indices_map(spec.shape).items()}
-    first = {str(index): device for device, index in reversed(index_of.items())}  # of the devices that hold the same shard
-    shards = {device: _memory(sharding.shard_shape(spec.shape), spec.dtype) for device in first.values()}
-    layers = [tensor] if isinstance(tensor, Tensor) else tensor
-    views = {device: shard[None] if isinstance(tensor, Tensor) else shard for device, shard in shards.items()}
+    bounds = {
+        device: tuple(cut.indices(size)[:2] for cut, size in zip(index or (), spec.shape, strict=True))
+        for device, index in sharding.addressable_devices_indices_map(spec.shape).items()
+    }
+    shards = {bound: _memory(sharding.shard_shape(spec.shape), spec.dtype) for bound in dict.fromkeys(bounds.values())}
+    _fill(files, pool, shards, tensor)
+    arrays: list[jax.Array] = []
+    placed: dict[Bounds, jax.Array] = {}
+    for device, bound in bounds.items():  # a further holder of a shard has it from the first
+        arrays.append(jax.device_put(placed.get(bound, shards[bound]), device))
+        placed.setdefault(bound, arrays[-1])
+    # Waits, so that devices with memory of their own leave one parameter at most on the host.
+    return jax.block_until_ready(jax.make_array_from_single_device_arrays(spec.shape, sharding, arrays))
+
+
+def _fill(files: TensorFile, pool: ThreadPoolExecutor, shards: dict[Bounds, np.ndarray], tensor: Tensor | list[Tensor]) -> None:
+    """Reads the shards of one parameter. What several of them have in the same rows is read in one go."""
+    layers = tensor if isinstance(tensor, list) else [tensor]
+    stacked = isinstance(tensor, list)
+    views = {bound[stacked:]: shard if stacked else shard[None] for bound, shard in shards.items()}  # [layers, rows, …]
+    together: dict[tuple[int, int], list[Bounds]] = {}
+    for bound in views:
+        together.setdefault(bound[0], []).append(bound)
     _, rows, *row = next(iter(views.values())).shape
-    step = max(1, PIECE_BYTES // (math.prod(row) * spec.dtype.itemsize * len(views)))
+    step = max(1, PIECE_BYTES // (math.prod(row) * 4 * len(views)))
 
     def fill(piece: tuple[int, int]) -> None:
         layer, start = piece
-        stop = min(start + step, rows)
-        for device, view in views.items():
-            rows_cut, *cuts = index_of[device][-1 - len(row) :]
-            offset = rows_cut.start or 0
-            view[layer, start:stop] = layers[layer].read(files.read, (slice(offset + start, offset + stop), *cuts))
+        for (first, last), bounds in together.items():
+            outer = [
+                (min(lows), max(highs)) for lows, highs in (zip(*cuts, strict=True) for cuts in zip(*(b[1:] for b in bounds), strict=True))
+            ]
+            index = slice(first + start, min(first + start + step, last)), *(slice(*cut) for cut in outer)
+            array = layers[layer].read(files.read, index)
+            for bound in bounds:
+                inner = (slice(low - base, high - base) for (low, high), (base, _) in zip(bound[1:], outer, strict=True))
+                views[bound][layer, start : start + step] = array[(slice(None), *inner)]
 
     for _ in pool.map(fill, ((layer, start) for layer in range(len(layers)) for start in range(0, rows, step))):
         pass
-    placed = {device: jax.device_put(shard, device) for device, shard in shards.items()}
-    arrays = [
-        placed[device] if device in placed else jax.device_put(placed[first[str(index)]], device) for device, index in index_of.items()
-    ]
-    # Waits, so that devices with memory of their own leave one parameter at most on the host.
-    return jax.block_until_ready(jax.make_array_from_single_device_arrays(spec.shape, sharding, arrays))
 
 
 def _memory(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

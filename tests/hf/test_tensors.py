@@ -37,8 +37,9 @@ def test_a_device_reads_its_shard_and_no_more(tiny_checkpoint, tiny_config, mesh
     files = Recording(tiny_checkpoint)
     files.reads = {}
     read_params(files, tiny_config, mesh8)
-    # 8 devices: q is cut by fsdp = 2 and tensor = 2, the norm by fsdp alone; what several hold is read once.
-    assert files.reads["model.layers.1.self_attn.q_proj.weight"] == [32 * 32 // 4] * 4
+    # 8 devices: q is cut by tensor = 2 (rows) and fsdp = 2 (columns), the norm by fsdp alone. Columns of the same rows are read in
+    # one go, and what several devices hold is read once.
+    assert files.reads["model.layers.1.self_attn.q_proj.weight"] == [32 * 32 // 2] * 2
     assert files.reads["model.norm.weight"] == [32 // 2] * 2
 
 

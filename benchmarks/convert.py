@@ -8,8 +8,8 @@ medians. A process does everything twice and reports the second time: the first 
 
     disk          plain reads and writes of the same bytes, 4 MiB at a time
     jaxpolya      load_checkpoint, float32 as always; export_checkpoint in the file's bfloat16
-    transformers  from_pretrained in float32 (what jaxpolya does), and in bfloat16, which maps the file: every page is touched then;
-                  save_pretrained of the bfloat16 model
+    transformers  from_pretrained and save_pretrained, in float32 (what jaxpolya does: a float32 model, written as bfloat16), and in
+                  bfloat16 all through, which maps the file (every page is touched then) and writes what it mapped
 
 Cold is without the file in the page cache. Writes are timed until the call returns, and until the files are on the disk (fsync).
 Memory is VmHWM in all, and beside that of the process before the call and the parameters themselves.
@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 WEIGHTS = "model.safetensors"
 BLOCK = 4 << 20
@@ -102,13 +103,13 @@ def measure(
     forget(source)
     found["read cold"] = timed(read)
     found["read warm"] = timed(read)
-    if write:
+    for _ in range(2):
+        shutil.rmtree(out, ignore_errors=True)
         model = read()
-        for _ in range(2):
-            shutil.rmtree(out, ignore_errors=True)
-            found["write"] = timed(lambda: write(model))
-            found["write, fsync"] = found["write"] + timed(lambda: flush(out))
-        found["write peak"] = peak()
+        found["write"] = timed(lambda: write(model))
+        found["write, fsync"] = found["write"] + timed(lambda: flush(out))
+        del model
+    found["write peak"] = peak()
     return found
 
 
@@ -162,10 +163,10 @@ def theirs(source: Path, out: Path, dtype: str) -> dict[str, float]:
         return model
 
     def write(model: LlamaForCausalLM) -> None:
-        model.save_pretrained(out)
+        model.to(torch.bfloat16).save_pretrained(out)
 
     size = (source / WEIGHTS).stat().st_size
-    return measure(source, out, read, write if dtype == "bfloat16" else None, size * (2 if dtype == "float32" else 1))
+    return measure(source, out, read, write, size * (2 if dtype == "float32" else 1))
 
 
 TOOLS: dict[str, Callable[[Path, Path], dict[str, float]]] = {
@@ -209,14 +210,12 @@ def main() -> None:
     print(f"{size / 1e9:.2f} GB of weights, medians of {arguments.rounds} rounds (all rounds in brackets)")
     for what in ("read cold", "read warm", "write", "write, fsync"):
         for tool, found in medians.items():
-            if what in found:
-                each = ", ".join(f"{one[what]:.2f}" for one in rounds[tool])
-                share = f"  {medians['disk'][what] / found[what]:4.0%} of the disk's speed" if tool != "disk" else ""
-                print(f"{what:13} {tool:22} {found[what]:6.2f} s {size / found[what] / 1e9:6.2f} GB/s{share}  ({each})")
-    for tool in ("jaxpolya", "transformers float32", "transformers bfloat16"):
-        found = medians[tool]
-        written = f"; after writing at most {found['write peak'] / 1e9:.2f} GB" if "write peak" in found else ""
-        print(f"memory        {tool:22} {found['peak'] / 1e9:6.2f} GB, {found['beside'] / 1e6:.0f} MB beside the parameters{written}")
+            each = ", ".join(f"{one[what]:.2f}" for one in rounds[tool])
+            share = f"  {medians['disk'][what] / found[what]:4.0%} of the disk's speed" if tool != "disk" else ""
+            print(f"{what:13} {tool:22} {found[what]:6.2f} s {size / found[what] / 1e9:6.2f} GB/s{share}  ({each})")
+    for tool, found in list(medians.items())[1:]:
+        beside = f"{found['beside'] / 1e6:.0f} MB beside the parameters"
+        print(f"memory        {tool:22} {found['peak'] / 1e9:6.2f} GB to read, {beside}; {found['write peak'] / 1e9:.2f} GB in all")
 
 
 if __name__ == "__main__":

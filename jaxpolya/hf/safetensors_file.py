@@ -18,6 +18,7 @@ import itertools
 import json
 import math
 import mmap
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -242,4 +243,14 @@ def open_to_write(
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)  # type: ignore[arg-type]
-        yield lambda array: file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # type: ignore[arg-type, return-value]
+
+        def write(array: np.ndarray) -> None:
+            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # type: ignore[arg-type]
+            if not is_remote(path) and hasattr(os, "posix_fadvise"):
+                # Has the disk write along and the page cache forget what is written: else all of it waits for the end, in memory.
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+        yield write
+        if not is_remote(path):
+            file.flush()
+            os.fsync(file.fileno())  # a directory that has its name is on the disk

@@ -80,10 +80,10 @@ RECIPES = {
 
 def _byte_level_bpe(file: GGUFFile, tokens: list[str]) -> tuple[Tokenizer, bool]:
     """(the tokenizer without its special tokens, whether a text starts with bos where the file doesn't say)."""
-    if (pre := file.get("tokenizer.ggml.pre", "unnamed")) not in RECIPES:
+    if (pre := file.metadata.get("tokenizer.ggml.pre", "unnamed")) not in RECIPES:
         raise InputError(f"{file.path}: its pre-tokenizer is {pre!r}; supported are {', '.join(RECIPES)}: give the Hugging Face directory")
     recipe = RECIPES[pre]
-    merges = [tuple(merge.split(" ", 1)) for merge in file.get("tokenizer.ggml.merges")]
+    merges = [tuple(merge.split(" ", 1)) for merge in file.metadata.get("tokenizer.ggml.merges")]
     vocab = {token: i for i, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=recipe.whole_words))
     if recipe.normalizer:
@@ -99,18 +99,18 @@ def _byte_level_bpe(file: GGUFFile, tokens: list[str]) -> tuple[Tokenizer, bool]
 
 def tokenizer_from_gguf(file: GGUFFile) -> PreTrainedTokenizerFast:
     """The file's tokenizer with its chat template. Raises `InputError` for kinds that are not supported."""
-    tokens, kinds = file.get("tokenizer.ggml.tokens"), file.get("tokenizer.ggml.token_type", [])
+    tokens, kinds = file.metadata.get("tokenizer.ggml.tokens"), file.metadata.get("tokenizer.ggml.token_type", [])
 
     def special(name: str) -> str | None:
         i = _special_id(file, name)
         return tokens[i] if i is not None and i < len(tokens) else None
 
-    match kind := file.get("tokenizer.ggml.model"):
+    match kind := file.metadata.get("tokenizer.ggml.model"):
         case "gpt2":
             tokenizer, starts_with_bos = _byte_level_bpe(file, tokens)
         case "llama":
-            scores, space_first = file.get("tokenizer.ggml.scores"), file.get("tokenizer.ggml.add_space_prefix", True)
-            kinds = file.get("tokenizer.ggml.token_type")
+            scores, space_first = file.metadata.get("tokenizer.ggml.scores"), file.metadata.get("tokenizer.ggml.add_space_prefix", True)
+            kinds = file.metadata.get("tokenizer.ggml.token_type")
             tokenizer, starts_with_bos = sentencepiece_bpe(tokens, scores, kinds, special("unknown"), space_first), True
         case _:
             raise InputError(
@@ -121,8 +121,8 @@ def tokenizer_from_gguf(file: GGUFFile) -> PreTrainedTokenizerFast:
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token, kind in found if kind in (UNKNOWN, CONTROL)])
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token, kind in found if kind == USER_DEFINED])
     bos, eos = special("bos"), special("eos")
-    before = bos if file.metadata.get("tokenizer.ggml.add_bos_token", starts_with_bos) else None
-    after = eos if file.metadata.get("tokenizer.ggml.add_eos_token", False) else None
+    before = bos if file.metadata.values.get("tokenizer.ggml.add_bos_token", starts_with_bos) else None
+    after = eos if file.metadata.values.get("tokenizer.ggml.add_eos_token", False) else None
     _surround(tokenizer, before, after)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -130,7 +130,7 @@ def tokenizer_from_gguf(file: GGUFFile) -> PreTrainedTokenizerFast:
         eos_token=eos,
         unk_token=special("unknown"),
         pad_token=special("padding"),
-        chat_template=file.metadata.get("tokenizer.chat_template"),
+        chat_template=file.metadata.values.get("tokenizer.chat_template"),
         model_max_length=file.config.max_positions,
         clean_up_tokenization_spaces=False,
     )
@@ -140,14 +140,14 @@ def stop_ids_from_gguf(file: GGUFFile) -> tuple[int, ...]:
     """Ids that end a text or a turn, as the file's metadata has them."""
     found = [_special_id(file, name) for name in ("eos", "eot", "eom")]
     if found[1] is None:
-        template, tokens = file.metadata.get("tokenizer.chat_template", ""), file.get("tokenizer.ggml.tokens")
+        template, tokens = file.metadata.values.get("tokenizer.chat_template", ""), file.metadata.get("tokenizer.ggml.tokens")
         found += [tokens.index(token) for token in TURN_ENDS if token in template and token in tokens]
     return tuple(dict.fromkeys(int(i) for i in found if i is not None))
 
 
 def _special_id(file: GGUFFile, name: str) -> int | None:
-    default = SENTENCEPIECE_IDS.get(name) if file.metadata.get("tokenizer.ggml.model") == "llama" else None
-    return file.metadata.get(f"tokenizer.ggml.{name}_token_id", default)
+    default = SENTENCEPIECE_IDS.get(name) if file.metadata.values.get("tokenizer.ggml.model") == "llama" else None
+    return file.metadata.values.get(f"tokenizer.ggml.{name}_token_id", default)
 
 
 def _surround(tokenizer: Tokenizer, before: str | None, after: str | None) -> None:

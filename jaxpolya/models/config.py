@@ -72,7 +72,7 @@ class DecoderConfig:
     head_width: int
     """H; N·H need not be D."""
     max_positions: int
-    """Longest sequence that the model was made for."""
+    """`max_position_embeddings`; see `context`."""
     pattern: tuple[LayerKind, ...] = (LayerKind(),)
     """The kinds of the first layers; the others repeat them."""
     norm_eps: float = 1e-6
@@ -112,6 +112,18 @@ class DecoderConfig:
     def score_scale(self) -> float:
         """What attention scores are multiplied by."""
         return self.head_width**-0.5 if self.query_scale is None else self.query_scale
+
+    @property
+    def context(self) -> int:
+        """Longest sequence that the model was made for, in tokens.
+
+        Where rotary frequencies are stretched by `linear` or `yarn`, `max_positions` may say what they were stretched from (so in
+        Vicuna 16k and Qwen2.5); with `llama3` it says what they were stretched to.
+        """
+        scalings = [kind.rope.scaling for kind in self.kinds if kind.rope and kind.rope.scaling]
+        from_positions = {"linear": self.max_positions, "llama3": 0}
+        reach = (int(from_positions.get(scaling.kind, scaling.original_max_positions) * scaling.factor) for scaling in scalings)
+        return max([self.max_positions, *reach])
 
     @property
     def kinds(self) -> tuple[LayerKind, ...]:

@@ -120,10 +120,14 @@ class DecoderConfig:
         Where rotary frequencies are stretched by `linear` or `yarn`, `max_positions` may say what they were stretched from (so in
         Vicuna 16k and Qwen2.5); with `llama3` it says what they were stretched to.
         """
-        scalings = [kind.rope.scaling for kind in self.kinds if kind.rope and kind.rope.scaling]
-        from_positions = {"linear": self.max_positions, "llama3": 0}
-        reach = (int(from_positions.get(scaling.kind, scaling.original_max_positions) * scaling.factor) for scaling in scalings)
-        return max([self.max_positions, *reach])
+        reach = [self.max_positions]
+        for kind in self.kinds:
+            match kind.rope and kind.rope.scaling:
+                case RopeScaling(kind="linear", factor=factor):
+                    reach.append(int(self.max_positions * factor))
+                case RopeScaling(kind="yarn", factor=factor, original_max_positions=original):
+                    reach.append(int(original * factor))
+        return max(reach)
 
     @property
     def kinds(self) -> tuple[LayerKind, ...]:

@@ -1,11 +1,9 @@
 """The decoder gives the logits and the greedy tokens of transformers, for every family that is registered.
 
-The cases come from the registry: whatever a family's configuration knows (biases, windows, layers without positions, caps) is
-switched on in turn, so a new family is tested by being there.
+The cases come from the registry (`tests/families.py`), so a new family is tested by being there.
 """
 
 import dataclasses
-import zlib
 
 import jax
 import jax.numpy as jnp
@@ -13,77 +11,16 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from transformers import CONFIG_MAPPING
+from families import CASES, EVERYTHING, V, their_model
 
 from jaxpolya.config import DecodeConfig, Sampling
 from jaxpolya.decode.engine import Engine, Request
 from jaxpolya.hf.checkpoint import export_checkpoint, load_checkpoint
-from jaxpolya.hf.families import FAMILIES, config_from_hf, config_to_hf, known_keys
+from jaxpolya.hf.families import FAMILIES, config_from_hf, config_to_hf
 from jaxpolya.models.decoder import head_table, hidden_states
 from jaxpolya.models.heads import logits
 
-V, T, NEW = 300, 48, 64
-SIZES = {"vocab_size": V, "hidden_size": 32, "intermediate_size": 56, "num_hidden_layers": 3, "num_attention_heads": 4}
-SIZES |= {
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "head_dim": 8,
-    "pad_token_id": 0,
-    "bos_token_id": None,
-    "eos_token_id": None,
-}
-ODD = {"hidden_size": 36, "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 4}
-WINDOW = 7
-
-ROPES = {
-    "linear": {"rope_type": "linear", "factor": 4.0},
-    "llama3": {
-        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16,
-    },
-    "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
-}  # fmt: skip
-
-
-def with_rope(family, kind):
-    """A family's configuration with stretched rotary frequencies; Gemma 3 stretches only those of its global layers."""
-    rope = {"rope_theta": 1e4, **ROPES[kind]}
-    return {"rope_parameters": {"sliding_attention": {"rope_type": "default", "rope_theta": 1e3}, "full_attention": rope}
-            if family == "gemma3_text" else rope}  # fmt: skip
-
-
-def cases(family):
-    """(name, what is set beside `SIZES`): each family plainly, and with all that its configuration knows, tied and not."""
-    known = known_keys(family)
-    special = {"attention_bias": True, "mlp_bias": True, "query_pre_attn_scalar": 11, "final_logit_softcapping": 3.0}
-    special |= {"attn_logit_softcapping": None if family == "gemma3_text" else 2.0, "no_rope_layers": [1, 0, 1]}
-    special |= {"sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 1}
-    special |= {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "rms_norm_eps": 1e-4}
-    everything = ODD | {key: value for key, value in special.items() if key in known}
-    yield "untied", {"tie_word_embeddings": False}
-    yield "tied, odd heads, all it knows", {"tie_word_embeddings": True, **everything}
-    yield from ((f"{kind} rope", {**with_rope(family, kind), "tie_word_embeddings": False}) for kind in ROPES if kind != "linear")
-
-
-CASES = {f"{family}: {name}": (family, said) for family in FAMILIES for name, said in cases(family)}
-CASES["llama: linear rope"] = ("llama", with_rope("llama", "linear"))
-CASES["llama: one key/value head, wide heads, gelu"] = ("llama", {"num_key_value_heads": 1, "head_dim": 24, "hidden_act": "gelu"})
-CASES["qwen2: the last layer windowed"] = (
-    "qwen2", {"sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 2}
-)  # fmt: skip
-CASES["smollm3: no windows, its own layers without positions"] = ("smollm3", {"no_rope_layer_interval": 2})
-CASES["gemma3_text: its own pattern of layers"] = ("gemma3_text", {"num_hidden_layers": 7, "sliding_window": WINDOW})
-
-
-def their_model(family, said):
-    """A random model of transformers, every parameter away from the zeros and ones that hide mistakes."""
-    config = CONFIG_MAPPING[family](**{**SIZES, **said})
-    config._attn_implementation = "eager"
-    model = transformers.AutoModelForCausalLM.from_config(config).eval()
-    generator = torch.Generator().manual_seed(zlib.crc32(repr(said).encode()))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
-    return model
+T, NEW = 48, 64
 
 
 def their_logits(model, tokens_BT, mask_BT):
@@ -103,7 +40,7 @@ def our_logits(checkpoint, tokens_BT, positions_BT, segment_ids_BT):
 
 @pytest.mark.parametrize("case", CASES)
 def test_logits_and_greedy_tokens_equal_transformers(case, tmp_path, tiny_tokenizer, mesh1):
-    model = their_model(*CASES[case])
+    model = their_model(case)
     model.save_pretrained(tmp_path / "theirs")
     tiny_tokenizer.save_pretrained(tmp_path / "theirs")
     checkpoint = load_checkpoint(str(tmp_path / "theirs"), mesh=mesh1)
@@ -139,7 +76,7 @@ def greedy(checkpoint, prompts, mesh):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_configuration_written_by_us_means_the_same_to_transformers(family, tmp_path, tiny_tokenizer, mesh1):
-    model = their_model(*CASES[f"{family}: tied, odd heads, all it knows"])
+    model = their_model(f"{family}: {EVERYTHING}")
     model.save_pretrained(tmp_path / "theirs")
     tiny_tokenizer.save_pretrained(tmp_path / "theirs")
     checkpoint = load_checkpoint(str(tmp_path / "theirs"), mesh=mesh1)
@@ -152,6 +89,15 @@ def test_a_configuration_written_by_us_means_the_same_to_transformers(family, tm
     tokens = np.random.default_rng(0).integers(1, V, (2, T))
     mask = np.ones_like(tokens)
     np.testing.assert_array_equal(their_logits(back, tokens, mask), their_logits(model, tokens, mask))
+
+
+@pytest.mark.parametrize("family", ["olmo2", "gemma3_text", "smollm3"])
+def test_eight_devices_give_the_tokens_of_one(family, tmp_path, tiny_tokenizer, mesh1, mesh8):
+    their_model(f"{family}: untied").save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    prompts = np.random.default_rng(0).integers(1, V, (2, 15)).tolist()
+    one, eight = (greedy(load_checkpoint(str(tmp_path), mesh=mesh), prompts, mesh) for mesh in (mesh1, mesh8))
+    assert one == eight
 
 
 def test_packed_segments_equal_separate_rows(tiny_checkpoint, mesh1):

@@ -134,9 +134,10 @@ def _gemma3(metadata: Metadata, layers: int, rope: dict[str, Any]) -> dict[str, 
 
 
 def _layer_types(metadata: Metadata, layers: int, period: int) -> list[str]:
-    """The last layer of each period sees everything; a file may say another period, or of every layer whether it has a window."""
+    """The last layer of each period sees everything (none with a period of 0). A file may say another period, or of each layer whether
+    it has a window."""
     said = metadata.get(f"{metadata.architecture}.attention.sliding_window_pattern", period)
-    windowed = said if isinstance(said, list) else [i % said < said - 1 for i in range(layers)]
+    windowed = said if isinstance(said, list) else [said == 0 or i % said < said - 1 for i in range(layers)]
     return [WINDOWED if has_window else FULL for has_window in windowed]
 
 

@@ -10,8 +10,9 @@ Sources: `load_arch_hparams` in llama.cpp's src/models/{llama,qwen2,qwen3,gemma,
 llama-hparams.h and llama-model.cpp, and the GGUF specification for the keys.
 """
 
+import reprlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,6 +30,9 @@ LARGEST = {"gemma2": 46, "gemma3": 62}
 """Layers of the 27B models, which scale queries by (D/N)^-1/2 in place of H^-1/2."""
 
 
+T = TypeVar("T")
+
+
 class Metadata:
     """The metadata of a file, whose errors name it."""
 
@@ -39,32 +43,34 @@ class Metadata:
     @property
     def architecture(self) -> str:
         """One that is supported. Raises `InputError` for others."""
-        if (name := self.get("general.architecture")) not in MODEL_TYPES:
+        if (name := self.get("general.architecture", str)) not in MODEL_TYPES:
             raise InputError(f"{self.where}: architecture {name!r} is not supported; supported are {', '.join(MODEL_TYPES)}")
         return name
 
-    def get(self, key: str, default: Any = None) -> Any:
-        """A value. Raises `InputError` where it is missing and there is no default."""
+    def get(self, key: str, kind: type[T], default: T | None = None) -> T:
+        """A value of some kind. Raises `InputError` where it is of another, or missing without a default."""
         if (value := self.values.get(key, default)) is None:
             raise InputError(f"{self.where}: the metadata has no {key}")
+        if not isinstance(value, kind):
+            raise InputError(f"{self.where}: {key} is {reprlib.repr(value)}, which is no {kind.__name__}")
         return value
 
     def size(self, name: str, default: int | None = None) -> int:
         """A number of the architecture, the same in all layers."""
         key = f"{self.architecture}.{name}"
-        if isinstance(value := self.get(key, default), list):
+        if isinstance(self.values.get(key), list):
             raise InputError(f"{self.where}: {key} differs from layer to layer, which is not supported")
-        if not isinstance(value, int) or value <= 0:
-            raise InputError(f"{self.where}: {key} is {value!r}; a positive integer is needed")
+        if (value := self.get(key, int, default)) <= 0:
+            raise InputError(f"{self.where}: {key} is {value}; a positive integer is needed")
         return value
 
     def real(self, name: str, default: float | None = None) -> float:
         """A real number of the architecture. Metadata has them in float32; their shortest decimal form is what was meant (1e-05)."""
-        return float(str(np.float32(self.get(f"{self.architecture}.{name}", default))))
+        return float(str(np.float32(self.get(f"{self.architecture}.{name}", float, default))))
 
-    def has(self, name: str) -> bool:
-        """Whether the architecture's key is there."""
-        return f"{self.architecture}.{name}" in self.values
+    def says(self, name: str) -> bool:
+        """Whether the architecture's key is there, and not 0."""
+        return bool(self.values.get(f"{self.architecture}.{name}"))
 
 
 def read_config(metadata: Metadata, shapes: Mapping[str, tuple[int, ...]], divisors: np.ndarray | None) -> DecoderConfig:
@@ -80,7 +86,7 @@ def read_config(metadata: Metadata, shapes: Mapping[str, tuple[int, ...]], divis
     """
     if "model.embed_tokens.weight" not in shapes:
         raise InputError(f"{metadata.where}: tensor token_embd.weight is missing")
-    if metadata.has("expert_count") and metadata.size("expert_count"):
+    if metadata.says("expert_count"):
         raise InputError(f"{metadata.where}: it is a mixture of experts, which is not supported")
     architecture, size = metadata.architecture, metadata.size
     heads, width, layers = size("attention.head_count"), size("embedding_length"), size("block_count")
@@ -88,7 +94,7 @@ def read_config(metadata: Metadata, shapes: Mapping[str, tuple[int, ...]], divis
     for name in ("attention.value_length", "rope.dimension_count"):
         if (other := size(name, head_width)) != head_width:
             raise InputError(f"{metadata.where}: {architecture}.{name} is {other}; only the head width ({head_width}) is supported")
-    hf = {
+    hf: dict[str, Any] = {
         "model_type": MODEL_TYPES[architecture],
         "vocab_size": shapes["model.embed_tokens.weight"][0],
         "hidden_size": width,
@@ -120,11 +126,11 @@ def _gemma2(metadata: Metadata, layers: int) -> dict[str, Any]:
 
 
 def _gemma3(metadata: Metadata, layers: int, rope: dict[str, Any]) -> dict[str, Any]:
-    windowed = metadata.has("attention.sliding_window")
+    windowed = metadata.says("attention.sliding_window")
     return {
         "sliding_window": metadata.size("attention.sliding_window") if windowed else None,
         "layer_types": _layer_types(metadata, layers, 6) if windowed else [FULL] * layers,
-        "final_logit_softcapping": metadata.real("final_logit_softcapping") if metadata.has("final_logit_softcapping") else None,
+        "final_logit_softcapping": metadata.real("final_logit_softcapping") if metadata.says("final_logit_softcapping") else None,
         # Only the global layers' rope is scaled.
         "rope_parameters": {
             FULL: rope,
@@ -136,8 +142,10 @@ def _gemma3(metadata: Metadata, layers: int, rope: dict[str, Any]) -> dict[str, 
 def _layer_types(metadata: Metadata, layers: int, period: int) -> list[str]:
     """The last layer of each period sees everything (none with a period of 0). A file may say another period, or of each layer whether
     it has a window."""
-    said = metadata.get(f"{metadata.architecture}.attention.sliding_window_pattern", period)
-    windowed = said if isinstance(said, list) else [said == 0 or i % said < said - 1 for i in range(layers)]
+    key = f"{metadata.architecture}.attention.sliding_window_pattern"
+    if not isinstance(windowed := metadata.values.get(key), list):
+        period = metadata.get(key, int, period)
+        windowed = [period == 0 or i % period < period - 1 for i in range(layers)]
     return [WINDOWED if has_window else FULL for has_window in windowed]
 
 
@@ -147,7 +155,7 @@ def _rope(metadata: Metadata, head_width: int, divisors: np.ndarray | None) -> d
         return _llama3_rope(metadata.where, theta, head_width, divisors)
     factor = metadata.real("rope.scaling.factor", 1.0)
     # A factor without a type is linear, as in llama.cpp.
-    match kind := metadata.get(f"{metadata.architecture}.rope.scaling.type", "none" if factor == 1.0 else "linear"):
+    match kind := metadata.get(f"{metadata.architecture}.rope.scaling.type", str, "none" if factor == 1.0 else "linear"):
         case "none":
             return {"rope_type": "default", "rope_theta": theta}
         case "linear":

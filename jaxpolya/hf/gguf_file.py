@@ -52,7 +52,7 @@ class GGUFFile:
         self.path = path
         values, stored = read_header(path)
         self.metadata = Metadata(values, str(path))
-        if (pieces := values.get("split.count", 1)) > 1:
+        if (pieces := self.metadata.get("split.count", int, 1)) > 1:
             raise InputError(f"{path} is one of {pieces} pieces; join them with llama.cpp's gguf-split --merge")
         self.architecture = self.metadata.architecture
         freqs = stored.pop(ROPE_FREQS, None)

@@ -51,7 +51,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
         return _read(head)
     except _Unreadable as error:
         raise InputError(f"{path}: {error}") from None
-    except (OSError, ValueError, struct.error, OverflowError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, ArithmeticError, RecursionError) as error:
         raise InputError(f"{path}: not a whole GGUF file ({error}); download or copy it again") from None
 
 
@@ -107,9 +107,10 @@ def _read(head: _Cursor) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
         key = head.string()
         metadata[key] = head.value(head.number("I"))
     places = [_tensor_place(head) for _ in range(tensors)]
-    alignment = metadata.get("general.alignment", 32)
+    if not isinstance(alignment := metadata.get("general.alignment", 32), int):
+        raise ValueError(f"an alignment of {alignment!r}")
     start = math.ceil(head.at / alignment) * alignment
-    return metadata, {name: _tensor(head.data, start + offset, *rest) for name, offset, *rest in places}
+    return metadata, {name: _tensor(head.data, start + offset, shape, kind) for name, offset, shape, kind in places}
 
 
 def _tensor_place(head: _Cursor) -> tuple[str, int, tuple[int, ...], int]:

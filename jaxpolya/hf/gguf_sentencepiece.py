@@ -19,7 +19,9 @@ NORMAL, UNUSED = 1, 5
 SPACE = "▁"
 
 
-def sentencepiece_bpe(tokens: Sequence[str], scores: Sequence[float], kinds: Sequence[int], unknown: str | None, space_first: bool) -> Tokenizer:
+def sentencepiece_bpe(
+    tokens: Sequence[str], scores: Sequence[float], kinds: Sequence[int], unknown: str | None, space_first: bool
+) -> Tokenizer:
     """The tokenizer without its special tokens.
 
     Args:

@@ -20,17 +20,19 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast
 
 from jaxpolya.errors import InputError
+from jaxpolya.hf.gguf_config import Metadata
 from jaxpolya.hf.gguf_file import GGUFFile
-from jaxpolya.hf.gguf_sentencepiece import sentencepiece_bpe
+from jaxpolya.hf.gguf_sentencepiece import NORMAL, sentencepiece_bpe
 
 UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4
-"""Values of tokenizer.ggml.token_type that are found in the text before any merging; the first two are no text of their own."""
+"""Values of tokenizer.ggml.token_type that are found in the text before any merging; the first two stand for no text."""
 
 SENTENCEPIECE_IDS = {"unknown": 0, "bos": 1, "eos": 2}
 """What these are in a SentencePiece file that doesn't say; a byte-level file that doesn't say has none."""
 
+INSTEAD = "give the Hugging Face directory"
 TURN_ENDS = ("<end_of_turn>", "<|eot_id|>", "<|im_end|>", "<|end|>")
-"""Control tokens that end a turn where a file names no eot token, as Gemma's files don't, but its chat template writes one."""
+"""Tokens that end a turn where a file names none that does (no eot), as Gemma's don't, but its chat template writes one of these."""
 
 
 # Byte-level BPE ----------------------------------------------------------------------------------------------------------
@@ -78,12 +80,12 @@ RECIPES = {
 }
 
 
-def _byte_level_bpe(file: GGUFFile, tokens: list[str]) -> tuple[Tokenizer, bool]:
+def _byte_level_bpe(metadata: Metadata, tokens: list[str]) -> tuple[Tokenizer, bool]:
     """(the tokenizer without its special tokens, whether a text starts with bos where the file doesn't say)."""
-    if (pre := file.metadata.get("tokenizer.ggml.pre", "unnamed")) not in RECIPES:
-        raise InputError(f"{file.path}: its pre-tokenizer is {pre!r}; supported are {', '.join(RECIPES)}: give the Hugging Face directory")
+    if (pre := metadata.get("tokenizer.ggml.pre", str, "unnamed")) not in RECIPES:
+        raise InputError(f"{metadata.where}: its pre-tokenizer is {pre!r}; supported are {', '.join(RECIPES)}: {INSTEAD}")
     recipe = RECIPES[pre]
-    merges = [tuple(merge.split(" ", 1)) for merge in file.metadata.get("tokenizer.ggml.merges")]
+    merges = [tuple(merge.split(" ", 1)) for merge in metadata.get("tokenizer.ggml.merges", list)]
     vocab = {token: i for i, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=recipe.whole_words))
     if recipe.normalizer:
@@ -98,39 +100,31 @@ def _byte_level_bpe(file: GGUFFile, tokens: list[str]) -> tuple[Tokenizer, bool]
 
 
 def tokenizer_from_gguf(file: GGUFFile) -> PreTrainedTokenizerFast:
-    """The file's tokenizer with its chat template. Raises `InputError` for kinds that are not supported."""
-    tokens, kinds = file.metadata.get("tokenizer.ggml.tokens"), file.metadata.get("tokenizer.ggml.token_type", [])
-
-    def special(name: str) -> str | None:
-        i = _special_id(file, name)
-        return tokens[i] if i is not None and i < len(tokens) else None
-
-    match kind := file.metadata.get("tokenizer.ggml.model"):
-        case "gpt2":
-            tokenizer, starts_with_bos = _byte_level_bpe(file, tokens)
-        case "llama":
-            scores, space_first = file.metadata.get("tokenizer.ggml.scores"), file.metadata.get("tokenizer.ggml.add_space_prefix", True)
-            kinds = file.metadata.get("tokenizer.ggml.token_type")
-            tokenizer, starts_with_bos = sentencepiece_bpe(tokens, scores, kinds, special("unknown"), space_first), True
-        case _:
-            raise InputError(
-                f"{file.path}: its tokenizer is of kind {kind!r}; byte-level BPE (gpt2) and SentencePiece's BPE (llama) are supported: "
-                "give the Hugging Face directory"
-            )
-    found = list(zip(tokens, kinds, strict=False))
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token, kind in found if kind in (UNKNOWN, CONTROL)])
-    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token, kind in found if kind == USER_DEFINED])
-    bos, eos = special("bos"), special("eos")
-    before = bos if file.metadata.values.get("tokenizer.ggml.add_bos_token", starts_with_bos) else None
-    after = eos if file.metadata.values.get("tokenizer.ggml.add_eos_token", False) else None
+    """The file's tokenizer with its chat template. Raises `InputError` for kinds that are not supported, and for broken ones."""
+    metadata = file.metadata
+    tokens = metadata.get("tokenizer.ggml.tokens", list)
+    kinds = metadata.get("tokenizer.ggml.token_type", list, [NORMAL] * len(tokens))
+    if len(kinds) != len(tokens):
+        raise InputError(f"{file.path}: tokenizer.ggml.token_type has {len(kinds)} values for {len(tokens)} tokens")
+    special = {name: _token(metadata, tokens, name) for name in ("bos", "eos", "unknown", "padding")}
+    try:
+        tokenizer, starts_with_bos = _without_specials(metadata, tokens, kinds, special["unknown"])
+        _add(tokenizer, [token for token, kind in zip(tokens, kinds, strict=True) if kind in (UNKNOWN, CONTROL)], special=True)
+        _add(tokenizer, [token for token, kind in zip(tokens, kinds, strict=True) if kind == USER_DEFINED], special=False)
+    except InputError:
+        raise
+    except Exception as error:  # `tokenizers` raises bare exceptions for what doesn't fit together
+        raise InputError(f"{file.path}: its tokenizer can't be built ({error}): {INSTEAD}") from None
+    before = special["bos"] if metadata.get("tokenizer.ggml.add_bos_token", bool, starts_with_bos) else None
+    after = special["eos"] if metadata.get("tokenizer.ggml.add_eos_token", bool, False) else None
     _surround(tokenizer, before, after)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token=bos,
-        eos_token=eos,
-        unk_token=special("unknown"),
-        pad_token=special("padding"),
-        chat_template=file.metadata.values.get("tokenizer.chat_template"),
+        bos_token=special["bos"],
+        eos_token=special["eos"],
+        unk_token=special["unknown"],
+        pad_token=special["padding"],
+        chat_template=metadata.get("tokenizer.chat_template", str, "") or None,
         model_max_length=file.config.max_positions,
         clean_up_tokenization_spaces=False,
     )
@@ -138,16 +132,42 @@ def tokenizer_from_gguf(file: GGUFFile) -> PreTrainedTokenizerFast:
 
 def stop_ids_from_gguf(file: GGUFFile) -> tuple[int, ...]:
     """Ids that end a text or a turn, as the file's metadata has them."""
-    found = [_special_id(file, name) for name in ("eos", "eot", "eom")]
+    found = [_special_id(file.metadata, name) for name in ("eos", "eot", "eom")]
     if found[1] is None:
-        template, tokens = file.metadata.values.get("tokenizer.chat_template", ""), file.metadata.get("tokenizer.ggml.tokens")
+        template, tokens = file.metadata.get("tokenizer.chat_template", str, ""), file.metadata.get("tokenizer.ggml.tokens", list)
         found += [tokens.index(token) for token in TURN_ENDS if token in template and token in tokens]
-    return tuple(dict.fromkeys(int(i) for i in found if i is not None))
+    return tuple(dict.fromkeys(i for i in found if i is not None))
 
 
-def _special_id(file: GGUFFile, name: str) -> int | None:
-    default = SENTENCEPIECE_IDS.get(name) if file.metadata.values.get("tokenizer.ggml.model") == "llama" else None
-    return file.metadata.values.get(f"tokenizer.ggml.{name}_token_id", default)
+def _without_specials(metadata: Metadata, tokens: list[str], kinds: list[int], unknown: str | None) -> tuple[Tokenizer, bool]:
+    """(the tokenizer without its special tokens, whether a text starts with bos where the file doesn't say)."""
+    match model := metadata.get("tokenizer.ggml.model", str):
+        case "gpt2":
+            return _byte_level_bpe(metadata, tokens)
+        case "llama":
+            scores, space_first = metadata.get("tokenizer.ggml.scores", list), metadata.get("tokenizer.ggml.add_space_prefix", bool, True)
+            if len(scores) != len(tokens):
+                raise InputError(f"{metadata.where}: tokenizer.ggml.scores has {len(scores)} values for {len(tokens)} tokens")
+            return sentencepiece_bpe(tokens, scores, kinds, unknown, space_first), True
+    raise InputError(
+        f"{metadata.where}: its tokenizer is of kind {model!r}; "
+        f"byte-level BPE (gpt2) and SentencePiece's BPE (llama) are supported: {INSTEAD}"
+    )
+
+
+def _add(tokenizer: Tokenizer, tokens: list[str], special: bool) -> None:
+    tokenizer.add_tokens([AddedToken(token, special=special, normalized=False) for token in tokens])
+
+
+def _special_id(metadata: Metadata, name: str) -> int | None:
+    if (key := f"tokenizer.ggml.{name}_token_id") in metadata.values:
+        return metadata.get(key, int)
+    return SENTENCEPIECE_IDS.get(name) if metadata.get("tokenizer.ggml.model", str) == "llama" else None
+
+
+def _token(metadata: Metadata, tokens: list[str], name: str) -> str | None:
+    i = _special_id(metadata, name)
+    return tokens[i] if i is not None and 0 <= i < len(tokens) else None
 
 
 def _surround(tokenizer: Tokenizer, before: str | None, after: str | None) -> None:

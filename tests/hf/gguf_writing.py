@@ -44,14 +44,16 @@ def write_file(path, architecture, values, tensors):
 def converted(tensors, architecture, layers, heads=None, kv_heads=None):
     """Hugging Face's tensors as GGUF has them: its names, llama's q and k interleaved, Gemma's norms with 1 added."""
     names = gguf.get_tensor_name_map(ARCHITECTURES[architecture], layers)
+
+    def convert(name, array):
+        if architecture == "llama" and ("q_proj" in name or "k_proj" in name):
+            n = heads if "q_proj" in name else kv_heads
+            return array.reshape(n, 2, array.shape[0] // n // 2, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
+        return array + 1 if architecture.startswith("gemma") and name.endswith("norm.weight") else array
+
     for name, array in tensors.items():
         stem, kind = name.rsplit(".", 1)
-        if architecture == "llama" and stem.endswith(("q_proj", "k_proj")):
-            n = heads if stem.endswith("q_proj") else kv_heads
-            array = array.reshape(n, 2, array.shape[0] // n // 2, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
-        if architecture.startswith("gemma") and name.endswith("norm.weight"):
-            array = array + 1
-        yield f"{names.get_name(stem)}.{kind}", array
+        yield f"{names.get_name(stem)}.{kind}", convert(name, array)
 
 
 def quantised(array, kind):

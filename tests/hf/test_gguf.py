@@ -12,8 +12,6 @@ from gguf_writing import Q, converted, quantised, write_file
 
 from jaxpolya.errors import InputError
 from jaxpolya.hf.checkpoint import fingerprint, inspect_checkpoint, load_checkpoint
-from jaxpolya.hf.gguf_tokenizer import RECIPES
-from jaxpolya.models.config import RopeScaling
 from jaxpolya.models.decoder import head_table, hidden_states
 from jaxpolya.models.heads import logits
 

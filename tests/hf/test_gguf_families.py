@@ -124,7 +124,10 @@ def test_every_kind_of_block_is_read_a_piece_at_a_time(kind, tmp_path):
         tensors[name] = random_blocks(rng, len(tensors[name]), 512, kind)
     path = tmp_path / "tiny.gguf"
     values = {"context_length": 64, "embedding_length": 512, "feed_forward_length": 512, "block_count": 1, "attention.head_count": 4}
-    values |= {"attention.head_count_kv": 4, "attention.layer_norm_rms_epsilon": 1e-5}  # without the first transformers leaves q and k as they are
+    values |= {
+        "attention.head_count_kv": 4,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+    }  # without the first transformers leaves q and k as they are
     write_file(path, "llama", {f"llama.{key}": value for key, value in values.items()}, tensors)
     file = GGUFFile(path)
     theirs = load_gguf_checkpoint(path, return_tensors=True, model_to_load=model)["tensors"]

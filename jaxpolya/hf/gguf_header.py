@@ -30,6 +30,7 @@ SCALARS: dict[int, str] = {
     GGUFValueType.UINT32: "<u4", GGUFValueType.INT32: "<i4", GGUFValueType.UINT64: "<u8", GGUFValueType.INT64: "<i8",
     GGUFValueType.FLOAT32: "<f4", GGUFValueType.FLOAT64: "<f8", GGUFValueType.BOOL: "?",
 }  # fmt: skip
+KINDS = {int(kind) for kind in GGML_QUANT_SIZES}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
         return _read(head)
     except _Unreadable as error:
         raise InputError(f"{path}: {error}") from None
-    except (OSError, ValueError, KeyError, ArithmeticError, RecursionError) as error:
+    except (OSError, ValueError, ArithmeticError, RecursionError) as error:
         raise InputError(f"{path}: not a whole GGUF file ({error}); download or copy it again") from None
 
 
@@ -110,7 +111,7 @@ def _read(head: _Cursor) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
     if not isinstance(alignment := metadata.get("general.alignment", 32), int):
         raise ValueError(f"an alignment of {alignment!r}")
     start = math.ceil(head.at / alignment) * alignment
-    return metadata, {name: _tensor(head.data, start + offset, shape, kind) for name, offset, shape, kind in places}
+    return metadata, {name: _tensor(head.data, name, start + offset, shape, kind) for name, offset, shape, kind in places}
 
 
 def _tensor_place(head: _Cursor) -> tuple[str, int, tuple[int, ...], int]:
@@ -121,11 +122,13 @@ def _tensor_place(head: _Cursor) -> tuple[str, int, tuple[int, ...], int]:
     return name, head.number("Q"), shape, kind
 
 
-def _tensor(data: mmap.mmap, start: int, shape: tuple[int, ...], number: int) -> StoredTensor:
+def _tensor(data: mmap.mmap, name: str, start: int, shape: tuple[int, ...], number: int) -> StoredTensor:
+    if number not in KINDS:
+        raise _Unreadable(f"tensor {name} is stored as type {number}, which the installed gguf package doesn't know")
     kind = GGMLQuantizationType(number)
     block, block_bytes = GGML_QUANT_SIZES[kind]
     if not shape or shape[-1] % block:
-        raise ValueError(f"rows of {shape[-1:]} values don't fill blocks of {block}")
+        raise ValueError(f"tensor {name} of shape {list(shape)} doesn't fill blocks of {block}")
     rows, row_bytes = math.prod(shape[:-1]), shape[-1] // block * block_bytes
     if start + rows * row_bytes > len(data):
         raise ValueError("it ends too early")

@@ -114,7 +114,8 @@ def tokenizer_from_gguf(file: GGUFFile) -> PreTrainedTokenizerFast:
     except InputError:
         raise
     except Exception as error:  # `tokenizers` raises bare exceptions for what doesn't fit together
-        raise InputError(f"{file.path}: its tokenizer can't be built ({error}): {INSTEAD}") from None
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{file.path}: its tokenizer can't be built ({reason}): {INSTEAD}") from None
     before = special["bos"] if metadata.get("tokenizer.ggml.add_bos_token", bool, starts_with_bos) else None
     after = special["eos"] if metadata.get("tokenizer.ggml.add_eos_token", bool, False) else None
     _surround(tokenizer, before, after)

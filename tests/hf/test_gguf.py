@@ -1,6 +1,8 @@
 """GGUF files: small ones written here, and the real one where it lies in weights/."""
 
+import contextlib
 import json
+import random
 from pathlib import Path
 
 import jax
@@ -12,6 +14,7 @@ from gguf_writing import Q, converted, quantised, write_file
 
 from jaxpolya.errors import InputError
 from jaxpolya.hf.checkpoint import fingerprint, inspect_checkpoint, load_checkpoint
+from jaxpolya.hf.gguf_file import GGUFFile
 from jaxpolya.models.decoder import head_table, hidden_states
 from jaxpolya.models.heads import logits
 
@@ -118,6 +121,39 @@ def test_a_truncated_gguf_file_is_named(write_gguf):
         with pytest.raises(InputError, match=r"tiny.gguf: not a whole GGUF file"):
             inspect_checkpoint(str(path))
     assert fingerprint(str(path)) != before
+
+
+@pytest.mark.parametrize(
+    ("at", "bytes_there", "message"),
+    [
+        (0, b"GGML", "not a whole GGUF file .it does not begin with GGUF"),
+        (4, b"\0\0\0\3", "a big-endian GGUF file is not supported"),
+        (4, b"\1\0\0\0", "GGUF version 1 is not supported; 2 and 3 are"),
+        (-12, (199).to_bytes(4, "little"), "tensor output_norm.weight is stored as type 199, which the installed gguf"),
+    ],
+)
+def test_files_of_another_kind(write_gguf, at, bytes_there, message):
+    path = Path(write_gguf())
+    whole = bytearray(path.read_bytes())
+    if at < 0:  # counted from the end of the place of a tensor: name, dimensions (1), size, type, offset
+        at += whole.index(b"output_norm.weight") + len("output_norm.weight") + 4 + 8 + 4 + 8
+    whole[at : at + len(bytes_there)] = bytes_there
+    path.write_bytes(whole)
+    with pytest.raises(InputError, match=f"tiny.gguf: {message}"):
+        GGUFFile(path)
+
+
+def test_a_damaged_head_is_an_error_and_no_crash(write_gguf):
+    path = Path(write_gguf())
+    whole = path.read_bytes()
+    rng = random.Random(0)
+    for _ in range(200):
+        damaged = bytearray(whole)
+        at = rng.randrange(9000)  # the metadata and the tensors' places
+        damaged[at] = rng.randrange(256)
+        path.write_bytes(damaged)
+        with contextlib.suppress(InputError):
+            inspect_checkpoint(str(path))
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="weights/ is empty; make weights fills it")

@@ -45,7 +45,7 @@ FINE_TUNED = {
 }
 """By kind of fine-tuning data, which is the first part of an arm's name."""
 
-REWARDED = "trained by reinforcement learning, with a verifier's verdicts as rewards"
+REWARDED = "trained by reinforcement learning with a verifier's verdicts as rewards"
 
 
 def run_card(results: Mapping[str, Any], arm: str) -> str:
@@ -59,11 +59,12 @@ def run_card(results: Mapping[str, Any], arm: str) -> str:
     learned = _learned_from(config, arm)
     seen = _seen_from(results, arm, learned)
     datasets = [source["name"] for sources in learned.values() for source in sources if _is_on_the_hub(source)]
-    done = [*([FINE_TUNED[_kind(arm)]] if "train" in learned else []), *([REWARDED] if "rl" in learned else [])]
+    done = {_kind(arm): FINE_TUNED[_kind(arm)]} if "train" in learned else {}
+    done |= {config["rl"]["algorithm"]: REWARDED} if "rl" in learned else {}
     sections = [
-        _front_matter(facts["origin"], ["polya", *(["reinforcement-learning"] if "rl" in learned else [])], datasets),
+        _front_matter(facts["origin"], list(done), datasets),
         f"# {facts['name']}: {arm}\n",
-        f"The arm `{arm}` of the run `{facts['name']}` of jaxpolya: `{facts['model']}`, {', then '.join(done) or 'without training'}. The "
+        f"The arm `{arm}` of the run `{facts['name']}` of jaxpolya: `{facts['model']}`, {', then '.join(done.values()) or 'without training'}. The "
         f"method is that of *{TITLE}* ([arXiv 2605.08472](https://arxiv.org/abs/2605.08472)).\n",
         _loading(),
         _base_model(facts["model"], facts["fingerprint"], facts["origin"]),
@@ -187,17 +188,24 @@ def _named(sources: Iterable[Mapping[str, Any]]) -> str:
     names = []
     for source in sources:
         name = source.get("name") or PurePath(source["path"]).name
-        rest = {key: value for key, value in source.items() if key not in ("kind", "name", "path") and value not in (None, 0, {})}
-        names.append(f"`{name}` ({', '.join([source['kind'], *(f'{key} {value}' for key, value in rest.items())])})")
+        rest = {key: value for key, value in source.items() if key not in ("kind", "name", "path")}
+        names.append(f"`{name}` ({', '.join([source['kind'], *_settings(rest)])})")
     return "; ".join(names)
+
+
+def _settings(fields: Mapping[str, Any]) -> list[str]:
+    """`key value` of those fields that say anything, mappings in one line."""
+
+    def text(value: Any) -> str:
+        return yaml.safe_dump(value, default_flow_style=True, width=10**6).strip() if isinstance(value, dict | list) else str(value)
+
+    return [f"{key} {text(value)}" for key, value in fields.items() if value not in (None, {}, [])]
 
 
 def _evaluation(seen: dict[str, Any], config: Mapping[str, Any], arm: str) -> str:
     """The arm beside the base model, and their paired difference."""
     evaluated = seen["arms"][arm]["eval"]
     asked = [f"`{name}`: {_named(sources)}" for name, sources in config["eval"]["questions"].items()]
-    sampling = {key: value for key, value in config["eval"]["sampling"].items() if value not in (None, 0, [])}
-    drawn = ", ".join(f"{key} {value}" for key, value in sampling.items())
     paired = {
         name: {"questions": found["questions"], "difference": found["versus_base"]}
         for name, found in evaluated.items()
@@ -207,7 +215,8 @@ def _evaluation(seen: dict[str, Any], config: Mapping[str, Any], arm: str) -> st
     return section(
         "Evaluation",
         _bullets(asked),
-        f"Sampling: {drawn}. The higher mean is in bold; a difference is where its interval leaves out 0.\n",
+        f"Sampling: {', '.join(_settings(config['eval']['sampling']))}. In bold: the higher mean, and a difference whose interval leaves "
+        "out 0.\n",
         *map(titled, [*tables.eval_tables(seen), *difference]),
     )
 
@@ -226,11 +235,18 @@ def _limits(results: Mapping[str, Any], seen: dict[str, Any], arm: str) -> str:
 
 
 def _how(results: Mapping[str, Any]) -> str:
-    """Code, versions, and the whole configuration."""
+    """Code and versions, seeds, and the whole configuration."""
+    facts = results["run"]
+    packages = ", ".join(f"{name} {facts['packages'][name]}" for name in ("jaxpolya", "jax", "flax", "transformers"))
     resolved = yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True)
     return section(
         "How it was made",
-        f"The arms of the run: {', '.join(results['arms'])}. Its report.md compares them all.\n",
-        titled(tables.provenance_table(dict(results)), title=False),
-        f"<details><summary>The whole configuration</summary>\n\n{fenced(resolved, 'yaml')}\n</details>\n",
+        f"With {packages} on {facts['device']}, from commit {facts['commit'] or 'unknown (an installed package)'}. The arms of the run: "
+        f"{', '.join(results['arms'])}; its report.md compares them all.\n",
+        _details("Versions, seeds and command", titled(tables.provenance_table(dict(results)), title=False)),
+        _details("The whole configuration", fenced(resolved, "yaml")),
     )
+
+
+def _details(summary: str, text: str) -> str:
+    return f"<details><summary>{summary}</summary>\n\n{text}\n</details>\n"

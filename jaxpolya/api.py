@@ -148,7 +148,8 @@ def _check_rows(rows: Sequence[Sequence[int]], config: DecoderConfig) -> None:
 def _logits_program(config: DecoderConfig, mesh: Mesh, dtype: Any) -> Callable[..., jax.Array]:
     def forward(params: Params, tokens_BT: jax.Array, segment_ids_BT: jax.Array) -> jax.Array:
         positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
-        return logits(hidden_states(params, config, tokens_BT, positions_BT, segment_ids_BT, dtype=dtype), head_table(params))
+        hidden_BTD = hidden_states(params, config, tokens_BT, positions_BT, segment_ids_BT, dtype=dtype)
+        return logits(config, hidden_BTD, head_table(params))
 
     shardings = param_shardings(mesh, abstract_params(config), "train")
     batch = batch_sharding(mesh)

@@ -16,7 +16,7 @@ import gguf
 import numpy as np
 
 from jaxpolya.errors import InputError
-from jaxpolya.models.config import DecoderConfig, RopeScaling
+from jaxpolya.models.config import DecoderConfig, LayerKind, Rope, RopeScaling
 from jaxpolya.models.rope import rope_frequencies
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
@@ -107,15 +107,14 @@ class GGUFFile:
                 kv_heads=kv_heads,
                 head_width=head_width,
                 max_positions=key("context_length"),
-                rope_theta=float(key("rope.freq_base", 10_000.0)),
-                rope_scaling=self._linear_scaling(),
+                pattern=(LayerKind(rope=Rope(float(key("rope.freq_base", 10_000.0)), self._linear_scaling())),),
                 # Metadata floats are float32; their shortest decimal form is the number that was meant (1e-05).
                 norm_eps=float(str(np.float32(key("attention.layer_norm_rms_epsilon")))),
                 tied_embeddings="lm_head.weight" not in self.shapes,
                 qkv_bias="model.layers.0.self_attn.q_proj.bias" in self.shapes,
                 o_bias="model.layers.0.self_attn.o_proj.bias" in self.shapes,
                 mlp_bias="model.layers.0.mlp.gate_proj.bias" in self.shapes,
-                qk_norm="model.layers.0.self_attn.q_norm.weight" in self.shapes,
+                qk_norm="head" if "model.layers.0.self_attn.q_norm.weight" in self.shapes else "none",
             )
         except ValueError as error:
             raise InputError(f"{self.path}: {error}") from None
@@ -131,10 +130,12 @@ class GGUFFile:
 
     def _with_llama3_scaling(self, config: DecoderConfig, divisors: np.ndarray) -> DecoderConfig:
         """GGUF stores what llama3's formula gives (a divisor per frequency) and not its four numbers: find them, and check."""
-        scaled = dataclasses.replace(config, rope_scaling=RopeScaling("llama3", float(divisors.max())))
-        if not np.allclose(rope_frequencies(scaled) * divisors, rope_frequencies(config), rtol=1e-4):
+        rope = config.pattern[0].rope
+        assert rope is not None
+        scaled = dataclasses.replace(rope, scaling=RopeScaling("llama3", float(divisors.max())))
+        if not np.allclose(rope_frequencies(scaled, config.head_width) * divisors, rope_frequencies(rope, config.head_width), rtol=1e-4):
             raise InputError(f"{self.path}: the factors of {ROPE_FREQS} are not those of Llama 3, and no others are supported")
-        return scaled
+        return dataclasses.replace(config, pattern=(LayerKind(rope=scaled),))
 
 
 def _hf_name(name: str) -> str:

@@ -147,7 +147,7 @@ def test_llama3_frequencies_are_recognised(write_gguf, mesh1):
     divisors = (1 / ((1 - blend) / 32 + blend)).astype(np.float32)
     assert divisors[0] == 1 and divisors[-1] > 1
     path = write_gguf({"llama.rope.freq_base": 5e5}, also={"rope_freqs.weight": divisors})
-    assert inspect_checkpoint(path).config.rope_scaling == RopeScaling("llama3", 32.0, 1.0, 4.0, 8192)
+    assert inspect_checkpoint(path).config.pattern[0].rope.scaling == RopeScaling("llama3", 32.0, 1.0, 4.0, 8192)
     with pytest.raises(InputError, match=r"rope_freqs.weight are not those of Llama 3"):
         inspect_checkpoint(write_gguf({"llama.rope.freq_base": 5e5}, also={"rope_freqs.weight": divisors[::-1].copy()}))
 
@@ -201,7 +201,7 @@ def test_the_real_model_speaks(mesh1):
     @jax.jit
     def greedy(params, tokens):
         hidden = hidden_states(params, checkpoint.config, tokens, jnp.arange(tokens.shape[1])[None], jnp.ones_like(tokens))
-        return jnp.argmax(logits(hidden, head_table(params)), axis=-1)
+        return jnp.argmax(logits(checkpoint.config, hidden, head_table(params)), axis=-1)
 
     # Greedy decoding gives the answer exactly if each of its tokens is the likeliest after those before it.
     likeliest = np.asarray(greedy(checkpoint.params, jnp.asarray([ids])))[0]

@@ -157,7 +157,7 @@ def _logits_program(config: DecoderConfig, mesh: Mesh) -> Callable[[Params, jax.
     def forward(params: Params, tokens_BT: jax.Array) -> jax.Array:
         positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
         hidden_BTD = hidden_states(params, config, tokens_BT, positions_BT, jnp.ones_like(tokens_BT))
-        return logits(hidden_BTD[0], head_table(params))
+        return logits(config, hidden_BTD[0], head_table(params))
 
     return jax.jit(forward, in_shardings=(param_shardings(mesh, abstract_params(config), "train"), None), out_shardings=replicated(mesh))
 

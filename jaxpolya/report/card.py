@@ -64,8 +64,9 @@ def run_card(results: Mapping[str, Any], arm: str) -> str:
     sections = [
         _front_matter(facts["origin"], list(done), datasets),
         f"# {facts['name']}: {arm}\n",
-        f"The arm `{arm}` of the run `{facts['name']}` of jaxpolya: `{facts['model']}`, {', then '.join(done.values()) or 'without training'}. The "
-        f"method is that of *{TITLE}* ([arXiv 2605.08472](https://arxiv.org/abs/2605.08472)).\n",
+        f"The arm `{arm}` of the run `{facts['name']}` of jaxpolya: `{facts['model']}`, "
+        f"{', then '.join(done.values()) or 'without training'}. The method is that of *{TITLE}* "
+        "([arXiv 2605.08472](https://arxiv.org/abs/2605.08472)).\n",
         _loading(),
         _base_model(facts["model"], facts["fingerprint"], facts["origin"]),
         _data(seen, config, learned),

@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 
 from jaxpolya.errors import CheckError
 from jaxpolya.hf.checkpoint import Checkpoint
-from jaxpolya.hf.families import Tensor, leaf_tensors
+from jaxpolya.hf.families import Tensor, iter_tensors, leaf_tensors
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params, head_table, hidden_states
 from jaxpolya.models.heads import logits
@@ -48,8 +48,9 @@ Bei fünf Personen sind es 24 Möglichkeiten; 五个人有二十四种坐法。 
 TOLERANCE = 1e-4
 """Largest difference of two logits, as a share of the largest logit (at least 1).
 
-SmolLM2-135M (30 layers, logits up to 45) differs by 4e-6 on a CPU, random small models by 1e-6. Mistakes made on purpose gave 1.5e-4
-for a rope base wrong by a thousandth, 9.5e-4 for an epsilon of 1e-6 instead of 1e-5, and 1e-3 for a rounding to float16 left out.
+SmolLM2-135M (30 layers, logits up to 45) differs by 4e-6 on a CPU, random small models of all families by 6e-6 at most. Mistakes made
+on purpose gave 1.5e-4 for a rope base wrong by a thousandth, 9.5e-4 for an epsilon of 1e-6 instead of 1e-5, and 1e-3 for a rounding
+to float16 that was left out.
 """
 
 DTYPES = {"F32": jnp.float32, "F16": jnp.float16, "BF16": jnp.bfloat16}
@@ -134,6 +135,8 @@ def _look(directory: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     for path in directory.glob("*.safetensors"):
         with safetensors.safe_open(path, framework="np") as file:
             dtypes.update({name: file.get_slice(name).get_dtype() for name in file.keys()})  # noqa: SIM118 (no mapping)
+    if lacking := [tensor.name for tensor, _, _ in iter_tensors(checkpoint.config) if tensor.name not in dtypes]:
+        raise CheckError(f"the files lack {', '.join(lacking[:3])}")
     return {"ids": ids[: checkpoint.config.max_positions], "dtypes": dtypes}
 
 
@@ -153,6 +156,7 @@ def _round(dtypes: dict[str, str], leaf: jax.Array, tensors: Tensor | list[Tenso
     return leaf
 
 
+@functools.cache
 def _logits_program(config: DecoderConfig, mesh: Mesh) -> Callable[[Params, jax.Array], jax.Array]:
     def forward(params: Params, tokens_BT: jax.Array) -> jax.Array:
         positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)

@@ -246,8 +246,8 @@ def export(
         bool,
         typer.Option(
             "--verify",
-            help="Load what was written with transformers (needs torch), and compare its logits with ours. Takes memory for the model in "
-            "float32 twice more. If they differ, nothing is written.",
+            help="Load what was written with transformers (needs torch), and compare its logits with ours. Takes the memory of the model in "
+            "float32 once more. If they differ, nothing is written.",
         ),
     ] = False,
 ) -> None:

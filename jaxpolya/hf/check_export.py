@@ -152,7 +152,8 @@ def _round(dtypes: dict[str, str], leaf: jax.Array, tensors: Tensor | list[Tenso
     stored = [dtypes[tensor.name] for tensor in (tensors if isinstance(tensors, list) else [tensors])]
     for dtype in set(stored) - {"F32"}:
         here = np.array([each == dtype for each in stored]).reshape(-1, *[1] * (leaf.ndim - 1))  # of a stacked leaf, the layers
-        leaf = jnp.where(here, leaf.astype(DTYPES[dtype]).astype(leaf.dtype), leaf)
+        rounded = leaf.astype(DTYPES[dtype]).astype(leaf.dtype)
+        leaf = rounded if here.all() else jnp.where(here, rounded, leaf)
     return leaf
 
 

@@ -246,7 +246,7 @@ def export(
         bool,
         typer.Option(
             "--verify",
-            help="Load what was written with transformers (needs torch), and compare its logits with ours. Takes the memory of the model in "
+            help="Load what was written with transformers (needs torch), and compare its logits with ours; takes memory for the model in "
             "float32 once more. If they differ, nothing is written.",
         ),
     ] = False,

@@ -34,7 +34,7 @@ def whole(results):
     }
     results["config"] = {
         "name": "demo",
-        "model": {"source": "HuggingFaceTB/SmolLM2-135M-Instruct", "system": "End with ```."},
+        "model": {"source": "HuggingFaceTB/SmolLM2-135M-Instruct", "compute_dtype": "bfloat16", "system": "End with ```."},
         "generate": {"questions": [source("hub", "openai/gsm8k", subset="main"), source("jsonl", None, path="/home/me/own.jsonl")]},
         "rl": {
             "questions": [source("hub", "open-r1/DAPO-Math-17k"), source("hub", "openai/gsm8k")],
@@ -100,7 +100,7 @@ def test_an_arm_tells_of_its_own_data_alone(whole, arm, learned, heuristics, say
     assert bool(rows(card, "plain")) == (arm == "star+rl")
     assert ("## Contamination" in card) == (arm in ("star+rl", "polya+rl")), "only those learned from questions that were asked too"
     assert ("flatters it" in card) == (arm == whole["best"])
-    assert "`chain_sum` (reasoning_gym, skip 0, params {min_terms: 2})" in card and "temperature 0.0" in card
+    assert "`chain_sum` (reasoning_gym, skip 0, params {min_terms: 2})" in card and "temperature 0.0, in bfloat16." in card
     assert "/home/me/own.jsonl" not in card.partition("<details>")[0], "a file's name says enough"
 
 

@@ -138,8 +138,8 @@ def _check_rows(rows: Sequence[Sequence[int]], config: DecoderConfig) -> None:
         ids = np.asarray(row)
         if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
             raise InputError(f"logits: row {i} is not a list of token ids ({str(row)[:60]!r}), or is empty")
-        if len(ids) > config.max_positions:
-            raise InputError(f"logits: row {i} has {len(ids)} tokens, and the model {config.max_positions} positions")
+        if len(ids) > config.context:
+            raise InputError(f"logits: row {i} has {len(ids)} tokens, and the model {config.context} positions")
         if ids.min() < 0 or ids.max() >= config.vocab_size:
             raise InputError(f"logits: row {i} has ids from {ids.min()} to {ids.max()}; the model's go from 0 to {config.vocab_size - 1}")
 

@@ -6,6 +6,8 @@ samples; each sample (a row) has a cache of its own for what it writes. Attentio
     prefix [P, K, S_p, H]                    one a lane, right-padded, read by all its rows
     suffix [P, K, G, S, H], [P, G, S, K, H]  one a row, written at the row's own position
 
+A layer with a window keeps no more of the suffix than that: its S slots are a ring, which holds position s at slot s mod S.
+
 The suffix's layout is the platform's (`SUFFIX_LAYOUT`). Writes are local to a device (`shard_map`): left to the partitioner, each
 layer would gather every row's keys and values on every device at every step.
 
@@ -33,7 +35,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxpolya.decode.sampling import Draw, sample, token_keys
 from jaxpolya.models.attention import MASKED, capped, causal_attention, precision_of
-from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.config import DecoderConfig, LayerKind
 from jaxpolya.models.decoder import Params, abstract_params, block_def, embed, head_table, rms_norm
 from jaxpolya.models.heads import logits
 from jaxpolya.models.rope import rope_tables
@@ -69,11 +71,14 @@ class Plan:
     layout: str = "pgskh"
     """Axes of a suffix cache."""
 
-    @property
-    def suffix_shape(self) -> tuple[int, ...]:
-        """Shape of a suffix cache, its axes in the order of `layout`."""
-        sizes = {"p": self.lanes, "k": self.config.kv_heads, "g": self.samples, "s": self.suffix, "h": self.config.head_width}
-        return tuple(sizes[axis] for axis in self.layout)
+    def suffix_slots(self, kind: LayerKind) -> int:
+        """Slots of a layer's suffix cache: S, or a ring as long as the layer's window."""
+        return self.suffix if kind.window is None else min(self.suffix, kind.window)
+
+    def suffix_shape(self, kind: LayerKind) -> tuple[int, ...]:
+        """Shape of a layer's suffix cache, its axes in the order of `layout`."""
+        sizes = {"p": self.lanes, "k": self.config.kv_heads, "g": self.samples, "h": self.config.head_width}
+        return tuple(self.suffix_slots(kind) if axis == "s" else sizes[axis] for axis in self.layout)
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["prefix", "suffix", "last_PG"], meta_fields=[])
@@ -135,7 +140,7 @@ def lane_shardings(plan: Plan, mesh: Mesh) -> Lanes:
     P, G, K, H = plan.lanes, plan.samples, plan.config.kv_heads, plan.config.head_width
     prefix = sharding(("batch", "kv_heads", None, None), (P, K, plan.prefix, H))
     logical = {"p": "batch", "k": "kv_heads"}
-    suffix = sharding(tuple(logical.get(axis) for axis in plan.layout), plan.suffix_shape)
+    suffix = sharding(tuple(logical.get(axis) for axis in plan.layout), plan.suffix_shape(LayerKind()))
     L = plan.config.layers
     return Lanes(prefix=[(prefix,) * 2] * L, suffix=[(suffix,) * 2] * L, last_PG=sharding(("batch", None), (P, G)))  # type: ignore[arg-type, list-item]
 
@@ -151,7 +156,7 @@ def make_empty(plan: Plan, mesh: Mesh) -> Any:
 
         return Lanes(
             prefix=[cache(P, K, plan.prefix, H) for _ in range(L)],
-            suffix=[cache(*plan.suffix_shape) for _ in range(L)],
+            suffix=[cache(*plan.suffix_shape(plan.config.kinds[kind])) for kind in plan.config.kind_of_layer],
             last_PG=jnp.zeros((P, plan.samples), jnp.int32),
         )
 
@@ -264,25 +269,18 @@ def make_window(plan: Plan, mesh: Mesh, live: int) -> Any:
     def window(
         params: Params, lanes: Lanes, rows: Rows, seed: jax.Array, temperature: jax.Array, top_p: jax.Array
     ) -> tuple[Lanes, jax.Array, jax.Array]:
-        in_prompt = (jnp.arange(plan.prefix) < rows.prompt_P[:, None])[:, None, None, None, :]
-
         def step(n: jax.Array, carry: tuple[Lanes, jax.Array, jax.Array]) -> tuple[Lanes, jax.Array, jax.Array]:
             lanes, tokens_PGN, logps_PGN = carry
             slot_PG = rows.length_PG + n
             positions_B1 = (rows.prompt_P[:, None] + slot_PG).reshape(P * G, 1)
             tables = rope_tables(config, positions_B1)
-            distance_PGS = slot_PG[:, :, None] - jnp.arange(live)
-            in_response = (distance_PGS >= 0)[:, None, :, None, :]
+            seen = [_visible(plan, kind, live, rows.prompt_P, slot_PG) for kind in config.kinds]
             x = embed(params, config, lanes.last_PG.reshape(P * G, 1), plan.dtype)
             suffix = []
             for layer_params, kind, prefix_kv, suffix_kv in zip(
                 params["blocks"], config.kind_of_layer, lanes.prefix, lanes.suffix, strict=True
             ):
-                in_prefix, in_suffix = in_prompt, in_response
-                if (near := config.kinds[kind].window) is not None:
-                    from_prompt_PGS = (rows.prompt_P[:, None] + slot_PG)[:, :, None] - jnp.arange(plan.prefix)
-                    in_prefix = in_prefix & (from_prompt_PGS < near)[:, None, :, None, :]
-                    in_suffix = in_suffix & (distance_PGS < near)[:, None, :, None, :]
+                write_PG = slot_PG if config.kinds[kind].window is None else slot_PG % plan.suffix_slots(config.kinds[kind])
 
                 def attend(
                     q: jax.Array,
@@ -290,12 +288,12 @@ def make_window(plan: Plan, mesh: Mesh, live: int) -> Any:
                     v: jax.Array,
                     prefix_kv: tuple[jax.Array, jax.Array] = prefix_kv,
                     suffix_kv: tuple[jax.Array, jax.Array] = suffix_kv,
-                    in_prefix: jax.Array = in_prefix,
-                    in_suffix: jax.Array = in_suffix,
+                    seen: tuple[jax.Array, jax.Array] = seen[kind],
+                    write_PG: jax.Array = write_PG,
                 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-                    written = tuple(write(cache, new.reshape(P, G, K, H), slot_PG) for cache, new in zip(suffix_kv, (k, v), strict=True))
+                    written = tuple(write(cache, new.reshape(P, G, K, H), write_PG) for cache, new in zip(suffix_kv, (k, v), strict=True))
                     q_PKGMH = jnp.moveaxis(q.reshape(P, G, K, M, H), 1, 2)
-                    out = _two_part_attention(plan, q_PKGMH, prefix_kv, written, in_prefix, in_suffix)
+                    out = _two_part_attention(plan, q_PKGMH, prefix_kv, written, *seen)
                     return jnp.moveaxis(out, 2, 1).reshape(P * G, 1, K * M, H), written
 
                 x, written = nnx.merge(graphdef, layer_params)(x, tables[kind], attend)
@@ -322,6 +320,19 @@ def make_window(plan: Plan, mesh: Mesh, live: int) -> Any:
     )
 
 
+def _visible(plan: Plan, kind: LayerKind, live: int, prompt_P: jax.Array, slot_PG: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What a row that writes slot `slot_PG` sees of the prefix [P, 1, 1 or G, 1, S_p] and of the suffix [P, 1, G, 1, live]."""
+    place_S = jnp.arange(plan.prefix)
+    in_prefix_PGS = (place_S < prompt_P[:, None])[:, None]
+    live = min(live, plan.suffix_slots(kind))
+    age_PGS = slot_PG[:, :, None] - jnp.arange(live)
+    if kind.window is not None:
+        in_prefix_PGS &= (prompt_P[:, None] + slot_PG)[:, :, None] - place_S < kind.window
+        age_PGS %= plan.suffix_slots(kind)
+    in_suffix_PGS = (age_PGS >= 0) & (age_PGS <= slot_PG[:, :, None])
+    return in_prefix_PGS[:, None, :, None], in_suffix_PGS[:, None, :, None]
+
+
 def _row_writer(plan: Plan, mesh: Mesh, suffix_spec: PartitionSpec) -> Any:
     """A function (suffix cache, new [P, G, K, H], slot [P, G]) → the cache with each row's slot written, on its own device."""
     data, heads = suffix_spec[plan.layout.index("p")], suffix_spec[plan.layout.index("k")]
@@ -345,8 +356,7 @@ def _two_part_attention(
 ) -> jax.Array:
     """One softmax over the lane's prefix and the row's suffix: [P, K, G, M, H]. Scores and sums are float32.
 
-    `in_prefix` [P, 1, 1 or G, 1, S_p] and `in_suffix` [P, 1, G, 1, live] say what is seen; the suffix is summed block by block
-    (see the module).
+    `in_prefix` and `in_suffix` are of `_visible`; the suffix is summed block by block (see the module).
     """
     precision, layout = precision_of(q_PKGMH), plan.layout
     scaled = q_PKGMH * plan.config.score_scale

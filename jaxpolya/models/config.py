@@ -72,7 +72,7 @@ class DecoderConfig:
     head_width: int
     """H; N·H need not be D."""
     max_positions: int
-    """Longest sequence that the model was made for."""
+    """`max_position_embeddings`; see `context`."""
     pattern: tuple[LayerKind, ...] = (LayerKind(),)
     """The kinds of the first layers; the others repeat them."""
     norm_eps: float = 1e-6
@@ -112,6 +112,22 @@ class DecoderConfig:
     def score_scale(self) -> float:
         """What attention scores are multiplied by."""
         return self.head_width**-0.5 if self.query_scale is None else self.query_scale
+
+    @property
+    def context(self) -> int:
+        """Longest sequence that the model was made for, in tokens.
+
+        Where rotary frequencies are stretched by `linear` or `yarn`, `max_positions` may say what they were stretched from (so in
+        Vicuna 16k and Qwen2.5); with `llama3` it says what they were stretched to.
+        """
+        reach = [self.max_positions]
+        for kind in self.kinds:
+            match kind.rope and kind.rope.scaling:
+                case RopeScaling(kind="linear", factor=factor):
+                    reach.append(int(self.max_positions * factor))
+                case RopeScaling(kind="yarn", factor=factor, original_max_positions=original):
+                    reach.append(int(original * factor))
+        return max(reach)
 
     @property
     def kinds(self) -> tuple[LayerKind, ...]:

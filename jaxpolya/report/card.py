@@ -216,8 +216,8 @@ def _evaluation(seen: dict[str, Any], config: Mapping[str, Any], arm: str) -> st
     return section(
         "Evaluation",
         _bullets(asked),
-        f"Sampled with {', '.join(_settings(config['eval']['sampling']))}, in {config['model']['compute_dtype']}. In bold: the higher mean, and a difference whose interval leaves "
-        "out 0.\n",
+        f"Sampled with {', '.join(_settings(config['eval']['sampling']))}, in {config['model']['compute_dtype']}. In bold: the higher "
+        "mean, and a difference whose interval leaves out 0.\n",
         *map(titled, [*tables.eval_tables(seen), *difference]),
     )
 

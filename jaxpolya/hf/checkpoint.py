@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -247,7 +247,14 @@ def save_checkpoint(directory: str | Path, params: Params, meta: CheckpointMeta)
 
 
 def export_checkpoint(
-    directory: str | Path, params: Params, meta: CheckpointMeta, *, dtype: ExportDtype = "bfloat16", max_shard_size: str = "5GB"
+    directory: str | Path,
+    params: Params,
+    meta: CheckpointMeta,
+    *,
+    dtype: ExportDtype | None = None,
+    max_shard_size: str = "5GB",
+    card: str | None = None,
+    check: Callable[[epath.Path], None] | None = None,
 ) -> None:
     """Writes a Hugging Face directory that transformers loads. Every host calls it; the first one writes.
 
@@ -255,13 +262,17 @@ def export_checkpoint(
       directory: local or `gs://…`; one that jaxpolya wrote is replaced.
       params: the plain tree, on its mesh.
       meta: what came with the checkpoint that the parameters descend from.
-      dtype: of the tensors in the files.
+      dtype: of the tensors in the files; None is as the source had it.
       max_shard_size: of one safetensors file, such as `5GB` or `200MB`; also what the host holds at one time.
+      card: README.md.
+      check: called by every host with the finished directory, before that gets its name; if it raises, nothing appears.
 
     Raises:
       InputError: as `save_checkpoint`; or a value doesn't fit the dtype.
       MachineError: as `save_checkpoint`.
     """
+    named = meta.hf_config.get("dtype") or meta.hf_config.get("torch_dtype")
+    dtype = dtype or (named if named in DTYPES else "bfloat16")
     hf_config = {key: value for key, value in meta.hf_config.items() if key not in ("dtype", "auto_map", "_name_or_path")}
     hf_config |= {"architectures": [f"{FAMILIES[meta.config.family].class_prefix}ForCausalLM"], "torch_dtype": dtype}
     tensors = list(iter_tensors(meta.config))
@@ -288,6 +299,11 @@ def export_checkpoint(
             if len(groups) > 1:
                 index = {"metadata": {"total_size": sum(sizes)}, "weight_map": weight_map}
                 (aside / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True))
+            if card is not None:
+                (aside / "README.md").write_text(card)
+        if check is not None:
+            _barrier(f"check {aside}")
+            check(aside)
 
 
 def _split(sizes: list[int], limit: int) -> list[slice]:

@@ -3,8 +3,8 @@
 What the numbers mean for a decoder is then `config_from_hf`'s business, as for any other checkpoint: a GGUF file is its Hugging
 Face checkpoint under other names. What its metadata leaves out, llama.cpp knows by architecture, and so must we: Gemma 2's
 window, caps and alternation, Gemma 3's local rope base and its five local layers to one global, and the 27B models' own scale
-of queries, which llama.cpp tells by their number of layers. transformers' GGUF reader takes these from its configuration
-classes' defaults instead, and errs where a model differs from them (it never sees a cap, or a 27B model's scale).
+of queries, which llama.cpp tells by their number of layers. (transformers' own GGUF reader fills in its configuration classes'
+defaults there, and so never sees a file's caps, Qwen3's head width, or a 27B model's scale.)
 
 Sources: `load_arch_hparams` in llama.cpp's src/models/{llama,qwen2,qwen3,gemma,gemma2,gemma3}.cpp, the defaults in its
 llama-hparams.h and llama-model.cpp, and the GGUF specification for the keys.
@@ -29,27 +29,26 @@ WINDOWED, FULL = "sliding_attention", "full_attention"
 LARGEST = {"gemma2": 46, "gemma3": 62}
 """Layers of the 27B models, which scale queries by (D/N)^-1/2 in place of H^-1/2."""
 
-
 T = TypeVar("T")
 
 
-class Metadata:
-    """The metadata of a file, whose errors name it."""
+class Metadata(dict[str, Any]):
+    """The metadata of a file, with errors that name it."""
 
     def __init__(self, values: Mapping[str, Any], where: str):
-        self.values = values
+        super().__init__(values)
         self.where = where
 
     @property
     def architecture(self) -> str:
         """One that is supported. Raises `InputError` for others."""
-        if (name := self.get("general.architecture", str)) not in MODEL_TYPES:
+        if (name := self.value("general.architecture", str)) not in MODEL_TYPES:
             raise InputError(f"{self.where}: architecture {name!r} is not supported; supported are {', '.join(MODEL_TYPES)}")
         return name
 
-    def get(self, key: str, kind: type[T], default: T | None = None) -> T:
+    def value(self, key: str, kind: type[T], default: T | None = None) -> T:
         """A value of some kind. Raises `InputError` where it is of another, or missing without a default."""
-        if (value := self.values.get(key, default)) is None:
+        if (value := self.get(key, default)) is None:
             raise InputError(f"{self.where}: the metadata has no {key}")
         if not isinstance(value, kind):
             raise InputError(f"{self.where}: {key} is {reprlib.repr(value)}, which is no {kind.__name__}")
@@ -58,19 +57,19 @@ class Metadata:
     def size(self, name: str, default: int | None = None) -> int:
         """A number of the architecture, the same in all layers."""
         key = f"{self.architecture}.{name}"
-        if isinstance(self.values.get(key), list):
+        if isinstance(self.get(key), list):
             raise InputError(f"{self.where}: {key} differs from layer to layer, which is not supported")
-        if (value := self.get(key, int, default)) <= 0:
+        if (value := self.value(key, int, default)) <= 0:
             raise InputError(f"{self.where}: {key} is {value}; a positive integer is needed")
         return value
 
     def real(self, name: str, default: float | None = None) -> float:
         """A real number of the architecture. Metadata has them in float32; their shortest decimal form is what was meant (1e-05)."""
-        return float(str(np.float32(self.get(f"{self.architecture}.{name}", float, default))))
+        return float(str(np.float32(self.value(f"{self.architecture}.{name}", float, default))))
 
     def says(self, name: str) -> bool:
         """Whether the architecture's key is there, and not 0."""
-        return bool(self.values.get(f"{self.architecture}.{name}"))
+        return bool(self.get(f"{self.architecture}.{name}"))
 
 
 def read_config(metadata: Metadata, shapes: Mapping[str, tuple[int, ...]], divisors: np.ndarray | None) -> DecoderConfig:
@@ -140,11 +139,13 @@ def _gemma3(metadata: Metadata, layers: int, rope: dict[str, Any]) -> dict[str, 
 
 
 def _layer_types(metadata: Metadata, layers: int, period: int) -> list[str]:
-    """The last layer of each period sees everything (none with a period of 0). A file may say another period, or of each layer whether
-    it has a window."""
+    """The last layer of each period sees everything; none does with a period of 0.
+
+    A file may say another period, or of each layer whether it has a window.
+    """
     key = f"{metadata.architecture}.attention.sliding_window_pattern"
-    if not isinstance(windowed := metadata.values.get(key), list):
-        period = metadata.get(key, int, period)
+    if not isinstance(windowed := metadata.get(key), list):
+        period = metadata.value(key, int, period)
         windowed = [period == 0 or i % period < period - 1 for i in range(layers)]
     return [WINDOWED if has_window else FULL for has_window in windowed]
 
@@ -155,7 +156,7 @@ def _rope(metadata: Metadata, head_width: int, divisors: np.ndarray | None) -> d
         return _llama3_rope(metadata.where, theta, head_width, divisors)
     factor = metadata.real("rope.scaling.factor", 1.0)
     # A factor without a type is linear, as in llama.cpp.
-    match kind := metadata.get(f"{metadata.architecture}.rope.scaling.type", str, "none" if factor == 1.0 else "linear"):
+    match kind := metadata.value(f"{metadata.architecture}.rope.scaling.type", str, "none" if factor == 1.0 else "linear"):
         case "none":
             return {"rope_type": "default", "rope_theta": theta}
         case "linear":

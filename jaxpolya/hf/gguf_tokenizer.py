@@ -82,10 +82,10 @@ RECIPES = {
 
 def _byte_level_bpe(metadata: Metadata, tokens: list[str]) -> tuple[Tokenizer, bool]:
     """(the tokenizer without its special tokens, whether a text starts with bos where the file doesn't say)."""
-    if (pre := metadata.get("tokenizer.ggml.pre", str, "unnamed")) not in RECIPES:
+    if (pre := metadata.value("tokenizer.ggml.pre", str, "unnamed")) not in RECIPES:
         raise InputError(f"{metadata.where}: its pre-tokenizer is {pre!r}; supported are {', '.join(RECIPES)}: {INSTEAD}")
     recipe = RECIPES[pre]
-    merges = [tuple(merge.split(" ", 1)) for merge in metadata.get("tokenizer.ggml.merges", list)]
+    merges = [tuple(merge.split(" ", 1)) for merge in metadata.value("tokenizer.ggml.merges", list)]
     vocab = {token: i for i, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=recipe.whole_words))
     if recipe.normalizer:
@@ -102,8 +102,8 @@ def _byte_level_bpe(metadata: Metadata, tokens: list[str]) -> tuple[Tokenizer, b
 def tokenizer_from_gguf(file: GGUFFile) -> PreTrainedTokenizerFast:
     """The file's tokenizer with its chat template. Raises `InputError` for kinds that are not supported, and for broken ones."""
     metadata = file.metadata
-    tokens = metadata.get("tokenizer.ggml.tokens", list)
-    kinds = metadata.get("tokenizer.ggml.token_type", list, [NORMAL] * len(tokens))
+    tokens = metadata.value("tokenizer.ggml.tokens", list)
+    kinds = metadata.value("tokenizer.ggml.token_type", list, [NORMAL] * len(tokens))
     if len(kinds) != len(tokens):
         raise InputError(f"{file.path}: tokenizer.ggml.token_type has {len(kinds)} values for {len(tokens)} tokens")
     special = {name: _token(metadata, tokens, name) for name in ("bos", "eos", "unknown", "padding")}
@@ -116,8 +116,8 @@ def tokenizer_from_gguf(file: GGUFFile) -> PreTrainedTokenizerFast:
     except Exception as error:  # `tokenizers` raises bare exceptions for what doesn't fit together
         reason = str(error).partition("\n")[0]
         raise InputError(f"{file.path}: its tokenizer can't be built ({reason}): {INSTEAD}") from None
-    before = special["bos"] if metadata.get("tokenizer.ggml.add_bos_token", bool, starts_with_bos) else None
-    after = special["eos"] if metadata.get("tokenizer.ggml.add_eos_token", bool, False) else None
+    before = special["bos"] if metadata.value("tokenizer.ggml.add_bos_token", bool, starts_with_bos) else None
+    after = special["eos"] if metadata.value("tokenizer.ggml.add_eos_token", bool, False) else None
     _surround(tokenizer, before, after)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -125,7 +125,7 @@ def tokenizer_from_gguf(file: GGUFFile) -> PreTrainedTokenizerFast:
         eos_token=special["eos"],
         unk_token=special["unknown"],
         pad_token=special["padding"],
-        chat_template=metadata.get("tokenizer.chat_template", str, "") or None,
+        chat_template=metadata.value("tokenizer.chat_template", str, "") or None,
         model_max_length=file.config.max_positions,
         clean_up_tokenization_spaces=False,
     )
@@ -135,18 +135,21 @@ def stop_ids_from_gguf(file: GGUFFile) -> tuple[int, ...]:
     """Ids that end a text or a turn, as the file's metadata has them."""
     found = [_special_id(file.metadata, name) for name in ("eos", "eot", "eom")]
     if found[1] is None:
-        template, tokens = file.metadata.get("tokenizer.chat_template", str, ""), file.metadata.get("tokenizer.ggml.tokens", list)
+        template, tokens = file.metadata.value("tokenizer.chat_template", str, ""), file.metadata.value("tokenizer.ggml.tokens", list)
         found += [tokens.index(token) for token in TURN_ENDS if token in template and token in tokens]
     return tuple(dict.fromkeys(i for i in found if i is not None))
 
 
 def _without_specials(metadata: Metadata, tokens: list[str], kinds: list[int], unknown: str | None) -> tuple[Tokenizer, bool]:
     """(the tokenizer without its special tokens, whether a text starts with bos where the file doesn't say)."""
-    match model := metadata.get("tokenizer.ggml.model", str):
+    match model := metadata.value("tokenizer.ggml.model", str):
         case "gpt2":
             return _byte_level_bpe(metadata, tokens)
         case "llama":
-            scores, space_first = metadata.get("tokenizer.ggml.scores", list), metadata.get("tokenizer.ggml.add_space_prefix", bool, True)
+            scores, space_first = (
+                metadata.value("tokenizer.ggml.scores", list),
+                metadata.value("tokenizer.ggml.add_space_prefix", bool, True),
+            )
             if len(scores) != len(tokens):
                 raise InputError(f"{metadata.where}: tokenizer.ggml.scores has {len(scores)} values for {len(tokens)} tokens")
             return sentencepiece_bpe(tokens, scores, kinds, unknown, space_first), True
@@ -161,9 +164,9 @@ def _add(tokenizer: Tokenizer, tokens: list[str], special: bool) -> None:
 
 
 def _special_id(metadata: Metadata, name: str) -> int | None:
-    if (key := f"tokenizer.ggml.{name}_token_id") in metadata.values:
-        return metadata.get(key, int)
-    return SENTENCEPIECE_IDS.get(name) if metadata.get("tokenizer.ggml.model", str) == "llama" else None
+    if (key := f"tokenizer.ggml.{name}_token_id") in metadata:
+        return metadata.value(key, int)
+    return SENTENCEPIECE_IDS.get(name) if metadata.value("tokenizer.ggml.model", str) == "llama" else None
 
 
 def _token(metadata: Metadata, tokens: list[str], name: str) -> str | None:

@@ -129,6 +129,7 @@ def test_a_truncated_gguf_file_is_named(write_gguf):
         (0, b"GGML", "not a whole GGUF file .it does not begin with GGUF"),
         (4, b"\0\0\0\3", "a big-endian GGUF file is not supported"),
         (4, b"\1\0\0\0", "GGUF version 1 is not supported; 2 and 3 are"),
+        (-12, (26).to_bytes(4, "little"), "tensor output_norm.weight is stored as I32, which can't be read"),
         (-12, (199).to_bytes(4, "little"), "tensor output_norm.weight is stored as type 199, which the installed gguf"),
     ],
 )

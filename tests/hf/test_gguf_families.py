@@ -1,5 +1,6 @@
 """Every architecture: a file made from a random model of transformers, as llama.cpp's converter would make it, is that model."""
 
+import gguf
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ from transformers.integrations.gguf.dequant import GGML_BLOCK, dequantize
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from jaxpolya.errors import InputError
+from jaxpolya.hf import gguf_file
 from jaxpolya.hf.families import config_from_hf
 from jaxpolya.hf.gguf_config import MODEL_TYPES, Metadata, read_config
 from jaxpolya.hf.gguf_file import GGUFFile
@@ -141,6 +143,17 @@ def test_every_kind_of_block_is_read_a_piece_at_a_time(kind, tmp_path):
     if kind in GGML_BLOCK:  # those that transformers dequantises itself, beside the package
         blocks = torch.from_numpy(tensors["token_embd.weight"][0])
         np.testing.assert_array_equal(file.read("model.embed_tokens.weight", (slice(None),) * 2), dequantize(blocks, kind).reshape(8, 512))
+
+
+def test_only_what_is_asked_for_is_dequantised_and_little_at_a_time(tmp_path, monkeypatch):
+    file = write_model(tmp_path / "tiny.gguf", "qwen2", their_model("qwen2"), {"ffn_down": Q.Q8_0})
+    passed = []
+    package = gguf.quants.dequantize
+    monkeypatch.setattr(gguf.quants, "dequantize", lambda blocks, kind: passed.append(blocks.size) or package(blocks, kind))
+    monkeypatch.setattr(gguf_file, "CHUNK", 256)
+    file.read("model.layers.0.mlp.down_proj.weight", (slice(5, 10), slice(40, 70)))  # of [64, 128]
+    block_bytes = 34  # of 32 values
+    assert passed == [4 * 2 * block_bytes, 1 * 2 * block_bytes]  # rows × blocks: columns 32 to 96, at most 256 values at a time
 
 
 def facts(architecture, values, layers=4, divisors=None):

@@ -10,15 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch
 from gguf_writing import Q, converted, quantised, write_file
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from jaxpolya.errors import InputError
 from jaxpolya.hf.checkpoint import fingerprint, inspect_checkpoint, load_checkpoint
 from jaxpolya.hf.gguf_file import GGUFFile
+from jaxpolya.models.config import LayerKind, Rope
 from jaxpolya.models.decoder import head_table, hidden_states
 from jaxpolya.models.heads import logits
 
-REAL = Path(__file__).resolve().parents[2] / "weights" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
+REAL = WEIGHTS / "SmolLM2-135M-Instruct.Q4_1.gguf"
+GEMMA = WEIGHTS / "gemma-3-270m-Q4_K_M.gguf"  # Google's terms bind whoever has it, so it is neither fetched nor shipped
 
 
 @pytest.fixture
@@ -179,3 +185,40 @@ def test_the_real_model_speaks(mesh1):
     # Greedy decoding gives the answer exactly if each of its tokens is the likeliest after those before it.
     likeliest = np.asarray(greedy(checkpoint.params, jnp.asarray([ids])))[0]
     assert checkpoint.tokenizer.decode(likeliest[start - 1 : -1]) == answer
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not GEMMA.exists(), reason=f"{GEMMA.name} is not in weights/")
+def test_a_real_gemma_gives_the_logits_of_transformers(mesh1):
+    checkpoint = load_checkpoint(str(GEMMA), mesh=mesh1)
+    assert checkpoint.config.kinds == (LayerKind(512, Rope(1e4)), LayerKind(None, Rope(1e6)))
+    assert checkpoint.stop_ids == (1,)
+    # What llama.cpp makes of these texts, spaces and line ends found before merging.
+    for text, ids in {
+        "Hello world  two": [2, 9259, 1902, 138, 13498],
+        "naïve ½ 日本 👍🏽\n\n x": [2, 1789, 238527, 560, 47041, 33375, 103712, 242713, 108, 1123],
+        "<start_of_turn>user\nhi<end_of_turn>": [2, 105, 2364, 107, 2202, 106],
+    }.items():
+        assert checkpoint.tokenizer(text)["input_ids"] == ids
+
+    config = load_gguf_checkpoint(GEMMA)["config"]
+    theirs = AutoModelForCausalLM.from_config(CONFIG_MAPPING["gemma3_text"](**config), dtype=torch.float32).eval()
+    theirs.load_state_dict(load_gguf_checkpoint(GEMMA, return_tensors=True, model_to_load=theirs)["tensors"], strict=False)
+
+    @jax.jit
+    def forward(params, tokens):
+        hidden = hidden_states(params, checkpoint.config, tokens, jnp.arange(tokens.shape[1])[None], jnp.ones_like(tokens))
+        return logits(checkpoint.config, hidden, head_table(params))
+
+    for prompt in ("The capital of France is", "def fibonacci(n):\n    if n <", "日本の首都は"):
+        ids = checkpoint.tokenizer(prompt, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            written = theirs.generate(ids, max_new_tokens=16, do_sample=False)
+            expected = theirs(written).logits.numpy()
+        found = np.asarray(forward(checkpoint.params, written.numpy()))
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+        assert (found[0, ids.shape[1] - 1 : -1].argmax(-1) == written[0, ids.shape[1] :].numpy()).all()
+        if prompt.startswith("The capital"):
+            assert checkpoint.tokenizer.decode(written[0], skip_special_tokens=True).startswith(
+                f"{prompt} the capital of the country of France."
+            )

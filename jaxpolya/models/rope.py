@@ -18,8 +18,10 @@ def rope_frequencies(rope: Rope | None, head_width: int) -> np.ndarray:
     """Angular frequencies [H/2], float32, in radians per position; 0 without RoPE."""
     if rope is None:
         return np.zeros(head_width // 2, np.float32)
+    # float32 as torch rounds it, which is rightly; numpy's own float32 power is off by a bit here and there, and angles multiply that by
+    # the position (Gemma 3 270M, 1,196 tokens: logits that differ by 0.027 instead of 0.0015).
     exponents = np.arange(0, head_width, 2, dtype=np.float32) / np.float32(head_width)
-    frequencies = (1.0 / np.float32(rope.theta) ** exponents).astype(np.float32)
+    frequencies = np.float32(1) / (rope.theta ** exponents.astype(np.float64)).astype(np.float32)
     match rope.scaling:
         case None:
             return frequencies

@@ -241,7 +241,7 @@ def export(
             metavar="DTYPE", help="bfloat16, float16 or float32; unset is as the base model's own files have it.", show_default=False
         ),
     ] = None,
-    max_shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Of one file of weights: a whole number of KB, MB or GB.")] = "5GB",
+    max_shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Of one file of weights: a whole number of KB, MB or GB.")] = "50GB",
     verify: Annotated[
         bool,
         typer.Option(

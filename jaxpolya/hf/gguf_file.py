@@ -14,8 +14,10 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+from etils import epath
 
 from jaxpolya.errors import InputError
+from jaxpolya.hf.directory import local_file
 from jaxpolya.hf.gguf_config import ROPE_FREQS, Metadata, read_config
 from jaxpolya.hf.gguf_header import StoredTensor, read_header
 
@@ -48,9 +50,9 @@ CHUNK = 2**18
 class GGUFFile:
     """An open GGUF file: metadata, and tensors under Hugging Face names (a `hf.tensors.TensorFile`)."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path | epath.Path):
         self.path = path
-        values, stored = read_header(path)
+        values, stored = read_header(local_file(epath.Path(path)), str(path))
         self.metadata = Metadata(values, str(path))
         if (pieces := self.metadata.value("split.count", int, 1)) > 1:
             raise InputError(f"{path} is one of {pieces} pieces; join them with llama.cpp's gguf-split --merge")

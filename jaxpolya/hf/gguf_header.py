@@ -44,16 +44,16 @@ class StoredTensor:
     """uint8 [rows, bytes a row], a view of the mapped file; a vector is one row."""
 
 
-def read_header(path: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
-    """(metadata, tensors by the file's own names). Raises `InputError` where the file is damaged, cut off or of another kind."""
+def read_header(path: Path, named: str) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
+    """(metadata, tensors by the file's own names). Raises `InputError`, with the name `named`, where the file is damaged or no GGUF."""
     try:
         with path.open("rb") as file:
             head = _Cursor(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         return _read(head)
     except _Unreadable as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{named}: {error}") from None
     except (OSError, ValueError, ArithmeticError, RecursionError) as error:
-        raise InputError(f"{path}: not a whole GGUF file ({error}); download or copy it again") from None
+        raise InputError(f"{named}: not a whole GGUF file ({error}); download or copy it again") from None
 
 
 class _Unreadable(Exception):
@@ -101,7 +101,7 @@ def _read(head: _Cursor) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
     if version & 0xFFFF == 0:
         raise _Unreadable("a big-endian GGUF file is not supported; turn it with gguf-convert-endian")
     if version not in (2, 3):
-        raise _Unreadable(f"GGUF version {version} is not supported; 2 and 3 are")
+        raise ValueError(f"its version would be {version}; 2 and 3 are supported")
     tensors, pairs = head.number("Q"), head.number("Q")
     metadata: dict[str, Any] = {}
     for _ in range(pairs):

@@ -4,7 +4,6 @@ A licence binds whoever trains on from a model, so it goes with whatever is made
 reach says nothing, and is no obstacle.
 """
 
-from pathlib import Path
 from typing import Any
 
 import huggingface_hub
@@ -29,7 +28,7 @@ def origin_of(source: str, revision: str | None = None) -> dict[str, Any]:
     """
     location = locate(source, revision=revision, weights=False)
     if location.kind == "gguf":
-        metadata = GGUFFile(Path(location.path)).metadata
+        metadata = GGUFFile(location.path).metadata
         said = {key: metadata.get("general." + key.replace("_", ".")) for key in LICENCE}
     else:
         said = _front_matter(source, location)

@@ -7,7 +7,6 @@ power of two and scored in small batches, so that few shapes are compiled; atten
 import dataclasses
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,9 +15,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolya.errors import InputError
-from jaxpolya.hf.checkpoint import CheckpointMeta, read_meta
+from jaxpolya.hf.meta import CheckpointMeta, read_meta
+from jaxpolya.hf.safetensors_file import Safetensors
 from jaxpolya.hf.source import locate
-from jaxpolya.hf.tensors import Safetensors, check_tensors, read_params
+from jaxpolya.hf.tensors import check_tensors, read_params
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, hidden_states
 from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, to_host
@@ -104,7 +104,7 @@ def load_reward_model(source: str, mesh: Mesh, dtype: Any = jnp.float32) -> Rewa
       InputError: as `inspect_reward_model`, or weights are missing.
     """
     meta = inspect_reward_model(source)
-    files, D = Safetensors(Path(locate(source, weights=True).path)), meta.config.width
+    files, D = Safetensors(locate(source, weights=True).path), meta.config.width
     check_tensors(files, meta.config, {SCORE: (1, D)})
     score_D = files.read(SCORE, (slice(0, 1), slice(0, D)))[0].astype(np.float32)
     return RewardModel(meta, read_params(files, meta.config, mesh), score_D, mesh, dtype)

@@ -2,24 +2,28 @@
 
 A source is tried as a path first. What is neither there nor shaped like a hub name is an error that names the nearest thing
 that is there; what has the shape of a hub name is asked for at the hub, the small files first, the weights only when they
-are loaded.
+are loaded, and of those only the files that the index names.
+
+Paths are etils': whatever is read here or from what is found here may lie in an object store (`gs://`, `s3://`, `hf://`).
 """
 
 import dataclasses
-import json
+import functools
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from etils import epath
 
 from jaxpolya.artifacts import files_digest
 from jaxpolya.errors import InputError, nearest_path
+from jaxpolya.hf.directory import is_remote, read_marker
+from jaxpolya.hf.meta import CARRIED
+from jaxpolya.hf.safetensors_file import INDEX, SINGLE, read_weight_map
 
-MARKER = "jaxpolya.json"
-"""A small file in every directory that we write: what is in it, and whether it is whole."""
 SMALL_FILES = ("*.json", "*.jinja")
 WEIGHT_FILES = ("*.safetensors",)
+"""With the small files, what identifies a checkpoint's content."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +42,7 @@ def locate(source: str, *, revision: str | None = None, weights: bool) -> Locati
     """Finds a checkpoint, fetching it from the hub where its name is one's.
 
     Args:
-      source: directory (also `gs://…` for what jaxpolya wrote), `.gguf` file, or hub name.
+      source: directory or `.gguf` file (each also `gs://…`), or hub name.
       revision: commit or tag, for hub names only.
       weights: whether to fetch weights too.
 
@@ -50,6 +54,10 @@ def locate(source: str, *, revision: str | None = None, weights: bool) -> Locati
         is_directory = path.is_dir()
     except ImportError as error:  # an object store whose client is not installed
         raise InputError(f"{source}: {error}") from None
+    except Exception as error:  # every client has errors of its own
+        if not is_remote(path):
+            raise
+        raise InputError(f"{source} can't be reached ({_reason(error)}): check the name, the network and your credentials") from None
     if revision is not None and path.exists():
         raise InputError(f"{source} is a local path, which has no revision {revision}; leave the revision away")
     if is_directory:
@@ -59,7 +67,7 @@ def locate(source: str, *, revision: str | None = None, weights: bool) -> Locati
             if file.read(4) != b"GGUF":
                 raise InputError(f"{source} is a file, but not a GGUF one; give a Hugging Face directory, a .gguf file or a hub name")
         return Location("gguf", path)
-    if source.endswith(".gguf") or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source):
+    if is_remote(path) or source.endswith(".gguf") or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source):
         raise InputError(f"no checkpoint at {source}{nearest_path(path)}; name a Hugging Face directory, a .gguf file or a hub name")
     return _fetch(source, revision, weights)
 
@@ -86,17 +94,6 @@ def _kind_of_directory(path: epath.Path) -> Literal["safetensors", "jaxpolya"]:
     raise InputError(message)
 
 
-def read_marker(directory: epath.Path) -> dict[str, Any] | None:
-    """What we wrote of a directory; None where it isn't ours."""
-    try:
-        marker = json.loads((directory / MARKER).read_text())
-        return {"layout": str(marker["layout"]), "whole": bool(marker["whole"])}
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{directory / MARKER} is damaged; copy or write the model again") from None
-
-
 def _listing(names: list[str]) -> str:
     if not names:
         return "nothing"
@@ -108,9 +105,12 @@ def _fetch(name: str, revision: str | None, weights: bool) -> Location:
     from huggingface_hub import errors
 
     at = f"{name}@{revision}" if revision else name
-    patterns = [*SMALL_FILES, *WEIGHT_FILES] if weights else [*SMALL_FILES]
+    fetch = functools.partial(huggingface_hub.snapshot_download, name, ignore_patterns=["*/*"])
     try:
-        directory = huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"])
+        directory = epath.Path(fetch(revision=revision, allow_patterns=[*SMALL_FILES, *CARRIED]))
+        if weights:  # there may be others beside those that make up the model: a consolidated file, another variant
+            files = sorted(set(read_weight_map(directory / INDEX).values())) if (directory / INDEX).exists() else [SINGLE]
+            fetch(revision=directory.name, allow_patterns=files)
     except errors.GatedRepoError:
         raise InputError(f"{at} is gated: accept its licence on its hub page, and set HF_TOKEN to a token that may read it") from None
     except errors.RevisionNotFoundError:
@@ -120,15 +120,20 @@ def _fetch(name: str, revision: str | None, weights: bool) -> Location:
             f"{name} is neither a local path{nearest_path(Path(name))} nor a model on the hub that you may read "
             "(for a private one set HF_TOKEN to a token that may read it)"
         ) from None
+    except InputError:
+        raise
     except Exception as error:  # the hub's client changes its HTTP library, and with it the errors, from version to version
-        reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
         raise InputError(
-            f"{at} is not a local path{nearest_path(Path(name))}, and the hub can't give it ({reason}): "
+            f"{at} is not a local path{nearest_path(Path(name))}, and the hub can't give it ({_reason(error)}): "
             "check the network, HF_HUB_OFFLINE and HF_TOKEN, or give a directory or a .gguf file"
         ) from None
     if weights:
-        _kind_of_directory(epath.Path(directory))  # a model on the hub may lack safetensors or a tokenizer.json, too
-    return Location("safetensors", epath.Path(directory), commit=Path(directory).name, has_weights=weights)
+        _kind_of_directory(directory)  # a model on the hub may lack safetensors or a tokenizer.json, too
+    return Location("safetensors", directory, commit=directory.name, has_weights=weights)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
 
 
 def fingerprint(source: str, revision: str | None = None) -> str:

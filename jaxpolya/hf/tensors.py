@@ -1,28 +1,40 @@
-"""From weight files to sharded parameters, a slice at a time.
+"""From weight files to sharded parameters, slice by slice.
 
-Each device's shard of each parameter is read straight from the files, cast to float32 and put on the device; the host never
-holds more than one shard of one parameter. Before anything is read, the names and shapes that the files declare are compared
-with what the configuration needs, so that a wrong file is an error in milliseconds and names the tensor.
+Every shard that this host's devices hold is filled in place: pieces of a tensor are read, cast to float32 and written where they
+belong, with no copy of a layer in between, and a CPU device takes the filled memory over as it is. So the host holds the
+parameters that are its own and some pages of the file, and where devices have memory of their own, the shards of one parameter at
+a time. Shards of one parameter are filled side by side: where a shard is some columns of each row, the file would otherwise be
+read once a device. A shard that several devices hold is read once.
+
+Nothing is compiled for it, which would cost a second and a hundred megabytes before the first tensor. Threads share the pieces:
+they wait for the disk or the object store, cast, or dequantise.
+
+Before anything is read, the names and shapes that the files declare are compared with what the configuration needs, so that a
+wrong file is an error in milliseconds and names the tensor.
 """
 
-import json
+import functools
+import math
+import mmap
 from collections.abc import Mapping
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import jax
 import numpy as np
-import safetensors
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from jaxpolya.errors import InputError
 from jaxpolya.hf.families import Tensor, iter_tensors, leaf_tensors
 from jaxpolya.models.config import DecoderConfig
-from jaxpolya.models.decoder import Params, abstract_params
+from jaxpolya.models.decoder import Params, ParamSpec, abstract_params
 from jaxpolya.parallel.sharding import param_shardings
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
+PIECE_BYTES = 4 << 20  # of parameters that a thread fills in one go
+READERS = 4
+Bounds = tuple[tuple[int, int], ...]
+"""Where a shard begins and ends along each axis."""
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 class TensorFile(Protocol):
@@ -31,59 +43,13 @@ class TensorFile(Protocol):
     shapes: dict[str, tuple[int, ...]]
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """A slice of a tensor, in any float dtype that numpy can cast to float32."""
+        """A slice of a tensor, in any float dtype that can be cast to float32. Threads call it side by side."""
 
     def where(self, name: str) -> str:
         """The file that holds (or should hold) a tensor, for messages."""
 
 
-class Safetensors:
-    """The safetensors of a directory: one file, or shards with an index. Raises `InputError` where they don't fit together."""
-
-    def __init__(self, directory: Path):
-        self._file_of: dict[str, str] = {}
-        self._directory = directory
-        self._weight_map: dict[str, str] | None = None
-        if (index := directory / INDEX).is_file():
-            self._weight_map = _read_weight_map(index)
-            names = sorted(set(self._weight_map.values()))
-            if missing := [name for name in names if not (directory / name).is_file()]:
-                raise InputError(f"{index} names {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not there")
-        else:
-            names = [SINGLE]
-        self._handles = {name: _open(directory / name) for name in names}
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        for file, handle in self._handles.items():
-            for name in handle.keys():  # noqa: SIM118 (a safetensors handle is no mapping)
-                self._file_of[name] = file
-                self.shapes[name] = tuple(handle.get_slice(name).get_shape())
-        for name, file in (self._weight_map or {}).items():
-            if self._file_of.get(name) != file:
-                raise InputError(f"{directory / INDEX} says that {name} is in {file}; it is not")
-
-    def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """See `TensorFile`."""
-        return self._handles[self._file_of[name]].get_slice(name)[index]
-
-    def where(self, name: str) -> str:
-        """See `TensorFile`."""
-        fallback = SINGLE if self._weight_map is None else INDEX
-        return str(self._directory / self._file_of.get(name, fallback))
-
-
-def _read_weight_map(index: Path) -> dict[str, str]:
-    try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        return {str(name): str(file) for name, file in weight_map.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{index}: not a safetensors index ({error!r})") from None
-
-
-def _open(path: Path) -> Any:
-    try:
-        return safetensors.safe_open(path, framework="np")
-    except (safetensors.SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a whole safetensors file ({error}); download or copy it again") from None
+# Checks ------------------------------------------------------------------------------------------------------------------
 
 
 def check_tensors(files: TensorFile, config: DecoderConfig, also: Mapping[str, tuple[int, ...]] | None = None) -> None:
@@ -96,13 +62,13 @@ def check_tensors(files: TensorFile, config: DecoderConfig, also: Mapping[str, t
     """
     needed = {tensor.name: tensor.shape for tensor, _, _ in iter_tensors(config)} | dict(also or {})
     problems = [f"{files.where(name)}: tensor {name} is missing" for name in needed if name not in files.shapes]
+    # A tied head may be stored a second time, and old Llama files hold the rotary frequencies: both are redundant.
+    redundant = {HEAD: files.shapes.get(EMBEDDING, ())} if config.tied_embeddings else {}
     problems += [
         f"{files.where(name)}: tensor {name} has shape {list(files.shapes[name])}; the configuration asks for {list(shape)}"
-        for name, shape in needed.items()
+        for name, shape in (redundant | needed).items()
         if name in files.shapes and files.shapes[name] != shape
     ]
-    # A tied head may be stored a second time, and old Llama files hold the rotary frequencies: both are redundant.
-    redundant = {"lm_head.weight"} if config.tied_embeddings else set()
     problems += [
         f"{files.where(name)}: tensor {name} is unknown to a {config.family} model"
         for name in files.shapes
@@ -113,22 +79,91 @@ def check_tensors(files: TensorFile, config: DecoderConfig, also: Mapping[str, t
         raise InputError("; ".join(problems[:3]) + more)
 
 
+def check_tied_head(files: TensorFile, config: DecoderConfig) -> None:
+    """Raises `InputError` where a head is stored beside the embedding table that it is tied to, and differs from it.
+
+    transformers would use both then; to load the head and tie it all the same would change the model without a word.
+    """
+    if not config.tied_embeddings or HEAD not in files.shapes:
+        return
+    rows, width = files.shapes[EMBEDDING]
+    step = max(1, PIECE_BYTES // (4 * width))
+    for start in range(0, rows, step):
+        index = slice(start, min(start + step, rows)), slice(0, width)
+        if not np.array_equal(files.read(EMBEDDING, index), files.read(HEAD, index)):
+            raise InputError(
+                f"{files.where(HEAD)}: {HEAD} differs from {EMBEDDING} (among the rows {start} to {index[0].stop - 1}), though config.json "
+                "ties the two; set tie_word_embeddings to false there if both are meant, or delete the head"
+            )
+
+
+# Reading -----------------------------------------------------------------------------------------------------------------
+
+
 def read_params(files: TensorFile, config: DecoderConfig, mesh: Mesh) -> Params:
     """The float32 parameters in the training shardings of the mesh; see `models.decoder` for the tree."""
     abstract = abstract_params(config)
-    shardings = param_shardings(mesh, abstract, "train")
+    with ThreadPoolExecutor(READERS) as pool:
+        read = functools.partial(_read_parameter, files, pool)
+        return jax.tree.map(read, abstract, param_shardings(mesh, abstract, "train"), leaf_tensors(config))
 
-    def load(spec: Any, sharding: jax.sharding.Sharding, tensor: Tensor | list[Tensor]) -> jax.Array:
-        def shard(index: tuple[slice, ...]) -> np.ndarray:
-            if isinstance(tensor, Tensor):
-                return tensor.read(files.read, index).astype(np.float32)
-            layers = tensor[index[0]]
-            shape = tuple(len(range(*cut.indices(size))) for cut, size in zip(index, spec.shape, strict=True))
-            stacked = np.empty(shape, np.float32)
-            for i, layer in enumerate(layers):
-                stacked[i] = layer.read(files.read, index[1:])
-            return stacked
 
-        return jax.make_array_from_callback(spec.shape, sharding, shard)  # type: ignore[arg-type]
+def _read_parameter(
+    files: TensorFile, pool: ThreadPoolExecutor, spec: ParamSpec, sharding: NamedSharding, tensor: Tensor | list[Tensor]
+) -> jax.Array:
+    bounds = {
+        device: tuple(cut.indices(size)[:2] for cut, size in zip(index or (), spec.shape, strict=True))
+        for device, index in sharding.addressable_devices_indices_map(spec.shape).items()
+    }
+    shards = {bound: _memory(sharding.shard_shape(spec.shape), spec.dtype) for bound in dict.fromkeys(bounds.values())}
+    _fill(files, pool, shards, tensor)
+    arrays: list[jax.Array] = []
+    placed: dict[Bounds, jax.Array] = {}
+    for device, bound in bounds.items():  # a further holder of a shard has it from the first
+        arrays.append(jax.device_put(placed.get(bound, shards[bound]), device))
+        placed.setdefault(bound, arrays[-1])
+    # Waits, so that devices with memory of their own leave one parameter at most on the host.
+    return jax.block_until_ready(jax.make_array_from_single_device_arrays(spec.shape, sharding, arrays))
 
-    return jax.tree.map(load, abstract, shardings, leaf_tensors(config))
+
+def _fill(files: TensorFile, pool: ThreadPoolExecutor, shards: dict[Bounds, np.ndarray], tensor: Tensor | list[Tensor]) -> None:
+    """Reads the shards of one parameter. What several of them have in the same rows is read in one go."""
+    layers = tensor if isinstance(tensor, list) else [tensor]
+    stacked = isinstance(tensor, list)
+    views = {bound[stacked:]: shard if stacked else shard[None] for bound, shard in shards.items()}  # [layers, rows, …]
+    together: dict[tuple[int, int], list[Bounds]] = {}
+    for bound in views:
+        together.setdefault(bound[0], []).append(bound)
+    _, rows, *row = next(iter(views.values())).shape
+    step = max(1, PIECE_BYTES // (math.prod(row) * 4 * len(views)))
+
+    def fill(piece: tuple[int, int]) -> None:
+        layer, start = piece
+        for (first, last), bounds in together.items():
+            outer = [
+                (min(lows), max(highs)) for lows, highs in (zip(*cuts, strict=True) for cuts in zip(*(b[1:] for b in bounds), strict=True))
+            ]
+            index = slice(first + start, min(first + start + step, last)), *(slice(*cut) for cut in outer)
+            array = layers[layer].read(files.read, index)
+            for bound in bounds:
+                inner = (slice(low - base, high - base) for (low, high), (base, _) in zip(bound[1:], outer, strict=True))
+                views[bound][layer, start : start + step] = array[(slice(None), *inner)]
+
+    for _ in pool.map(fill, ((layer, start) for layer in range(len(layers)) for start in range(0, rows, step))):
+        pass
+
+
+def _memory(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Memory that begins at a page, as CPU devices need it to take it over without a copy; in large pages where the system has them.
+
+    Such an array isn't XLA's own: a program that is given it for good (donation) copies it. A training state is built once.
+    """
+    memory = mmap.mmap(-1, math.prod(shape) * np.dtype(dtype).itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, dtype).reshape(shape)
+
+
+def leaf_at(tree: Any, path: tuple[str, ...]) -> Any:
+    """What a tree like the parameters' has at a path."""
+    return functools.reduce(lambda tree, name: tree[name], path, tree)

@@ -183,8 +183,9 @@ def abstract_params(config: DecoderConfig) -> Params:
             name: ParamSpec(lead_shape + param.shape, param.dtype, lead_axes + param.get_metadata("axes")) for name, param in state.items()
         }
 
-    key = jax.random.key(0)
-    return {**specs(lambda: Ends(config, key), stacked=False), "blocks": specs(lambda: Block(config, key), stacked=True)}
+    # The key is made inside, where it is abstract too: a real one would be the first program that this process compiles.
+    ends = specs(lambda: Ends(config, jax.random.key(0)), stacked=False)
+    return {**ends, "blocks": specs(lambda: Block(config, jax.random.key(0)), stacked=True)}
 
 
 @functools.cache

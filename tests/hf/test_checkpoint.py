@@ -15,6 +15,7 @@ from huggingface_hub import errors
 from jaxpolya.errors import InputError, MachineError
 from jaxpolya.hf import checkpoint as checkpoint_module
 from jaxpolya.hf.checkpoint import Checkpoint, export_checkpoint, fingerprint, inspect_checkpoint, load_checkpoint, save_checkpoint
+from jaxpolya.hf.families import config_to_hf
 from jaxpolya.models.decoder import init_params
 
 
@@ -227,7 +228,7 @@ def test_a_failed_write_leaves_what_was_there(tiny, tmp_path, mesh1, monkeypatch
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_module, "_write_small_files", full)
+    monkeypatch.setattr(checkpoint_module, "write_small_files", full)
     with pytest.raises(MachineError, match="model can't be written: No space left on device; nothing was changed there"):
         save_checkpoint(tmp_path / "model", init_params(tiny.config, jax.random.key(1)), tiny.meta)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
@@ -273,8 +274,8 @@ def test_fingerprints_follow_content(tiny, tiny_checkpoint, copy):
 def test_other_configurations_survive_the_round_trip(tiny, tmp_path, mesh1):
     config = dataclasses.replace(tiny.config, family="qwen3", qk_norm="head", tied_embeddings=True)
     with pytest.raises(InputError, match="can't have this combination"):
-        checkpoint_module.config_to_hf(dataclasses.replace(config, qk_norm="none"))
-    meta = dataclasses.replace(tiny.meta, config=config, hf_config=checkpoint_module.config_to_hf(config))
+        config_to_hf(dataclasses.replace(config, qk_norm="none"))
+    meta = dataclasses.replace(tiny.meta, config=config, hf_config=config_to_hf(config))
     params = init_params(config, jax.random.key(2))
     save_checkpoint(tmp_path / "model", params, meta)
     back = load_checkpoint(str(tmp_path / "model"), mesh=mesh1)
@@ -285,38 +286,31 @@ def test_other_configurations_survive_the_round_trip(tiny, tmp_path, mesh1):
 # Elsewhere ---------------------------------------------------------------------------------------------------------------
 
 
-def test_object_stores_are_written_in_place(tiny, tmp_path, mesh1, monkeypatch):
-    monkeypatch.setattr(checkpoint_module, "_is_remote", lambda path: True)
-    for write, name in ((save_checkpoint, "saved"), (export_checkpoint, "exported")):
-        write(tmp_path / name, tiny.params, tiny.meta)
-        write(tmp_path / name, tiny.params, tiny.meta)  # replaces the first
-        assert load_checkpoint(str(tmp_path / name), mesh=mesh1).stop_ids == tiny.stop_ids
-
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint_module, "_write_small_files", killed)
-    with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(tmp_path / "saved", tiny.params, tiny.meta)
-    with pytest.raises(InputError, match="was interrupted"):
-        inspect_checkpoint(str(tmp_path / "saved"))
-
-
-def test_hub_names_fetch_small_files_first(tiny, tiny_checkpoint, tmp_path, mesh1, monkeypatch):
-    commit = tmp_path / "0123abc"
+def test_hub_names_fetch_small_files_first_and_only_the_model_s(tiny, tmp_path, mesh1, monkeypatch):
+    there, commit = tmp_path / "there", tmp_path / "0123abc"
+    export_checkpoint(there, tiny.params, tiny.meta, max_shard_size="60KB")
+    (there / "consolidated.safetensors").write_text("the same weights once more")
+    (there / "LICENSE").write_text("free")
     commit.mkdir()
+    fetched = []
 
     def snapshot_download(name, *, revision, allow_patterns, ignore_patterns):
-        assert (name, revision, ignore_patterns) == ("somebody/tiny", "v1", ["*/*"])
-        for path in (path for pattern in allow_patterns for path in tiny_checkpoint.glob(pattern)):
+        assert (name, revision, ignore_patterns) == ("somebody/tiny", "0123abc" if fetched else "v1", ["*/*"])
+        for path in (path for pattern in allow_patterns for path in there.glob(pattern)):
             shutil.copy(path, commit)
+            fetched.append(path.name)
         return str(commit)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    assert inspect_checkpoint("somebody/tiny", revision="v1").config == tiny.config
-    assert fingerprint("somebody/tiny", revision="v1") == "hub:somebody/tiny@0123abc"
-    assert not list(commit.glob("*.safetensors"))
+    for look in (lambda: inspect_checkpoint("somebody/tiny", revision="v1").config == tiny.config,
+                 lambda: fingerprint("somebody/tiny", revision="v1") == "hub:somebody/tiny@0123abc"):  # fmt: skip
+        fetched.clear()
+        assert look()
+        assert "LICENSE" in fetched and not any(name.endswith(".safetensors") for name in fetched)
+    fetched.clear()
     assert_same_params(load_checkpoint("somebody/tiny", revision="v1", mesh=mesh1).params, tiny.params)
+    shards = {path.name for path in there.glob("model-*.safetensors")}
+    assert len(shards) > 1 and {name for name in fetched if name.endswith(".safetensors")} == shards
 
 
 @pytest.mark.parametrize(

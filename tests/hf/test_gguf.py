@@ -134,7 +134,7 @@ def test_a_truncated_gguf_file_is_named(write_gguf):
     [
         (0, b"GGML", "not a whole GGUF file .it does not begin with GGUF"),
         (4, b"\0\0\0\3", "a big-endian GGUF file is not supported"),
-        (4, b"\1\0\0\0", "GGUF version 1 is not supported; 2 and 3 are"),
+        (4, b"\1\0\0\0", r"its version would be 1; 2 and 3 are supported"),
         (-12, (26).to_bytes(4, "little"), "tensor output_norm.weight is stored as I32, which can't be read"),
         (-12, (199).to_bytes(4, "little"), "tensor output_norm.weight is stored as type 199, which the installed gguf"),
     ],
@@ -146,7 +146,7 @@ def test_files_of_another_kind(write_gguf, at, bytes_there, message):
         at += whole.index(b"output_norm.weight") + len("output_norm.weight") + 4 + 8 + 4 + 8
     whole[at : at + len(bytes_there)] = bytes_there
     path.write_bytes(whole)
-    with pytest.raises(InputError, match=f"tiny.gguf: {message}"):
+    with pytest.raises(InputError, match=f"tiny.gguf: .*{message}"):
         GGUFFile(path)
 
 

@@ -21,7 +21,7 @@ from jaxpolya.hf.directory import absolute, read_marker, whole_directory
 from jaxpolya.hf.export import export_checkpoint
 from jaxpolya.hf.families import iter_tensors
 from jaxpolya.hf.gguf_file import GGUFFile
-from jaxpolya.hf.meta import CheckpointMeta, ExportDtype, Stored, gguf_meta, read_meta, stored_as, write_small_files
+from jaxpolya.hf.meta import EXPORT_DTYPES, CheckpointMeta, ExportDtype, Stored, gguf_meta, read_meta, stored_as, write_small_files
 from jaxpolya.hf.safetensors_file import Safetensors
 from jaxpolya.hf.source import Location, fingerprint, locate
 from jaxpolya.hf.tensors import HEAD, TensorFile, check_tensors, check_tied_head, read_params
@@ -104,8 +104,9 @@ def _open(source: str, location: Location) -> tuple[CheckpointMeta, TensorFile |
     if location.kind == "jaxpolya":
         stored = (read_marker(location.path) or {}).get("stored")
         return dataclasses.replace(meta, stored=Stored(**stored) if stored else Stored()), None
-    if not location.has_weights:
-        return meta, None
+    if not location.has_weights:  # the configuration says what most of them are
+        declared: Any = meta.hf_config.get("dtype", meta.hf_config.get("torch_dtype"))
+        return dataclasses.replace(meta, stored=Stored(declared) if declared in EXPORT_DTYPES else Stored()), None
     files = Safetensors(location.path)
     check_tensors(files, meta.config)
     tied_head = meta.config.tied_embeddings and HEAD in files.dtypes

@@ -11,6 +11,7 @@ import functools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,9 @@ def export_checkpoint(
         for file, names in shards.items():
             in_file = {name: dtypes[name] for name in names}
             order = file_order(in_file)
+            arrays = _fetch(params, [tensors[name] for name in order], [dtypes[name] for name in order])
             with open_to_write(aside / file, in_file, shapes) if is_primary() else contextlib.nullcontext() as write:
-                for array in _fetch(params, [tensors[name] for name in order], [dtypes[name] for name in order]):
-                    if write:
-                        write(array)
+                _write_all(arrays, write or (lambda _: None))
         if is_primary():
             if len(shards) > 1:
                 (aside / INDEX).write_text(_index(shards, dtypes, shapes))
@@ -130,6 +130,18 @@ def _hf_config(meta: CheckpointMeta, dtype: ExportDtype | None) -> dict[str, Any
     if dtype or not keys:
         hf_config |= dict.fromkeys(keys or ["torch_dtype"], dtype or meta.stored.dtype)  # transformers 4 and 5 read torch_dtype
     return hf_config
+
+
+def _write_all(arrays: Iterator[np.ndarray], write: Callable[[np.ndarray], None]) -> None:
+    """Writes each array while the next one is fetched."""
+    with ThreadPoolExecutor(1) as pool:
+        written = None
+        for array in arrays:
+            if written:
+                written.result()
+            written = pool.submit(write, array)
+        if written:
+            written.result()
 
 
 # Tensors -----------------------------------------------------------------------------------------------------------------

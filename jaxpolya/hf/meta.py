@@ -11,7 +11,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from etils import epath
 from transformers import PreTrainedTokenizerFast
@@ -24,6 +24,7 @@ from jaxpolya.hf.gguf_tokenizer import stop_ids_from_gguf, tokenizer_from_gguf
 from jaxpolya.models.config import DecoderConfig
 
 ExportDtype = Literal["bfloat16", "float16", "float32"]
+EXPORT_DTYPES = get_args(ExportDtype)
 
 CARRIED = (
     "tokenizer.json",

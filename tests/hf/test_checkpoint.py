@@ -303,6 +303,7 @@ def test_hub_names_fetch_small_files_first_and_only_the_model_s(tiny, tmp_path, 
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     for look in (lambda: inspect_checkpoint("somebody/tiny", revision="v1").config == tiny.config,
+                 lambda: inspect_checkpoint("somebody/tiny", revision="v1").stored.dtype == "float32",
                  lambda: fingerprint("somebody/tiny", revision="v1") == "hub:somebody/tiny@0123abc"):  # fmt: skip
         fetched.clear()
         assert look()

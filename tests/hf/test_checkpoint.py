@@ -127,6 +127,21 @@ def test_a_window_that_is_not_in_use_is_no_obstacle(copy):
     inspect_checkpoint(str(copy))
 
 
+def test_added_tokens_beyond_the_embeddings_are_text(copy, tiny_tokenizer, tmp_path, mesh1):
+    """As Gemma 3's text models have one for images."""
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(copy)
+    known = [*range(len(tokenizer), 300)]
+    tokenizer.add_tokens([f"<more-{i}>" for i in known] + ["<image>", "<video>"], special_tokens=True)
+    tokenizer.save_pretrained(copy)
+    meta = inspect_checkpoint(str(copy))
+    assert max(meta.tokenizer.get_vocab().values()) == 299
+    assert max(meta.tokenizer.encode("12 <image> 30")) < 299 and meta.tokenizer.encode("<more-299>") == [299]
+    assert meta.tokenizer.decode(meta.tokenizer.encode("12 <image>")) == "12 <image>"
+    assert (meta.tokenizer.chat_template, meta.tokenizer.eos_token) == (tiny_tokenizer.chat_template, tiny_tokenizer.eos_token)
+    export_checkpoint(tmp_path / "out", load_checkpoint(str(copy), mesh=mesh1).params, meta)
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (copy / "tokenizer.json").read_bytes()
+
+
 def test_wrong_tensors_are_named(copy):
     q, extra = "model.layers.1.self_attn.q_proj.weight", "model.layers.0.self_attn.q_proj.bias"
     rewrite(copy, lambda tensors: tensors.update({q: np.zeros((4, 4), np.float32), extra: np.zeros(32, np.float32)}))

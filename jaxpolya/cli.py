@@ -216,10 +216,11 @@ def import_(
     _check_destination(directory, source)
     _start_jax()
     from jaxpolya.hf.checkpoint import load_checkpoint, save_checkpoint
+    from jaxpolya.hf.origin import origin_of
     from jaxpolya.parallel.mesh import make_mesh
 
     checkpoint = load_checkpoint(source, mesh=make_mesh(), revision=revision)
-    save_checkpoint(directory, checkpoint.params, checkpoint.meta)
+    save_checkpoint(directory, checkpoint.params, checkpoint.meta, origin=origin_of(source, revision))
     _say(f"wrote {directory}; use it as model.source")
 
 

@@ -354,7 +354,7 @@ def test_a_bucket_is_not_a_directory(refused, jaxpolya, config, guesser, monkeyp
 
     refused(CONFIGURATION, "is the model that is read", "export", "gs://bucket/model", "gs://bucket/model/")
     asked = []
-    monkeypatch.setattr(checkpoint, "save_checkpoint", lambda directory, *_: asked.append(directory))
+    monkeypatch.setattr(checkpoint, "save_checkpoint", lambda directory, *_, **__: asked.append(directory))
     monkeypatch.setattr(checkpoint, "export_checkpoint", lambda directory, *_, **__: asked.append(directory))
     for command in ("import", "export"):
         assert jaxpolya(command, guesser, "gs://bucket/model")[0] == 0

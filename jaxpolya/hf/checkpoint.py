@@ -7,6 +7,7 @@ transformers loads. Both hold `config.json` and the tokenizer in Hugging Face fo
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,19 +142,20 @@ def _restore(path: epath.Path, config: DecoderConfig, mesh: Mesh) -> Params:
 # Out ---------------------------------------------------------------------------------------------------------------------
 
 
-def save_checkpoint(directory: str | Path, params: Params, meta: CheckpointMeta) -> None:
+def save_checkpoint(directory: str | Path, params: Params, meta: CheckpointMeta, *, origin: Mapping[str, Any] | None = None) -> None:
     """Writes a model in our own layout: `params/` (Orbax), `config.json`, the tokenizer. Every host calls it.
 
     Args:
       directory: local or `gs://…`; one that jaxpolya wrote is replaced.
       params: the plain tree, float32.
       meta: what came with the checkpoint that the parameters descend from.
+      origin: base model and licence, as `hf.origin.origin_of` found them.
 
     Raises:
       InputError: the directory holds something that jaxpolya didn't write.
       MachineError: the disk is full, or may not be written.
     """
-    note: dict[str, Any] = {"stored": dataclasses.asdict(meta.stored)}
+    note: dict[str, Any] = {"stored": dataclasses.asdict(meta.stored), "origin": dict(origin or {})}
     with whole_directory(directory, "jaxpolya", note=note) as aside:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(aside / "params", params)

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its own origin and licence: the front matter of its README.md, or a GGUF file's metadata.
+"""What a checkpoint says of its own origin and licence: the front matter of its README.md, a GGUF file's metadata, our marker.
 
 A licence binds whoever trains on from a model, so it goes with whatever is made of it. A page that is missing, broken or out of
 reach says nothing, and is no obstacle.
@@ -9,6 +9,7 @@ from typing import Any
 import huggingface_hub
 from etils import epath
 
+from jaxpolya.hf.directory import read_marker
 from jaxpolya.hf.gguf_file import GGUFFile
 from jaxpolya.hf.source import Location, locate
 
@@ -30,6 +31,8 @@ def origin_of(source: str, revision: str | None = None) -> dict[str, Any]:
     if location.kind == "gguf":
         metadata = GGUFFile(location.path).metadata
         said = {key: metadata.get("general." + key.replace("_", ".")) for key in LICENCE}
+    elif location.kind == "jaxpolya":
+        said = dict((read_marker(location.path) or {}).get("origin", {}))
     else:
         said = _front_matter(source, location)
     if location.commit:

@@ -8,6 +8,7 @@ from huggingface_hub import errors
 
 from jaxpolya.errors import InputError
 from jaxpolya.hf import origin
+from jaxpolya.hf.checkpoint import load_checkpoint, save_checkpoint
 from jaxpolya.hf.origin import origin_of
 from jaxpolya.hf.source import Location
 
@@ -85,3 +86,12 @@ def test_a_name_on_the_hub_is_its_own_ancestor(tmp_path, monkeypatch):
 def test_what_is_not_there(tmp_path):
     with pytest.raises(InputError, match="no checkpoint at"):
         origin_of(str(tmp_path / "none"))
+
+
+def test_our_own_layout_keeps_what_was_known(tiny_checkpoint, tmp_path, mesh1):
+    checkpoint = load_checkpoint(str(tiny_checkpoint), mesh=mesh1)
+    known = {"base_model": "somebody/model", "license": "apache-2.0"}
+    save_checkpoint(tmp_path / "ours", checkpoint.params, checkpoint.meta, origin=known)
+    assert origin_of(str(tmp_path / "ours")) == known
+    save_checkpoint(tmp_path / "unknown", checkpoint.params, checkpoint.meta)
+    assert origin_of(str(tmp_path / "unknown")) == {}

@@ -25,11 +25,11 @@ import numpy as np
 
 from jaxpolya.config import DecodeConfig, Sampling
 from jaxpolya.decode.engine import Engine, Request
-from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.config import DecoderConfig, LayerKind, Rope
 from jaxpolya.models.decoder import init_params
 from jaxpolya.parallel.mesh import make_mesh
 
-CONFIG = DecoderConfig("qwen2", 32_000, 576, 1536, 16, 9, 3, 64, 2048, rope_theta=1_000_000.0, tied_embeddings=True, qkv_bias=True)
+CONFIG = DecoderConfig("qwen2", 32_000, 576, 1536, 16, 9, 3, 64, 2048, (LayerKind(rope=Rope(1e6)),), tied_embeddings=True, qkv_bias=True)
 NEW = 64
 WORKLOADS = {"distinct": (16, 1, 128), "grouped": (8, 16, 512)}
 

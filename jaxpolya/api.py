@@ -138,8 +138,8 @@ def _check_rows(rows: Sequence[Sequence[int]], config: DecoderConfig) -> None:
         ids = np.asarray(row)
         if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
             raise InputError(f"logits: row {i} is not a list of token ids ({str(row)[:60]!r}), or is empty")
-        if len(ids) > config.max_positions:
-            raise InputError(f"logits: row {i} has {len(ids)} tokens, and the model {config.max_positions} positions")
+        if len(ids) > config.context:
+            raise InputError(f"logits: row {i} has {len(ids)} tokens, and the model {config.context} positions")
         if ids.min() < 0 or ids.max() >= config.vocab_size:
             raise InputError(f"logits: row {i} has ids from {ids.min()} to {ids.max()}; the model's go from 0 to {config.vocab_size - 1}")
 
@@ -148,7 +148,8 @@ def _check_rows(rows: Sequence[Sequence[int]], config: DecoderConfig) -> None:
 def _logits_program(config: DecoderConfig, mesh: Mesh, dtype: Any) -> Callable[..., jax.Array]:
     def forward(params: Params, tokens_BT: jax.Array, segment_ids_BT: jax.Array) -> jax.Array:
         positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
-        return logits(hidden_states(params, config, tokens_BT, positions_BT, segment_ids_BT, dtype=dtype), head_table(params))
+        hidden_BTD = hidden_states(params, config, tokens_BT, positions_BT, segment_ids_BT, dtype=dtype)
+        return logits(config, hidden_BTD, head_table(params))
 
     shardings = param_shardings(mesh, abstract_params(config), "train")
     batch = batch_sharding(mesh)

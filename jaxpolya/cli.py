@@ -7,8 +7,10 @@ traceback. Ctrl-C and a polite kill leave a run that the same command goes on wi
 import contextlib
 import difflib
 import errno
+import importlib.util
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -214,10 +216,11 @@ def import_(
     _check_destination(directory, source)
     _start_jax()
     from jaxpolya.hf.checkpoint import load_checkpoint, save_checkpoint
+    from jaxpolya.hf.origin import origin_of
     from jaxpolya.parallel.mesh import make_mesh
 
     checkpoint = load_checkpoint(source, mesh=make_mesh(), revision=revision)
-    save_checkpoint(directory, checkpoint.params, checkpoint.meta)
+    save_checkpoint(directory, checkpoint.params, checkpoint.meta, origin=origin_of(source, revision))
     _say(f"wrote {directory}; use it as model.source")
 
 
@@ -232,27 +235,66 @@ def export(
             show_default=False,
         ),
     ],
-    dtype: Annotated[str, typer.Option(metavar="DTYPE", help="bfloat16, float16 or float32.")] = "bfloat16",
     arm: Annotated[str | None, typer.Option(metavar="ARM", help="Of a run: this arm instead of the best.", show_default=False)] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DTYPE", help="bfloat16, float16 or float32; unset is as the base model's own files have it.", show_default=False
+        ),
+    ] = None,
+    max_shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Of one file of weights: a whole number of KB, MB or GB.")] = "50GB",
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Load what was written with transformers (needs torch), and compare its logits with ours; takes memory for the model in "
+            "float32 once more. If they differ, nothing is written.",
+        ),
+    ] = False,
 ) -> None:
-    """Take a model home as a Hugging Face directory that transformers loads."""
-    from jaxpolya.errors import ConfigError
-    from jaxpolya.results import model_of_run
+    """Take a model home as a Hugging Face directory that transformers loads, with a model card."""
+    from jaxpolya.artifacts import source_commit
+    from jaxpolya.errors import ConfigError, MachineError
+    from jaxpolya.results import arm_of_model, arm_of_run, model_of_run
 
-    if dtype not in ("bfloat16", "float16", "float32"):
+    if dtype not in (None, "bfloat16", "float16", "float32"):
         raise ConfigError(f"--dtype {dtype}: choose bfloat16, float16 or float32")
+    if not re.fullmatch(r"0*[1-9]\d*[KMG]B", max_shard_size, re.IGNORECASE):
+        raise ConfigError(f"--max-shard-size {max_shard_size}: write it as a whole number of KB, MB or GB, such as 5GB")
+    if verify and importlib.util.find_spec("torch") is None:
+        raise MachineError("--verify needs torch, for transformers' own forward pass: pip install torch, or export without --verify")
     model = model_of_run(Path(source), arm)
     if arm and model is None:
         raise ConfigError(f"--arm {arm}: {source} is not a run directory, so it has no arms")
+    of_run = arm_of_run(Path(source), arm) if model else arm_of_model(Path(source))
     source = model or source
     _check_destination(directory, source)
     _start_jax()
-    from jaxpolya.hf.checkpoint import export_checkpoint, load_checkpoint
-    from jaxpolya.parallel.mesh import make_mesh
+    from jaxpolya.hf.check_export import compare_export
+    from jaxpolya.hf.checkpoint import export_checkpoint, fingerprint, load_checkpoint
+    from jaxpolya.hf.origin import origin_of
+    from jaxpolya.parallel.mesh import is_primary, make_mesh
+    from jaxpolya.report.card import checkpoint_card, run_card
 
-    checkpoint = load_checkpoint(source, mesh=make_mesh())
-    export_checkpoint(directory, checkpoint.params, checkpoint.meta, dtype=dtype)  # type: ignore[arg-type]
-    _say(f"wrote {directory} ({source}, {dtype})")
+    mesh = make_mesh()
+    is_base = of_run and source == of_run[0]["run"]["model"]
+    checkpoint = load_checkpoint(source, mesh=mesh, revision=of_run[0]["config"]["model"]["revision"] if of_run and is_base else None)
+
+    def check(written: Any) -> None:
+        agreement = compare_export(written, checkpoint, mesh)
+        if is_primary():
+            _say(f"verify: {agreement}")
+
+    export_checkpoint(
+        directory,
+        checkpoint.params,
+        checkpoint.meta,
+        dtype=cast(Any, dtype),
+        max_shard_size=max_shard_size,
+        card=run_card(*of_run) if of_run else checkpoint_card(source, fingerprint(source), origin_of(source), source_commit()),
+        check=check if verify else None,
+    )
+    _say(f"wrote {directory} ({source})")
 
 
 @app.command()

@@ -14,7 +14,8 @@ EXIT_CODES = {
     2: "the command line or the configuration is wrong; nothing was loaded",
     3: "an input (model, questions, answers) is missing or broken",
     4: "the run cannot go on with what it has (no correct response to learn from, say)",
-    5: "the machine refused: disk full, no permission, a device is missing",
+    5: "the machine refused: disk full, no permission, a device or a package is missing",
+    6: "a check that was asked for failed (export --verify); nothing was written",
     130: "interrupted; the same command goes on from here",
 }
 
@@ -44,9 +45,15 @@ class RunError(JaxpolyaError):
 
 
 class MachineError(JaxpolyaError):
-    """The disk, the permissions or the devices of this machine stand in the way."""
+    """The disk, the permissions, the devices or the packages of this machine stand in the way."""
 
     exit_code = 5
+
+
+class CheckError(JaxpolyaError):
+    """What was made is not what it should be, says a check that the user asked for."""
+
+    exit_code = 6
 
 
 def nearest_path(path: Any) -> str:

@@ -26,6 +26,7 @@ from jaxpolya.evaluate.diversity import chosen
 from jaxpolya.evaluate.model_judge import ModelJudge
 from jaxpolya.evaluate.parquet import write_parquet
 from jaxpolya.hf.checkpoint import export_checkpoint, save_checkpoint
+from jaxpolya.hf.origin import origin_of
 from jaxpolya.hf.reward import load_reward_model
 from jaxpolya.hf.source import fingerprint
 from jaxpolya.parallel.hosts import from_primary, wait_for_all
@@ -45,6 +46,7 @@ from jaxpolya.polya.select import (
     star_rows,
 )
 from jaxpolya.records import Question, Sample, SftRow, read_records, write_records
+from jaxpolya.report.card import run_card
 from jaxpolya.report.page import write_report
 from jaxpolya.results import collect_results, example_samples, write_results
 from jaxpolya.stages import digest_or_none, row_stats, sample_stats, source_identity, stage_fields
@@ -399,22 +401,32 @@ class Pipeline(Workbench):
         self._phase = "report"
         models = {arm: self.models[arm] for arm in self.config.arms}
         sources = {arm: f"stages/{model.identity}/model" if model.made_here else model.source for arm, model in models.items()}
-        results = collect_results(self.config, self.evaluations, self.greedy, self._stages, sources, self.provenance)
+        base = self.models[BASE]
+        facts = {"fingerprint": base.identity, "origin": origin_of(base.source, self.config.model.revision), **self.provenance}
+        results = collect_results(self.config, self.evaluations, self.greedy, self._stages, sources, facts)
         if is_primary():
             write_results(self.run_directory.path, results)
             write_report(self.run_directory.path, results, example_samples(self.evaluations, self._stages))
         if self.config.export:
-            arm = results["best"]
-            dtype = "float32" if self.config.model.compute_dtype == "float32" else "bfloat16"
-            target = self.run_directory.path / "export"
-            marker = self.run_directory.path / ".exported"
-            name = f"{self.models[arm].identity} {dtype}"
-            if not from_primary(target.exists() and marker.exists() and marker.read_text() == name):
-                self.display.note(f"export: the {arm} arm to {target}")
-                export_checkpoint(target, self._load(self.models[arm]).params, self.meta, dtype=dtype)  # type: ignore[arg-type]
-                if is_primary():
-                    write_whole(marker, name)
+            self._export(results)
         return results
+
+    def _export(self, results: Mapping[str, Any]) -> None:
+        """The best arm as a Hugging Face directory with its card; of one that is there already, the card alone is written again."""
+        arm = results["best"]
+        model, card = self.models[arm], run_card(results, arm)
+        target = self.run_directory.path / "export"
+        marker = self.run_directory.path / ".exported"
+        if from_primary(target.exists() and marker.exists() and marker.read_text() == model.identity):
+            if is_primary():
+                write_whole(target / "README.md", card)
+            return
+        self.display.note(f"export: the {arm} arm to {target}")
+        # In the dtypes that the base model came in, though training is in float32: half the size, and what who uses the base expects.
+        # `jaxpolya export --dtype float32` gives the trained values themselves.
+        export_checkpoint(target, self._load(model).params, self.meta, card=card)
+        if is_primary():
+            write_whole(marker, model.identity)
 
 
 def _bare(questions: Sequence[Question]) -> list[tuple[Question, Slot | None]]:

@@ -24,7 +24,7 @@ OVERLAPS = 10  # pairs of training and evaluation questions that the report show
 TRAINING_FACTS = ("rows", "tokens", "steps", "loss_first", "loss_last", "heldout_first", "heldout_last")
 
 
-KEYS = {"run", "best", "models", "arms", "selection", "generation", "stages"}
+KEYS = {"run", "config", "best", "models", "arms", "selection", "contamination", "generation", "stages"}
 
 
 def evaluation(answers: Answers, config: RunConfig, base: Answers | None) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def collect_results(
     greedy: Mapping[str, Mapping[str, Stage]],
     stages: Mapping[str, Stage],
     models: Mapping[str, str],
-    provenance: Mapping[str, Any],
+    facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The results of a run whose arms are all evaluated.
 
@@ -66,7 +66,7 @@ def collect_results(
       greedy: the same of the greedy responses; empty where there are none.
       stages: name → stage, of all stages of the run, in their order.
       models: arm → its checkpoint, a stage's as a path from the run's directory.
-      provenance: of this start.
+      facts: of the run: the base model's `fingerprint` and `origin`, and the provenance of this start.
     """
     arms: dict[str, Any] = {}
 
@@ -94,7 +94,8 @@ def collect_results(
     first = next(iter(config.eval.questions))
     best = max(arms, key=lambda arm: arms[arm]["eval"][first]["pass"]["1"]["mean"])
     return {
-        "run": {"name": config.name, "model": config.model.source, "arms": list(config.arms), "seeds": _seeds(config), **provenance},
+        "run": {"name": config.name, "model": config.model.source, "arms": list(config.arms), "seeds": _seeds(config), **facts},
+        "config": config.model_dump(mode="json"),
         "best": best,
         "models": dict(models),
         "arms": arms,
@@ -204,11 +205,20 @@ def read_results(run: Path) -> dict[str, Any] | None:
         results = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(results, dict) and set(results) >= KEYS and results["best"] in results["models"]:
             return results
-    raise InputError(f"{path} is damaged; `jaxpolya run` writes it again from the stages")
+    raise InputError(f"{path} is damaged, or of another version of jaxpolya; `jaxpolya run` writes it again from the stages")
 
 
 def model_of_run(run: Path, arm: str | None = None) -> str | None:
     """The checkpoint of a run's best (or a named) arm; None where `run` is not a run directory. Raises `InputError`."""
+    if (found := arm_of_run(run, arm)) is None:
+        return None
+    results, arm = found
+    within = run / results["models"][arm]  # a stage's model is named from the run's directory, which may have been moved
+    return str(within) if within.is_dir() else results["models"][arm]
+
+
+def arm_of_run(run: Path, arm: str | None = None) -> tuple[dict[str, Any], str] | None:
+    """(results, best or named arm) of a run; None where `run` is not a run directory. Raises `InputError`."""
     if not (run / "config.yaml").exists() or not (run / "stages").is_dir():
         return None
     results = read_results(run)
@@ -220,8 +230,18 @@ def model_of_run(run: Path, arm: str | None = None) -> str | None:
     arm = arm or results["best"]
     if arm not in results["models"]:
         raise InputError(f"{run}: has no arm {arm}; it has {', '.join(results['models'])}")
-    within = run / results["models"][arm]  # a stage's model is named from the run's directory, which may have been moved
-    return str(within) if within.is_dir() else results["models"][arm]
+    return results, arm
+
+
+def arm_of_model(checkpoint: Path) -> tuple[dict[str, Any], str] | None:
+    """(results, arm) of the finished run whose stage left a checkpoint as an arm's last; None where there is none. Raises `InputError`."""
+    path = checkpoint.expanduser().resolve()
+    stage = path.parent
+    run = stage.parent.parent
+    if stage.parent.name != "stages" or not (run / "config.yaml").exists() or (results := read_results(run)) is None:
+        return None
+    named = str(path.relative_to(run))
+    return next(((results, arm) for arm, model in results["models"].items() if model == named), None)
 
 
 def show_stages(run: Path) -> list[str]:

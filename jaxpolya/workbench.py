@@ -80,7 +80,7 @@ class Workbench:
         self.catalogue = load_catalogue(config.generate.catalogue if config.generate else None)
         self.builder = PromptBuilder(self.meta.tokenizer, chat=config.model.chat, system=config.model.system, frame=self.catalogue.frame)
         if config.eval.composition == "model":
-            check_room(self.builder, self.catalogue.heuristics, self.meta.config.max_positions)
+            check_room(self.builder, self.catalogue.heuristics, self.meta.config.context)
         self.slots = self._make_slots()
         self.dtype = jnp.dtype(config.model.compute_dtype)
         self.provenance = provenance(self.mesh.shape, f"{jax.device_count()} × {jax.devices()[0].device_kind}")
@@ -125,7 +125,7 @@ class Workbench:
 
     def _check_lengths(self) -> None:
         """Raises where a response leaves no room for its prompt."""
-        positions = self.meta.config.max_positions
+        positions = self.meta.config.context
         for key, stage in (("generate", self.config.generate), ("rl", self.config.rl), ("eval", self.config.eval)):
             if stage is not None and stage.sampling.max_new_tokens >= positions:
                 raise ConfigError(
@@ -226,7 +226,7 @@ class Workbench:
     def _prompts(
         self, pairs: Sequence[tuple[Question, Slot | None]], sampling: Sampling, key: str, *, four_phases: bool = False
     ) -> tuple[list[Prompt], int]:
-        room = self.meta.config.max_positions - sampling.max_new_tokens
+        room = self.meta.config.context - sampling.max_new_tokens
         return make_prompts(self.builder, pairs, longest=min(sampling.max_prompt_tokens or room, room), key=key, four_phases=four_phases)
 
     def _engine(self, prompts: Sequence[Prompt], sampling: Sampling, samples: int, *, at_a_time: int | None = None) -> Engine:

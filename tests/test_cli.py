@@ -15,7 +15,7 @@ import pytest
 from jaxpolya import cli
 from jaxpolya.errors import EXIT_CODES
 
-CONFIGURATION, INPUT, RUN, MACHINE, INTERRUPTED = 2, 3, 4, 5, 130
+CONFIGURATION, INPUT, RUN, MACHINE, CHECK, INTERRUPTED = 2, 3, 4, 5, 6, 130
 
 
 @pytest.fixture
@@ -84,6 +84,9 @@ def test_help_teaches(jaxpolya):
         (["verify", "--in", "a", "--out", "b", "--kind", "maths"], "choose one of math"),
         (["export", "a", "b", "--dtype", "bf16"], "choose bfloat16, float16 or float32"),
         (["export", "a", "b", "--arm", "rl"], "is not a run directory"),
+        (["export", "a", "b", "--max-shard-size", "5gigs"], "--max-shard-size 5gigs: write it as a whole number of KB, MB or GB"),
+        (["export", "a", "b", "--max-shard-size", "0GB"], "--max-shard-size 0GB"),
+        (["import", "a"], "missing argument 'DIRECTORY'"),
     ],
 )
 def test_a_wrong_command_line(refused, arguments, says):
@@ -351,11 +354,84 @@ def test_a_bucket_is_not_a_directory(refused, jaxpolya, config, guesser, monkeyp
 
     refused(CONFIGURATION, "is the model that is read", "export", "gs://bucket/model", "gs://bucket/model/")
     asked = []
-    monkeypatch.setattr(checkpoint, "save_checkpoint", lambda directory, *_: asked.append(directory))
+    monkeypatch.setattr(checkpoint, "save_checkpoint", lambda directory, *_, **__: asked.append(directory))
     monkeypatch.setattr(checkpoint, "export_checkpoint", lambda directory, *_, **__: asked.append(directory))
     for command in ("import", "export"):
         assert jaxpolya(command, guesser, "gs://bucket/model")[0] == 0
     assert asked == ["gs://bucket/model"] * 2
+
+
+def test_a_bucket_without_its_client_is_said_plainly(refused, guesser, monkeypatch):
+    from etils import epath
+
+    def without_client(there):
+        def ask(path):
+            if str(path).startswith("gs://"):
+                raise ImportError("Please install gcsfs to access Google Storage")
+            return there(path)
+
+        return ask
+
+    kind = type(epath.Path("gs://bucket"))
+    for name in ("exists", "is_dir"):
+        monkeypatch.setattr(kind, name, without_client(getattr(kind, name)))
+    for command in ("import", "export"):
+        refused(INPUT, "gs://bucket/model: Please install gcsfs", command, "gs://bucket/model", "out")
+        refused(INPUT, "gs://bucket/model: Please install gcsfs", command, guesser, "gs://bucket/model")
+
+
+def test_a_revision_is_the_hub_s(refused, jaxpolya, guesser, tmp_path, monkeypatch):
+    refused(INPUT, "is a local path, which has no revision v1", "import", guesser, tmp_path / "own", "--revision", "v1")
+    from jaxpolya.hf import checkpoint
+
+    asked = []
+    load = checkpoint.load_checkpoint
+    monkeypatch.setattr(
+        checkpoint, "load_checkpoint", lambda source, *, revision, **more: asked.append((source, revision)) or load(str(guesser), **more)
+    )
+    assert jaxpolya("import", "somebody/tiny", tmp_path / "own", "--revision", "v1")[0] == 0
+    assert asked == [("somebody/tiny", "v1")]
+
+
+def test_a_model_s_card_goes_home_with_it(jaxpolya, refused, small, config, guesser):
+    run, home = config.parent / "runs" / "tiny", config.parent / "home"
+
+    def card(*arguments) -> str:
+        assert jaxpolya("export", *arguments, home)[0] == 0
+        return (home / "README.md").read_text()
+
+    assert jaxpolya(*small)[0] == 0
+    best = (run / "export" / "README.md").read_text()
+    assert "## Evaluation" in best and card(run) == best
+    star, base = card(run, "--arm", "star"), card(run, "--arm", "base")
+    assert best in (star, base) and "# tiny: star\n" in star and "# tiny: base\n" in base
+    (model,) = run.glob("stages/sft-star-*/model")
+    assert card(model) == star, "a stage's model is an arm's"
+    plain = card(guesser)
+    assert f"The checkpoint `{guesser}`" in plain and "fingerprint of its content: `sha256:" in plain
+    results = json.loads((run / "results.json").read_text())
+    results["models"].pop("star")
+    (run / "results.json").write_text(json.dumps(results | {"best": "base"}))
+    assert f"The checkpoint `{model}`" in card(model), "no arm ends with it"
+    results["config"]["model"]["revision"] = "v1"
+    (run / "results.json").write_text(json.dumps(results | {"best": "base"}))
+    refused(INPUT, "has no revision v1", "export", run, home)  # the base model is that of the run's revision
+
+
+def test_an_export_that_transformers_checks(jaxpolya, refused, guesser, tmp_path, monkeypatch):
+    from jaxpolya.hf import check_export
+
+    arguments = ["export", guesser, tmp_path / "home", "--verify"]
+    with monkeypatch.context() as patch:
+        patch.setattr(check_export, "TOLERANCE", 0.0)
+        sentence = refused(CHECK, "verify: transformers gets other logits from what was written", *arguments)
+        assert "nothing was written" in sentence and not list(tmp_path.iterdir())
+    code, out, _ = jaxpolya(*arguments, "--dtype", "bfloat16", "--max-shard-size", "20KB")
+    assert code == 0 and re.search(r"^verify: logits differ by \S+ at most \(tolerance \S+\) over 128 tokens, .* 128 of 128", out)
+    assert len(list((tmp_path / "home").glob("model-*.safetensors"))) > 1
+    with monkeypatch.context() as patch:
+        patch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+        refused(MACHINE, "--verify needs torch", "export", tmp_path / "nowhere", tmp_path / "out", "--verify")
 
 
 def test_a_checkpoint_on_a_benchmark_and_against_another(jaxpolya, refused, config, guesser, tiny_checkpoint, tmp_path, monkeypatch):

@@ -107,10 +107,10 @@ class Engine:
         Raises:
           InputError: the prompt and response don't fit the model's positions.
         """
-        if longest_prompt + sampling.max_new_tokens > config.max_positions:
+        if longest_prompt + sampling.max_new_tokens > config.context:
             raise InputError(
                 f"a prompt of {longest_prompt} tokens and max_new_tokens {sampling.max_new_tokens} exceed the model's "
-                f"{config.max_positions} positions; lower sampling.max_prompt_tokens or sampling.max_new_tokens"
+                f"{config.context} positions; lower sampling.max_prompt_tokens or sampling.max_new_tokens"
             )
         shards = data_shards(mesh)
         group = min(samples, max(1, engine.rows // shards))

@@ -6,6 +6,8 @@ samples; each sample (a row) has a cache of its own for what it writes. Attentio
     prefix [P, K, S_p, H]                    one a lane, right-padded, read by all its rows
     suffix [P, K, G, S, H], [P, G, S, K, H]  one a row, written at the row's own position
 
+A layer with a window keeps no more of the suffix than that: its S slots are a ring, which holds position s at slot s mod S.
+
 The suffix's layout is the platform's (`SUFFIX_LAYOUT`). Writes are local to a device (`shard_map`): left to the partitioner, each
 layer would gather every row's keys and values on every device at every step.
 
@@ -32,8 +34,8 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxpolya.decode.sampling import Draw, sample, token_keys
-from jaxpolya.models.attention import MASKED, causal_attention, precision_of
-from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.attention import MASKED, capped, causal_attention, precision_of
+from jaxpolya.models.config import DecoderConfig, LayerKind
 from jaxpolya.models.decoder import Params, abstract_params, block_def, embed, head_table, rms_norm
 from jaxpolya.models.heads import logits
 from jaxpolya.models.rope import rope_tables
@@ -69,11 +71,14 @@ class Plan:
     layout: str = "pgskh"
     """Axes of a suffix cache."""
 
-    @property
-    def suffix_shape(self) -> tuple[int, ...]:
-        """Shape of a suffix cache, its axes in the order of `layout`."""
-        sizes = {"p": self.lanes, "k": self.config.kv_heads, "g": self.samples, "s": self.suffix, "h": self.config.head_width}
-        return tuple(sizes[axis] for axis in self.layout)
+    def suffix_slots(self, kind: LayerKind) -> int:
+        """Slots of a layer's suffix cache: S, or a ring as long as the layer's window."""
+        return self.suffix if kind.window is None else min(self.suffix, kind.window)
+
+    def suffix_shape(self, kind: LayerKind) -> tuple[int, ...]:
+        """Shape of a layer's suffix cache, its axes in the order of `layout`."""
+        sizes = {"p": self.lanes, "k": self.config.kv_heads, "g": self.samples, "h": self.config.head_width}
+        return tuple(self.suffix_slots(kind) if axis == "s" else sizes[axis] for axis in self.layout)
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["prefix", "suffix", "last_PG"], meta_fields=[])
@@ -135,7 +140,7 @@ def lane_shardings(plan: Plan, mesh: Mesh) -> Lanes:
     P, G, K, H = plan.lanes, plan.samples, plan.config.kv_heads, plan.config.head_width
     prefix = sharding(("batch", "kv_heads", None, None), (P, K, plan.prefix, H))
     logical = {"p": "batch", "k": "kv_heads"}
-    suffix = sharding(tuple(logical.get(axis) for axis in plan.layout), plan.suffix_shape)
+    suffix = sharding(tuple(logical.get(axis) for axis in plan.layout), plan.suffix_shape(LayerKind()))
     L = plan.config.layers
     return Lanes(prefix=[(prefix,) * 2] * L, suffix=[(suffix,) * 2] * L, last_PG=sharding(("batch", None), (P, G)))  # type: ignore[arg-type, list-item]
 
@@ -151,7 +156,7 @@ def make_empty(plan: Plan, mesh: Mesh) -> Any:
 
         return Lanes(
             prefix=[cache(P, K, plan.prefix, H) for _ in range(L)],
-            suffix=[cache(*plan.suffix_shape) for _ in range(L)],
+            suffix=[cache(*plan.suffix_shape(plan.config.kinds[kind])) for kind in plan.config.kind_of_layer],
             last_PG=jnp.zeros((P, plan.samples), jnp.int32),
         )
 
@@ -224,21 +229,24 @@ def _prompt_forward(plan: Plan) -> Any:
     def forward(params: Params, tokens_RT: jax.Array, shared: Cache) -> Cache:
         R, T = tokens_RT.shape
         start = shared[0][0].shape[1] if shared else 0
-        x = embed(params, tokens_RT, plan.dtype)
-        rope = rope_tables(config, jnp.broadcast_to(start + jnp.arange(T), (R, T)))
+        x = embed(params, config, tokens_RT, plan.dtype)
+        tables = rope_tables(config, jnp.broadcast_to(start + jnp.arange(T), (R, T)))
         cache = []
-        for layer, layer_params in enumerate(params["blocks"]):
+        for layer, (layer_params, kind) in enumerate(zip(params["blocks"], config.kind_of_layer, strict=True)):
+            window = config.kinds[kind].window
 
-            def attend(q: jax.Array, k: jax.Array, v: jax.Array, layer: int = layer) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+            def attend(
+                q: jax.Array, k: jax.Array, v: jax.Array, layer: int = layer, window: int | None = window
+            ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
                 if shared:
                     k, v = (
                         jnp.concatenate([jnp.broadcast_to(old, (R, *old.shape[1:])), new], axis=1)
                         for old, new in zip(shared[layer], (k, v), strict=True)
                     )
                 # Right padding needs no mask: causal attention keeps it from the tokens that count.
-                return causal_attention(q, k, v), (k, v)
+                return causal_attention(config, q, k, v, window), (k, v)
 
-            x, computed = nnx.merge(graphdef, layer_params)(x, rope, attend)
+            x, computed = nnx.merge(graphdef, layer_params)(x, tables[kind], attend)
             cache.append(computed)
         return cache
 
@@ -261,17 +269,18 @@ def make_window(plan: Plan, mesh: Mesh, live: int) -> Any:
     def window(
         params: Params, lanes: Lanes, rows: Rows, seed: jax.Array, temperature: jax.Array, top_p: jax.Array
     ) -> tuple[Lanes, jax.Array, jax.Array]:
-        in_prefix = (jnp.arange(plan.prefix) < rows.prompt_P[:, None])[:, None, None, None, :]
-
         def step(n: jax.Array, carry: tuple[Lanes, jax.Array, jax.Array]) -> tuple[Lanes, jax.Array, jax.Array]:
             lanes, tokens_PGN, logps_PGN = carry
             slot_PG = rows.length_PG + n
             positions_B1 = (rows.prompt_P[:, None] + slot_PG).reshape(P * G, 1)
-            rope = rope_tables(config, positions_B1)
-            in_suffix = (jnp.arange(live) <= slot_PG[:, :, None])[:, None, :, None, :]
-            x = embed(params, lanes.last_PG.reshape(P * G, 1), plan.dtype)
+            tables = rope_tables(config, positions_B1)
+            seen = [_visible(plan, kind, live, rows.prompt_P, slot_PG) for kind in config.kinds]
+            x = embed(params, config, lanes.last_PG.reshape(P * G, 1), plan.dtype)
             suffix = []
-            for layer_params, prefix_kv, suffix_kv in zip(params["blocks"], lanes.prefix, lanes.suffix, strict=True):
+            for layer_params, kind, prefix_kv, suffix_kv in zip(
+                params["blocks"], config.kind_of_layer, lanes.prefix, lanes.suffix, strict=True
+            ):
+                write_PG = slot_PG if config.kinds[kind].window is None else slot_PG % plan.suffix_slots(config.kinds[kind])
 
                 def attend(
                     q: jax.Array,
@@ -279,18 +288,20 @@ def make_window(plan: Plan, mesh: Mesh, live: int) -> Any:
                     v: jax.Array,
                     prefix_kv: tuple[jax.Array, jax.Array] = prefix_kv,
                     suffix_kv: tuple[jax.Array, jax.Array] = suffix_kv,
+                    seen: tuple[jax.Array, jax.Array] = seen[kind],
+                    write_PG: jax.Array = write_PG,
                 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-                    written = tuple(write(cache, new.reshape(P, G, K, H), slot_PG) for cache, new in zip(suffix_kv, (k, v), strict=True))
+                    written = tuple(write(cache, new.reshape(P, G, K, H), write_PG) for cache, new in zip(suffix_kv, (k, v), strict=True))
                     q_PKGMH = jnp.moveaxis(q.reshape(P, G, K, M, H), 1, 2)
-                    out = _two_part_attention(q_PKGMH, prefix_kv, written, in_prefix, in_suffix, plan.layout)
+                    out = _two_part_attention(plan, q_PKGMH, prefix_kv, written, *seen)
                     return jnp.moveaxis(out, 2, 1).reshape(P * G, 1, K * M, H), written
 
-                x, written = nnx.merge(graphdef, layer_params)(x, rope, attend)
+                x, written = nnx.merge(graphdef, layer_params)(x, tables[kind], attend)
                 suffix.append(written)
-            hidden_BD = rms_norm(x[:, 0], params["final_norm"], config.norm_eps)
+            hidden_BD = rms_norm(x[:, 0], params["final_norm"], config)
             with jax.named_scope("sample"):
                 keys = token_keys(seed, rows.sequence_PG.reshape(-1), slot_PG.reshape(-1))
-                tokens_B, logps_B = sample(logits(hidden_BD, head_table(params)), keys, temperature, top_p, plan.draw)
+                tokens_B, logps_B = sample(logits(config, hidden_BD, head_table(params)), keys, temperature, top_p, plan.draw)
             last_PG = tokens_B.reshape(P, G)
             return (
                 Lanes(prefix=lanes.prefix, suffix=suffix, last_PG=last_PG),
@@ -309,6 +320,19 @@ def make_window(plan: Plan, mesh: Mesh, live: int) -> Any:
     )
 
 
+def _visible(plan: Plan, kind: LayerKind, live: int, prompt_P: jax.Array, slot_PG: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What a row that writes slot `slot_PG` sees of the prefix [P, 1, 1 or G, 1, S_p] and of the suffix [P, 1, G, 1, live]."""
+    place_S = jnp.arange(plan.prefix)
+    in_prefix_PGS = (place_S < prompt_P[:, None])[:, None]
+    live = min(live, plan.suffix_slots(kind))
+    age_PGS = slot_PG[:, :, None] - jnp.arange(live)
+    if kind.window is not None:
+        in_prefix_PGS &= (prompt_P[:, None] + slot_PG)[:, :, None] - place_S < kind.window
+        age_PGS %= plan.suffix_slots(kind)
+    in_suffix_PGS = (age_PGS >= 0) & (age_PGS <= slot_PG[:, :, None])
+    return in_prefix_PGS[:, None, :, None], in_suffix_PGS[:, None, :, None]
+
+
 def _row_writer(plan: Plan, mesh: Mesh, suffix_spec: PartitionSpec) -> Any:
     """A function (suffix cache, new [P, G, K, H], slot [P, G]) → the cache with each row's slot written, on its own device."""
     data, heads = suffix_spec[plan.layout.index("p")], suffix_spec[plan.layout.index("k")]
@@ -323,26 +347,26 @@ def _row_writer(plan: Plan, mesh: Mesh, suffix_spec: PartitionSpec) -> Any:
 
 
 def _two_part_attention(
+    plan: Plan,
     q_PKGMH: jax.Array,
     prefix_kv: tuple[jax.Array, jax.Array],
     suffix_kv: tuple[jax.Array, ...],
     in_prefix: jax.Array,
     in_suffix: jax.Array,
-    layout: str,
 ) -> jax.Array:
     """One softmax over the lane's prefix and the row's suffix: [P, K, G, M, H]. Scores and sums are float32.
 
-    `in_suffix` [P, 1, G, 1, live] says how much of the suffix is read; it is summed block by block (see the module).
+    `in_prefix` and `in_suffix` are of `_visible`; the suffix is summed block by block (see the module).
     """
-    precision = precision_of(q_PKGMH)
-    scaled = q_PKGMH * q_PKGMH.shape[-1] ** -0.5
+    precision, layout = precision_of(q_PKGMH), plan.layout
+    scaled = q_PKGMH * plan.config.score_scale
     (prefix_k, prefix_v), (suffix_k, suffix_v) = prefix_kv, suffix_kv
     live = in_suffix.shape[-1]
     cuts = [(start, min(start + SUFFIX_BLOCK, live)) for start in range(0, live, SUFFIX_BLOCK)]
 
     def scores(equation: str, keys: jax.Array, mask: jax.Array) -> jax.Array:
         out = jnp.einsum(equation, scaled, keys, precision=precision, preferred_element_type=jnp.float32)
-        return jnp.where(mask, out, MASKED)
+        return jnp.where(mask, capped(out, plan.config.score_cap), MASKED)
 
     parts = [(scores("pkgmh,pksh->pkgms", prefix_k, in_prefix), "pkgms,pksh->pkgmh", prefix_v)]
     for start, end in cuts:

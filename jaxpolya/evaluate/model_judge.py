@@ -39,7 +39,7 @@ class ModelJudge:
 
     def __init__(self, params: Params, forward: Forward, mesh: Mesh, builder: PromptBuilder, heuristics: Sequence[Heuristic]):
         self._params, self._forward, self._mesh, self._builder, self._heuristics = params, forward, mesh, builder, heuristics
-        self._positions = forward.config.max_positions
+        self._positions = forward.config.context
 
     def label(self, solutions: Sequence[Solution]) -> list[list[str]]:
         """Keys in the catalogue's order."""

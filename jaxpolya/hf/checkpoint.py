@@ -7,6 +7,7 @@ transformers loads. Both hold `config.json` and the tokenizer in Hugging Face fo
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from jaxpolya.hf.families import iter_tensors
 from jaxpolya.hf.gguf_file import GGUFFile
 from jaxpolya.hf.meta import EXPORT_DTYPES, CheckpointMeta, ExportDtype, Stored, gguf_meta, read_meta, stored_as, write_small_files
 from jaxpolya.hf.safetensors_file import Safetensors
-from jaxpolya.hf.source import Location, fingerprint, local_file, locate
+from jaxpolya.hf.source import Location, fingerprint, locate
 from jaxpolya.hf.tensors import HEAD, TensorFile, check_tensors, check_tied_head, read_params
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params
@@ -97,7 +98,7 @@ def load_checkpoint(source: str, *, mesh: Mesh, revision: str | None = None) -> 
 def _open(source: str, location: Location) -> tuple[CheckpointMeta, TensorFile | None]:
     """(what is known of a checkpoint, its checked tensors where they are in files that we read ourselves)."""
     if location.kind == "gguf":
-        file = GGUFFile(local_file(location.path))
+        file = GGUFFile(location.path)
         check_tensors(file, file.config)
         return gguf_meta(source, file), file
     meta = read_meta(source, location.path, "ForCausalLM")
@@ -141,19 +142,20 @@ def _restore(path: epath.Path, config: DecoderConfig, mesh: Mesh) -> Params:
 # Out ---------------------------------------------------------------------------------------------------------------------
 
 
-def save_checkpoint(directory: str | Path, params: Params, meta: CheckpointMeta) -> None:
+def save_checkpoint(directory: str | Path, params: Params, meta: CheckpointMeta, *, origin: Mapping[str, Any] | None = None) -> None:
     """Writes a model in our own layout: `params/` (Orbax), `config.json`, the tokenizer. Every host calls it.
 
     Args:
       directory: local or `gs://…`; one that jaxpolya wrote is replaced.
       params: the plain tree, float32.
       meta: what came with the checkpoint that the parameters descend from.
+      origin: base model and licence, as `hf.origin.origin_of` found them.
 
     Raises:
       InputError: the directory holds something that jaxpolya didn't write.
       MachineError: the disk is full, or may not be written.
     """
-    note: dict[str, Any] = {"stored": dataclasses.asdict(meta.stored)}
+    note: dict[str, Any] = {"stored": dataclasses.asdict(meta.stored), "origin": dict(origin or {})}
     with whole_directory(directory, "jaxpolya", note=note) as aside:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(aside / "params", params)

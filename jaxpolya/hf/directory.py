@@ -4,8 +4,12 @@ A local directory is written aside and renamed. Object stores have no rename; th
 whole. A directory that isn't ours is never overwritten.
 """
 
+import atexit
 import contextlib
+import functools
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +28,16 @@ MARKER = "jaxpolya.json"
 def is_remote(path: epath.Path) -> bool:
     """Whether a path is an object store's."""
     return "://" in str(path)
+
+
+@functools.cache
+def local_file(path: epath.Path) -> Path:
+    """A local path for a file: its own, or that of a copy which is kept until this process ends."""
+    if not is_remote(path):
+        return Path(path)
+    directory = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return Path(path.copy(epath.Path(directory) / path.name))
 
 
 def absolute(path: epath.Path) -> epath.Path:
@@ -52,7 +66,7 @@ def whole_directory(
       directory: local or `gs://…`; one that jaxpolya wrote is replaced.
       layout: of what is written, for its marker.
       note: further values for the marker.
-      check: is called with all that was written, on the first host, before the directory gets its name; what it raises stops that.
+      check: is called on every host with what was written, before it counts as whole and gets its name; what it raises stops that.
 
     Raises:
       InputError: the directory holds something that jaxpolya didn't write.
@@ -79,10 +93,10 @@ def whole_directory(
         wait_for_all(f"begin {final}")
         yield aside
         wait_for_all(f"written {final}")
+        if check:
+            check(aside)
         if is_primary():
             mark(whole=True)
-            if check:
-                check(aside)
             if aside != final:
                 _remove(final)
                 aside.rename(final)

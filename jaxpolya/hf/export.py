@@ -58,7 +58,7 @@ def export_checkpoint(
       dtype: of the tensors in the files; as the source had each of them by default.
       max_shard_size: of one safetensors file, such as `5GB` or `200MB`; the default is transformers'.
       card: the model card, written as README.md.
-      check: is called on the first host with the finished directory before it gets its name; where it raises, nothing appears.
+      check: is called on every host with the finished directory before it gets its name; where it raises, nothing appears.
 
     Raises:
       InputError: the directory holds something that jaxpolya didn't write; or a value doesn't fit the dtype.

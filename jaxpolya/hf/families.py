@@ -1,35 +1,78 @@
 """What Hugging Face calls things: `config.json` ↔ `DecoderConfig`, tensor names ↔ our parameters.
 
-All families are settings of one decoder, so they share one table of tensors; what tells them apart is how their
-`config.json` is read. A tensor's layout is written in the logical axes of the parameter specs ("heads head_width" is one
-dimension there and two here): reshapes and transposes, in both directions, follow from comparing the two, and so does the
-slice of a file that a device's shard needs.
+All families are settings of one decoder. What tells them apart is one row of `FAMILIES`: the switches that they always set,
+and the tensors that they call otherwise. All else is read from `config.json`, whose keys mean the same in every family that
+knows them; transformers' own configuration classes say which keys a family knows, what a missing one is, and how older
+spellings are read.
 
-What a family can say and this decoder can't do (a sliding window in use, YaRN, quantised weights) is refused by name.
+A tensor's layout is written in the logical axes of the parameter specs ("heads head_width" is one dimension there and two
+here): reshapes and transposes, in both directions, follow from comparing the two, and so does the slice of a file that a
+device's shard needs. What a family can say and this decoder can't do (quantised weights, say) is refused by name.
 """
 
+import copy
 import dataclasses
+import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from transformers import CONFIG_MAPPING
 
 from jaxpolya.errors import InputError
-from jaxpolya.models.config import DecoderConfig, RopeScaling
+from jaxpolya.models.config import Activation, DecoderConfig, LayerKind, Rope, RopeScaling
 from jaxpolya.models.decoder import ParamSpec, abstract_params
+
+# Families ----------------------------------------------------------------------------------------------------------------
+
+Row = tuple[str, ...]
+"""(their name of a tensor, each of their dimensions as our axes)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """What is particular to one `model_type`."""
+
+    class_prefix: str
+    """Of its classes in transformers: …ForCausalLM."""
+    switches: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Fields of `DecoderConfig` that it always sets."""
+    tensors: Mapping[str, Row] = dataclasses.field(default_factory=dict)
+    """Tensors that differ from `BLOCK`."""
+
+
+GEMMA = {"zero_centred_norms": True, "scaled_embeddings": True}
+SANDWICH = {"mlp_norm": ("pre_feedforward_layernorm.weight", "width")}  # since post_attention_layernorm is what it says there
+
+FAMILIES = {
+    "llama": Family("Llama"),
+    "mistral": Family("Mistral"),
+    "qwen2": Family("Qwen2", {"qkv_bias": True}),
+    "qwen3": Family("Qwen3", {"qk_norm": "head"}),
+    "gemma": Family("Gemma", GEMMA),
+    "gemma2": Family("Gemma2", {**GEMMA, "post_norms": True}, SANDWICH),
+    # Its attention has no cap, though its configuration has a key for one.
+    "gemma3_text": Family("Gemma3", {**GEMMA, "post_norms": True, "qk_norm": "head", "score_cap": None}, SANDWICH),
+    "smollm3": Family("SmolLM3"),
+    "olmo2": Family(
+        "Olmo2",
+        {"pre_norms": False, "post_norms": True, "qk_norm": "all"},
+        {"q_norm": ("self_attn.q_norm.weight", "heads head_width"), "k_norm": ("self_attn.k_norm.weight", "kv_heads head_width")},
+    ),
+}
 
 # Tensors -----------------------------------------------------------------------------------------------------------------
 
-# our name: (their name, each of their dimensions as our axes)
-ENDS: dict[str, tuple[str, ...]] = {
+ENDS: dict[str, Row] = {
     "embed":      ("model.embed_tokens.weight", "vocab", "width"),
     "final_norm": ("model.norm.weight", "width"),
     "head":       ("lm_head.weight", "vocab", "width"),
 }  # fmt: skip
 
-BLOCK: dict[str, tuple[str, ...]] = {
+BLOCK: dict[str, Row] = {
     "attn_norm": ("input_layernorm.weight", "width"),
+    "attn_post_norm": ("post_attention_layernorm.weight", "width"),
     "q":         ("self_attn.q_proj.weight", "heads head_width", "width"),
     "k":         ("self_attn.k_proj.weight", "kv_heads head_width", "width"),
     "v":         ("self_attn.v_proj.weight", "kv_heads head_width", "width"),
@@ -41,6 +84,7 @@ BLOCK: dict[str, tuple[str, ...]] = {
     "q_norm":    ("self_attn.q_norm.weight", "head_width"),
     "k_norm":    ("self_attn.k_norm.weight", "head_width"),
     "mlp_norm":  ("post_attention_layernorm.weight", "width"),
+    "mlp_post_norm": ("post_feedforward_layernorm.weight", "width"),
     "gate":      ("mlp.gate_proj.weight", "ff", "width"),
     "up":        ("mlp.up_proj.weight", "ff", "width"),
     "down":      ("mlp.down_proj.weight", "width", "ff"),
@@ -95,13 +139,15 @@ class Tensor:
 def leaf_tensors(config: DecoderConfig) -> dict[str, Any]:
     """A tree like the parameters': a `Tensor` for each array, a list of L for each stacked one."""
 
-    def tensor(prefix: str, row: tuple[str, ...], spec: ParamSpec) -> Tensor:
+    rows = {**BLOCK, **FAMILIES[config.family].tensors}
+
+    def tensor(prefix: str, row: Row, spec: ParamSpec) -> Tensor:
         sizes = tuple((axis, size) for axis, size in zip(spec.axes, spec.shape, strict=True) if axis and axis != "layers")
         return Tensor(prefix + row[0], row[1:], sizes)
 
     abstract = abstract_params(config)
     blocks = {
-        name: [tensor(f"model.layers.{i}.", BLOCK[name], spec) for i in range(config.layers)] for name, spec in abstract["blocks"].items()
+        name: [tensor(f"model.layers.{i}.", rows[name], spec) for i in range(config.layers)] for name, spec in abstract["blocks"].items()
     }
     return {**{name: tensor("", ENDS[name], spec) for name, spec in abstract.items() if name != "blocks"}, "blocks": blocks}
 
@@ -120,116 +166,163 @@ def iter_tensors(config: DecoderConfig) -> Iterator[tuple[Tensor, tuple[str, ...
 
 # Configurations ----------------------------------------------------------------------------------------------------------
 
-
-def _llama_switches(hf: dict[str, Any]) -> dict[str, bool]:
-    attention = bool(hf.get("attention_bias"))
-    return {"qkv_bias": attention, "o_bias": attention, "mlp_bias": bool(hf.get("mlp_bias"))}
-
-
-def _qwen2_switches(hf: dict[str, Any]) -> dict[str, bool]:
-    return {"qkv_bias": True}
-
-
-def _qwen3_switches(hf: dict[str, Any]) -> dict[str, bool]:
-    attention = bool(hf.get("attention_bias"))
-    return {"qkv_bias": attention, "o_bias": attention, "qk_norm": True}
-
-
-@dataclasses.dataclass(frozen=True)
-class Family:
-    """How one `model_type` sets the decoder's switches, and what transformers calls its model."""
-
-    class_prefix: str
-    switches: Callable[[dict[str, Any]], dict[str, bool]]
-
-
-FAMILIES = {
-    "llama": Family("Llama", _llama_switches),
-    "qwen2": Family("Qwen2", _qwen2_switches),
-    "qwen3": Family("Qwen3", _qwen3_switches),
-}
+NEEDED = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings"
+)  # fmt: skip
+ACTIVATIONS: dict[str, Activation] = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "relu": "relu",
+}  # theirs, several for one of ours; the first is written
+WINDOWED, FULL = "sliding_attention", "full_attention"
 
 
 def config_from_hf(hf: dict[str, Any], where: str) -> DecoderConfig:
     """The decoder that a `config.json` describes. Raises `InputError` that names `where`, the key and what is not supported."""
-    family = hf.get("model_type")
-    if family not in FAMILIES:
-        raise InputError(f"{where}: model_type {family!r} is not supported; supported are {', '.join(FAMILIES)}")
-
-    def integer(key: str, default: int | None = None) -> int:
-        value = default if hf.get(key) is None else hf[key]
-        if value is None:
+    model_type = hf.get("model_type")
+    if model_type not in FAMILIES:
+        hint = "; its text part alone is (model_type gemma3_text)" if model_type == "gemma3" else ""
+        raise InputError(f"{where}: model_type {model_type!r} is not supported{hint}; supported are {', '.join(FAMILIES)}")
+    for key in NEEDED:
+        if hf.get(key) is None:
             raise InputError(f"{where}: {key} is missing")
-        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-            raise InputError(f"{where}: {key} is {value!r}; a positive integer is needed")
-        return value
-
-    _refuse_unsupported(hf, where)
-    rope_theta, rope_scaling = _rope_from_hf(hf, where)
-    width, heads = integer("hidden_size"), integer("num_attention_heads")
+        _check_size(hf[key], key, where)
+    full = _completed(hf, where)
+    _refuse_unsupported(full, where)
+    attention_bias, width = bool(full.get("attention_bias")), full["hidden_size"]
+    kv_heads, head_width = full["num_key_value_heads"], hf.get("head_dim") or full.get("head_dim") or width // full["num_attention_heads"]
+    _check_size(kv_heads, "num_key_value_heads", where)
+    _check_size(head_width, "head_dim", where)
+    scalar = full.get("query_pre_attn_scalar")
+    switches = {
+        "activation": ACTIVATIONS[full.get("hidden_activation") or full["hidden_act"]],
+        "qkv_bias": attention_bias,
+        "o_bias": attention_bias,
+        "mlp_bias": bool(full.get("mlp_bias")),
+        "query_scale": scalar and scalar**-0.5,
+        "score_cap": full.get("attn_logit_softcapping"),
+        "logit_cap": full.get("final_logit_softcapping"),
+    }
     try:
         return DecoderConfig(
-            family=family,
-            vocab_size=integer("vocab_size"),
+            family=model_type,
+            vocab_size=full["vocab_size"],
             width=width,
-            ff_width=integer("intermediate_size"),
-            layers=integer("num_hidden_layers"),
-            heads=heads,
-            kv_heads=integer("num_key_value_heads", heads),
-            # Qwen3's own default is 128; the others divide the width.
-            head_width=integer("head_dim", 128 if family == "qwen3" else width // heads),
-            max_positions=integer("max_position_embeddings"),
-            rope_theta=rope_theta,
-            rope_scaling=rope_scaling,
-            norm_eps=float(hf.get("rms_norm_eps", 1e-6)),
-            tied_embeddings=bool(hf.get("tie_word_embeddings")),
-            **FAMILIES[family].switches(hf),
+            ff_width=full["intermediate_size"],
+            layers=full["num_hidden_layers"],
+            heads=full["num_attention_heads"],
+            kv_heads=kv_heads,
+            head_width=head_width,
+            max_positions=full["max_position_embeddings"],
+            pattern=_pattern(full, where),
+            norm_eps=float(full["rms_norm_eps"]),
+            tied_embeddings=bool(full["tie_word_embeddings"]),
+            **{**switches, **FAMILIES[model_type].switches},
         )
     except ValueError as error:
         raise InputError(f"{where}: {error}") from None
 
 
-def _refuse_unsupported(hf: dict[str, Any], where: str) -> None:
-    if hf.get("quantization_config"):
-        method = hf["quantization_config"].get("quant_method", "some method")
+def _check_size(value: Any, key: str, where: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        raise InputError(f"{where}: {key} is {value!r}; a positive integer is needed")
+
+
+def known_keys(model_type: str) -> set[str]:
+    """The keys of `config.json` that mean something to a family; others may stand there and are ignored."""
+    return set(inspect.signature(CONFIG_MAPPING[model_type]).parameters)
+
+
+def _completed(hf: dict[str, Any], where: str) -> dict[str, Any]:
+    """What transformers understands a `config.json` to say, every key that the family knows filled in."""
+    try:
+        full = CONFIG_MAPPING[hf["model_type"]].from_dict(copy.deepcopy(hf)).to_dict()
+    except Exception as error:  # its validators raise classes of their own
+        reason = " ".join(str(error).split())
+        raise InputError(f"{where}: not a configuration of a {hf['model_type']} model ({reason})") from None
+    known = known_keys(hf["model_type"]) | {"quantization_config"}
+    return {key: value for key, value in full.items() if key in known}
+
+
+def _refuse_unsupported(full: dict[str, Any], where: str) -> None:
+    if full.get("quantization_config"):
+        method = full["quantization_config"].get("quant_method", "some method")
         raise InputError(
             f"{where}: the weights are quantised ({method}); give a checkpoint in bfloat16, float16 or float32, or a GGUF file"
         )
-    if (activation := hf.get("hidden_act", "silu")) not in ("silu", "swish"):
-        raise InputError(f"{where}: hidden_act {activation!r} is not supported; silu is")
-    sliding = "sliding_attention" in (hf.get("layer_types") or ())
-    if hf.get("use_sliding_window") and hf.get("sliding_window"):
-        sliding |= hf.get("max_window_layers", 0) < hf.get("num_hidden_layers", 0)
-    if sliding and hf.get("sliding_window", 0) < hf.get("max_position_embeddings", math.inf):
-        raise InputError(f"{where}: the sliding attention window ({hf.get('sliding_window')}) is not supported; full attention is")
+    activation = full.get("hidden_activation") or full["hidden_act"]
+    if activation not in ACTIVATIONS:
+        raise InputError(f"{where}: the activation {activation!r} is not supported; supported are {', '.join(ACTIVATIONS)}")
+    if full.get("use_bidirectional_attention"):
+        raise InputError(f"{where}: use_bidirectional_attention is set; only causal models are supported")
 
 
-def _rope_from_hf(hf: dict[str, Any], where: str) -> tuple[float, RopeScaling | None]:
-    """(θ, scaling). transformers 5 writes one `rope_parameters`; before, it was `rope_theta` and `rope_scaling`."""
-    rope = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
-    theta = float(rope.get("rope_theta") or hf.get("rope_theta") or 10_000.0)
-    if rope.get("partial_rotary_factor", hf.get("partial_rotary_factor") or 1.0) != 1.0:
+def _pattern(full: dict[str, Any], where: str) -> tuple[LayerKind, ...]:
+    """The kinds of the layers, as few as repeat to all."""
+    L, window = full["num_hidden_layers"], full.get("sliding_window")
+    types = full.get("layer_types") or [WINDOWED if window and "layer_types" not in full else FULL] * L
+    rotated = full.get("no_rope_layers") or [True] * L
+    if len(types) < L or len(rotated) < L:
+        raise InputError(f"{where}: layer_types or no_rope_layers names fewer layers than num_hidden_layers ({L})")
+    kinds = []
+    for kind, rotate in zip(types[:L], rotated, strict=False):
+        if kind not in (FULL, WINDOWED):
+            raise InputError(f"{where}: layers of type {kind!r} are not supported; {FULL} and {WINDOWED} are")
+        if kind == WINDOWED:
+            _check_size(window, "sliding_window", where)
+        rope = full["rope_parameters"]
+        rope = _rope(rope.get(kind, rope), full["max_position_embeddings"], where) if rotate else None
+        kinds.append(LayerKind(window if kind == WINDOWED else None, rope))
+    period = next(p for p in range(1, L + 1) if all(kinds[i] == kinds[i % p] for i in range(L)))
+    return tuple(kinds[:period])
+
+
+def _rope(rope: dict[str, Any], max_positions: int, where: str) -> Rope:
+    def number(key: str, default: float | None = None) -> float:
+        value = default if rope.get(key) is None else rope[key]
+        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+            raise InputError(f"{where}: the rope parameter {key} is {value!r}; a positive number is needed")
+        return float(value)
+
+    if number("partial_rotary_factor", 1.0) != 1.0:
         raise InputError(f"{where}: partial rotary embedding is not supported")
-    match kind := rope.get("rope_type", rope.get("type", "default")):
+    theta = number("rope_theta")
+    match kind := rope["rope_type"]:
         case "default":
-            return theta, None
+            return Rope(theta)
         case "linear":
-            return theta, RopeScaling("linear", _number(rope, "factor", where))
+            return Rope(theta, RopeScaling("linear", number("factor")))
         case "llama3":
-            return theta, RopeScaling(
-                "llama3",
-                _number(rope, "factor", where),
-                _number(rope, "low_freq_factor", where),
-                _number(rope, "high_freq_factor", where),
-                int(_number(rope, "original_max_position_embeddings", where)),
+            original = int(number("original_max_position_embeddings", max_positions))
+            return Rope(theta, RopeScaling("llama3", number("factor"), number("low_freq_factor"), number("high_freq_factor"), original))
+        case "yarn":
+            original = int(number("original_max_position_embeddings", max_positions))
+            factor = number("factor", max_positions / original)
+            scaling = RopeScaling(
+                "yarn",
+                factor,
+                original_max_positions=original,
+                beta_fast=number("beta_fast", 32.0),
+                beta_slow=number("beta_slow", 1.0),
+                attention_factor=number("attention_factor", _yarn_attention_factor(rope, factor)),
+                truncate=bool(rope.get("truncate", True)),
             )
-    raise InputError(f"{where}: rope type {kind!r} is not supported; supported are default, linear, llama3")
+            return Rope(theta, scaling)
+    raise InputError(f"{where}: rope type {kind!r} is not supported; supported are default, linear, llama3, yarn")
 
 
-def _number(rope: dict[str, Any], key: str, where: str) -> float:
-    if not isinstance(value := rope.get(key), int | float) or isinstance(value, bool) or value <= 0:
-        raise InputError(f"{where}: the rope parameter {key} is {value!r}; a positive number is needed")
-    return float(value)
+def _yarn_attention_factor(rope: dict[str, Any], factor: float) -> float:
+    """0.1·ln(factor) + 1 (arXiv 2309.00071, eq. 22), or DeepSeek's quotient of two such where a configuration has both its scales."""
+
+    def scale(weight: float) -> float:
+        return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+    if rope.get("mscale") and rope.get("mscale_all_dim"):
+        return scale(rope["mscale"]) / scale(rope["mscale_all_dim"])
+    return scale(1.0)
 
 
 def config_to_hf(config: DecoderConfig) -> dict[str, Any]:
@@ -239,35 +332,57 @@ def config_to_hf(config: DecoderConfig) -> dict[str, Any]:
     """
     if config.family not in FAMILIES:
         raise InputError(f"model_type {config.family!r} is not supported; supported are {', '.join(FAMILIES)}")
-    scaling = config.rope_scaling
-    rope_scaling: dict[str, Any] | None = None
-    if scaling:
-        rope_scaling = {"rope_type": scaling.kind, "factor": scaling.factor}
-        if scaling.kind == "llama3":
-            rope_scaling |= {
-                "low_freq_factor": scaling.low_freq_factor,
-                "high_freq_factor": scaling.high_freq_factor,
-                "original_max_position_embeddings": scaling.original_max_positions,
-            }
-    hf = {
-        "architectures": [f"{FAMILIES[config.family].class_prefix}ForCausalLM"],
-        "model_type": config.family,
+    kinds = [config.kinds[kind] for kind in config.kind_of_layer]
+    ropes = {WINDOWED if kind.window else FULL: kind.rope for kind in kinds if kind.rope}
+    rope = ropes.get(FULL) or ropes.get(WINDOWED) or Rope()
+    activation = next(name for name, ours in ACTIVATIONS.items() if ours == config.activation)
+    said = {
         "vocab_size": config.vocab_size,
         "hidden_size": config.width,
         "intermediate_size": config.ff_width,
         "num_hidden_layers": config.layers,
         "num_attention_heads": config.heads,
         "num_key_value_heads": config.kv_heads,
-        "head_dim": config.head_width,
         "max_position_embeddings": config.max_positions,
-        "rope_theta": config.rope_theta,
-        "rope_scaling": rope_scaling,
         "rms_norm_eps": config.norm_eps,
         "tie_word_embeddings": config.tied_embeddings,
         "attention_bias": config.o_bias,
         "mlp_bias": config.mlp_bias,
-        "hidden_act": "silu",
+        "hidden_act": activation,
+        "hidden_activation": activation,
+        "sliding_window": next((kind.window for kind in kinds if kind.window), None),
+        "use_sliding_window": any(kind.window for kind in kinds),
+        "layer_types": [WINDOWED if kind.window else FULL for kind in kinds],
+        "no_rope_layers": [int(kind.rope is not None) for kind in kinds],
+        "query_pre_attn_scalar": round(config.score_scale**-2),
+        "attn_logit_softcapping": config.score_cap,
+        "final_logit_softcapping": config.logit_cap,
     }
+    known = known_keys(config.family)
+    hf = {
+        "architectures": [f"{FAMILIES[config.family].class_prefix}ForCausalLM"],
+        "model_type": config.family,
+        **{key: value for key, value in said.items() if key in known},
+        "head_dim": config.head_width,
+        "rope_theta": rope.theta,
+        "rope_scaling": rope.scaling and _scaling_to_hf(rope.scaling),
+        # A missing one would be the id that the family's first model had.
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id")),
+    }
+    if config.family == "gemma3_text":
+        hf["rope_local_base_freq"] = (ropes.get(WINDOWED) or Rope()).theta
     if config_from_hf(hf, "config") != config:
-        raise InputError(f"a {config.family} model can't have this combination of biases and norms: {config}")
+        raise InputError(f"a {config.family} model can't have this combination of switches: {config}")
+    return hf
+
+
+def _scaling_to_hf(scaling: RopeScaling) -> dict[str, Any]:
+    hf: dict[str, Any] = {"rope_type": scaling.kind, "factor": scaling.factor}
+    if scaling.kind != "linear":
+        hf["original_max_position_embeddings"] = scaling.original_max_positions
+    if scaling.kind == "llama3":
+        hf |= {"low_freq_factor": scaling.low_freq_factor, "high_freq_factor": scaling.high_freq_factor}
+    if scaling.kind == "yarn":
+        hf |= {"beta_fast": scaling.beta_fast, "beta_slow": scaling.beta_slow, "attention_factor": scaling.attention_factor}
+        hf |= {"truncate": scaling.truncate}
     return hf

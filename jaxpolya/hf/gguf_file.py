@@ -1,25 +1,25 @@
 """GGUF files (llama.cpp's format), read as if they were Hugging Face checkpoints.
 
-The file's own metadata is the authority on shapes, rope and context. Tensors keep the order of dimensions that Hugging Face
-uses (GGUF's header lists them reversed), except that the rows of llama's q and k are interleaved for llama.cpp's rotary
-embedding; here they are put back. Blocks are dequantised row by row as a shard asks for them.
+The file's own metadata is the authority on shapes, rope and context. Tensors have the order of dimensions that Hugging Face
+uses; two things that llama.cpp's converter does to them are undone: it interleaves the rows of llama's q and k for its own
+rotary embedding, and adds 1 to Gemma's norms. Blocks are dequantised as a shard asks for them, those that hold its rows and
+columns and no others, some at a time: beside the float32 slice that comes out, memory holds a few megabytes.
 
-Source of the keys: the GGUF specification; of the interleaving: llama.cpp's converter (its `permute`).
+Source of the names, of the interleaving (`permute`) and of the norms: llama.cpp's converter, conversion/{llama,gemma}.py.
 """
 
-import dataclasses
+import functools
 import re
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
+from etils import epath
 
 from jaxpolya.errors import InputError
-from jaxpolya.models.config import DecoderConfig, RopeScaling
-from jaxpolya.models.rope import rope_frequencies
-
-ARCHITECTURES = ("llama", "qwen2", "qwen3")
+from jaxpolya.hf.directory import local_file
+from jaxpolya.hf.gguf_config import ROPE_FREQS, Metadata, read_config
+from jaxpolya.hf.gguf_header import StoredTensor, read_header
 
 # GGUF's stem (`blk.{i}.` before it where it belongs to a layer) → Hugging Face's
 ENDS = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
@@ -36,112 +36,81 @@ BLOCK = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-ROPE_FREQS = "rope_freqs.weight"
+SANDWICH = BLOCK | {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+BLOCKS_OF = {"gemma2": SANDWICH, "gemma3": SANDWICH}  # BLOCK for the others
+
+CHUNK = 2**18
+"""Values that are dequantised at a time: the intermediate arrays of `gguf` stay in the processor's cache."""
 
 
 class GGUFFile:
     """An open GGUF file: metadata, and tensors under Hugging Face names (a `hf.tensors.TensorFile`)."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path | epath.Path):
         self.path = path
-        try:
-            reader = gguf.GGUFReader(path)
-        except (OSError, ValueError, IndexError, KeyError, OverflowError) as error:
-            raise InputError(f"{path}: not a whole GGUF file ({error}); download or copy it again") from None
-        self.metadata: dict[str, Any] = {name: field.contents() for name, field in reader.fields.items() if field.types}
-        self.architecture = self.get("general.architecture")
-        if self.architecture not in ARCHITECTURES:
-            raise InputError(f"{path}: architecture {self.architecture!r} is not supported; supported are {', '.join(ARCHITECTURES)}")
-        if self.metadata.get("split.count", 1) > 1:
-            raise InputError(f"{path} is one of {self.metadata['split.count']} pieces; join them with llama.cpp's gguf-split --merge")
-        stored = {tensor.name: tensor for tensor in reader.tensors}
+        values, stored = read_header(local_file(epath.Path(path)), str(path))
+        self.metadata = Metadata(values, str(path))
+        if (pieces := self.metadata.value("split.count", int, 1)) > 1:
+            raise InputError(f"{path} is one of {pieces} pieces; join them with llama.cpp's gguf-split --merge")
+        self.architecture = self.metadata.architecture
+        for name, tensor in stored.items():
+            if not _is_readable(tensor.kind):
+                raise InputError(f"{path}: tensor {name} is stored as {tensor.kind.name}, which can't be read")
         freqs = stored.pop(ROPE_FREQS, None)
-        self._tensors = {_hf_name(name): tensor for name, tensor in stored.items()}
-        self.shapes = {name: tuple(int(size) for size in reversed(tensor.shape)) for name, tensor in self._tensors.items()}
-        self.config = self._read_config(freqs)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """A metadata value. Raises `InputError` where it is missing and there is no default."""
-        if (value := self.metadata.get(key, default)) is None:
-            raise InputError(f"{self.path}: the metadata has no {key}")
-        return value
+        stems = BLOCKS_OF.get(self.architecture, BLOCK)
+        self._tensors = {_hf_name(name, stems): tensor for name, tensor in stored.items()}
+        self.shapes = {name: tensor.shape for name, tensor in self._tensors.items()}
+        self.config = read_config(self.metadata, self.shapes, None if freqs is None else _values(freqs, np.array([0]), slice(None))[0])
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
         """A float32 slice of a tensor."""
         tensor = self._tensors[name]
-        rows: slice | np.ndarray = index[0]
+        order = np.arange(tensor.shape[0])
         if self.architecture == "llama" and re.search(r"\.[qk]_proj\.", name):
-            rows = _interleaved_rows(self.shapes[name][0], self.config.head_width)[rows]
-        try:
-            array = gguf.quants.dequantize(tensor.data[rows], tensor.tensor_type)
-        except NotImplementedError:
-            raise InputError(f"{self.path}: tensor {name} is stored as {tensor.tensor_type.name}, which can't be read") from None
-        return array[(slice(None), *index[1:])]
+            order = _interleaved_rows(tensor.shape[0], self.config.head_width)
+        rows = order[index[0]]
+        # A vector is one row in the file.
+        values = _values(tensor, np.array([0]), slice(None))[0, rows] if len(tensor.shape) == 1 else _values(tensor, rows, index[1])
+        return values - np.float32(1) if self.config.zero_centred_norms and name.endswith("norm.weight") else values
 
     def where(self, name: str) -> str:
         """The file, for messages."""
         return str(self.path)
 
-    def _read_config(self, freqs: gguf.ReaderTensor | None) -> DecoderConfig:
-        def key(name: str, default: Any = None) -> Any:
-            return self.get(f"{self.architecture}.{name}", default)
 
-        if "model.embed_tokens.weight" not in self.shapes:
-            raise InputError(f"{self.path}: tensor token_embd.weight is missing")
-        heads, width = key("attention.head_count"), key("embedding_length")
-        kv_heads = key("attention.head_count_kv", heads)
-        if isinstance(kv_heads, list) or isinstance(heads, list):
-            raise InputError(f"{self.path}: the number of heads differs from layer to layer, which is not supported")
-        head_width = key("attention.key_length", width // heads)
-        for name in ("attention.value_length", "rope.dimension_count"):
-            if (size := key(name, head_width)) != head_width:
-                raise InputError(f"{self.path}: {self.architecture}.{name} is {size}; only the head width ({head_width}) is supported")
-        try:
-            config = DecoderConfig(
-                family=self.architecture,
-                vocab_size=self.shapes["model.embed_tokens.weight"][0],
-                width=width,
-                ff_width=key("feed_forward_length"),
-                layers=key("block_count"),
-                heads=heads,
-                kv_heads=kv_heads,
-                head_width=head_width,
-                max_positions=key("context_length"),
-                rope_theta=float(key("rope.freq_base", 10_000.0)),
-                rope_scaling=self._linear_scaling(),
-                # Metadata floats are float32; their shortest decimal form is the number that was meant (1e-05).
-                norm_eps=float(str(np.float32(key("attention.layer_norm_rms_epsilon")))),
-                tied_embeddings="lm_head.weight" not in self.shapes,
-                qkv_bias="model.layers.0.self_attn.q_proj.bias" in self.shapes,
-                o_bias="model.layers.0.self_attn.o_proj.bias" in self.shapes,
-                mlp_bias="model.layers.0.mlp.gate_proj.bias" in self.shapes,
-                qk_norm="model.layers.0.self_attn.q_norm.weight" in self.shapes,
-            )
-        except ValueError as error:
-            raise InputError(f"{self.path}: {error}") from None
-        return config if freqs is None else self._with_llama3_scaling(config, np.array(freqs.data, np.float32))
-
-    def _linear_scaling(self) -> RopeScaling | None:
-        match kind := self.metadata.get(f"{self.architecture}.rope.scaling.type", "none"):
-            case "none":
-                return None
-            case "linear":
-                return RopeScaling("linear", float(self.get(f"{self.architecture}.rope.scaling.factor")))
-        raise InputError(f"{self.path}: rope scaling {kind!r} is not supported; supported are none, linear and llama3's frequency factors")
-
-    def _with_llama3_scaling(self, config: DecoderConfig, divisors: np.ndarray) -> DecoderConfig:
-        """GGUF stores what llama3's formula gives (a divisor per frequency) and not its four numbers: find them, and check."""
-        scaled = dataclasses.replace(config, rope_scaling=RopeScaling("llama3", float(divisors.max())))
-        if not np.allclose(rope_frequencies(scaled) * divisors, rope_frequencies(config), rtol=1e-4):
-            raise InputError(f"{self.path}: the factors of {ROPE_FREQS} are not those of Llama 3, and no others are supported")
-        return scaled
+@functools.cache
+def _is_readable(kind: gguf.GGMLQuantizationType) -> bool:
+    try:
+        gguf.quants.dequantize(np.zeros((1, gguf.GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
+    except NotImplementedError:
+        return False
+    return True
 
 
-def _hf_name(name: str) -> str:
+def _values(tensor: StoredTensor, rows: np.ndarray, columns: slice) -> np.ndarray:
+    """The values at some rows [R] and consecutive columns [C] of a tensor, float32 [R, C]."""
+    size, block_bytes = gguf.GGML_QUANT_SIZES[tensor.kind]
+    start, stop, _ = columns.indices(tensor.shape[-1])
+    first, last = start // size, -(-stop // size)  # blocks of a row
+    values = np.empty((len(rows), stop - start), np.float32)
+    step = max(1, CHUNK // ((last - first) * size))
+    for at in range(0, len(rows), step):
+        # As one long row: `gguf` would otherwise take sixteen rows at a time.
+        blocks = tensor.data[rows[at : at + step], first * block_bytes : last * block_bytes].reshape(1, -1)
+        part = gguf.quants.dequantize(blocks, tensor.kind).reshape(-1, (last - first) * size)
+        values[at : at + step] = part[:, start - first * size : stop - first * size]
+    return values
+
+
+def _hf_name(name: str, stems: dict[str, str]) -> str:
     """Hugging Face's name of a GGUF tensor; an unknown one keeps its own."""
     if match := re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name):
         layer, stem, kind = match.groups()
-        return f"model.layers.{layer}.{BLOCK[stem]}.{kind}" if stem in BLOCK else name
+        return f"model.layers.{layer}.{stems[stem]}.{kind}" if stem in stems else name
     stem, _, kind = name.rpartition(".")
     return f"{ENDS[stem]}.{kind}" if stem in ENDS else name
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from etils import epath
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from jaxpolya.errors import InputError
@@ -102,7 +103,7 @@ def read_meta(source: str, directory: epath.Path, task: str) -> CheckpointMeta:
     generation_config = None
     if (name := "generation_config.json") in files:
         generation_config = _parse(files[name], directory / name)
-    tokenizer = _read_tokenizer(directory, files)
+    tokenizer = _within(_read_tokenizer(directory, files), config.vocab_size)
     named = [(source or {}).get("eos_token_id") for source in (generation_config, hf_config)]
     ids = [*(i for eos in named for i in (eos if isinstance(eos, list) else [eos])), tokenizer.eos_token_id]
     stop_ids = tuple(dict.fromkeys(int(i) for i in ids if i is not None))
@@ -141,6 +142,26 @@ def _read_tokenizer(directory: epath.Path, files: Mapping[str, bytes]) -> PreTra
             return PreTrainedTokenizerFast.from_pretrained(local, local_files_only=True)
         except Exception as error:  # `tokenizers` raises bare exceptions for broken files
             raise InputError(f"{directory / 'tokenizer.json'}: the tokenizer can't be read ({error})") from None
+
+
+def _within(tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> PreTrainedTokenizerFast:
+    """The tokenizer without the added tokens that the model has no embedding for (Gemma 3's text models: that of an image).
+
+    Text that spells such a token is then text. The files that the tokenizer was read from go out again as they are.
+    """
+    tree = json.loads(tokenizer.backend_tokenizer.to_str())
+    kept = [token for token in tree["added_tokens"] if token["id"] < vocab_size]
+    if len(kept) == len(tree["added_tokens"]):
+        return tokenizer
+    lost = {token["content"] for token in tree["added_tokens"]} - {token["content"] for token in kept}
+    roles = {role: token for role, token in tokenizer.special_tokens_map.items() if isinstance(token, str) and token not in lost}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(tree | {"added_tokens": kept})),
+        chat_template=tokenizer.chat_template,
+        model_max_length=tokenizer.model_max_length,
+        clean_up_tokenization_spaces=tokenizer.clean_up_tokenization_spaces,
+        **roles,
+    )
 
 
 def _check_ids(tokenizer: PreTrainedTokenizerFast, stop_ids: tuple[int, ...], config: DecoderConfig, where: str) -> None:

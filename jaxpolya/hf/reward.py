@@ -41,7 +41,7 @@ class RewardModel:
         Raises:
           InputError: a row is empty or longer than the model allows.
         """
-        longest = self.meta.config.max_positions
+        longest = self.meta.config.context
         for i, row in enumerate(rows):
             if not 0 < len(row) <= longest:
                 raise InputError(f"row {i} has {len(row)} tokens; the reward model {self.meta.source} takes 1 to {longest}")

@@ -7,12 +7,9 @@ are loaded, and of those only the files that the index names.
 Paths are etils': whatever is read here or from what is found here may lie in an object store (`gs://`, `s3://`, `hf://`).
 """
 
-import atexit
 import dataclasses
 import functools
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -137,16 +134,6 @@ def _fetch(name: str, revision: str | None, weights: bool) -> Location:
 
 def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
-
-
-@functools.cache
-def local_file(path: epath.Path) -> Path:
-    """A local path for a file: its own, or that of a copy which is kept until this process ends."""
-    if not is_remote(path):
-        return Path(path)
-    directory = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    return Path(path.copy(epath.Path(directory) / path.name))
 
 
 def fingerprint(source: str, revision: str | None = None) -> str:

@@ -1,25 +1,54 @@
 """The decoder's own configuration: what a Hugging Face `config.json` says, in our letters.
 
-One decoder serves all families; a family is a setting of the few switches below (`jaxpolya.hf.families` translates). The
-object is frozen and hashable, so it can be a static argument of a jitted function.
+One decoder serves all families; a family is a setting of the few switches below (`jaxpolya.hf.families` translates). Layers
+differ in nothing but what they attend to and how they are told positions: their `LayerKind`. The object is frozen and
+hashable, so it can be a static argument of a jitted function.
 """
 
 import dataclasses
 from typing import Literal
 
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
+
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
-    """Stretching of rotary frequencies. `linear` divides all by `factor`; `llama3` divides the low ones and blends between.
+    """Stretching of rotary frequencies beyond the context that a model was first trained for.
 
-    Source of `llama3`: Llama 3.1's published code; the four numbers are those of `rope_scaling` in `config.json`.
+    `linear` divides all by `factor`. `llama3` divides the low ones and blends between, as Llama 3.1's published code does. `yarn`
+    blends over a ramp of dimensions and scales queries and keys (Peng et al., arXiv 2309.00071, §3.2 and §3.4). The numbers
+    are those of `rope_scaling` in `config.json`.
     """
 
-    kind: Literal["linear", "llama3"]
+    kind: Literal["linear", "llama3", "yarn"]
     factor: float
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_positions: int = 8192
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float = 1.0
+    """Of cosine and sine (`yarn`)."""
+    truncate: bool = True
+    """Whether the ramp begins and ends at whole dimensions (`yarn`)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rope:
+    """How a layer's queries and keys are rotated."""
+
+    theta: float = 10_000.0
+    scaling: RopeScaling | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerKind:
+    """What tells one layer from another."""
+
+    window: int | None = None
+    """Tokens that a token sees, itself and those just before it; None: all before it."""
+    rope: Rope | None = Rope()
+    """None: the layer isn't told positions (NoPE)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,20 +72,69 @@ class DecoderConfig:
     head_width: int
     """H; N·H need not be D."""
     max_positions: int
-    """Longest sequence that the model was made for."""
-    rope_theta: float = 10_000.0
-    rope_scaling: RopeScaling | None = None
+    """`max_position_embeddings`; see `context`."""
+    pattern: tuple[LayerKind, ...] = (LayerKind(),)
+    """The kinds of the first layers; the others repeat them."""
     norm_eps: float = 1e-6
     tied_embeddings: bool = False
     """The output head is the embedding table."""
+    activation: Activation = "silu"
+    """Of the gate."""
     qkv_bias: bool = False
     o_bias: bool = False
     mlp_bias: bool = False
-    qk_norm: bool = False
-    """RMS norm of each query and key head before RoPE (Qwen3)."""
+    pre_norms: bool = True
+    """Attention and feed-forward read a normed residual stream."""
+    post_norms: bool = False
+    """What attention and feed-forward add to the residual stream is normed first (Gemma 2, OLMo 2)."""
+    qk_norm: Literal["none", "head", "all"] = "none"
+    """RMS norm of queries and keys before RoPE: of each head (Qwen3, Gemma 3), or of all heads together (OLMo 2)."""
+    zero_centred_norms: bool = False
+    """Norms multiply by 1 + their scale (Gemma)."""
+    scaled_embeddings: bool = False
+    """Embeddings are multiplied by √D on their way in (Gemma)."""
+    query_scale: float | None = None
+    """Multiplies attention scores; None: H^-1/2."""
+    score_cap: float | None = None
+    """c, where attention scores s become c·tanh(s / c) (Gemma 2)."""
+    logit_cap: float | None = None
+    """c, where logits s become c·tanh(s / c) (Gemma 2)."""
 
     def __post_init__(self) -> None:
         if self.heads % self.kv_heads:
             raise ValueError(f"{self.heads} query heads can't share {self.kv_heads} key/value heads evenly")
         if self.head_width % 2:
             raise ValueError(f"head width {self.head_width} is odd; RoPE rotates pairs")
+        if self.query_scale == self.head_width**-0.5:
+            object.__setattr__(self, "query_scale", None)  # equal decoders have equal configurations
+
+    @property
+    def score_scale(self) -> float:
+        """What attention scores are multiplied by."""
+        return self.head_width**-0.5 if self.query_scale is None else self.query_scale
+
+    @property
+    def context(self) -> int:
+        """Longest sequence that the model was made for, in tokens.
+
+        Where rotary frequencies are stretched by `linear` or `yarn`, `max_positions` may say what they were stretched from (so in
+        Vicuna 16k and Qwen2.5); with `llama3` it says what they were stretched to.
+        """
+        reach = [self.max_positions]
+        for kind in self.kinds:
+            match kind.rope and kind.rope.scaling:
+                case RopeScaling(kind="linear", factor=factor):
+                    reach.append(int(self.max_positions * factor))
+                case RopeScaling(kind="yarn", factor=factor, original_max_positions=original):
+                    reach.append(int(original * factor))
+        return max(reach)
+
+    @property
+    def kinds(self) -> tuple[LayerKind, ...]:
+        """The different kinds of layers."""
+        return tuple(dict.fromkeys(self.pattern[: self.layers]))
+
+    @property
+    def kind_of_layer(self) -> tuple[int, ...]:
+        """The place of each layer's kind in `kinds`, [L]."""
+        return tuple(self.kinds.index(self.pattern[i % len(self.pattern)]) for i in range(self.layers))

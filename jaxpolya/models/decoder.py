@@ -2,30 +2,39 @@
 
 Modules define, plain trees travel. `Block` and `Ends` say each parameter once, on its `nnx.Param`: shape, dtype, logical
 axes and initialiser. `abstract_params` reads that off without allocating anything, and shardings, checkpoints and names
-follow from it. At every jit boundary parameters are a nested dict of 11 to 17 arrays:
+follow from it. At every jit boundary parameters are a nested dict of 11 to 22 arrays:
 
     {"embed": [V, D], "blocks": {"q": [L, N, H, D], …}, "final_norm": [D], "head": [V, D] where untied}
 
 Inside, `nnx.merge` gives a layer's arrays their methods: in a scan over L for training and scoring (one compiled block),
-in an unrolled loop for decoding. A block doesn't know what it attends to: `attend(q, k, v)` is the caller's.
+in an unrolled loop for decoding. A block doesn't know what it attends to: `attend(q, k, v)` is the caller's. Nor does it know
+its layer's kind: in the scan window and rotation are data, so layers of several kinds are still one compiled block.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxpolya.models.attention import packed_attention, precision_of
-from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.attention import Window, packed_attention, precision_of
+from jaxpolya.models.config import Activation, DecoderConfig
 from jaxpolya.models.rope import rope_tables, rotate
 from jaxpolya.parallel.sharding import constrain
 
 Params = dict[str, Any]
+ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
+    "silu": jax.nn.silu,
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_tanh": jax.nn.gelu,
+    "relu": jax.nn.relu,
+}
+
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
+UNLIMITED = 2**30  # a window beyond any context
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +53,13 @@ def weight(key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...], fan_in
 
 
 def filled(value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
-    """A float32 norm scale (1) or bias (0)."""
+    """A float32 vector of one value."""
     return nnx.Param(jnp.full(shape, value, jnp.float32), axes=axes)
+
+
+def norm_scale(config: DecoderConfig, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
+    """A norm's scale, which changes nothing yet."""
+    return filled(0.0 if config.zero_centred_norms else 1.0, shape, axes)
 
 
 class Ends(nnx.Module):
@@ -55,19 +69,24 @@ class Ends(nnx.Module):
         embed_key, head_key = jax.random.split(key)
         V, D = config.vocab_size, config.width
         self.embed = weight(embed_key, (V, D), ("vocab", "width"), D)
-        self.final_norm = filled(1.0, (D,), ("width",))
+        self.final_norm = norm_scale(config, (D,), ("width",))
         if not config.tied_embeddings:
             self.head = weight(head_key, (V, D), ("vocab", "width"), D)
 
 
 class Block(nnx.Module):
-    """One layer: pre-norm attention and pre-norm gated feed-forward, each added to the residual stream."""
+    """One layer: attention and gated feed-forward, each with norms before or after it, each added to the residual stream."""
 
     def __init__(self, config: DecoderConfig, key: jax.Array):
         self.config = config
         D, F, N, K, H = config.width, config.ff_width, config.heads, config.kv_heads, config.head_width
         keys = iter(jax.random.split(key, 7))
-        self.attn_norm = filled(1.0, (D,), ("width",))
+        if config.pre_norms:
+            self.attn_norm = norm_scale(config, (D,), ("width",))
+            self.mlp_norm = norm_scale(config, (D,), ("width",))
+        if config.post_norms:
+            self.attn_post_norm = norm_scale(config, (D,), ("width",))
+            self.mlp_post_norm = norm_scale(config, (D,), ("width",))
         self.q = weight(next(keys), (N, H, D), ("heads", "head_width", "width"), D)
         self.k = weight(next(keys), (K, H, D), ("kv_heads", "head_width", "width"), D)
         self.v = weight(next(keys), (K, H, D), ("kv_heads", "head_width", "width"), D)
@@ -78,10 +97,12 @@ class Block(nnx.Module):
             self.v_bias = filled(0.0, (K, H), ("kv_heads", "head_width"))
         if config.o_bias:
             self.o_bias = filled(0.0, (D,), ("width",))
-        if config.qk_norm:
-            self.q_norm = filled(1.0, (H,), ("head_width",))
-            self.k_norm = filled(1.0, (H,), ("head_width",))
-        self.mlp_norm = filled(1.0, (D,), ("width",))
+        if config.qk_norm == "head":
+            self.q_norm = norm_scale(config, (H,), ("head_width",))
+            self.k_norm = norm_scale(config, (H,), ("head_width",))
+        if config.qk_norm == "all":
+            self.q_norm = norm_scale(config, (N, H), ("heads", "head_width"))
+            self.k_norm = norm_scale(config, (K, H), ("kv_heads", "head_width"))
         self.gate = weight(next(keys), (F, D), ("ff", "width"), D)
         self.up = weight(next(keys), (F, D), ("ff", "width"), D)
         self.down = weight(next(keys), (D, F), ("width", "ff"), F)
@@ -94,20 +115,22 @@ class Block(nnx.Module):
         """(x [B, T, D], whatever `attend` returned beside its output [B, T, N, H])."""
         with jax.named_scope("attention"):
             out_BTNH, kept = attend(*self.project_qkv(x_BTD, rope))
-            x_BTD = x_BTD + self._affine(out_BTNH, "o")
+            x_BTD = x_BTD + self._norm(self._affine(out_BTNH, "o"), "attn_post_norm")
         with jax.named_scope("mlp"):
-            y_BTD = rms_norm(x_BTD, self.mlp_norm[...], self.config.norm_eps)
-            hidden_BTF = jax.nn.silu(self._affine(y_BTD, "gate")) * self._affine(y_BTD, "up")
-            return x_BTD + self._affine(hidden_BTF, "down"), kept
+            y_BTD = self._norm(x_BTD, "mlp_norm")
+            hidden_BTF = ACTIVATIONS[self.config.activation](self._affine(y_BTD, "gate")) * self._affine(y_BTD, "up")
+            return x_BTD + self._norm(self._affine(hidden_BTF, "down"), "mlp_post_norm"), kept
 
     def project_qkv(self, x_BTD: jax.Array, rope: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Rotated queries [B, T, N, H], rotated keys and plain values [B, T, K, H]."""
-        y_BTD = rms_norm(x_BTD, self.attn_norm[...], self.config.norm_eps)
+        y_BTD = self._norm(x_BTD, "attn_norm")
         q, k, v = (self._affine(y_BTD, name) for name in ("q", "k", "v"))
-        if self.config.qk_norm:
-            q = rms_norm(q, self.q_norm[...], self.config.norm_eps)
-            k = rms_norm(k, self.k_norm[...], self.config.norm_eps)
-        return rotate(q, rope), rotate(k, rope), v
+        return rotate(self._norm(q, "q_norm"), rope), rotate(self._norm(k, "k_norm"), rope), v
+
+    def _norm(self, x: jax.Array, name: str) -> jax.Array:
+        """The RMS norm `name` of x, over as many axes as its scale has; x itself where the block has no such norm."""
+        param = getattr(self, name, None)
+        return x if param is None else rms_norm(x, param[...], self.config)
 
     def _affine(self, x: jax.Array, name: str) -> jax.Array:
         """The weight `name` times x, plus its bias where it has one, in x's dtype."""
@@ -128,10 +151,13 @@ def linear(w: jax.Array, x_BT: jax.Array) -> jax.Array:
     return jnp.moveaxis(out, (-2, -1), (0, 1))
 
 
-def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
-    """x / √(mean x² + eps) · scale over the last axis; float32 inside, x's dtype outside."""
+def rms_norm(x: jax.Array, scale: jax.Array, config: DecoderConfig) -> jax.Array:
+    """x / √(mean x² + eps) · scale over the axes that the scale has; float32 inside, x's dtype outside."""
     x32 = x.astype(jnp.float32)
-    x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
+    axes = tuple(range(-scale.ndim, 0))
+    x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=axes, keepdims=True) + config.norm_eps)
+    if config.zero_centred_norms:
+        return ((1 + scale) * x32).astype(x.dtype)
     return (scale * x32.astype(x.dtype)).astype(x.dtype)
 
 
@@ -197,25 +223,32 @@ def hidden_states(
       remat: recompute each block in the backward pass.
     """
     graphdef = block_def(config)
-    rope = rope_tables(config, positions_BT)
+    kinds, tables = config.kinds, rope_tables(config, positions_BT)
 
-    def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, None]:
-        return packed_attention(q, k, v, segment_ids_BT), None
+    def layer(x_BTD: jax.Array, inputs: tuple[Params, jax.Array]) -> tuple[jax.Array, None]:
+        layer_params, kind = inputs
+        rope, window = tables[0], cast(Window, kinds[0].window)
+        if len(kinds) > 1:
+            rope = jax.tree.map(lambda *of_kinds: jnp.stack(of_kinds)[kind], *tables)
+            window = jnp.array([of_kind.window or UNLIMITED for of_kind in kinds])[kind]
 
-    def layer(x_BTD: jax.Array, layer_params: Params) -> tuple[jax.Array, None]:
+        def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, None]:
+            return packed_attention(config, q, k, v, segment_ids_BT, window), None
+
         x_BTD, _ = nnx.merge(graphdef, layer_params)(x_BTD, rope, attend)
         return constrain(x_BTD, "batch", None, None), None
 
     if remat:
         layer = jax.checkpoint(layer)
-    x_BTD = constrain(embed(params, tokens_BT, dtype), "batch", None, None)
-    x_BTD, _ = jax.lax.scan(layer, x_BTD, params["blocks"])
-    return rms_norm(x_BTD, params["final_norm"], config.norm_eps)
+    x_BTD = constrain(embed(params, config, tokens_BT, dtype), "batch", None, None)
+    x_BTD, _ = jax.lax.scan(layer, x_BTD, (params["blocks"], jnp.array(config.kind_of_layer)))
+    return rms_norm(x_BTD, params["final_norm"], config)
 
 
-def embed(params: Params, tokens: jax.Array, dtype: Any) -> jax.Array:
+def embed(params: Params, config: DecoderConfig, tokens: jax.Array, dtype: Any) -> jax.Array:
     """Embeddings [..., D] of token ids [...]."""
-    return params["embed"][tokens].astype(dtype)
+    x = params["embed"][tokens].astype(dtype)
+    return x * jnp.asarray(config.width**0.5, dtype) if config.scaled_embeddings else x
 
 
 def head_table(params: Params) -> jax.Array:

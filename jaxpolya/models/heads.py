@@ -7,13 +7,14 @@ time axis is cut into chunks; a chunk's logits exist only while it is processed,
 import jax
 import jax.numpy as jnp
 
-from jaxpolya.models.attention import precision_of
+from jaxpolya.models.attention import capped, precision_of
+from jaxpolya.models.config import DecoderConfig
 from jaxpolya.parallel.sharding import constrain, data_shards_in_context
 
 CHUNK_TOKENS = 512  # of a data shard, whose logits exist at one time
 
 
-def logits(hidden: jax.Array, table_VD: jax.Array) -> jax.Array:
+def logits(config: DecoderConfig, hidden: jax.Array, table_VD: jax.Array) -> jax.Array:
     """Logits [..., V], float32, of hidden states [..., D]."""
     out = jax.lax.dot_general(
         table_VD.astype(hidden.dtype),
@@ -22,15 +23,22 @@ def logits(hidden: jax.Array, table_VD: jax.Array) -> jax.Array:
         precision=precision_of(hidden),
         preferred_element_type=jnp.float32,
     )
-    return jnp.moveaxis(out, 0, -1)
+    return capped(jnp.moveaxis(out, 0, -1), config.logit_cap)
 
 
 def token_logprobs(
-    hidden_BTD: jax.Array, table_VD: jax.Array, targets_BT: jax.Array, *, temperature: float = 1.0, chunk: int | None = None
+    config: DecoderConfig,
+    hidden_BTD: jax.Array,
+    table_VD: jax.Array,
+    targets_BT: jax.Array,
+    *,
+    temperature: float = 1.0,
+    chunk: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """(log p of each target [B, T], entropy of each distribution [B, T]), float32, in nats; the entropy has no gradient.
 
     Args:
+      config: how logits are capped.
       hidden_BTD: final-norm outputs; position t predicts `targets_BT[:, t]`.
       table_VD: the output matrix.
       targets_BT: int32.
@@ -48,7 +56,7 @@ def token_logprobs(
     @jax.checkpoint
     def one_chunk(_: None, inputs: tuple[jax.Array, jax.Array]) -> tuple[None, tuple[jax.Array, jax.Array]]:
         hidden_BCD, targets_BC = inputs
-        scores_BCV = constrain(logits(hidden_BCD, table_VD) / temperature, "batch", None, "vocab")
+        scores_BCV = constrain(logits(config, hidden_BCD, table_VD) / temperature, "batch", None, "vocab")
         normaliser_BC = jax.nn.logsumexp(scores_BCV, axis=-1)
         # A masked sum instead of a gather: it stays local where the vocabulary is sharded.
         hit_BCV = jnp.arange(scores_BCV.shape[-1]) == targets_BC[..., None]

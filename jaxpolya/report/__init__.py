@@ -3,7 +3,10 @@
 Everything here reads one plain object, the run's `results.json`, and knows nothing of models or devices. What a run did not do
 is `null` or absent, and is then left out of the report:
 
-    run         {name, model, …}                       provenance, shown as it is (nested objects too)
+    run         {name, model, fingerprint, origin, …}  provenance, shown as it is (nested objects too); origin: {base_model, license, …}
+    config      {…}                                    the resolved configuration
+    best        arm                                    with the highest mean pass@1 on the first question set
+    models      {arm: checkpoint}                      a stage's as a path from the run's directory
     arms        {arm: {eval, sft, rl}}                 in the order in which they are shown
       eval      {question set: {questions, samples,
                   pass: {"1": {mean, low, high}, …},   shares of 1; every k up to 64, then powers of two and the last

@@ -56,12 +56,12 @@ def write_report(run_dir: Path, results: dict[str, Any], samples: list[dict[str,
         _what_was_run(results),
         _results(results, drawn),
         _diversity(results),
-        _contamination(results),
-        _section("What this run can and cannot show", findings(results)),
+        contamination(results),
+        section("What this run can and cannot show", findings(results)),
         _training(results, drawn),
         _data(results, drawn),
         _rollouts(results, samples),
-        _section("Provenance", _titled(tables.provenance_table(results), title=False)),
+        section("Provenance", titled(tables.provenance_table(results), title=False)),
     ]
     path = run_dir / "report.md"
     write_whole(path, "\n".join(section for section in sections if section))
@@ -185,14 +185,14 @@ def _points(value: float) -> str:
 def _what_was_run(results: dict[str, Any]) -> str:
     model, arms = results.get("run", {}).get("model"), list(results.get("arms", {}))
     text = f"Arms: {', '.join(arms) or 'none'}." + (f" Base model: {model}." if isinstance(model, str) else "") + "\n"
-    return _section("What was run", text, _titled(tables.stages_table(results)))
+    return section("What was run", text, titled(tables.stages_table(results)))
 
 
 def _results(results: dict[str, Any], drawn: dict[str, bytes | None]) -> str:
-    found = [_titled(table) for table in tables.present(tables.eval_tables(results))]
+    found = [titled(table) for table in tables.present(tables.eval_tables(results))]
     if not found:
-        return _section("Results", "No arm was evaluated.\n")
-    return _section("Results", *found, "The highest mean is in bold.\n", _picture("pass_at_k.png", drawn))
+        return section("Results", "No arm was evaluated.\n")
+    return section("Results", *found, "The highest mean is in bold.\n", _picture("pass_at_k.png", drawn))
 
 
 def _diversity(results: dict[str, Any]) -> str:
@@ -205,10 +205,10 @@ def _diversity(results: dict[str, Any]) -> str:
     text = f"Means over questions with 95 % intervals. Kernel of the Vendi score: {diversity['kernel']}."
     if judge:
         text += f" Composed: correct solutions that use two heuristics or more, judged by {judge}."
-    return _section("Diversity and composition", *map(_titled, found), text + " Noise is diverse too: read this beside pass@k.\n")
+    return section("Diversity and composition", *map(titled, found), text + " Noise is diverse too: read this beside pass@k.\n")
 
 
-def _contamination(results: dict[str, Any]) -> str:
+def contamination(results: dict[str, Any]) -> str:
     """What the questions to learn from share with the evaluation sets; nothing where they share nothing."""
     table = tables.contamination_table(results)
     if not table.rows:
@@ -219,7 +219,7 @@ def _contamination(results: dict[str, Any]) -> str:
         "The shared ones were left out of training.\n" if dropped else "They were trained on: what an arm gains here may be memory.\n"
     )
     lines = [f"- {use} {_overlap(pair)}\n" for use, entry in entries.items() for pair in entry["examples"]]
-    return _section("Contamination", text, table.to_markdown(), "".join(lines))
+    return section("Contamination", text, table.to_markdown(), "".join(lines))
 
 
 def _overlap(pair: dict[str, Any]) -> str:
@@ -228,13 +228,13 @@ def _overlap(pair: dict[str, Any]) -> str:
 
 
 def _training(results: dict[str, Any], drawn: dict[str, bytes | None]) -> str:
-    table = _titled(tables.training_table(results))
-    return _section("Training", table or "No arm was trained.\n", _picture("rl.png", drawn))
+    table = titled(tables.training_table(results))
+    return section("Training", table or "No arm was trained.\n", _picture("rl.png", drawn))
 
 
 def _data(results: dict[str, Any], drawn: dict[str, bytes | None]) -> str:
-    found = [_titled(tables.selection_table(results)), _titled(tables.heuristics_table(results))]
-    return _section("Fine-tuning data", *(found if any(found) else ["No fine-tuning data was made.\n"]), _picture("sources.png", drawn))
+    found = [titled(tables.selection_table(results)), titled(tables.heuristics_table(results))]
+    return section("Fine-tuning data", *(found if any(found) else ["No fine-tuning data was made.\n"]), _picture("sources.png", drawn))
 
 
 def _rollouts(results: dict[str, Any], samples: list[dict[str, Any]]) -> str:
@@ -244,7 +244,7 @@ def _rollouts(results: dict[str, Any], samples: list[dict[str, Any]]) -> str:
         chosen.setdefault((sample["arm"], sample.get("verdict") == "correct"), sample)
     order = list(results.get("arms", {}))
     keys = sorted(chosen, key=lambda key: (order.index(key[0]) if key[0] in order else len(order), key[0], not key[1]))
-    return _section("Some responses", *(_rollout(chosen[key]) for key in keys)) if keys else ""
+    return section("Some responses", *(_rollout(chosen[key]) for key in keys)) if keys else ""
 
 
 def _rollout(sample: dict[str, Any]) -> str:
@@ -258,7 +258,7 @@ def _rollout(sample: dict[str, Any]) -> str:
     cut = ", cut at the token limit" if sample.get("finish") == "length" else ""
     return (
         f"### {sample['arm']}: {verdict}{cut}\n\n{', '.join(fact for fact in facts if fact)}\n\n"
-        f"{_fenced(sample['prompt'], PROMPT_CHARACTERS)}\n{_fenced(sample['response'], RESPONSE_CHARACTERS)}"
+        f"{fenced(_cut(sample['prompt'], PROMPT_CHARACTERS))}\n{fenced(_cut(sample['response'], RESPONSE_CHARACTERS))}"
     )
 
 
@@ -270,14 +270,15 @@ def _picture(name: str, drawn: dict[str, bytes | None]) -> str:
     return f"![{title}](plots/{name})\n\n{caption}\n"
 
 
-def _titled(table: Table, title: bool = True) -> str:
+def titled(table: Table, title: bool = True) -> str:
     """A table under its title; nothing where it has no rows."""
     if not table.rows:
         return ""
     return (f"**{table.title}**\n\n" if title else "") + table.to_markdown()
 
 
-def _section(heading: str, *parts: str) -> str:
+def section(heading: str, *parts: str) -> str:
+    """A heading and what stands below it."""
     return f"## {heading}\n\n" + "\n".join(part for part in parts if part)
 
 
@@ -287,10 +288,15 @@ def _join(items: Sequence[object]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _fenced(text: str, limit: int) -> str:
-    """Text as a code block that no run of backticks inside it can end, without its middle where it is long."""
-    if len(text) > limit:
-        head, tail = limit * 2 // 3, limit // 3
-        text = f"{text[:head]}\n[… {len(text) - head - tail:,} characters left out …]\n{text[-tail:]}"
+def _cut(text: str, limit: int) -> str:
+    """Text without its middle where it is long."""
+    if len(text) <= limit:
+        return text
+    head, tail = limit * 2 // 3, limit // 3
+    return f"{text[:head]}\n[… {len(text) - head - tail:,} characters left out …]\n{text[-tail:]}"
+
+
+def fenced(text: str, language: str = "text") -> str:
+    """Text as a code block that no run of backticks inside it can end."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-    return f"{fence}text\n{text.strip()}\n{fence}\n"
+    return f"{fence}{language}\n{text.strip()}\n{fence}\n"

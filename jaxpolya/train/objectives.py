@@ -36,7 +36,8 @@ class Forward:
         hidden_BTD = hidden_states(
             params, self.config, batch["tokens"], batch["positions"], batch["segment_ids"], dtype=self.dtype, remat=self.remat
         )
-        return token_logprobs(hidden_BTD[:, :-1], head_table(params), batch["tokens"][:, 1:], temperature=self.temperature)
+        table_VD, targets = head_table(params), batch["tokens"][:, 1:]
+        return token_logprobs(self.config, hidden_BTD[:, :-1], table_VD, targets, temperature=self.temperature)
 
 
 @functools.cache

@@ -55,7 +55,7 @@ def by_sample(completions) -> dict[tuple[str, int], Completion]:
 def forward_logits(params, tokens: list[int]) -> jax.Array:
     row = jnp.array([tokens])
     hidden = hidden_states(params, CONFIG, row, jnp.arange(len(tokens))[None], jnp.ones_like(row))
-    return logits(hidden, head_table(params))[0]
+    return logits(CONFIG, hidden, head_table(params))[0]
 
 
 def test_greedy_tokens_are_those_of_the_plain_forward_pass(params, mesh):
@@ -83,7 +83,7 @@ def test_sampler_and_trainer_agree_on_log_probs(params, mesh):
     for done in run(engine(mesh, temperature=0.7), params, requests(4, 2), seed=1):
         row = jnp.array([[*done.request.prompt, *done.tokens]])
         hidden = hidden_states(params, CONFIG, row, jnp.arange(row.shape[1])[None], jnp.ones_like(row))
-        logp, _ = token_logprobs(hidden[:, :-1], head_table(params), row[:, 1:], temperature=0.7)
+        logp, _ = token_logprobs(CONFIG, hidden[:, :-1], head_table(params), row[:, 1:], temperature=0.7)
         np.testing.assert_allclose(done.logprobs, logp[0, len(done.request.prompt) - 1 :], atol=1e-4)
 
 

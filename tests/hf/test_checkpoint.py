@@ -96,18 +96,22 @@ def test_files_without_a_model_are_named(tmp_path, copy):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported; supported are llama, qwen2, qwen3"),
+        ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported; supported are llama, mistral, qwen2"),
         ({"hidden_size": None}, "hidden_size is missing"),
         ({"num_attention_heads": "4"}, "num_attention_heads is '4'; a positive integer"),
         ({"num_key_value_heads": 3}, "4 query heads can't share 3"),
         (
-            {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
-            "rope type 'yarn' is not supported; supported are default, linear, llama3",
+            {"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}},
+            "rope type 'dynamic' is not supported; supported are default, linear, llama3, yarn",
         ),
-        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope parameter low_freq_factor is None"),
-        ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor"),
+        ({"hidden_act": "mish"}, "activation 'mish' is not supported"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}}, "partial rotary"),
+        ({"model_type": "gemma3"}, "its text part alone is"),
+        ({"model_type": "gemma2", "use_bidirectional_attention": True}, "only causal models"),
+        ({"model_type": "qwen2", "layer_types": ["chunked_attention"] * 2}, "chunked_attention"),
+        ({"model_type": "qwen2", "layer_types": ["sliding_attention"] * 2}, "sliding_window is None"),
         ({"quantization_config": {"quant_method": "awq"}}, r"quantised \(awq\)"),
-        ({"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 1}, r"sliding attention window \(64\)"),
         ({"architectures": ["LlamaForTokenClassification"]}, "a …ForCausalLM is needed"),
         ({"vocab_size": 100}, "the tokenizer .* goes up to 28"),
     ],
@@ -121,6 +125,21 @@ def test_what_a_configuration_cannot_mean(copy, changes, message):
 def test_a_window_that_is_not_in_use_is_no_obstacle(copy):
     edit(copy / "config.json", use_sliding_window=False, sliding_window=64, max_window_layers=0)
     inspect_checkpoint(str(copy))
+
+
+def test_added_tokens_beyond_the_embeddings_are_text(copy, tiny_tokenizer, tmp_path, mesh1):
+    """As Gemma 3's text models have one for images."""
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(copy)
+    known = [*range(len(tokenizer), 300)]
+    tokenizer.add_tokens([f"<more-{i}>" for i in known] + ["<image>", "<video>"], special_tokens=True)
+    tokenizer.save_pretrained(copy)
+    meta = inspect_checkpoint(str(copy))
+    assert max(meta.tokenizer.get_vocab().values()) == 299
+    assert max(meta.tokenizer.encode("12 <image> 30")) < 299 and meta.tokenizer.encode("<more-299>") == [299]
+    assert meta.tokenizer.decode(meta.tokenizer.encode("12 <image>")) == "12 <image>"
+    assert (meta.tokenizer.chat_template, meta.tokenizer.eos_token) == (tiny_tokenizer.chat_template, tiny_tokenizer.eos_token)
+    export_checkpoint(tmp_path / "out", load_checkpoint(str(copy), mesh=mesh1).params, meta)
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (copy / "tokenizer.json").read_bytes()
 
 
 def test_wrong_tensors_are_named(copy):
@@ -268,9 +287,9 @@ def test_fingerprints_follow_content(tiny, tiny_checkpoint, copy):
 
 
 def test_other_configurations_survive_the_round_trip(tiny, tmp_path, mesh1):
-    config = dataclasses.replace(tiny.config, family="qwen3", qk_norm=True, tied_embeddings=True)
+    config = dataclasses.replace(tiny.config, family="qwen3", qk_norm="head", tied_embeddings=True)
     with pytest.raises(InputError, match="can't have this combination"):
-        config_to_hf(dataclasses.replace(config, qk_norm=False))
+        config_to_hf(dataclasses.replace(config, qk_norm="none"))
     meta = dataclasses.replace(tiny.meta, config=config, hf_config=config_to_hf(config))
     params = init_params(config, jax.random.key(2))
     save_checkpoint(tmp_path / "model", params, meta)

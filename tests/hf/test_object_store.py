@@ -155,7 +155,7 @@ def test_our_own_layout_is_written_in_place(tiny, tmp_path, mesh1, monkeypatch):
 
 
 def test_a_gguf_file_is_fetched_once(bucket, tmp_path, tiny_config, monkeypatch):
-    from jaxpolya.hf.source import local_file
+    from jaxpolya.hf.directory import local_file
 
     (tmp_path / "model.gguf").write_bytes(b"GGUF and the rest")
     upload(tmp_path, bucket)

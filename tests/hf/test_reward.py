@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from families import EVERYTHING, their_model
 
 from jaxpolya.errors import InputError
 from jaxpolya.hf.checkpoint import inspect_checkpoint
+from jaxpolya.hf.families import FAMILIES
 from jaxpolya.hf.reward import load_reward_model
 
 PAD = 2
@@ -39,6 +41,18 @@ def test_scores_equal_transformers(reward_directory, mesh1, mesh8):
         np.testing.assert_allclose(load_reward_model(str(reward_directory), mesh).score(rows), expected, atol=1e-5)
     half = load_reward_model(str(reward_directory), mesh1, jnp.bfloat16).score(rows)
     assert half.dtype == np.float32 and 0 < np.abs(half - expected).max() < 0.05 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_can_be_a_reward_model(family, tmp_path, tiny_tokenizer, mesh1):
+    auto = transformers.AutoModelForSequenceClassification
+    model = their_model(f"{family}: {EVERYTHING}", auto, num_labels=1, pad_token_id=PAD)
+    model.save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    tokens = np.random.default_rng(0).integers(3, 300, (2, 40))
+    with torch.no_grad():
+        expected = model(torch.tensor(tokens), attention_mask=torch.ones(tokens.shape, dtype=int)).logits[:, 0].numpy()
+    np.testing.assert_allclose(load_reward_model(str(tmp_path), mesh1).score(tokens.tolist()), expected, atol=1e-4)
 
 
 def test_misuse_is_named(reward_directory, tiny_checkpoint, tmp_path, mesh1):

@@ -1,4 +1,7 @@
-"""The decoder gives the logits of transformers, for every family, in both directions of travel."""
+"""The decoder gives the logits and the greedy tokens of transformers, for every family that is registered.
+
+The cases come from the registry (`tests/families.py`), so a new family is tested by being there.
+"""
 
 import dataclasses
 
@@ -8,80 +11,93 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from families import CASES, EVERYTHING, V, their_model
 
+from jaxpolya.config import DecodeConfig, Sampling
+from jaxpolya.decode.engine import Engine, Request
 from jaxpolya.hf.checkpoint import export_checkpoint, load_checkpoint
-from jaxpolya.hf.families import config_to_hf
+from jaxpolya.hf.families import FAMILIES, config_from_hf, config_to_hf
 from jaxpolya.models.decoder import head_table, hidden_states
 from jaxpolya.models.heads import logits
 
-T = 48
-SIZES = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 56, "num_hidden_layers": 2, "max_position_embeddings": 128}
-LLAMA3 = {
-    "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 16,
-}  # fmt: skip
-
-CASES = {
-    "llama-gqa": transformers.LlamaConfig(**SIZES, num_attention_heads=4, num_key_value_heads=2, rms_norm_eps=1e-5),
-    "llama-odd-heads-tied-biased": transformers.LlamaConfig(
-        **SIZES | {"hidden_size": 36}, num_attention_heads=9, num_key_value_heads=3, head_dim=6,
-        attention_bias=True, mlp_bias=True, tie_word_embeddings=True,
-    ),
-    "llama-linear-rope": transformers.LlamaConfig(
-        **SIZES, num_attention_heads=2, num_key_value_heads=2, rope_parameters={"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}
-    ),
-    "llama3-rope-beyond-its-context": transformers.LlamaConfig(
-        **SIZES, num_attention_heads=4, num_key_value_heads=1, rope_parameters=LLAMA3
-    ),
-    "qwen2-tied": transformers.Qwen2Config(**SIZES, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True),
-    "qwen3": transformers.Qwen3Config(**SIZES, num_attention_heads=4, num_key_value_heads=2, head_dim=16),
-    "qwen3-biased": transformers.Qwen3Config(**SIZES, num_attention_heads=6, num_key_value_heads=3, head_dim=8, attention_bias=True),
-}  # fmt: skip
+T, NEW = 48, 64
 
 
-def randomise(model: torch.nn.Module) -> torch.nn.Module:
-    """Every parameter away from the zeros and ones that hide mistakes."""
-    generator = torch.Generator().manual_seed(0)
+def their_logits(model, tokens_BT, mask_BT):
+    positions = np.maximum(np.cumsum(mask_BT, axis=1) - 1, 0)
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
-    return model.eval()
+        return model(torch.tensor(tokens_BT), attention_mask=torch.tensor(mask_BT), position_ids=torch.tensor(positions)).logits.numpy()
 
 
-def our_logits(checkpoint, tokens_BT, positions_BT=None, segment_ids_BT=None):
-    shape = tokens_BT.shape
-    positions_BT = np.broadcast_to(np.arange(shape[1]), shape) if positions_BT is None else positions_BT
-    segment_ids_BT = np.ones(shape, np.int32) if segment_ids_BT is None else segment_ids_BT
-
+def our_logits(checkpoint, tokens_BT, positions_BT, segment_ids_BT):
     @jax.jit
     def forward(params, tokens, positions, segments):
-        return logits(hidden_states(params, checkpoint.config, tokens, positions, segments), head_table(params))
+        hidden = hidden_states(params, checkpoint.config, tokens, positions, segments)
+        return logits(checkpoint.config, hidden, head_table(params))
 
     return np.asarray(forward(checkpoint.params, jnp.asarray(tokens_BT), jnp.asarray(positions_BT), jnp.asarray(segment_ids_BT)))
 
 
-def their_logits(model, tokens_BT):
-    with torch.no_grad():
-        return model(torch.tensor(tokens_BT)).logits.numpy()
-
-
 @pytest.mark.parametrize("case", CASES)
-def test_logits_equal_transformers_coming_and_going(case, tmp_path, tiny_tokenizer, mesh1):
-    config = CASES[case]
-    model = randomise(transformers.AutoModelForCausalLM.from_config(config))
+def test_logits_and_greedy_tokens_equal_transformers(case, tmp_path, tiny_tokenizer, mesh1):
+    model = their_model(case)
     model.save_pretrained(tmp_path / "theirs")
     tiny_tokenizer.save_pretrained(tmp_path / "theirs")
-    tokens = np.random.default_rng(0).integers(0, 300, (2, T))
-    expected = their_logits(model, tokens)
-
     checkpoint = load_checkpoint(str(tmp_path / "theirs"), mesh=mesh1)
-    np.testing.assert_allclose(our_logits(checkpoint, tokens), expected, atol=1e-4)
+    rng = np.random.default_rng(0)
 
-    # Out again under the configuration as we would write it ourselves.
-    meta = dataclasses.replace(checkpoint.meta, hf_config=config_to_hf(checkpoint.config))
+    # One full row, one padded on the left, one on the right.
+    tokens = rng.integers(1, V, (3, T))
+    mask = np.ones((3, T), np.int32)
+    mask[1, :9] = mask[2, -11:] = 0
+    expected = their_logits(model, tokens, mask)
+    found = our_logits(checkpoint, tokens, np.maximum(np.cumsum(mask, axis=1) - 1, 0), mask)
+    np.testing.assert_allclose(found[mask > 0], expected[mask > 0], atol=1e-4)
+
+    # Prompts of two lengths, as transformers generates from a batch padded on the left.
+    prompts = tokens[:2, :23].copy()
+    mask = np.ones_like(prompts)
+    mask[1, :9] = prompts[1, :9] = 0
+    settings = transformers.GenerationConfig(do_sample=False, max_new_tokens=NEW, eos_token_id=None, bos_token_id=None, pad_token_id=0)
+    expected = model.generate(torch.tensor(prompts), attention_mask=torch.tensor(mask), generation_config=settings)[:, 23:].tolist()
+    assert greedy(checkpoint, [prompts[0].tolist(), prompts[1, 9:].tolist()], mesh1) == expected
+
+
+def greedy(checkpoint, prompts, mesh):
+    """Our engine's greedy continuations."""
+    engine = Engine(
+        checkpoint.config, mesh, sampling=Sampling(max_new_tokens=NEW, temperature=0.0), prompts=len(prompts), samples=1,
+        longest_prompt=max(map(len, prompts)), stop_ids=(), decode=str, engine=DecodeConfig(rows=2), dtype=jnp.float32,
+    )  # fmt: skip
+    requests = [Request(str(i), prompt, i, range(1)) for i, prompt in enumerate(prompts)]
+    done = [completion for window in engine.run(checkpoint.params, requests, 0) for completion in window]
+    return [list(completion.tokens) for completion in sorted(done, key=lambda completion: completion.request.id)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_configuration_written_by_us_means_the_same_to_transformers(family, tmp_path, tiny_tokenizer, mesh1):
+    model = their_model(f"{family}: {EVERYTHING}")
+    model.save_pretrained(tmp_path / "theirs")
+    tiny_tokenizer.save_pretrained(tmp_path / "theirs")
+    checkpoint = load_checkpoint(str(tmp_path / "theirs"), mesh=mesh1)
+    written = config_to_hf(checkpoint.config)
+    assert config_from_hf(written, "written") == checkpoint.config
+
+    meta = dataclasses.replace(checkpoint.meta, hf_config=written)
     export_checkpoint(tmp_path / "ours", checkpoint.params, meta, dtype="float32")
-    back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", dtype=torch.float32)
-    np.testing.assert_array_equal(their_logits(back, tokens), expected)
+    back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", dtype=torch.float32, attn_implementation="eager")
+    tokens = np.random.default_rng(0).integers(1, V, (2, T))
+    mask = np.ones_like(tokens)
+    np.testing.assert_array_equal(their_logits(back, tokens, mask), their_logits(model, tokens, mask))
+
+
+@pytest.mark.parametrize("family", ["olmo2", "gemma3_text", "smollm3"])
+def test_eight_devices_give_the_tokens_of_one(family, tmp_path, tiny_tokenizer, mesh1, mesh8):
+    their_model(f"{family}: untied").save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    prompts = np.random.default_rng(0).integers(1, V, (2, 15)).tolist()
+    one, eight = (greedy(load_checkpoint(str(tmp_path), mesh=mesh), prompts, mesh) for mesh in (mesh1, mesh8))
+    assert one == eight
 
 
 def test_packed_segments_equal_separate_rows(tiny_checkpoint, mesh1):
@@ -91,5 +107,6 @@ def test_packed_segments_equal_separate_rows(tiny_checkpoint, mesh1):
     segments = np.repeat([1, 2, 0], [first, second, padding])[None]
     positions = np.concatenate([np.arange(first), np.arange(second), np.zeros(padding, int)])[None]
     packed = our_logits(checkpoint, tokens, positions, segments)
-    np.testing.assert_allclose(packed[:, :first], our_logits(checkpoint, tokens[:, :first]), atol=1e-5)
-    np.testing.assert_allclose(packed[:, first : first + second], our_logits(checkpoint, tokens[:, first : first + second]), atol=1e-5)
+    for start, end in ((0, first), (first, first + second)):
+        alone = our_logits(checkpoint, tokens[:, start:end], np.arange(end - start)[None], np.ones((1, end - start), np.int32))
+        np.testing.assert_allclose(packed[:, start:end], alone, atol=1e-5)

@@ -16,7 +16,7 @@ from jaxpolya.config import MeshConfig, Optimizer
 from jaxpolya.decode.programs import Plan, Rows, decode_copy, make_empty, make_window
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.errors import ConfigError
-from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.config import DecoderConfig, LayerKind
 from jaxpolya.models.decoder import abstract_params
 from jaxpolya.parallel.mesh import make_mesh
 from jaxpolya.parallel.sharding import batch_sharding, param_shardings
@@ -69,7 +69,7 @@ def test_a_window_keeps_one_cache_on_a_tpu():
     rows = Rows(*(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in (((P,), jnp.int32), ((P, G), jnp.int32), ((P, G), jnp.uint32))))
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
     window = make_window(plan, mesh, 256).lower(weights, lanes, rows, jax.eval_shape(lambda: jax.random.key(0)), scalar, scalar).compile()
-    one_layer = 2 * np.prod(plan.suffix_shape) * 2 // 8  # keys and values, bfloat16, on one of eight chips
+    one_layer = 2 * np.prod(plan.suffix_shape(LayerKind())) * 2 // 8  # keys and values, bfloat16, on one of eight chips
     memory = window.memory_analysis()
     assert memory.alias_size_in_bytes >= CONFIG.layers * one_layer
     assert memory.temp_size_in_bytes < one_layer

@@ -48,11 +48,22 @@ def test_the_whole_chain(tiny_run):
     assert {row.prompt for row in polya if row.question_id == polya[0].question_id} == {polya[0].prompt}
     rollouts = read_records(stages["rl-rl"] / "rollouts" / "000000.jsonl", Sample)
     assert len(rollouts) == 8 and all(sample.reward in (0.0, 1.0) and sample.advantage is not None for sample in rollouts)
-    for name in ("results.json", "report.md", "config.yaml", "export/config.json", "plots/pass_at_k.png", "plots/rl.png"):
+    for name in (
+        "results.json",
+        "report.md",
+        "config.yaml",
+        "export/config.json",
+        "export/README.md",
+        "plots/pass_at_k.png",
+        "plots/rl.png",
+    ):
         assert (directory / name).exists(), name
     assert not list((directory / "stages").glob("*/checkpoints"))
     before = files(directory)
+    (directory / "export" / "README.md").write_text("of another run")
+    written = (directory / "export" / "model.safetensors").stat().st_mtime_ns
     assert run(tiny_run()) == results
+    assert (directory / "export" / "model.safetensors").stat().st_mtime_ns == written, "the card alone is written again"
     assert {name: data for name, data in files(directory).items() if not name.startswith(".")} == {
         name: data for name, data in before.items() if not name.startswith(".")
     }

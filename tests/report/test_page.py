@@ -147,5 +147,5 @@ def test_a_failed_write_leaves_every_file_whole(tmp_path, results, monkeypatch):
 
 
 def test_the_report_does_not_load_jax():
-    code = "import sys; import jaxpolya.report.page; sys.exit('jax' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
+    code = "import sys; import jaxpolya.report.card; sys.exit('jax' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -70,10 +70,10 @@ def peak() -> int:
     return 1024 * int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")).split()[1])
 
 
-def timed(call: Callable[[], object]) -> float:
+def timed(call: Callable[..., object], *arguments: object) -> float:
     """Seconds of a call; what it returns is let go afterwards."""
     start = time.perf_counter()
-    result = call()
+    result = call(*arguments)
     seconds = time.perf_counter() - start
     del result
     return seconds
@@ -93,9 +93,7 @@ def forget(directory: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def measure(
-    source: Path, out: Path, read: Callable[[], object], write: Callable[[object], object] | None, parameters: int
-) -> dict[str, float]:
+def measure(source: Path, out: Path, read: Callable[[], Any], write: Callable[[Any], object], parameters: int) -> dict[str, float]:
     """What reading and writing take."""
     before, found = peak(), {}
     read()
@@ -106,8 +104,8 @@ def measure(
     for _ in range(2):
         shutil.rmtree(out, ignore_errors=True)
         model = read()
-        found["write"] = timed(lambda: write(model))
-        found["write, fsync"] = found["write"] + timed(lambda: flush(out))
+        found["write"] = timed(write, model)
+        found["write, fsync"] = found["write"] + timed(flush, out)
         del model
     found["write peak"] = peak()
     return found

@@ -18,6 +18,7 @@ import itertools
 import json
 import math
 import mmap
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -116,14 +117,14 @@ class Safetensors:
         # Where both are there, transformers takes the single file.
         self._indexed = not (self._directory / SINGLE).exists() and index.exists()
         weight_map = read_weight_map(index) if self._indexed else {}
-        names = sorted(set(weight_map.values())) or [SINGLE]
-        if missing := [name for name in names if not (self._directory / name).exists()]:
-            where = f"{index} names" if self._indexed else f"{self._directory} lacks"
-            raise InputError(f"{where} {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not there")
+        first_of = {file: tensor for tensor, file in sorted(weight_map.items(), reverse=True)}
+        for file, tensor in first_of.items():
+            if not (self._directory / file).exists():
+                raise InputError(f"{index} says that {tensor} is in {file}, which is not there; download or copy it again")
         self._sources: dict[str, _Source] = {}
         self._entries: dict[str, tuple[str, Entry]] = {}
-        for name in names:
-            self._add(name)
+        for file in sorted(first_of) or [SINGLE]:
+            self._add(file)
         for tensor, file in weight_map.items():
             if tensor not in self._entries or self._entries[tensor][0] != file:
                 raise InputError(f"{index} says that {tensor} is in {file}; it is not")
@@ -132,8 +133,8 @@ class Safetensors:
         self.shapes = {name: entry.shape for name, (_, entry) in self._entries.items()}
         self.dtypes = {name: entry.dtype for name, (_, entry) in self._entries.items()}
 
-    def _add(self, name: str) -> None:
-        path = self._directory / name
+    def _add(self, file: str) -> None:
+        path = self._directory / file
         try:
             source: _Source = _Remote(path) if is_remote(path) else _Mapped(Path(path))
             entries = _read_header(source)
@@ -144,8 +145,8 @@ class Safetensors:
                 raise InputError(f"{tensor} is in {path} and in {self.where(tensor)}; one of them is a leftover: delete it")
             if entry.dtype not in NUMPY_DTYPES:
                 raise InputError(f"{path}: tensor {tensor} is stored as {entry.dtype}; give a checkpoint in bfloat16, float16 or float32")
-            self._entries[tensor] = name, entry
-        self._sources[name] = source
+            self._entries[tensor] = file, entry
+        self._sources[file] = source
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
         """A slice of a tensor in the dtype of the file; of a local file it is a view that is valid as long as the file is not changed."""
@@ -242,4 +243,14 @@ def open_to_write(
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)  # type: ignore[arg-type]
-        yield lambda array: file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # type: ignore[arg-type, return-value]
+
+        def write(array: np.ndarray) -> None:
+            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # type: ignore[arg-type]
+            if not is_remote(path) and hasattr(os, "posix_fadvise"):
+                # Has the disk write along and the page cache forget what is written: else all of it waits for the end, in memory.
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+        yield write
+        if not is_remote(path):
+            file.flush()
+            os.fsync(file.fileno())  # a directory that has its name is on the disk

@@ -134,22 +134,25 @@ def _fill(files: TensorFile, pool: ThreadPoolExecutor, shards: dict[Bounds, np.n
     together: dict[tuple[int, int], list[Bounds]] = {}
     for bound in views:
         together.setdefault(bound[0], []).append(bound)
-    _, rows, *row = next(iter(views.values())).shape
+    # Along the other axes: from where the first of these shards begins to where the last one ends.
+    spans = {
+        rows: [(min(begins), max(ends)) for begins, ends in (zip(*axis, strict=True) for axis in zip(*bounds, strict=True))][1:]
+        for rows, bounds in together.items()
+    }
+    _, count, *row = next(iter(views.values())).shape
     step = max(1, PIECE_BYTES // (math.prod(row) * 4 * len(views)))
 
     def fill(piece: tuple[int, int]) -> None:
         layer, start = piece
-        for (first, last), bounds in together.items():
-            outer = [
-                (min(lows), max(highs)) for lows, highs in (zip(*cuts, strict=True) for cuts in zip(*(b[1:] for b in bounds), strict=True))
-            ]
-            index = slice(first + start, min(first + start + step, last)), *(slice(*cut) for cut in outer)
+        for (begin, end), bounds in together.items():
+            span = spans[begin, end]
+            index = slice(begin + start, min(begin + start + step, end)), *(slice(*cut) for cut in span)
             array = layers[layer].read(files.read, index)
             for bound in bounds:
-                inner = (slice(low - base, high - base) for (low, high), (base, _) in zip(bound[1:], outer, strict=True))
+                inner = (slice(low - base, high - base) for (low, high), (base, _) in zip(bound[1:], span, strict=True))
                 views[bound][layer, start : start + step] = array[(slice(None), *inner)]
 
-    for _ in pool.map(fill, ((layer, start) for layer in range(len(layers)) for start in range(0, rows, step))):
+    for _ in pool.map(fill, ((layer, start) for layer in range(len(layers)) for start in range(0, count, step))):
         pass
 
 

@@ -122,7 +122,7 @@ ONE, TWO = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors
         ({"a": TWO}, f"index.json says that a is in {TWO}; it is not"),
         ({"new": ONE}, f"index.json says that new is in {ONE}; it is not"),
         ({"a": None}, f"{ONE} holds a, which .*index.json doesn't name"),
-        ({"a": "model-00003.safetensors"}, r"index.json names model-00003.safetensors, which is not there"),
+        ({"a": "model-00003.safetensors"}, "index.json says that a is in model-00003.safetensors, which is not there"),
         ({"a": "../model.safetensors"}, r"index.json: a is said to be in '../model.safetensors', which is no safetensors file"),
         ({"a": "/etc/passwd"}, "a is said to be in '/etc/passwd'"),
         ({"a": "pytorch_model.bin"}, "a is said to be in 'pytorch_model.bin'"),

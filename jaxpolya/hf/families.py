@@ -62,6 +62,10 @@ FAMILIES = {
     ),
 }
 
+# transformers imports a class when it is asked for, and all of torch's modules with it where torch is installed: here and now, with
+# the other imports, rather than while a checkpoint is read.
+CONFIGURATIONS = {model_type: CONFIG_MAPPING[model_type] for model_type in FAMILIES}
+
 # Tensors -----------------------------------------------------------------------------------------------------------------
 
 ENDS: dict[str, Row] = {
@@ -233,13 +237,13 @@ def _check_size(value: Any, key: str, where: str) -> None:
 
 def known_keys(model_type: str) -> set[str]:
     """The keys of `config.json` that mean something to a family; others may stand there and are ignored."""
-    return set(inspect.signature(CONFIG_MAPPING[model_type]).parameters)
+    return set(inspect.signature(CONFIGURATIONS[model_type]).parameters)
 
 
 def _completed(hf: dict[str, Any], where: str) -> dict[str, Any]:
     """What transformers understands a `config.json` to say, every key that the family knows filled in."""
     try:
-        full = CONFIG_MAPPING[hf["model_type"]].from_dict(copy.deepcopy(hf)).to_dict()
+        full = CONFIGURATIONS[hf["model_type"]].from_dict(copy.deepcopy(hf)).to_dict()
     except Exception as error:  # its validators raise classes of their own
         reason = " ".join(str(error).split())
         raise InputError(f"{where}: not a configuration of a {hf['model_type']} model ({reason})") from None

@@ -64,6 +64,10 @@ def assert_same_bits(ours: dict[str, np.ndarray], others: dict[str, np.ndarray])
         ("llama", {"tie_word_embeddings": False, "attention_bias": True, "mlp_bias": True}),
         ("qwen2", {"tie_word_embeddings": True}),
         ("qwen3", {"tie_word_embeddings": False}),
+        ("gemma2", {"layer_types": ["full_attention"] * 11}),
+        ("gemma3_text", {}),
+        ("smollm3", {}),
+        ("olmo2", {}),
     ],
 )
 @pytest.mark.parametrize("max_shard_size", ["50GB", "40KB"])

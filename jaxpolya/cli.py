@@ -242,6 +242,7 @@ def export(
             metavar="DTYPE", help="bfloat16, float16 or float32; unset is as the base model's own files have it.", show_default=False
         ),
     ] = None,
+    revision: Annotated[str | None, typer.Option(metavar="REVISION", help="Commit or tag of a hub model.", show_default=False)] = None,
     max_shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Of one file of weights: a whole number of KB, MB or GB.")] = "50GB",
     verify: Annotated[
         bool,
@@ -266,6 +267,8 @@ def export(
     model = model_of_run(Path(source), arm)
     if arm and model is None:
         raise ConfigError(f"--arm {arm}: {source} is not a run directory, so it has no arms")
+    if revision and model:
+        raise ConfigError(f"--revision {revision}: {source} is a run directory; a revision is of a hub model")
     of_run = arm_of_run(Path(source), arm) if model else arm_of_model(Path(source))
     source = model or source
     _check_destination(directory, source)
@@ -277,8 +280,13 @@ def export(
     from jaxpolya.report.card import checkpoint_card, run_card
 
     mesh = make_mesh()
-    is_base = of_run and source == of_run[0]["run"]["model"]
-    checkpoint = load_checkpoint(source, mesh=mesh, revision=of_run[0]["config"]["model"]["revision"] if of_run and is_base else None)
+    if of_run and source == of_run[0]["run"]["model"]:  # a run says itself of which revision its base model is
+        revision = of_run[0]["config"]["model"]["revision"]
+    checkpoint = load_checkpoint(source, mesh=mesh, revision=revision)
+    if of_run:
+        card = run_card(*of_run)
+    else:
+        card = checkpoint_card(source, fingerprint(source, revision), origin_of(source, revision), source_commit())
 
     def check(written: Any) -> None:
         agreement = compare_export(written, checkpoint, mesh)
@@ -291,7 +299,7 @@ def export(
         checkpoint.meta,
         dtype=cast(Any, dtype),
         max_shard_size=max_shard_size,
-        card=run_card(*of_run) if of_run else checkpoint_card(source, fingerprint(source), origin_of(source), source_commit()),
+        card=card,
         check=check if verify else None,
     )
     _say(f"wrote {directory} ({source})")

@@ -258,8 +258,7 @@ class Workbench:
             raise InputError(
                 f"{self.meta.source}: names no end-of-text token, so responses can't be taught to end; add eos_token_id to its config"
             )
-        eos = self.meta.tokenizer.eos_token_id
-        return eos if eos in self.meta.stop_ids else self.meta.stop_ids[0]
+        return self.builder.end_id(self.meta.stop_ids)
 
     def _response_tokens(self, row: SftRow) -> int:
         return len(self.meta.tokenizer.encode(row.response, add_special_tokens=False)) + 1

@@ -382,10 +382,11 @@ def test_a_bucket_without_its_client_is_said_plainly(refused, guesser, monkeypat
 
 def test_a_revision_is_the_hub_s(refused, jaxpolya, guesser, tmp_path, monkeypatch):
     refused(INPUT, "is a local path, which has no revision v1", "import", guesser, tmp_path / "own", "--revision", "v1")
-    from jaxpolya.hf import checkpoint
+    from jaxpolya.hf import checkpoint, origin
 
     asked = []
     load = checkpoint.load_checkpoint
+    monkeypatch.setattr(origin, "origin_of", lambda *_: {})
     monkeypatch.setattr(
         checkpoint, "load_checkpoint", lambda source, *, revision, **more: asked.append((source, revision)) or load(str(guesser), **more)
     )

@@ -8,7 +8,7 @@
 # other for ever), by their exit codes:
 #
 #   0 everywhere             done
-#   2, 3, 4, 5 anywhere      a person has to mend something: stops all hosts, leaves with that code
+#   2 to 6 anywhere          a person has to mend something: stops all hosts, leaves with that code
 #   anything else, or lost   stops all hosts and starts them again: interrupted (130), killed (137), a crash, a rebooted host.
 #                            The run goes on from what it has written. At most MAX_RESTARTS times
 #   the slice is gone        leaves with 75; resume.sh gets another slice and goes on
@@ -27,7 +27,7 @@ start="$worker start $(printf '%q ' "$1" --set "output=$SHARED_DIR/runs" "${@:2}
 
 decide() {  # STATES OF ALL HOSTS: prints wait, done, restart, or the exit code to stop with
   local code
-  for code in 2 3 4 5; do
+  for code in 2 3 4 5 6; do
     if grep -q "jaxpolya-state exit $code\$" <<<"$1"; then
       echo "$code"
       return
@@ -74,7 +74,7 @@ while true; do
       exit 0
       ;;
     restart)
-      # One more look first: a host that had its reason (an exit code below 6) takes the others down with it, and may say so last.
+      # One more look first: a host that had its reason (an exit code from 2 to 6) takes the others down with it, and may say so last.
       if ((suspicious == 0)); then
         suspicious=1
         continue

@@ -358,15 +358,14 @@ def _two_part_attention(
 
     `in_prefix` and `in_suffix` are of `_visible`; the suffix is summed block by block (see the module).
     """
-    precision, layout = precision_of(q_PKGMH), plan.layout
-    scaled = q_PKGMH * plan.config.score_scale
+    precision, layout, config = precision_of(q_PKGMH), plan.layout, plan.config
     (prefix_k, prefix_v), (suffix_k, suffix_v) = prefix_kv, suffix_kv
     live = in_suffix.shape[-1]
     cuts = [(start, min(start + SUFFIX_BLOCK, live)) for start in range(0, live, SUFFIX_BLOCK)]
 
     def scores(equation: str, keys: jax.Array, mask: jax.Array) -> jax.Array:
-        out = jnp.einsum(equation, scaled, keys, precision=precision, preferred_element_type=jnp.float32)
-        return jnp.where(mask, capped(out, plan.config.score_cap), MASKED)
+        out = jnp.einsum(equation, q_PKGMH, keys, precision=precision, preferred_element_type=jnp.float32)
+        return jnp.where(mask, capped(out * config.score_scale, config.score_cap), MASKED)
 
     parts = [(scores("pkgmh,pksh->pkgms", prefix_k, in_prefix), "pkgms,pksh->pkgmh", prefix_v)]
     for start, end in cuts:

@@ -25,7 +25,7 @@ from jaxpolya.hf.gguf_file import GGUFFile
 from jaxpolya.hf.meta import EXPORT_DTYPES, CheckpointMeta, ExportDtype, Stored, gguf_meta, read_meta, stored_as, write_small_files
 from jaxpolya.hf.safetensors_file import Safetensors
 from jaxpolya.hf.source import Location, fingerprint, locate
-from jaxpolya.hf.tensors import HEAD, TensorFile, check_tensors, check_tied_head, read_params
+from jaxpolya.hf.tensors import HEAD, TensorFile, check_tensors, check_tied_head, read_params, usual_names
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params
 from jaxpolya.parallel.mesh import is_primary
@@ -109,6 +109,7 @@ def _open(source: str, location: Location) -> tuple[CheckpointMeta, TensorFile |
         declared: Any = meta.hf_config.get("dtype", meta.hf_config.get("torch_dtype"))
         return dataclasses.replace(meta, stored=Stored(declared) if declared in EXPORT_DTYPES else Stored()), None
     files = Safetensors(location.path)
+    files.rename(usual_names(files.shapes, meta.config))
     check_tensors(files, meta.config)
     tied_head = meta.config.tied_embeddings and HEAD in files.dtypes
     names = [tensor.name for tensor, _, _ in iter_tensors(meta.config)] + [HEAD] * tied_head

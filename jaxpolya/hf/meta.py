@@ -81,7 +81,7 @@ class CheckpointMeta:
     """`generation_config.json`, where there is one."""
     tokenizer: PreTrainedTokenizerFast
     stop_ids: tuple[int, ...]
-    """Ids of which any ends a response; the first is the usual one. Empty where the checkpoint names none."""
+    """Ids of which any ends a response. Empty where the checkpoint names none."""
     stored: Stored = Stored()
     """How an export holds the tensors unless it is asked for a dtype."""
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)

@@ -18,7 +18,7 @@ from jaxpolya.errors import InputError
 from jaxpolya.hf.meta import CheckpointMeta, read_meta
 from jaxpolya.hf.safetensors_file import Safetensors
 from jaxpolya.hf.source import locate
-from jaxpolya.hf.tensors import check_tensors, read_params
+from jaxpolya.hf.tensors import check_tensors, read_params, usual_names
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, hidden_states
 from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, to_host
@@ -105,6 +105,7 @@ def load_reward_model(source: str, mesh: Mesh, dtype: Any = jnp.float32) -> Rewa
     """
     meta = inspect_reward_model(source)
     files, D = Safetensors(locate(source, weights=True).path), meta.config.width
+    files.rename(usual_names(files.shapes, meta.config))
     check_tensors(files, meta.config, {SCORE: (1, D)})
     score_D = files.read(SCORE, (slice(0, 1), slice(0, D)))[0].astype(np.float32)
     return RewardModel(meta, read_params(files, meta.config, mesh), score_D, mesh, dtype)

@@ -130,8 +130,7 @@ class Safetensors:
                 raise InputError(f"{index} says that {tensor} is in {file}; it is not")
         if self._indexed and (unnamed := [tensor for tensor in self._entries if tensor not in weight_map]):
             raise InputError(f"{self.where(unnamed[0])} holds {unnamed[0]}, which {index} doesn't name")
-        self.shapes = {name: entry.shape for name, (_, entry) in self._entries.items()}
-        self.dtypes = {name: entry.dtype for name, (_, entry) in self._entries.items()}
+        self.rename({})
 
     def _add(self, file: str) -> None:
         path = self._directory / file
@@ -159,6 +158,12 @@ class Safetensors:
         array = np.frombuffer(data, dtype).reshape(last - first, *entry.shape[1:])[(slice(None), *inner)]
         self._sources[file].note_used(array.nbytes)
         return array
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Calls tensors otherwise from now on: name in the file → name."""
+        self._entries = {names.get(name, name): entry for name, entry in self._entries.items()}
+        self.shapes = {name: entry.shape for name, (_, entry) in self._entries.items()}
+        self.dtypes = {name: entry.dtype for name, (_, entry) in self._entries.items()}
 
     def where(self, name: str) -> str:
         """The file that holds (or should hold) a tensor, for messages."""

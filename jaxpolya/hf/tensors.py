@@ -16,7 +16,7 @@ wrong file is an error in milliseconds and names the tensor.
 import functools
 import math
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -34,6 +34,7 @@ PIECE_BYTES = 4 << 20  # of parameters that a thread fills in one go
 READERS = 4
 Bounds = tuple[tuple[int, int], ...]
 """Where a shard begins and ends along each axis."""
+ROTARY_TABLES = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
@@ -52,6 +53,21 @@ class TensorFile(Protocol):
 # Checks ------------------------------------------------------------------------------------------------------------------
 
 
+def usual_names(names: Iterable[str], config: DecoderConfig) -> dict[str, str]:
+    """Name in the files → name that `save_pretrained` would have given it, where that is another.
+
+    A base model saved by itself has no `model.` before its names. Of a tied pair, `safetensors.torch.save_model` keeps the name
+    that comes first in the alphabet, which is the head's. transformers reads both kinds.
+    """
+    names = set(names)
+    usual = {name: name for name in names}
+    if EMBEDDING.removeprefix("model.") in names:
+        usual = {name: name if name.startswith(("model.", "lm_head.", "score.")) else f"model.{name}" for name in names}
+    if config.tied_embeddings and HEAD in names and EMBEDDING not in usual.values():
+        usual[HEAD] = EMBEDDING
+    return {name: becomes for name, becomes in usual.items() if name != becomes}
+
+
 def check_tensors(files: TensorFile, config: DecoderConfig, also: Mapping[str, tuple[int, ...]] | None = None) -> None:
     """Raises `InputError` where files and configuration disagree about a tensor's existence or shape.
 
@@ -62,8 +78,8 @@ def check_tensors(files: TensorFile, config: DecoderConfig, also: Mapping[str, t
     """
     needed = {tensor.name: tensor.shape for tensor, _, _ in iter_tensors(config)} | dict(also or {})
     problems = [f"{files.where(name)}: tensor {name} is missing" for name in needed if name not in files.shapes]
-    # A tied head may be stored a second time, and old Llama files hold the rotary frequencies: both are redundant.
-    redundant = {HEAD: files.shapes.get(EMBEDDING, ())} if config.tied_embeddings else {}
+    # A tied head may be stored a second time, and old Llama files hold rotary tables: both are redundant.
+    redundant = {HEAD: needed[EMBEDDING]} if config.tied_embeddings else {}
     problems += [
         f"{files.where(name)}: tensor {name} has shape {list(files.shapes[name])}; the configuration asks for {list(shape)}"
         for name, shape in (redundant | needed).items()
@@ -72,7 +88,7 @@ def check_tensors(files: TensorFile, config: DecoderConfig, also: Mapping[str, t
     problems += [
         f"{files.where(name)}: tensor {name} is unknown to a {config.family} model"
         for name in files.shapes
-        if name not in needed and name not in redundant and not name.endswith("rotary_emb.inv_freq")
+        if name not in needed and name not in redundant and not name.endswith(ROTARY_TABLES)
     ]
     if problems:
         more = f" (and {len(problems) - 3} more like it)" if len(problems) > 3 else ""

@@ -123,7 +123,8 @@ class DecoderConfig:
         reach = [self.max_positions]
         for kind in self.kinds:
             match kind.rope and kind.rope.scaling:
-                case RopeScaling(kind="linear", factor=factor):
+                # Gemma 3's configurations say the stretched length.
+                case RopeScaling(kind="linear", factor=factor) if self.family != "gemma3_text":
                     reach.append(int(self.max_positions * factor))
                 case RopeScaling(kind="yarn", factor=factor, original_max_positions=original):
                     reach.append(int(original * factor))

@@ -33,6 +33,7 @@ class Tokenizer(Protocol):
 
     chat_template: Any
     bos_token_id: int | None
+    eos_token_id: int | None
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Token ids of a text."""
@@ -114,6 +115,23 @@ class PromptBuilder:
         """Token ids of a prompt's text, with one BOS where the template or (for plain text) the tokenizer has one."""
         ids = self._tokenizer.encode(text, add_special_tokens=False)
         return ids if ids[:1] == self._bos else self._bos + ids
+
+    def end_id(self, stop_ids: Sequence[int]) -> int:
+        """The id among `stop_ids` that a response is taught to end with: the one that the template writes after a message (Gemma's
+        end of turn, say), else the tokenizer's own end of text, else the first.
+        """
+        if self.chat:
+            said = "Four."
+            text = chat_text(
+                self._tokenizer,
+                [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": said}],
+                add_generation_prompt=False,
+            )
+            after = self._tokenizer.encode(text.rpartition(said)[2], add_special_tokens=False)
+            if ends := [i for i in after if i in stop_ids]:
+                return ends[0]
+        eos = self._tokenizer.eos_token_id
+        return eos if eos is not None and eos in stop_ids else stop_ids[0]
 
     def _instruction(self, slot: Slot, four_phases: bool) -> str:
         instruction = slot.heuristic.instruction

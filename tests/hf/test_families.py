@@ -87,6 +87,7 @@ def test_published_configurations(name):
     config = config_from_hf(said, name)
     assert sum(math.prod(tensor.shape) for tensor, _, _ in iter_tensors(config)) == parameters
     assert config.pattern == pattern
+    assert config.context == said["max_position_embeddings"]
     assert config_from_hf(config_to_hf(config), "written") == config
 
 

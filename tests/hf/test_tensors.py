@@ -1,10 +1,13 @@
 import itertools
+import json
+import shutil
 
 import jax
 import numpy as np
 import safetensors.numpy
 
 from jaxpolya.hf import tensors
+from jaxpolya.hf.checkpoint import export_checkpoint, load_checkpoint
 from jaxpolya.hf.families import iter_tensors
 from jaxpolya.hf.safetensors_file import Safetensors
 from jaxpolya.hf.tensors import read_params
@@ -41,6 +44,36 @@ def test_a_device_reads_its_shard_and_no_more(tiny_checkpoint, tiny_config, mesh
     # one go, and what several devices hold is read once.
     assert files.reads["model.layers.1.self_attn.q_proj.weight"] == [32 * 32 // 2] * 2
     assert files.reads["model.norm.weight"] == [32 // 2] * 2
+
+
+def test_names_as_other_tools_leave_them(tiny_checkpoint, tiny_config, tmp_path, mesh1):
+    """Without the base model's prefix, and with a tied table under the head's name: transformers reads both."""
+    expected = load_checkpoint(str(tiny_checkpoint), mesh=mesh1).params
+    tied = {**expected, "embed": expected["embed"]}
+    tied.pop("head")
+    for path in tiny_checkpoint.iterdir():
+        shutil.copy(path, tmp_path / path.name)
+    stored = safetensors.numpy.load_file(tiny_checkpoint / "model.safetensors")
+    bare = {name.removeprefix("model."): array for name, array in stored.items()}
+    safetensors.numpy.save_file(bare, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    jax.tree.map(np.testing.assert_array_equal, load_checkpoint(str(tmp_path), mesh=mesh1).params, expected)
+
+    config = json.loads((tmp_path / "config.json").read_text()) | {"tie_word_embeddings": True}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    stored["lm_head.weight"] = stored.pop("model.embed_tokens.weight")
+    safetensors.numpy.save_file(stored, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    found = load_checkpoint(str(tmp_path), mesh=mesh1)
+    jax.tree.map(np.testing.assert_array_equal, found.params, tied)
+    export_checkpoint(tmp_path / "out", found.params, found.meta)
+    assert "model.embed_tokens.weight" in Safetensors(tmp_path / "out").shapes
+
+
+def test_rotary_tables_of_old_files_are_left_alone(tiny_checkpoint, tiny_config, tmp_path, mesh1):
+    stored = safetensors.numpy.load_file(tiny_checkpoint / "model.safetensors")
+    for name in tensors.ROTARY_TABLES:
+        stored[f"model.layers.0.self_attn.{name}"] = np.ones(4, np.float32)
+    safetensors.numpy.save_file(stored, tmp_path / "model.safetensors")
+    tensors.check_tensors(Safetensors(tmp_path), tiny_config)
 
 
 def test_small_pieces_make_the_same_parameters(tiny_checkpoint, tiny_config, mesh1, mesh8, monkeypatch):

@@ -22,6 +22,11 @@ def test_the_context_is_what_stretched_frequencies_reach(scaling, context):
     assert dataclasses.replace(CONFIG, pattern=(LayerKind(rope=Rope(scaling=scaling)),)).context == context
 
 
+def test_gemma_3_says_the_stretched_length():
+    config = dataclasses.replace(CONFIG, family="gemma3_text", pattern=(LayerKind(rope=Rope(scaling=RopeScaling("linear", 8.0))),))
+    assert config.context == 64
+
+
 def test_a_pattern_repeats_over_the_layers():
     config = dataclasses.replace(CONFIG, pattern=(NEAR, NEAR, FAR, NEAR))
     assert config.kinds == (NEAR, FAR)

@@ -91,7 +91,7 @@ def test_a_configuration_written_by_us_means_the_same_to_transformers(family, tm
     np.testing.assert_array_equal(their_logits(back, tokens, mask), their_logits(model, tokens, mask))
 
 
-@pytest.mark.parametrize("family", ["olmo2", "gemma3_text", "smollm3"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_eight_devices_give_the_tokens_of_one(family, tmp_path, tiny_tokenizer, mesh1, mesh8):
     their_model(f"{family}: untied").save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)

@@ -218,3 +218,15 @@ def test_a_template_that_tells_the_date_tells_the_same_every_day(make_tokenizer)
     tokenizer = make_tokenizer(["What is it?"], 300)
     tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}, {{ strftime_now('%Y-%m-%d') }}: {{ messages[-1]['content'] }}"
     assert PromptBuilder(tokenizer).text(QUESTION).startswith("26 Jul 2024, 2024-07-26: What is 2 + 3?")
+
+
+def test_a_response_ends_as_the_template_ends_a_turn(make_tokenizer):
+    """Gemma's tokenizer names <eos>, and its template ends turns otherwise."""
+    tokenizer = make_tokenizer(["2 + 2? Four."], 290)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<end_of_turn>"]})
+    eos, turn = tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<end_of_turn>")
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}\n{{ m.content | trim }}<end_of_turn>\n{% endfor %}"
+    assert PromptBuilder(tokenizer).end_id((eos, turn)) == turn
+    assert PromptBuilder(tokenizer).end_id((eos,)) == eos
+    assert PromptBuilder(tokenizer, chat="never").end_id((turn, eos)) == eos
+    assert PromptBuilder(tokenizer, chat="never").end_id((turn,)) == turn

@@ -6,7 +6,10 @@ parameters that are its own and some pages of the file, and where devices have m
 a time. Shards of one parameter are filled side by side: where a shard is some columns of each row, the file would otherwise be
 read once a device. A shard that several devices hold is read once.
 
-Nothing is compiled for it, which would cost a second and a hundred megabytes before the first tensor. Threads share the pieces:
+Where there are several hosts, each reads whole rows, about as many as its share: a file has no cheap way to some columns of each row,
+which is what a shard often is. The devices then change rows for columns among themselves.
+
+On one host nothing is compiled for it, which would cost a second and a hundred megabytes before the first tensor. Threads share the pieces:
 they wait for the disk or the object store, cast, or dequantise.
 
 Before anything is read, the names and shapes that the files declare are compared with what the configuration needs, so that a
@@ -16,13 +19,13 @@ wrong file is an error in milliseconds and names the tensor.
 import functools
 import math
 import mmap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxpolya.errors import InputError
 from jaxpolya.hf.families import Tensor, iter_tensors, leaf_tensors
@@ -127,11 +130,12 @@ def read_params(files: TensorFile, config: DecoderConfig, mesh: Mesh) -> Params:
 def _read_parameter(
     files: TensorFile, pool: ThreadPoolExecutor, spec: ParamSpec, sharding: NamedSharding, tensor: Tensor | list[Tensor]
 ) -> jax.Array:
+    reading = sharding if jax.process_count() == 1 else by_rows(sharding, spec.shape, stacked=isinstance(tensor, list))
     bounds = {
         device: tuple(cut.indices(size)[:2] for cut, size in zip(index or (), spec.shape, strict=True))
-        for device, index in sharding.addressable_devices_indices_map(spec.shape).items()
+        for device, index in reading.addressable_devices_indices_map(spec.shape).items()
     }
-    shards = {bound: _memory(sharding.shard_shape(spec.shape), spec.dtype) for bound in dict.fromkeys(bounds.values())}
+    shards = {bound: _memory(reading.shard_shape(spec.shape), spec.dtype) for bound in dict.fromkeys(bounds.values())}
     _fill(files, pool, shards, tensor)
     arrays: list[jax.Array] = []
     placed: dict[Bounds, jax.Array] = {}
@@ -139,7 +143,28 @@ def _read_parameter(
         arrays.append(jax.device_put(placed.get(bound, shards[bound]), device))
         placed.setdefault(bound, arrays[-1])
     # Waits, so that devices with memory of their own leave one parameter at most on the host.
-    return jax.block_until_ready(jax.make_array_from_single_device_arrays(spec.shape, sharding, arrays))
+    read = jax.block_until_ready(jax.make_array_from_single_device_arrays(spec.shape, reading, arrays))
+    return read if reading == sharding else jax.block_until_ready(_exchange(sharding)(read))
+
+
+def by_rows(sharding: NamedSharding, shape: tuple[int, ...], *, stacked: bool) -> NamedSharding:
+    """A sharding over the same devices that cuts no row of a file: mesh axes move to the rows, or to the layers, where they divide them."""
+    parts = [list((axes,) if isinstance(axes, str) else axes or ()) for axes in sharding.spec]
+    outer = (1, 0) if stacked else (0,)
+    for inner in parts[len(outer) :]:
+        for axis in tuple(inner):
+            for place in outer:
+                if shape[place] % math.prod(sharding.mesh.shape[name] for name in (*parts[place], axis)) == 0:
+                    parts[place].append(axis)
+                    inner.remove(axis)
+                    break
+    return NamedSharding(sharding.mesh, PartitionSpec(*(tuple(axes) or None for axes in parts)))
+
+
+@functools.cache
+def _exchange(sharding: NamedSharding) -> Callable[[jax.Array], jax.Array]:
+    """A program that lays a parameter out otherwise."""
+    return jax.jit(lambda array: array, out_shardings=sharding)
 
 
 def _fill(files: TensorFile, pool: ThreadPoolExecutor, shards: dict[Bounds, np.ndarray], tensor: Tensor | list[Tensor]) -> None:

@@ -24,15 +24,19 @@ from jaxpolya.config import MeshConfig
 from jaxpolya.hf.checkpoint import export_checkpoint, load_checkpoint
 from jaxpolya.hf.safetensors_file import Safetensors
 from jaxpolya.parallel.mesh import make_mesh
-reads, read = [], Safetensors.read
+from jaxpolya.hf import safetensors_file
+reads, read, fetched, fetch = [], Safetensors.read, [], safetensors_file._Mapped.read
 def recording(self, name, index):
     array = read(self, name, index)
     reads.append((name, [cut.indices(size)[:2] for cut, size in zip(index, self.shapes[name])]))
     return array
-Safetensors.read = recording
+def fetching(self, start, stop):
+    fetched.append(stop - start)
+    return fetch(self, start, stop)
+Safetensors.read, safetensors_file._Mapped.read = recording, fetching
 checkpoint = load_checkpoint(source, mesh=make_mesh(MeshConfig(fsdp=4)))
 export_checkpoint(out, checkpoint.params, checkpoint.meta, max_shard_size="60KB")
-print("READS " + json.dumps(reads))
+print("READS " + json.dumps([reads, sum(fetched)]))
 """
 
 
@@ -59,12 +63,17 @@ def test_two_processes_share_the_reading_and_write_one_directory(tiny_checkpoint
             host.kill()
     tensors = safetensors.numpy.load_file(tiny_checkpoint / "model.safetensors")
     counts = {name: np.zeros((2, *array.shape), int) for name, array in tensors.items()}
-    for process, found in enumerate(reads):
+    for process, (found, _) in enumerate(reads):
         for name, index in found:
             counts[name][(process, *(slice(*cut) for cut in index))] += 1
     for name, (one, two) in counts.items():
         assert (one + two == 1).all(), f"{name}: an element is read once, by the one process whose devices hold it"
         assert one.sum() == two.sum(), name
+    # Bytes of the file: half of the tensors each. Two key/value heads in two layers can't be cut into four; each fetches these whole.
+    size = sum(array.nbytes for array in tensors.values())
+    uncut = sum(array.nbytes for name, array in tensors.items() if "k_proj" in name or "v_proj" in name)
+    header = (tiny_checkpoint / "model.safetensors").stat().st_size - size
+    assert [fetched for _, fetched in reads] == [header + (size - uncut) // 2 + uncut] * 2
     written = {}
     for path in (tmp_path / "out").glob("*.safetensors"):
         written |= safetensors.numpy.load_file(path)

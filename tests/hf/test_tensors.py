@@ -4,14 +4,19 @@ import shutil
 
 import jax
 import numpy as np
+import pytest
 import safetensors.numpy
 
+from jaxpolya.config import MeshConfig
 from jaxpolya.hf import tensors
 from jaxpolya.hf.checkpoint import export_checkpoint, load_checkpoint
 from jaxpolya.hf.families import iter_tensors
 from jaxpolya.hf.safetensors_file import Safetensors
 from jaxpolya.hf.tensors import read_params
-from jaxpolya.models.decoder import init_params
+from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.decoder import abstract_params, init_params
+from jaxpolya.parallel.mesh import make_mesh
+from jaxpolya.parallel.sharding import param_shardings
 
 
 def test_any_slice_is_the_slice_of_the_whole(tiny_config):
@@ -74,6 +79,20 @@ def test_rotary_tables_of_old_files_are_left_alone(tiny_checkpoint, tiny_config,
         stored[f"model.layers.0.self_attn.{name}"] = np.ones(4, np.float32)
     safetensors.numpy.save_file(stored, tmp_path / "model.safetensors")
     tensors.check_tensors(Safetensors(tmp_path), tiny_config)
+
+
+@pytest.mark.parametrize("shape", [{"fsdp": 8}, {"fsdp": 4, "tensor": 2}, {"replica": 2, "fsdp": 2, "tensor": 2}])
+def test_what_is_read_by_rows_is_exchanged_without_being_gathered(shape):
+    mesh = make_mesh(MeshConfig(**shape))
+    config = DecoderConfig("llama", 512, 64, 96, 8, 16, 8, 16, 64)
+    shardings = param_shardings(mesh, abstract_params(config), "train")
+    for name, spec in abstract_params(config)["blocks"].items():
+        final = shardings["blocks"][name]
+        reading = tensors.by_rows(final, spec.shape, stacked=True)
+        assert all(axes is None for axes in reading.spec[2:]), name
+        assert reading.shard_shape(spec.shape)[2:] == spec.shape[2:] and reading.num_devices == 8
+        program = jax.jit(tensors._exchange(final), in_shardings=reading).lower(jax.ShapeDtypeStruct(spec.shape, spec.dtype)).compile()
+        assert "all-gather" not in program.as_text(), name
 
 
 def test_small_pieces_make_the_same_parameters(tiny_checkpoint, tiny_config, mesh1, mesh8, monkeypatch):

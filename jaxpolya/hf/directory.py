@@ -3,7 +3,7 @@
 A directory is written aside, as `.NAME.partial` beside its place, and put there when all of it is written and checked: whatever
 fails before that leaves the old one untouched. A local one is renamed. Object stores have no rename; there the objects are copied,
 and the marker, rewritten first and last, says that the directory isn't whole in the meantime. A directory that isn't ours is never
-overwritten. The first host decides and moves; what it meets is raised on every host.
+overwritten. The first host decides and moves; what any host meets is raised on all of them.
 """
 
 import atexit
@@ -83,10 +83,12 @@ def whole_directory(
         marker = {"layout": layout, "whole": whole, "jaxpolya": version("jaxpolya")} | (note or {})
         (path / MARKER).write_text(json.dumps(marker) + "\n")
 
+    with together(), _telling(final, "nothing was changed there"):
+        if is_primary():
+            _refuse_what_is_not_ours(final)
     try:
         with together(), _telling(final, "nothing was changed there"):
             if is_primary():
-                _refuse_what_is_not_ours(final)
                 _remove(aside)
                 aside.mkdir(parents=True)
                 mark(aside, whole=False)

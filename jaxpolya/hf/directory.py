@@ -1,7 +1,9 @@
 """Directories that we write: there whole or not at all, local or in an object store.
 
-A local directory is written aside and renamed. Object stores have no rename; there its marker, rewritten last, says whether it is
-whole. A directory that isn't ours is never overwritten.
+A directory is written aside, as `.NAME.partial` beside its place, and put there when all of it is written and checked: whatever
+fails before that leaves the old one untouched. A local one is renamed. Object stores have no rename; there the objects are copied,
+and the marker, rewritten first and last, says that the directory isn't whole in the meantime. A directory that isn't ours is never
+overwritten. The first host decides and moves; what any host meets is raised on all of them.
 """
 
 import atexit
@@ -18,7 +20,7 @@ from typing import Any
 from etils import epath
 
 from jaxpolya.errors import InputError, JaxpolyaError, MachineError
-from jaxpolya.parallel.hosts import wait_for_all
+from jaxpolya.parallel.hosts import together
 from jaxpolya.parallel.mesh import is_primary
 
 MARKER = "jaxpolya.json"
@@ -62,6 +64,8 @@ def whole_directory(
 ) -> Iterator[epath.Path]:
     """A directory to write into, which becomes `directory` when all is written. Every host enters it, the first one makes it.
 
+    What goes wrong on one host, in the block too, is raised on all of them: the hosts wait for each other at its ends.
+
     Args:
       directory: local or `gs://…`; one that jaxpolya wrote is replaced.
       layout: of what is written, for its marker.
@@ -73,48 +77,96 @@ def whole_directory(
       MachineError: the disk is full, or may not be written.
     """
     final = absolute(epath.Path(directory).expanduser())
-    aside = final if is_remote(final) else final.with_name(f".{final.name}.partial")
+    aside = final.parent / f".{final.name}.partial"
+
+    def mark(path: epath.Path, whole: bool) -> None:
+        marker = {"layout": layout, "whole": whole, "jaxpolya": version("jaxpolya")} | (note or {})
+        (path / MARKER).write_text(json.dumps(marker) + "\n")
+
+    with together(), _telling(final, "nothing was changed there"):
+        if is_primary():
+            _refuse_what_is_not_ours(final)
+    try:
+        with together(), _telling(final, "nothing was changed there"):
+            if is_primary():
+                _remove(aside)
+                aside.mkdir(parents=True)
+                mark(aside, whole=False)
+        with together(), _telling(final, "nothing was changed there"):
+            yield aside
+        if check:
+            with together(), _telling(final, "nothing was changed there"):
+                check(aside)
+        with together(), _telling(final, "what was there may be gone; write it again"):
+            if is_primary():
+                _put_in_place(aside, final, mark)
+    except Exception:
+        if is_primary():
+            with contextlib.suppress(Exception):  # what went wrong first is what is told
+                _remove(aside)
+        raise
+
+
+def _refuse_what_is_not_ours(final: epath.Path) -> None:
+    if str(final.parent).endswith("://"):
+        raise InputError(f"{final} is a whole bucket; name a directory in it, such as {final}/model")
     try:
         there = final.exists()
     except ImportError as error:  # an object store whose client is not installed
-        raise InputError(f"{directory}: {error}") from None
+        raise InputError(f"{final}: {error}") from None
     if there and not (final.is_dir() and (read_marker(final) or not any(final.iterdir()))):
         raise InputError(f"{final} is there already, and jaxpolya didn't write it; name a directory that is new or empty")
 
-    def mark(whole: bool) -> None:
-        marker = {"layout": layout, "whole": whole, "jaxpolya": version("jaxpolya")} | (note or {})
-        (aside / MARKER).write_text(json.dumps(marker) + "\n")
 
+def _put_in_place(aside: epath.Path, final: epath.Path, mark: Callable[[epath.Path, bool], None]) -> None:
+    """Gives what was written its name. In an object store the marker is the first to change and the last to be right."""
+    if not is_remote(final):
+        mark(aside, True)
+        old = final.parent / f".{final.name}.old"
+        _remove(old)
+        if final.exists():
+            final.rename(old)
+        aside.rename(final)
+        _remove(old)
+        return
+    final.mkdir(parents=True, exist_ok=True)
+    mark(final, False)
+    for old in final.iterdir():
+        if old.name != MARKER:
+            _remove(old)
+    _copy(aside, final)
+    mark(final, True)
+    _remove(aside)
+
+
+def _copy(source: epath.Path, target: epath.Path) -> None:
+    if source.is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+        for child in source.iterdir():  # not `walk`, which loses the store's name
+            _copy(child, target / child.name)
+    else:
+        source.copy(target, overwrite=True)
+
+
+def _remove(path: epath.Path) -> None:
+    if path.is_dir():
+        path.rmtree()
+    elif path.exists():
+        path.unlink()
+
+
+@contextlib.contextmanager
+def _telling(final: epath.Path, state: str) -> Iterator[None]:
+    """Raises a `MachineError` for what the machine refuses, saying what has become of the directory."""
     try:
-        if is_primary():
-            _remove(aside)
-            aside.mkdir(parents=True)
-            mark(whole=False)
-        wait_for_all(f"begin {final}")
-        yield aside
-        wait_for_all(f"written {final}")
-        if check:
-            check(aside)
-        if is_primary():
-            mark(whole=True)
-            if aside != final:
-                _remove(final)
-                aside.rename(final)
-        wait_for_all(f"end {final}")
+        yield
     except JaxpolyaError:
-        _remove(aside)
         raise
     except Exception as error:
         reason = _machine_reason(error)
-        _remove(aside)
         if reason is None:
             raise
-        raise MachineError(f"{final} can't be written: {reason}; nothing was changed there") from error
-
-
-def _remove(directory: epath.Path) -> None:
-    if is_primary() and directory.exists():
-        directory.rmtree()
+        raise MachineError(f"{final} can't be written: {reason}; {state}") from error
 
 
 def _machine_reason(error: Exception) -> str | None:

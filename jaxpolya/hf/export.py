@@ -6,8 +6,9 @@ order of transformers' modules up to `max_shard_size`, as the hub's own library 
 safetensors library puts them.
 """
 
-import contextlib
+import collections
 import functools
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -68,13 +69,19 @@ def export_checkpoint(
     dtypes: dict[str, str] = {name: dtype or meta.stored.dtype_of(name) for name in tensors}
     shapes = {name: tensor.shape for name, (tensor, _, _) in tensors.items()}
     shards = _split(dtypes, shapes, max_shard_size)
+    orders = {file: file_order({name: dtypes[name] for name in names}) for file, names in shards.items()}
+    names = list(itertools.chain(*orders.values()))
     with whole_directory(directory, "safetensors", check=check) as aside:
-        for file, names in shards.items():
-            in_file = {name: dtypes[name] for name in names}
-            order = file_order(in_file)
-            arrays = _fetch(params, [tensors[name] for name in order], [dtypes[name] for name in order])
-            with open_to_write(aside / file, in_file, shapes) if is_primary() else contextlib.nullcontext() as write:
-                _write_all(arrays, write or (lambda _: None))
+        arrays = _fetch(params, [tensors[name] for name in names], [dtypes[name] for name in names])
+        try:
+            if is_primary():
+                for file, order in orders.items():
+                    with open_to_write(aside / file, {name: dtypes[name] for name in order}, shapes) as write:
+                        _write_all(itertools.islice(arrays, len(order)), write)
+            _fetch_along(arrays)
+        except Exception:
+            _fetch_along(arrays)
+            raise
         if is_primary():
             if len(shards) > 1:
                 (aside / INDEX).write_text(_index(shards, dtypes, shapes))
@@ -142,6 +149,12 @@ def _write_all(arrays: Iterator[np.ndarray], write: Callable[[np.ndarray], None]
             written = pool.submit(write, array)
         if written:
             written.result()
+
+
+def _fetch_along(arrays: Iterator[np.ndarray]) -> None:
+    """Goes through the rest: a host that doesn't write, or whose disk is full, takes its part in what all hosts do side by side."""
+    if jax.process_count() > 1:
+        collections.deque(arrays, maxlen=0)
 
 
 # Tensors -----------------------------------------------------------------------------------------------------------------

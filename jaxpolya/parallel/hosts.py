@@ -3,12 +3,16 @@
 Every function here is a collective: all hosts call it, in the same order, or the pod hangs. On one host they cost nothing.
 """
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+from jaxpolya.errors import CheckError, ConfigError, InputError, MachineError, RunError
 
 
 def exchange(value: Any) -> list[Any]:
@@ -32,3 +36,22 @@ def wait_for_all(name: str) -> None:
     """Returns when every host has come here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """A block that ends alike on all hosts: where one raises, all raise, and none waits for one that has left.
+
+    A host raises what it met itself; the others raise what the first such host met, as a `MachineError` where it isn't of
+    `jaxpolya.errors`. Collectives within the block are the caller's: what one host meets must not keep it from them.
+    """
+    try:
+        yield
+    except Exception as error:
+        exchange([type(error).__name__, str(error)])
+        raise
+    for host, told in enumerate(exchange(None)):
+        if told:
+            name, words = told
+            known = {kind.__name__: kind for kind in (ConfigError, InputError, RunError, MachineError, CheckError)}
+            raise known[name](words) if name in known else MachineError(f"host {host} met {name}: {words}")

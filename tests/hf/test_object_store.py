@@ -10,7 +10,7 @@ import pytest
 from etils import epath
 from fsspec.implementations.memory import MemoryFileSystem
 
-from jaxpolya.errors import InputError
+from jaxpolya.errors import InputError, MachineError
 from jaxpolya.hf import checkpoint as checkpoint_module
 from jaxpolya.hf import directory as directory_module
 from jaxpolya.hf import export as export_module
@@ -54,7 +54,7 @@ def store():
 
 @pytest.fixture
 def bucket(request):
-    return f"gs://bucket/{request.node.name}"
+    return f"gs://bucket/{request.node.name.translate(str.maketrans('[]', '--'))}"  # brackets are patterns to fsspec
 
 
 def upload(directory, target: str) -> None:
@@ -123,13 +123,44 @@ def test_a_store_that_can_t_be_reached_is_told(bucket, monkeypatch):
         inspect_checkpoint(bucket)
 
 
-def test_a_broken_off_export_is_told(tiny, bucket, monkeypatch):
-    def killed(*_):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "No space left on device"), MachineError), (InputError("broken"), InputError)],
+    ids=["killed", "full", "refused"],
+)
+def test_a_broken_off_export_leaves_what_was_there(tiny, bucket, monkeypatch, error, raised):
+    def broken_off(*_):
+        raise error
+
+    directory = epath.Path(bucket)
+    aside = directory.parent / f".{directory.name}.partial"
+    export_checkpoint(bucket, tiny.params, tiny.meta, card="the old one")
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(export_module, "write_small_files", broken_off)
+        with pytest.raises(raised):
+            export_checkpoint(bucket, tiny.params, tiny.meta, max_shard_size="40KB", card="the new one")
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
+    assert aside.exists() == (raised is KeyboardInterrupt)
+    export_checkpoint(bucket, tiny.params, tiny.meta, card="the new one")
+    assert (directory / "README.md").read_text() == "the new one"
+    assert not aside.exists()
+
+
+def test_a_directory_that_is_half_in_place_is_told(tiny, bucket, monkeypatch):
+    export_checkpoint(bucket, tiny.params, tiny.meta)
+    opened = Store._open
+
+    def refuse(self, path, mode="rb", **kwargs):
+        if mode == "wb" and path == bucket.removeprefix("gs:/") + "/model.safetensors":
+            raise OSError(5, "Input/output error")
+        return opened(self, path, mode, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(export_module, "write_small_files", killed)
-        with pytest.raises(KeyboardInterrupt):
+        patch.setattr(Store, "_open", refuse)
+        with pytest.raises(
+            MachineError, match=f"{bucket} can't be written: Input/output error; what was there may be gone; write it again"
+        ):
             export_checkpoint(bucket, tiny.params, tiny.meta)
     with pytest.raises(InputError, match="was interrupted"):
         inspect_checkpoint(bucket)
@@ -137,21 +168,28 @@ def test_a_broken_off_export_is_told(tiny, bucket, monkeypatch):
     assert inspect_checkpoint(bucket).config == tiny.config
 
 
-def test_our_own_layout_is_written_in_place(tiny, tmp_path, mesh1, monkeypatch):
+def test_a_bucket_is_no_directory(tiny, bucket):
+    export_checkpoint(bucket, tiny.params, tiny.meta)
+    with pytest.raises(InputError, match=r"gs://bucket is a whole bucket; name a directory in it, such as gs://bucket/model"):
+        export_checkpoint("gs://bucket", tiny.params, tiny.meta)
+    assert inspect_checkpoint(bucket).config == tiny.config
+
+
+def test_our_own_layout_is_copied_with_its_directories(tiny, tmp_path, mesh1, monkeypatch):
     """Orbax has a client of its own for object stores, which no store in memory can stand in for: here a directory does."""
     monkeypatch.setattr(directory_module, "is_remote", lambda path: True)
     for _ in range(2):
         save_checkpoint(tmp_path / "saved", tiny.params, tiny.meta)
         assert_same_params(load_checkpoint(str(tmp_path / "saved"), mesh=mesh1).params, tiny.params)
+        assert [path.name for path in tmp_path.iterdir()] == ["saved"]
 
-    def killed(*_):
-        raise KeyboardInterrupt
+    def full(*_):
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_module, "write_small_files", killed)
-    with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(tmp_path / "saved", tiny.params, tiny.meta)
-    with pytest.raises(InputError, match="was interrupted"):
-        inspect_checkpoint(str(tmp_path / "saved"))
+    monkeypatch.setattr(checkpoint_module, "write_small_files", full)
+    with pytest.raises(MachineError, match="nothing was changed there"):
+        save_checkpoint(tmp_path / "saved", jax.tree.map(jax.numpy.zeros_like, tiny.params), tiny.meta)
+    assert_same_params(load_checkpoint(str(tmp_path / "saved"), mesh=mesh1).params, tiny.params)
 
 
 def test_a_gguf_file_is_fetched_once(bucket, tmp_path, tiny_config, monkeypatch):

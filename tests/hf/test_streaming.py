@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,16 +16,20 @@ from jaxpolya.hf.families import config_to_hf, iter_tensors
 from jaxpolya.hf.safetensors_file import file_order, open_to_write
 from jaxpolya.models.config import DecoderConfig
 
-HOST = """
+START = """
 import json, sys
 import jax
 process, port, source, out = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 jax.distributed.initialize(f"127.0.0.1:{port}", 2, process)
 from jaxpolya.config import MeshConfig
-from jaxpolya.hf.checkpoint import export_checkpoint, load_checkpoint
-from jaxpolya.hf.safetensors_file import Safetensors
+from jaxpolya.hf.checkpoint import export_checkpoint, load_checkpoint, save_checkpoint
 from jaxpolya.parallel.mesh import make_mesh
+mesh = make_mesh(MeshConfig(fsdp=4))
+"""
+
+STREAMED = """
 from jaxpolya.hf import safetensors_file
+from jaxpolya.hf.safetensors_file import Safetensors
 reads, read, fetched, fetch = [], Safetensors.read, [], safetensors_file._Mapped.read
 def recording(self, name, index):
     array = read(self, name, index)
@@ -34,33 +39,88 @@ def fetching(self, start, stop):
     fetched.append(stop - start)
     return fetch(self, start, stop)
 Safetensors.read, safetensors_file._Mapped.read = recording, fetching
-checkpoint = load_checkpoint(source, mesh=make_mesh(MeshConfig(fsdp=4)))
+checkpoint = load_checkpoint(source, mesh=mesh)
 export_checkpoint(out, checkpoint.params, checkpoint.meta, max_shard_size="60KB")
-print("READS " + json.dumps([reads, sum(fetched)]))
+print("FOUND " + json.dumps([reads, sum(fetched)]))
+"""
+
+REFUSED = """
+import contextlib, errno, os
+from unittest import mock
+from jaxpolya.errors import CheckError
+from jaxpolya.hf import checkpoint as ours, export
+checkpoint = load_checkpoint(source, mesh=mesh)
+told = {}
+@contextlib.contextmanager
+def full_on_host_0(module, name):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with mock.patch.object(module, name, full) if process == 0 else contextlib.nullcontext():
+        yield
+@contextlib.contextmanager
+def full_at_the_third_tensor(path, dtypes, shapes):
+    written = []
+    def write(array):
+        written.append(array)
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    yield write
+def note(case, do, directory, **options):
+    try:
+        do(directory, checkpoint.params, checkpoint.meta, **options)
+    except Exception as error:
+        told[case] = [type(error).__name__, str(error)]
+def check(_):
+    if process == 1:
+        raise CheckError("host 1 doesn't like it")
+def bug(_):
+    if process == 1:
+        raise KeyError("layer")
+for do in (save_checkpoint, export_checkpoint):
+    # Disks of their own: on that of host 0 the place is taken.
+    note("taken " + do.__name__, do, source if process == 0 else out)
+with full_on_host_0(export, "open_to_write"):
+    note("opening", export_checkpoint, out)
+with mock.patch.object(export, "open_to_write", full_at_the_third_tensor):
+    note("writing", export_checkpoint, out, max_shard_size="60KB")
+for do, module in ((save_checkpoint, ours), (export_checkpoint, export)):
+    with full_on_host_0(module, "write_small_files"):
+        note("small " + do.__name__, do, out)
+note("check", export_checkpoint, out, check=check)
+note("bug", export_checkpoint, out, check=bug)
+assert process == 1 or os.listdir(os.path.dirname(out)) == ["theirs"]
+export_checkpoint(out, checkpoint.params, checkpoint.meta)
+print("FOUND " + json.dumps(told))
 """
 
 
-def test_two_processes_share_the_reading_and_write_one_directory(tiny_checkpoint, tmp_path):
+def on_two_processes(program: str, *arguments) -> list:
+    """What each of two processes with two devices each finds; a process that waits for the other for ever is an error."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", HOST, str(process), str(port), str(tiny_checkpoint), str(tmp_path / "out")],
+            [sys.executable, "-c", START + program, str(process), str(port), *map(str, arguments)],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for process in range(2)
     ]  # fmt: skip
-    reads = []
+    found = []
     try:
         for host in started:
             out, err = host.communicate(timeout=120)
             assert host.returncode == 0, err
-            reads.append(json.loads(next(line for line in out.splitlines() if line.startswith("READS "))[6:]))
+            found.append(json.loads(next(line for line in out.splitlines() if line.startswith("FOUND "))[6:]))
     finally:
         for host in started:
             host.kill()
+    return found
+
+
+def test_two_processes_share_the_reading_and_write_one_directory(tiny_checkpoint, tmp_path):
+    reads = on_two_processes(STREAMED, tiny_checkpoint, tmp_path / "out")
     tensors = safetensors.numpy.load_file(tiny_checkpoint / "model.safetensors")
     counts = {name: np.zeros((2, *array.shape), int) for name, array in tensors.items()}
     for process, (found, _) in enumerate(reads):
@@ -79,6 +139,26 @@ def test_two_processes_share_the_reading_and_write_one_directory(tiny_checkpoint
         written |= safetensors.numpy.load_file(path)
     assert len(list((tmp_path / "out").glob("*.safetensors"))) > 1
     assert {name: array.tobytes() for name, array in written.items()} == {name: array.tobytes() for name, array in tensors.items()}
+
+
+def test_what_one_process_meets_ends_both(tiny_checkpoint, tmp_path):
+    source = shutil.copytree(tiny_checkpoint, tmp_path / "theirs")
+    (source / "jaxpolya.json").unlink()
+    one, other = on_two_processes(REFUSED, source, tmp_path / "out")
+    full = ["MachineError", f"{tmp_path / 'out'} can't be written: No space left on device; nothing was changed there"]
+    taken = ["InputError", f"{source} is there already, and jaxpolya didn't write it; name a directory that is new or empty"]
+    assert one == {
+        "taken save_checkpoint": taken,
+        "taken export_checkpoint": taken,
+        "opening": full,
+        "writing": full,
+        "small save_checkpoint": full,
+        "small export_checkpoint": full,
+        "check": ["CheckError", "host 1 doesn't like it"],
+        "bug": ["MachineError", "host 1 met KeyError: 'layer'"],
+    }
+    assert other == one | {"bug": ["KeyError", "'layer'"]}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "theirs"]
 
 
 # Memory ------------------------------------------------------------------------------------------------------------------

@@ -48,7 +48,6 @@ CARRIED = (
 )
 """Files of a checkpoint that go out as they came in. Weights, code and the model card are not among them."""
 
-
 PARSED = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 """Those of them that are read here or by transformers, and small."""
 
@@ -113,7 +112,7 @@ def read_meta(source: str, directory: epath.Path, task: str) -> CheckpointMeta:
     generation_config = said.get("generation_config.json")
     tokenizer = _within(_read_tokenizer(directory, files), config.vocab_size)
     ids = _eos_ids(generation_config or {}, directory / "generation_config.json") + _eos_ids(hf_config, path)
-    stop_ids = tuple(dict.fromkeys([*ids, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])]))
+    stop_ids = tuple(dict.fromkeys(i for i in [*ids, tokenizer.eos_token_id] if i is not None))
     _check_ids(tokenizer, stop_ids, config, str(directory))
     return CheckpointMeta(source, config, hf_config, generation_config, tokenizer, stop_ids, files=files)
 

@@ -108,7 +108,8 @@ def _fetch(name: str, revision: str | None, weights: bool) -> Location:
     fetch = functools.partial(huggingface_hub.snapshot_download, name, ignore_patterns=["*/*"])
     try:
         directory = epath.Path(fetch(revision=revision, allow_patterns=[*SMALL_FILES, *CARRIED]))
-        fetch(revision=directory.name, allow_patterns=[NAMED_TEMPLATES], ignore_patterns=None)  # the one folder that counts
+        # The one folder that counts. The file that is here already keeps the hub's client from warning where there is no such folder.
+        fetch(revision=directory.name, allow_patterns=["config.json", NAMED_TEMPLATES], ignore_patterns=None)
         if weights:  # there may be others beside those that make up the model: a consolidated file, another variant
             files = sorted(set(read_weight_map(directory / INDEX).values())) if (directory / INDEX).exists() else [SINGLE]
             fetch(revision=directory.name, allow_patterns=files)

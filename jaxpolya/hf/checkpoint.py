@@ -113,6 +113,7 @@ def _open(source: str, location: Location) -> tuple[CheckpointMeta, TensorFile |
     check_tensors(files, meta.config)
     tied_head = meta.config.tied_embeddings and HEAD in files.dtypes
     names = [tensor.name for tensor, _, _ in iter_tensors(meta.config)] + [HEAD] * tied_head
+    files.check_readable(names)
     return dataclasses.replace(meta, stored=stored_as({name: files.dtypes[name] for name in names}, tied_head)), files
 
 

@@ -187,7 +187,7 @@ WINDOWED, FULL = "sliding_attention", "full_attention"
 def config_from_hf(hf: dict[str, Any], where: str) -> DecoderConfig:
     """The decoder that a `config.json` describes. Raises `InputError` that names `where`, the key and what is not supported."""
     model_type = hf.get("model_type")
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         hint = "; its text part alone is (model_type gemma3_text)" if model_type == "gemma3" else ""
         raise InputError(f"{where}: model_type {model_type!r} is not supported{hint}; supported are {', '.join(FAMILIES)}")
     for key in NEEDED:
@@ -231,8 +231,10 @@ def config_from_hf(hf: dict[str, Any], where: str) -> DecoderConfig:
 
 
 def _check_size(value: Any, key: str, where: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise InputError(f"{where}: {key} is {value!r}; a positive integer is needed")
+    # Beyond any model, and before transformers' classes make lists of that length.
+    largest = 9_999 if key == "num_hidden_layers" else 2**31 - 1
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= largest:
+        raise InputError(f"{where}: {key} is {value!r}; a positive integer of at most {largest} is needed")
 
 
 def known_keys(model_type: str) -> set[str]:
@@ -311,21 +313,21 @@ def _rope(rope: dict[str, Any], max_positions: int, where: str) -> Rope:
                 original_max_positions=original,
                 beta_fast=number("beta_fast", 32.0),
                 beta_slow=number("beta_slow", 1.0),
-                attention_factor=number("attention_factor", _yarn_attention_factor(rope, factor)),
+                attention_factor=number("attention_factor", _yarn_attention_factor(rope, number, factor)),
                 truncate=bool(rope.get("truncate", True)),
             )
             return Rope(theta, scaling)
     raise InputError(f"{where}: rope type {kind!r} is not supported; supported are default, linear, llama3, yarn")
 
 
-def _yarn_attention_factor(rope: dict[str, Any], factor: float) -> float:
+def _yarn_attention_factor(rope: dict[str, Any], number: Callable[[str], float], factor: float) -> float:
     """0.1·ln(factor) + 1 (arXiv 2309.00071, eq. 22), or DeepSeek's quotient of two such where a configuration has both its scales."""
 
     def scale(weight: float) -> float:
         return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
 
     if rope.get("mscale") and rope.get("mscale_all_dim"):
-        return scale(rope["mscale"]) / scale(rope["mscale_all_dim"])
+        return scale(number("mscale")) / scale(number("mscale_all_dim"))
     return scale(1.0)
 
 

@@ -72,7 +72,7 @@ _LLAMA3 = _split(_words(_CONTRACTIONS, r"\p{N}{1,3}"))
 RECIPES = {
     "gpt-2": Recipe(_GPT2),
     "smollm": Recipe(pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), _GPT2])),
-    "llama-bpe": Recipe(_LLAMA3, whole_words=True, bos=True),
+    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3"), Recipe(_LLAMA3, whole_words=True, bos=True)),
     "smaug-bpe": Recipe(_LLAMA3),
     "dbrx": Recipe(_LLAMA3),
     "qwen2": Recipe(_split(_words(_CONTRACTIONS, r"\p{N}")), normalizer=normalizers.NFC()),

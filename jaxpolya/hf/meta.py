@@ -27,6 +27,9 @@ from jaxpolya.models.config import DecoderConfig
 ExportDtype = Literal["bfloat16", "float16", "float32"]
 EXPORT_DTYPES = get_args(ExportDtype)
 
+NAMED_TEMPLATES = "additional_chat_templates/*.jinja"
+"""Where transformers writes the chat templates beside the default one, if a tokenizer has several."""
+
 CARRIED = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -37,12 +40,16 @@ CARRIED = (
     "tokenizer.model",
     "chat_template.jinja",
     "chat_template.json",
+    NAMED_TEMPLATES,
     "generation_config.json",
     "LICENSE*",
     "NOTICE*",
     "USE_POLICY*",
 )
 """Files of a checkpoint that go out as they came in. Weights, code and the model card are not among them."""
+
+PARSED = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+"""Those of them that are read here or by transformers, and small."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,28 +92,27 @@ class CheckpointMeta:
     stored: Stored = Stored()
     """How an export holds the tensors unless it is asked for a dtype."""
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
-    """The source's small files (`CARRIED`), which are written in place of what `tokenizer` and `generation_config` would give."""
+    """The source's small files (`CARRIED`), which are written in place of what `tokenizer` and `generation_config` would give. Their
+    names are paths in the source's directory, with slashes."""
 
 
 def read_meta(source: str, directory: epath.Path, task: str) -> CheckpointMeta:
-    """What a directory's small files say of a model for a task (`ForCausalLM`, `ForSequenceClassification`)."""
+    """What a directory's small files say of a model for a task (`ForCausalLM`, `ForSequenceClassification`).
+
+    Raises `InputError` that names the file, and the key, that is missing, broken, or not supported.
+    """
     path = directory / "config.json"
-    try:
-        hf_config = _parse(path.read_bytes(), path)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing") from None
+    hf_config = _parse(_read(path), path)
     config = config_from_hf(hf_config, str(path))
-    architectures = hf_config.get("architectures") or [task]
-    if not any(name.endswith(task) for name in architectures):
-        raise InputError(f"{path}: the model is a {', '.join(architectures)}; a …{task} is needed here")
-    files = {path.name: path.read_bytes() for pattern in CARRIED for path in sorted(directory.glob(pattern))}
-    generation_config = None
-    if (name := "generation_config.json") in files:
-        generation_config = _parse(files[name], directory / name)
+    _check_task(hf_config.get("architectures"), task, path)
+    # A pattern may match a directory, too (LICENSES/); a directory with the name of a file that is needed is a mistake to tell.
+    found = [path for pattern in CARRIED for path in sorted(directory.glob(pattern)) if "*" not in pattern or path.is_file()]
+    files = {path.relative_to(directory).as_posix(): _read(path) for path in found}
+    said = {name: _parse(files[name], directory / name) for name in PARSED if name in files}
+    generation_config = said.get("generation_config.json")
     tokenizer = _within(_read_tokenizer(directory, files), config.vocab_size)
-    named = [(source or {}).get("eos_token_id") for source in (generation_config, hf_config)]
-    ids = [*(i for eos in named for i in (eos if isinstance(eos, list) else [eos])), tokenizer.eos_token_id]
-    stop_ids = tuple(dict.fromkeys(int(i) for i in ids if i is not None))
+    ids = _eos_ids(generation_config or {}, directory / "generation_config.json") + _eos_ids(hf_config, path)
+    stop_ids = tuple(dict.fromkeys(i for i in [*ids, tokenizer.eos_token_id] if i is not None))
     _check_ids(tokenizer, stop_ids, config, str(directory))
     return CheckpointMeta(source, config, hf_config, generation_config, tokenizer, stop_ids, files=files)
 
@@ -120,14 +126,42 @@ def gguf_meta(source: str, file: GGUFFile) -> CheckpointMeta:
     return CheckpointMeta(source, file.config, config_to_hf(file.config) | ids, ids, tokenizer, stop_ids)
 
 
+def _read(path: epath.Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing") from None
+    except OSError as error:  # a directory, or not ours to read
+        raise InputError(f"{path} can't be read ({error.strerror or error}); a file is needed") from None
+
+
 def _parse(data: bytes, path: epath.Path) -> dict[str, Any]:
     try:
         tree = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error})") from None
     if not isinstance(tree, dict):
         raise InputError(f"{path}: a JSON object is needed, not {type(tree).__name__}")
     return tree
+
+
+def _check_task(architectures: Any, task: str, path: epath.Path) -> None:
+    """A configuration that names no class is taken for one of the task."""
+    if architectures is None:
+        return
+    if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
+        raise InputError(f"{path}: architectures is {architectures!r}; a list of class names is needed")
+    if architectures and not any(name.endswith(task) for name in architectures):
+        raise InputError(f"{path}: the model is a {', '.join(architectures)}; a …{task} is needed here")
+
+
+def _eos_ids(said: Mapping[str, Any], path: epath.Path) -> list[int]:
+    """The ids that a file's `eos_token_id` names: none, one, or a list of them."""
+    eos = said.get("eos_token_id")
+    ids = eos if isinstance(eos, list) else [] if eos is None else [eos]
+    if not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
+        raise InputError(f"{path}: eos_token_id is {eos!r}; a token's id, or a list of them, is needed")
+    return ids
 
 
 def _read_tokenizer(directory: epath.Path, files: Mapping[str, bytes]) -> PreTrainedTokenizerFast:
@@ -136,12 +170,17 @@ def _read_tokenizer(directory: epath.Path, files: Mapping[str, bytes]) -> PreTra
         local = str(directory)
         if is_remote(directory):
             local = copy
-            for name, data in files.items():
-                (Path(copy) / name).write_bytes(data)
+            _write_files(epath.Path(copy), files)
         try:
-            return PreTrainedTokenizerFast.from_pretrained(local, local_files_only=True)
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(local, local_files_only=True)
         except Exception as error:  # `tokenizers` raises bare exceptions for broken files
-            raise InputError(f"{directory / 'tokenizer.json'}: the tokenizer can't be read ({error})") from None
+            raise InputError(f"{directory / 'tokenizer.json'} or a file beside it: the tokenizer can't be read ({error})") from None
+    if not isinstance(longest := tokenizer.model_max_length, int | float):
+        raise InputError(f"{directory / 'tokenizer_config.json'}: model_max_length is {longest!r}; a number is needed")
+    template = tokenizer.chat_template
+    if template and not isinstance(template.get("default") if isinstance(template, dict) else template, str):
+        raise InputError(f"{directory}: the tokenizer's chat_template must be a text, or several of which one is named default")
+    return tokenizer
 
 
 def _within(tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> PreTrainedTokenizerFast:
@@ -159,6 +198,8 @@ def _within(tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> PreTrainedTo
         tokenizer_object=Tokenizer.from_str(json.dumps(tree | {"added_tokens": kept})),
         chat_template=tokenizer.chat_template,
         model_max_length=tokenizer.model_max_length,
+        padding_side=tokenizer.padding_side,
+        truncation_side=tokenizer.truncation_side,
         clean_up_tokenization_spaces=tokenizer.clean_up_tokenization_spaces,
         **roles,
     )
@@ -166,7 +207,9 @@ def _within(tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> PreTrainedTo
 
 def _check_ids(tokenizer: PreTrainedTokenizerFast, stop_ids: tuple[int, ...], config: DecoderConfig, where: str) -> None:
     """An id beyond the embedding table would silently read another token's row."""
-    largest = max([*tokenizer.get_vocab().values(), *stop_ids])
+    if not (vocab := tokenizer.get_vocab()):
+        raise InputError(f"{where}: the tokenizer has no tokens")
+    largest = max([*vocab.values(), *stop_ids])
     if largest >= config.vocab_size:
         raise InputError(f"{where}: the tokenizer (or a stop id) goes up to {largest}, but the model has only {config.vocab_size} tokens")
 
@@ -174,18 +217,24 @@ def _check_ids(tokenizer: PreTrainedTokenizerFast, stop_ids: tuple[int, ...], co
 def write_small_files(directory: epath.Path, meta: CheckpointMeta, hf_config: dict[str, Any]) -> None:
     """Writes `config.json`, and the tokenizer and the others as they came; what came from no file is written by transformers."""
     (directory / "config.json").write_text(_dump(hf_config))
-    for name, data in meta.files.items():
-        (directory / name).write_bytes(data)
+    _write_files(directory, meta.files)
     if "tokenizer.json" not in meta.files:
         with tempfile.TemporaryDirectory() as scratch:
             meta.tokenizer.save_pretrained(scratch)
             # The class that transformers 4 and 5 both know by this name; 5 would write one that 4 doesn't have.
             path = Path(scratch) / "tokenizer_config.json"
             path.write_text(_dump(json.loads(path.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}), encoding="utf-8")
-            for path in Path(scratch).iterdir():
-                (directory / path.name).write_bytes(path.read_bytes())
+            written = [path for path in Path(scratch).rglob("*") if path.is_file()]
+            _write_files(directory, {path.relative_to(scratch).as_posix(): path.read_bytes() for path in written})
     if meta.generation_config is not None and "generation_config.json" not in meta.files:
         (directory / "generation_config.json").write_text(_dump(meta.generation_config))
+
+
+def _write_files(directory: epath.Path, files: Mapping[str, bytes]) -> None:
+    for name, data in files.items():
+        if "/" in name:
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_bytes(data)
 
 
 def _dump(tree: dict[str, Any]) -> str:

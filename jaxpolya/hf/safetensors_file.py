@@ -10,7 +10,7 @@ are given back as reading moves on; in an object store a slice is a ranged read.
 library would have written, byte for byte.
 
 What is wrong with a directory's files (a shard that is missing, cut short, or not what the index says) is found from the headers
-alone, when the files are opened.
+alone, when the files are opened. Only a dtype that is not read is no error yet: files may hold tensors that nobody asks for.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import json
 import math
 import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -41,6 +41,14 @@ NUMPY_DTYPES: dict[str, Any] = {
     "float32": np.float32,
     "bfloat16": ml_dtypes.bfloat16,
     "float16": np.float16,
+}
+# What the format has besides: such tensors may lie in a file, and aren't read. A name → bits of a value.
+OTHERS = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("I16", "U16"), 16),
+    **dict.fromkeys(("I32", "U32"), 32),
+    **dict.fromkeys(("I64", "U64", "C64"), 64),
+    **{"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
 }
 
 LONGEST_HEADER = 100_000_000  # the library's own limit, in bytes
@@ -142,13 +150,23 @@ class Safetensors:
         for tensor, entry in entries.items():
             if tensor in self._entries:
                 raise InputError(f"{tensor} is in {path} and in {self.where(tensor)}; one of them is a leftover: delete it")
-            if entry.dtype not in NUMPY_DTYPES:
-                raise InputError(f"{path}: tensor {tensor} is stored as {entry.dtype}; give a checkpoint in bfloat16, float16 or float32")
             self._entries[tensor] = file, entry
         self._sources[file] = source
 
+    def check_readable(self, names: Iterable[str]) -> None:
+        """Raises `InputError` where one of these tensors has a dtype that is not read. Tensors that nobody needs may have any."""
+        for name in names:
+            if (dtype := self.dtypes[name]) not in NUMPY_DTYPES:
+                raise InputError(
+                    f"{self.where(name)}: tensor {name} is stored as {dtype}; give a checkpoint in bfloat16, float16 or float32"
+                )
+
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """A slice of a tensor in the dtype of the file; of a local file it is a view that is valid as long as the file is not changed."""
+        """A slice of a tensor in the dtype of the file; of a local file it is a view that is valid as long as the file is not changed.
+
+        Raises `InputError` as `check_readable` does.
+        """
+        self.check_readable([name])
         file, entry = self._entries[name]
         rows, *inner = index
         first, last, _ = rows.indices(entry.shape[0])
@@ -175,7 +193,7 @@ def read_weight_map(index: epath.Path) -> dict[str, str]:
     """Tensor → file, as an index has it. Raises `InputError` where it isn't one, or names what lies outside its directory."""
     try:
         weight_map = dict(json.loads(index.read_text())["weight_map"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{index}: not a safetensors index ({error!r})") from None
     if not weight_map:
         raise InputError(f"{index}: its weight_map is empty")
@@ -198,12 +216,14 @@ def _read_header(source: _Source) -> dict[str, Entry]:
         found = {name: (str(entry["dtype"]), tuple(entry["shape"]), *entry["data_offsets"]) for name, entry in header.items()}
         if not all(isinstance(size, int) and size >= 0 for _, shape, *bytes_ in found.values() for size in (*shape, *bytes_)):
             raise ValueError("sizes and offsets must be whole numbers")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"its header is not readable: {error!r}") from None
     expected = 0
     for name, (dtype, shape, start, stop) in sorted(found.items(), key=lambda item: item[1][2:]):
-        item = np.dtype(NUMPY_DTYPES[DTYPES[dtype]]).itemsize if dtype in DTYPES else None
-        if start != expected or stop < start or (item and stop - start != math.prod(shape) * item):
+        if dtype not in DTYPES and dtype not in OTHERS:
+            raise ValueError(f"tensor {name} is of the dtype {dtype}, which the format doesn't have")
+        bits = OTHERS[dtype] if dtype in OTHERS else 8 * np.dtype(NUMPY_DTYPES[DTYPES[dtype]]).itemsize
+        if start != expected or stop < start or (stop - start) * 8 != math.prod(shape) * bits:
             raise ValueError(f"tensor {name} lies at bytes {start} to {stop} of the data, which is not its place or size")
         expected = stop
     if expected != source.size - 8 - length:

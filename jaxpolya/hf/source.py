@@ -18,10 +18,10 @@ from etils import epath
 from jaxpolya.artifacts import files_digest
 from jaxpolya.errors import InputError, nearest_path
 from jaxpolya.hf.directory import is_remote, read_marker
-from jaxpolya.hf.meta import CARRIED
+from jaxpolya.hf.meta import CARRIED, NAMED_TEMPLATES
 from jaxpolya.hf.safetensors_file import INDEX, SINGLE, read_weight_map
 
-SMALL_FILES = ("*.json", "*.jinja")
+SMALL_FILES = ("*.json", "*.jinja", NAMED_TEMPLATES)
 WEIGHT_FILES = ("*.safetensors",)
 """With the small files, what identifies a checkpoint's content."""
 
@@ -108,6 +108,8 @@ def _fetch(name: str, revision: str | None, weights: bool) -> Location:
     fetch = functools.partial(huggingface_hub.snapshot_download, name, ignore_patterns=["*/*"])
     try:
         directory = epath.Path(fetch(revision=revision, allow_patterns=[*SMALL_FILES, *CARRIED]))
+        # The one folder that counts. The file that is here already keeps the hub's client from warning where there is no such folder.
+        fetch(revision=directory.name, allow_patterns=["config.json", NAMED_TEMPLATES], ignore_patterns=None)
         if weights:  # there may be others beside those that make up the model: a consolidated file, another variant
             files = sorted(set(read_weight_map(directory / INDEX).values())) if (directory / INDEX).exists() else [SINGLE]
             fetch(revision=directory.name, allow_patterns=files)
@@ -151,7 +153,7 @@ def fingerprint(source: str, revision: str | None = None) -> str:
         if location.kind == "jaxpolya":
             files = sorted(directory / name for directory, _, names in location.path.walk() for name in names)
         else:
-            files = sorted(path for pattern in (*SMALL_FILES, *WEIGHT_FILES) for path in location.path.glob(pattern))
+            files = sorted(path for pattern in (*SMALL_FILES, *WEIGHT_FILES) for path in location.path.glob(pattern) if path.is_file())
         root = location.path
     names = {"gguf" if location.kind == "gguf" else path.relative_to(root).as_posix(): path for path in files}
     return f"sha256:{files_digest(names)[:32]}"

@@ -56,6 +56,8 @@ FIXED_DATE = (
 def chat_text(tokenizer: Tokenizer, conversation: list[dict[str, str]], *, add_generation_prompt: bool = True) -> str:
     """A conversation under the tokenizer's chat template; the same text every day. Raises jinja2's `TemplateError`."""
     template = tokenizer.chat_template
+    if isinstance(template, dict):  # several by name; a conversation without tools is for this one
+        template = template["default"]
     options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": add_generation_prompt}
     if isinstance(template, str) and "strftime_now" in template:
         options["chat_template"] = FIXED_DATE + template

@@ -11,12 +11,16 @@ import safetensors.numpy
 import torch
 import transformers
 from huggingface_hub import errors
+from huggingface_hub.utils import filter_repo_objects
 
 from jaxpolya.errors import InputError, MachineError
 from jaxpolya.hf import checkpoint as checkpoint_module
+from jaxpolya.hf import meta as meta_module
 from jaxpolya.hf.checkpoint import Checkpoint, export_checkpoint, fingerprint, inspect_checkpoint, load_checkpoint, save_checkpoint
-from jaxpolya.hf.families import config_to_hf
+from jaxpolya.hf.families import config_to_hf, known_keys
+from jaxpolya.hf.gguf_tokenizer import RECIPES
 from jaxpolya.models.decoder import init_params
+from jaxpolya.polya.prompts import chat_text
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +118,84 @@ def test_files_without_a_model_are_named(tmp_path, copy):
         ({"quantization_config": {"quant_method": "awq"}}, r"quantised \(awq\)"),
         ({"architectures": ["LlamaForTokenClassification"]}, "a …ForCausalLM is needed"),
         ({"vocab_size": 100}, "the tokenizer .* goes up to 28"),
+        ({"model_type": []}, r"model_type \[\] is not supported"),
+        ({"architectures": [3]}, r"config.json: architectures is \[3\]; a list of class names is needed"),
+        ({"architectures": {}}, r"architectures is \{\}; a list"),
+        ({"architectures": "LlamaForCausalLM"}, "architectures is 'LlamaForCausalLM'; a list"),
+        ({"eos_token_id": -1}, "config.json: eos_token_id is -1; a token's id"),
+        ({"num_hidden_layers": 10**30}, "num_hidden_layers is 10+; a positive integer of at most 9999 is needed"),
+        ({"intermediate_size": 10**30}, "intermediate_size is 10+; a positive integer of at most 2147483647 is needed"),
+        (
+            {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "mscale": "a", "mscale_all_dim": 1.0}},
+            "config.json: the rope parameter mscale is 'a'; a positive number is needed",
+        ),
     ],
 )
 def test_what_a_configuration_cannot_mean(copy, changes, message):
     edit(copy / "config.json", **changes)
     with pytest.raises(InputError, match=message):
         inspect_checkpoint(str(copy))
+
+
+@pytest.mark.parametrize("eos", ["abc", [[1]], -1, [3, -1], True, 1.5, {}])
+def test_stop_ids_that_are_none(copy, eos):
+    edit(copy / "generation_config.json", eos_token_id=eos)
+    with pytest.raises(InputError, match=r"generation_config.json: eos_token_id is .*; a token's id, or a list of them, is needed"):
+        inspect_checkpoint(str(copy))
+
+
+TOKENIZER_KEYS = {"bos_token", "eos_token", "chat_template", "model_max_length", "padding_side", "truncation_side", "added_tokens_decoder"}
+KEYS = {
+    "config.json": known_keys("llama") | {"model_type", "architectures", "rope_theta", "torch_dtype", "quantization_config", "id2label"},
+    "generation_config.json": {"eos_token_id", "bos_token_id", "temperature"},
+    "tokenizer_config.json": TOKENIZER_KEYS | {"extra_special_tokens", "clean_up_tokenization_spaces", "model_input_names", "auto_map"},
+    "tokenizer.json": {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "model"},
+}
+ROPE_KEYS = {"factor", "beta_fast", "mscale", "mscale_all_dim", "attention_factor", "original_max_position_embeddings", "rope_type"}
+WRONG = ["abc", "", [[1]], [3], [], {}, {"a": 1}, -1, 0, True, 1.5, 10**30, None]
+
+
+@pytest.mark.parametrize("file", KEYS)
+def test_a_wrong_value_is_an_error_with_a_name_or_harmless(copy, file):
+    before = json.loads((copy / file).read_text())
+    changes = [{key: value} for key in sorted(KEYS[file]) for value in WRONG]
+    if file == "config.json":
+        yarn = {"rope_type": "yarn", "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 2.0}
+        changes += [{"rope_scaling": yarn | {key: value}} for key in sorted(ROPE_KEYS) for value in WRONG]
+    refused = 0
+    for change in changes:
+        (copy / file).write_text(json.dumps(before | change))
+        try:
+            meta = inspect_checkpoint(str(copy))
+        except InputError as error:
+            refused += 1
+            assert str(copy) in str(error), change
+        else:
+            assert len(meta.tokenizer.encode("12 plus 30")) > 0, change
+            assert not meta.tokenizer.chat_template or chat_text(meta.tokenizer, [{"role": "user", "content": "12?"}]), change
+    assert refused > len(WRONG) // 2
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_small_files_that_are_none_are_named(copy, file):
+    for text in (b"{", b"[" * 100_000, b"[]", b"\xff"):
+        (copy / file).write_bytes(text)
+        with pytest.raises(InputError, match=str(copy / file)):
+            inspect_checkpoint(str(copy))
+    (copy / file).unlink()
+    (copy / file).mkdir()
+    with pytest.raises(InputError, match=f"{copy / file} can't be read .*a file is needed"):
+        inspect_checkpoint(str(copy))
+
+
+def test_directories_beside_the_files_do_not_matter(copy):
+    (copy / "LICENSES").mkdir()
+    (copy / "LICENSES" / "MIT").write_text("free")
+    (copy / "LICENSE").write_text("free")
+    meta, before = inspect_checkpoint(str(copy)), fingerprint(str(copy))
+    assert "LICENSE" in meta.files and "LICENSES" not in meta.files
+    (copy / "old.json").mkdir()
+    assert fingerprint(str(copy)) == before
 
 
 def test_a_window_that_is_not_in_use_is_no_obstacle(copy):
@@ -133,11 +209,13 @@ def test_added_tokens_beyond_the_embeddings_are_text(copy, tiny_tokenizer, tmp_p
     known = [*range(len(tokenizer), 300)]
     tokenizer.add_tokens([f"<more-{i}>" for i in known] + ["<image>", "<video>"], special_tokens=True)
     tokenizer.save_pretrained(copy)
+    edit(copy / "tokenizer_config.json", padding_side="left", truncation_side="left")
     meta = inspect_checkpoint(str(copy))
     assert max(meta.tokenizer.get_vocab().values()) == 299
     assert max(meta.tokenizer.encode("12 <image> 30")) < 299 and meta.tokenizer.encode("<more-299>") == [299]
     assert meta.tokenizer.decode(meta.tokenizer.encode("12 <image>")) == "12 <image>"
     assert (meta.tokenizer.chat_template, meta.tokenizer.eos_token) == (tiny_tokenizer.chat_template, tiny_tokenizer.eos_token)
+    assert (meta.tokenizer.padding_side, meta.tokenizer.truncation_side) == ("left", "left")
     export_checkpoint(tmp_path / "out", load_checkpoint(str(copy), mesh=mesh1).params, meta)
     assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (copy / "tokenizer.json").read_bytes()
 
@@ -149,6 +227,15 @@ def test_wrong_tensors_are_named(copy):
         inspect_checkpoint(str(copy))
     rewrite(copy, lambda tensors: [tensors.pop(name) for name in (q, extra)])
     with pytest.raises(InputError, match=f"model.safetensors: tensor {q} is missing"):
+        inspect_checkpoint(str(copy))
+
+
+def test_only_tensors_that_are_read_need_a_dtype_that_is_read(copy, tiny, mesh1):
+    """Old Llama files hold rotary frequencies, which nobody reads."""
+    rewrite(copy, lambda tensors: tensors.update({"model.layers.0.self_attn.rotary_emb.inv_freq": np.arange(4)}))
+    assert_same_params(load_checkpoint(str(copy), mesh=mesh1).params, tiny.params)
+    rewrite(copy, lambda tensors: tensors.update({"model.norm.weight": np.ones(32, np.int8)}))
+    with pytest.raises(InputError, match=r"model.safetensors: tensor model.norm.weight is stored as I8; give a checkpoint in bfloat16"):
         inspect_checkpoint(str(copy))
 
 
@@ -199,6 +286,50 @@ def test_the_exported_tokenizer_is_the_same(tiny, tmp_path):
     messages = [{"role": "user", "content": "What is 12 plus 30? \n naïve  ½"}]
     for ours in (tiny.tokenizer, inspect_checkpoint(str(tmp_path / "out")).tokenizer):
         assert ours.apply_chat_template(messages)["input_ids"] == theirs.apply_chat_template(messages)["input_ids"]
+
+
+@pytest.fixture
+def with_templates(copy):
+    """A checkpoint whose tokenizer has a chat template for tools beside the default one, which tells the date."""
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(copy)
+    (copy / "chat_template.jinja").unlink()
+    tokenizer.chat_template = {"default": "{{ strftime_now('%Y') }} {{ messages[0]['content'] }}", "tool_use": "tools"}
+    tokenizer.save_pretrained(copy)
+    return copy
+
+
+TOOLS = "additional_chat_templates/tool_use.jinja"
+
+
+def test_named_chat_templates_go_along(with_templates, tmp_path, mesh1, monkeypatch):
+    def templates(directory):
+        return {name: (directory / name).read_bytes() for name in ("chat_template.jinja", TOOLS)}
+
+    before = fingerprint(str(with_templates))
+    loaded = load_checkpoint(str(with_templates), mesh=mesh1)
+    assert loaded.meta.files.items() >= templates(with_templates).items()
+    assert chat_text(loaded.tokenizer, [{"role": "user", "content": "12?"}]) == "2024 12?"
+    export_checkpoint(tmp_path / "out", loaded.params, loaded.meta)
+    save_checkpoint(tmp_path / "saved", loaded.params, loaded.meta)
+    assert templates(with_templates) == templates(tmp_path / "out") == templates(tmp_path / "saved")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert theirs.chat_template == loaded.tokenizer.chat_template == inspect_checkpoint(str(tmp_path / "saved")).tokenizer.chat_template
+    monkeypatch.setattr(meta_module, "is_remote", lambda path: True)  # the files are copied then
+    assert inspect_checkpoint(str(with_templates)).tokenizer.chat_template == theirs.chat_template
+    (with_templates / TOOLS).write_text("other tools")
+    assert fingerprint(str(with_templates)) != before
+
+
+def test_a_tokenizer_that_came_from_no_file_writes_its_templates(with_templates, tiny, tmp_path):
+    meta = dataclasses.replace(inspect_checkpoint(str(with_templates)), files={})
+    export_checkpoint(tmp_path / "out", tiny.params, meta)
+    assert (tmp_path / "out" / TOOLS).read_text() == "tools"
+
+
+def test_chat_templates_without_a_default_are_refused(with_templates):
+    (with_templates / "chat_template.jinja").unlink()
+    with pytest.raises(InputError, match="chat_template must be a text, or several of which one is named default"):
+        inspect_checkpoint(str(with_templates))
 
 
 def test_values_beyond_float16_are_refused(tiny, tmp_path):
@@ -298,6 +429,10 @@ def test_other_configurations_survive_the_round_trip(tiny, tmp_path, mesh1):
     assert_same_params(back.params, params)
 
 
+def test_llama_cpp_s_older_names_of_a_pre_tokenizer():
+    assert RECIPES["llama3"] == RECIPES["llama-v3"] == RECIPES["llama-bpe"]
+
+
 # Elsewhere ---------------------------------------------------------------------------------------------------------------
 
 
@@ -306,14 +441,19 @@ def test_hub_names_fetch_small_files_first_and_only_the_model_s(tiny, tmp_path, 
     export_checkpoint(there, tiny.params, tiny.meta, max_shard_size="60KB")
     (there / "consolidated.safetensors").write_text("the same weights once more")
     (there / "LICENSE").write_text("free")
+    for name in (TOOLS, "onnx/config.json"):
+        (there / name).parent.mkdir()
+        (there / name).write_text("{}")
     commit.mkdir()
     fetched = []
 
     def snapshot_download(name, *, revision, allow_patterns, ignore_patterns):
-        assert (name, revision, ignore_patterns) == ("somebody/tiny", "0123abc" if fetched else "v1", ["*/*"])
-        for path in (path for pattern in allow_patterns for path in there.glob(pattern)):
-            shutil.copy(path, commit)
-            fetched.append(path.name)
+        assert (name, revision) == ("somebody/tiny", "0123abc" if fetched else "v1")
+        names = [path.relative_to(there).as_posix() for path in there.rglob("*") if path.is_file()]
+        for name in filter_repo_objects(names, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns):
+            (commit / name).parent.mkdir(exist_ok=True)
+            shutil.copy(there / name, commit / name)
+            fetched.append(name)
         return str(commit)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
@@ -323,6 +463,7 @@ def test_hub_names_fetch_small_files_first_and_only_the_model_s(tiny, tmp_path, 
         fetched.clear()
         assert look()
         assert "LICENSE" in fetched and not any(name.endswith(".safetensors") for name in fetched)
+        assert [name for name in fetched if "/" in name] == [TOOLS]
     fetched.clear()
     assert_same_params(load_checkpoint("somebody/tiny", revision="v1", mesh=mesh1).params, tiny.params)
     shards = {path.name for path in there.glob("model-*.safetensors")}

@@ -424,7 +424,8 @@ class Pipeline(Workbench):
         self.display.note(f"export: the {arm} arm to {target}")
         # In the dtypes that the base model came in, though training is in float32: half the size, and what who uses the base expects.
         # `jaxpolya export --dtype float32` gives the trained values themselves.
-        export_checkpoint(target, self._load(model).params, self.meta, card=card)
+        checkpoint = self._load(model)
+        export_checkpoint(target, checkpoint.params, checkpoint.meta, card=card)
         if is_primary():
             write_whole(marker, model.identity)
 

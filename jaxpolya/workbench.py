@@ -205,6 +205,8 @@ class Workbench:
                 raise InputError(
                     f"{error}\n  A stage of this run made that model; delete {Path(model.source).parent} to do it again"
                 ) from None
+            if not model.made_here:  # the files say how they hold each tensor, which what is made of them goes on with
+                self.meta = dataclasses.replace(self.meta, stored=self._loaded[1].meta.stored)
         return self._loaded[1]
 
     def _take(self, model: Model) -> Params:

@@ -23,6 +23,7 @@ from jax.sharding import Mesh
 
 from jaxpolya.errors import CheckError
 from jaxpolya.hf.checkpoint import Checkpoint
+from jaxpolya.hf.directory import copy_tree, is_remote
 from jaxpolya.hf.families import Tensor, iter_tensors, leaf_tensors
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params, head_table, hidden_states
@@ -86,12 +87,12 @@ def compare_export(directory: epath.Path, checkpoint: Checkpoint, mesh: Mesh) ->
       CheckError: transformers can't load it, tokens differ, or logits differ by more than the tolerance.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        remote = "://" in str(directory)
+        remote = is_remote(directory)
         local = Path(scratch if remote else directory)
 
         def look() -> dict[str, Any]:
-            for path in directory.iterdir() if remote else ():
-                path.copy(epath.Path(local) / path.name)
+            if remote:
+                copy_tree(directory, epath.Path(local))
             return _look(local, checkpoint)
 
         seen = _decided_by_primary(look)

@@ -134,16 +134,17 @@ def _put_in_place(aside: epath.Path, final: epath.Path, mark: Callable[[epath.Pa
     for old in final.iterdir():
         if old.name != MARKER:
             _remove(old)
-    _copy(aside, final)
+    copy_tree(aside, final)
     mark(final, True)
     _remove(aside)
 
 
-def _copy(source: epath.Path, target: epath.Path) -> None:
+def copy_tree(source: epath.Path, target: epath.Path) -> None:
+    """Copies a file, or a directory with all that is in it, between any two places."""
     if source.is_dir():
         target.mkdir(parents=True, exist_ok=True)
         for child in source.iterdir():  # not `walk`, which loses the store's name
-            _copy(child, target / child.name)
+            copy_tree(child, target / child.name)
     else:
         source.copy(target, overwrite=True)
 

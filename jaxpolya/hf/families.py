@@ -200,15 +200,18 @@ def config_from_hf(hf: dict[str, Any], where: str) -> DecoderConfig:
     kv_heads, head_width = full["num_key_value_heads"], hf.get("head_dim") or full.get("head_dim") or width // full["num_attention_heads"]
     _check_size(kv_heads, "num_key_value_heads", where)
     _check_size(head_width, "head_dim", where)
-    scalar = full.get("query_pre_attn_scalar")
+    scalar, score_cap, logit_cap = (
+        None if full.get(key) is None else _positive(full[key], key, where)
+        for key in ("query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping")
+    )
     switches = {
-        "activation": ACTIVATIONS[full.get("hidden_activation") or full["hidden_act"]],
+        "activation": ACTIVATIONS[_activation(full)],
         "qkv_bias": attention_bias,
         "o_bias": attention_bias,
         "mlp_bias": bool(full.get("mlp_bias")),
-        "query_scale": scalar and scalar**-0.5,
-        "score_cap": full.get("attn_logit_softcapping"),
-        "logit_cap": full.get("final_logit_softcapping"),
+        "query_scale": None if scalar is None else scalar**-0.5,
+        "score_cap": score_cap,
+        "logit_cap": logit_cap,
     }
     try:
         return DecoderConfig(
@@ -237,6 +240,12 @@ def _check_size(value: Any, key: str, where: str) -> None:
         raise InputError(f"{where}: {key} is {value!r}; a positive integer of at most {largest} is needed")
 
 
+def _positive(value: Any, key: str, where: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise InputError(f"{where}: {key} is {value!r}; a positive number is needed")
+    return float(value)
+
+
 def known_keys(model_type: str) -> set[str]:
     """The keys of `config.json` that mean something to a family; others may stand there and are ignored."""
     return set(inspect.signature(CONFIGURATIONS[model_type]).parameters)
@@ -253,15 +262,18 @@ def _completed(hf: dict[str, Any], where: str) -> dict[str, Any]:
     return {key: value for key, value in full.items() if key in known}
 
 
+def _activation(full: dict[str, Any]) -> Any:
+    return full.get("hidden_activation") or full.get("hidden_act")
+
+
 def _refuse_unsupported(full: dict[str, Any], where: str) -> None:
     if full.get("quantization_config"):
         method = full["quantization_config"].get("quant_method", "some method")
         raise InputError(
             f"{where}: the weights are quantised ({method}); give a checkpoint in bfloat16, float16 or float32, or a GGUF file"
         )
-    activation = full.get("hidden_activation") or full["hidden_act"]
-    if activation not in ACTIVATIONS:
-        raise InputError(f"{where}: the activation {activation!r} is not supported; supported are {', '.join(ACTIVATIONS)}")
+    if _activation(full) not in ACTIVATIONS:
+        raise InputError(f"{where}: the activation {_activation(full)!r} is not supported; supported are {', '.join(ACTIVATIONS)}")
     if full.get("use_bidirectional_attention"):
         raise InputError(f"{where}: use_bidirectional_attention is set; only causal models are supported")
 
@@ -288,10 +300,7 @@ def _pattern(full: dict[str, Any], where: str) -> tuple[LayerKind, ...]:
 
 def _rope(rope: dict[str, Any], max_positions: int, where: str) -> Rope:
     def number(key: str, default: float | None = None) -> float:
-        value = default if rope.get(key) is None else rope[key]
-        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-            raise InputError(f"{where}: the rope parameter {key} is {value!r}; a positive number is needed")
-        return float(value)
+        return _positive(default if rope.get(key) is None else rope[key], f"the rope parameter {key}", where)
 
     if number("partial_rotary_factor", 1.0) != 1.0:
         raise InputError(f"{where}: partial rotary embedding is not supported")

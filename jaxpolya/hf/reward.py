@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolya.errors import InputError
+from jaxpolya.hf.families import iter_tensors
 from jaxpolya.hf.meta import CheckpointMeta, read_meta
 from jaxpolya.hf.safetensors_file import Safetensors
 from jaxpolya.hf.source import locate
@@ -107,5 +108,6 @@ def load_reward_model(source: str, mesh: Mesh, dtype: Any = jnp.float32) -> Rewa
     files, D = Safetensors(locate(source, weights=True).path), meta.config.width
     files.rename(usual_names(files.shapes, meta.config))
     check_tensors(files, meta.config, {SCORE: (1, D)})
+    files.check_readable([SCORE, *(tensor.name for tensor, _, _ in iter_tensors(meta.config))])
     score_D = files.read(SCORE, (slice(0, 1), slice(0, D)))[0].astype(np.float32)
     return RewardModel(meta, read_params(files, meta.config, mesh), score_D, mesh, dtype)

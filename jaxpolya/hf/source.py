@@ -10,6 +10,7 @@ Paths are etils': whatever is read here or from what is found here may lie in an
 import dataclasses
 import functools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -138,6 +139,14 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
 
 
+def _files_below(directory: epath.Path) -> Iterator[epath.Path]:
+    for path in directory.iterdir():  # not `walk`, which loses an object store's name
+        if path.is_dir():
+            yield from _files_below(path)
+        else:
+            yield path
+
+
 def fingerprint(source: str, revision: str | None = None) -> str:
     """A short stable identity of a checkpoint's content.
 
@@ -151,7 +160,7 @@ def fingerprint(source: str, revision: str | None = None) -> str:
         root = location.path.parent
     else:
         if location.kind == "jaxpolya":
-            files = sorted(directory / name for directory, _, names in location.path.walk() for name in names)
+            files = sorted(_files_below(location.path))
         else:
             files = sorted(path for pattern in (*SMALL_FILES, *WEIGHT_FILES) for path in location.path.glob(pattern) if path.is_file())
         root = location.path

@@ -142,6 +142,9 @@ def test_the_bucket_s_files_are_compared(tiny, tmp_path, mesh1):
 
         __fspath__ = __str__
 
+        def is_dir(self):
+            return True
+
         def iterdir(self):
             return epath.Path(tmp_path / "out").iterdir()
 

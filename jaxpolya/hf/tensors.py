@@ -17,9 +17,10 @@ wrong file is an error in milliseconds and names the tensor.
 """
 
 import functools
+import itertools
 import math
 import mmap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -168,32 +169,31 @@ def _exchange(sharding: NamedSharding) -> Callable[[jax.Array], jax.Array]:
 
 
 def _fill(files: TensorFile, pool: ThreadPoolExecutor, shards: dict[Bounds, np.ndarray], tensor: Tensor | list[Tensor]) -> None:
-    """Reads the shards of one parameter. What several of them have in the same rows is read in one go."""
+    """Reads the shards of one parameter. What several of them have in the same layers and rows is read in one go."""
     layers = tensor if isinstance(tensor, list) else [tensor]
-    stacked = isinstance(tensor, list)
-    views = {bound[stacked:]: shard if stacked else shard[None] for bound, shard in shards.items()}  # [layers, rows, …]
-    together: dict[tuple[int, int], list[Bounds]] = {}
+    views = shards if isinstance(tensor, list) else {((0, 1), *bound): shard[None] for bound, shard in shards.items()}  # [layers, rows, …]
+    together: dict[Bounds, list[Bounds]] = {}
     for bound in views:
-        together.setdefault(bound[0], []).append(bound)
-    # Along the other axes: from where the first of these shards begins to where the last one ends.
-    spans = {
-        rows: [(min(begins), max(ends)) for begins, ends in (zip(*axis, strict=True) for axis in zip(*bounds, strict=True))][1:]
-        for rows, bounds in together.items()
-    }
-    _, count, *row = next(iter(views.values())).shape
-    step = max(1, PIECE_BYTES // (math.prod(row) * 4 * len(views)))
+        together.setdefault(bound[:2], []).append(bound)
 
-    def fill(piece: tuple[int, int]) -> None:
-        layer, start = piece
-        for (begin, end), bounds in together.items():
-            span = spans[begin, end]
-            index = slice(begin + start, min(begin + start + step, end)), *(slice(*cut) for cut in span)
-            array = layers[layer].read(files.read, index)
-            for bound in bounds:
-                inner = (slice(low - base, high - base) for (low, high), (base, _) in zip(bound[1:], span, strict=True))
-                views[bound][layer, start : start + step] = array[(slice(None), *inner)]
+    def pieces() -> Iterator[tuple[int, slice, list[Bounds]]]:
+        for ((first, last), (begin, end)), bounds in together.items():
+            row = math.prod(high - low for low, high in bounds[0][2:])
+            step = max(1, PIECE_BYTES // (4 * row * len(bounds)))
+            for layer, start in itertools.product(range(first, last), range(begin, end, step)):
+                yield layer, slice(start, min(start + step, end)), bounds
 
-    for _ in pool.map(fill, ((layer, start) for layer in range(len(layers)) for start in range(0, count, step))):
+    def fill(piece: tuple[int, slice, list[Bounds]]) -> None:
+        layer, rows, bounds = piece
+        # Along the other axes: from where the first of these shards begins to where the last one ends.
+        span = [(min(begins), max(ends)) for begins, ends in (zip(*axis, strict=True) for axis in zip(*bounds, strict=True))][2:]
+        array = layers[layer].read(files.read, (rows, *(slice(*cut) for cut in span)))
+        for bound in bounds:
+            (first, _), (begin, _), *cuts = bound
+            inner = (slice(low - base, high - base) for (low, high), (base, _) in zip(cuts, span, strict=True))
+            views[bound][layer - first, rows.start - begin : rows.stop - begin] = array[(slice(None), *inner)]
+
+    for _ in pool.map(fill, pieces()):
         pass
 
 

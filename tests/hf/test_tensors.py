@@ -95,6 +95,19 @@ def test_what_is_read_by_rows_is_exchanged_without_being_gathered(shape):
         assert "all-gather" not in program.as_text(), name
 
 
+@pytest.mark.parametrize("shape", [{"fsdp": 8}, {"fsdp": 2, "tensor": 4}, {"replica": 2, "fsdp": 2, "tensor": 2}])
+def test_what_is_exchanged_is_what_was_read(shape, tiny_checkpoint, tiny_config, mesh1, monkeypatch):
+    """As on several hosts; two layers, cut by layer too where their rows can't be divided."""
+    files = Safetensors(tiny_checkpoint)
+    expected = read_params(files, tiny_config, mesh1)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    mesh = make_mesh(MeshConfig(**shape))
+    found = read_params(files, tiny_config, mesh)
+    jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.asarray, found), expected)
+    wanted = param_shardings(mesh, abstract_params(tiny_config), "train")
+    assert jax.tree.all(jax.tree.map(lambda leaf, sharding: leaf.sharding.is_equivalent_to(sharding, leaf.ndim), found, wanted))
+
+
 def test_small_pieces_make_the_same_parameters(tiny_checkpoint, tiny_config, mesh1, mesh8, monkeypatch):
     files = Safetensors(tiny_checkpoint)
     whole = read_params(files, tiny_config, mesh1)

@@ -394,6 +394,8 @@ def entry() -> NoReturn:
     try:
         main()
     except SystemExit as end:
+        for number in (signal.SIGINT, signal.SIGTERM):  # what comes now is too late to stop anything: the exit code stands
+            signal.signal(number, signal.SIG_IGN)
         if end.code == INTERRUPTED:
             # All is written and closed. An interpreter that ends in order would wait for the libraries' threads, and let them complain.
             sys.stdout.flush()

@@ -105,7 +105,10 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(tiny_run, 
     assert kills >= 5 and max(attempts.values()) >= 2, "the run was too fast to be killed"
     assert comparable(run.directory) == comparable(whole.directory)
     for path in (whole.directory / "export").iterdir():
-        assert (run.directory / "export" / path.name).read_bytes() == path.read_bytes(), path.name
+        written = (run.directory / "export" / path.name).read_bytes()
+        if path.name == "README.md":  # the card names the directory of its run
+            written = written.replace(b"/killed", b"/whole")
+        assert written == path.read_bytes(), path.name
     until = time.monotonic() + 10
     while run.processes() and time.monotonic() < until:
         time.sleep(WATCH)

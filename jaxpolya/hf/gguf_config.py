@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from jaxpolya.errors import InputError
-from jaxpolya.hf.families import config_from_hf
+from jaxpolya.hf.families import FULL, WINDOWED, config_from_hf
 from jaxpolya.models.config import DecoderConfig, Rope, RopeScaling
 from jaxpolya.models.rope import rope_frequencies
 
@@ -25,7 +25,6 @@ MODEL_TYPES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma": "g
 """`general.architecture` → `model_type`. Mistral's files say llama."""
 
 ROPE_FREQS = "rope_freqs.weight"
-WINDOWED, FULL = "sliding_attention", "full_attention"
 LARGEST = {"gemma2": 46, "gemma3": 62}
 """Layers of the 27B models, which scale queries by (D/N)^-1/2 in place of H^-1/2."""
 

@@ -138,4 +138,5 @@ class DecoderConfig:
     @property
     def kind_of_layer(self) -> tuple[int, ...]:
         """The place of each layer's kind in `kinds`, [L]."""
-        return tuple(self.kinds.index(self.pattern[i % len(self.pattern)]) for i in range(self.layers))
+        kinds = self.kinds
+        return tuple(kinds.index(self.pattern[i % len(self.pattern)]) for i in range(self.layers))

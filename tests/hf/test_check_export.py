@@ -1,16 +1,13 @@
 """`--verify`: a sound export agrees with transformers, every mistake that one can make is found, and then nothing appears."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import safetensors.numpy
 from etils import epath
 from families import EVERYTHING, their_model
+from two_hosts import on_two_hosts
 
 from jaxpolya.errors import CheckError
 from jaxpolya.hf import check_export
@@ -187,23 +184,7 @@ except CheckError as error:
 
 @pytest.mark.soak
 def test_two_hosts_find_the_same(tiny_checkpoint, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    hosts = [
-        subprocess.Popen(
-            [sys.executable, "-c", HOST, str(process), str(port), str(tiny_checkpoint), str(tmp_path / "out")],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for process in range(2)
-    ]  # fmt: skip
-    try:
-        said = [host.communicate(timeout=120) for host in hosts]
-    finally:
-        for host in hosts:
-            host.kill()
-    assert [host.returncode for host in hosts] == [0, 0], said
-    one, other = ([line for line in out.splitlines() if not line.startswith("[Gloo]")] for out, _ in said)
+    said = on_two_hosts(HOST, tiny_checkpoint, tmp_path / "out")
+    one, other = ([line for line in out.splitlines() if not line.startswith("[Gloo]")] for out in said)
     assert one == other and "over 256 tokens" in one[0] and "refused: verify: transformers can't load" in one[1]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from etils import epath
+from two_hosts import on_two_hosts
 
 from jaxpolya.hf.families import config_to_hf, iter_tensors
 from jaxpolya.hf.safetensors_file import file_order, open_to_write
@@ -95,28 +95,11 @@ print("FOUND " + json.dumps(told))
 
 
 def on_two_processes(program: str, *arguments) -> list:
-    """What each of two processes with two devices each finds; a process that waits for the other for ever is an error."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", START + program, str(process), str(port), *map(str, arguments)],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for process in range(2)
-    ]  # fmt: skip
-    found = []
-    try:
-        for host in started:
-            out, err = host.communicate(timeout=120)
-            assert host.returncode == 0, err
-            found.append(json.loads(next(line for line in out.splitlines() if line.startswith("FOUND "))[6:]))
-    finally:
-        for host in started:
-            host.kill()
-    return found
+    """What each of two processes finds."""
+    return [
+        json.loads(next(line for line in out.splitlines() if line.startswith("FOUND "))[6:])
+        for out in on_two_hosts(START + program, *arguments)
+    ]
 
 
 def test_two_processes_share_the_reading_and_write_one_directory(tiny_checkpoint, tmp_path):

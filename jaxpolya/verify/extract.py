@@ -6,7 +6,7 @@
 - `tag`: the last `<answer>…</answer>`.
 
 A response speaks for itself with its last word: an empty or unterminated last box is no answer, even where an earlier box was
-whole, and what stands before the last `</think>` was thought, not said. A thought that never ends says nothing.
+whole, and what was thought was not said (`speech`).
 
 Extraction runs in the parent process, where no deadline protects it, so every step is linear in the response's length: plain
 scans, and regular expressions whose repetitions are bounded or cannot overlap.
@@ -17,6 +17,9 @@ import re
 from collections.abc import Iterator
 
 from jaxpolya.records import Extraction
+from jaxpolya.verify.speech import after_thinking, opened_thought, spoken
+
+__all__ = ["BOX", "after_thinking", "boxes", "clip", "extract", "opened_thought", "spoken", "statements"]
 
 BOX = re.compile(r"\\f?boxed(?![A-Za-z])|\\fbox(?![A-Za-z])")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -30,7 +33,6 @@ _MARKER = re.compile(
     r"|####",
     re.IGNORECASE,
 )
-_SPECIAL_TOKEN = re.compile(r"<\|[A-Za-z_]{1,32}\|>|</s>|<end_of_turn>|<eos>")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|\*|$)|\n")
 _CLAUSE = re.compile(r"[,;]?\s(?:because|since|which|where|so that|as required|per our)\b|[,;]\sso\b|\s\(?(?:I hope|QED)\b", re.IGNORECASE)
 _PREDICATE = re.compile(
@@ -57,18 +59,6 @@ def extract(response: str, style: Extraction) -> str | None:
     if style == "statement":
         return stated
     return _last_number(said) if stated is None else _only_number(stated)
-
-
-def spoken(response: str) -> str:
-    """What a response says after its thinking, up to the first end-of-text token; nothing where the thought never ends."""
-    return after_thinking(response).strip()
-
-
-def after_thinking(response: str) -> str:
-    """What `spoken` returns, with the white space around it: a program may begin with its indentation."""
-    said = response.rpartition("</think>")[2].partition("<think>")[0]
-    ended = _SPECIAL_TOKEN.search(said)
-    return said[: ended.start()] if ended else said
 
 
 def _tagged(said: str) -> str | None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from jaxpolya.records import Extraction, Kind
+from jaxpolya.records import Extraction, Kind, Unevaluated
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -172,8 +172,16 @@ class DecodeConfig(Strict):
     """Tokens between two looks of the host: finished rows leave and lanes are refilled only then."""
 
 
+class MathConfig(Strict):
+    """What counts as an answer in mathematics."""
+
+    unevaluated: Unevaluated = "refuse"
+    """An answer that equals the reference without having been worked out (97 * 49 for 4753): `refuse` judges it wrong; `accept` pays it,
+    which RL exploits, and is for comparing with other graders' figures only."""
+
+
 class VerifyConfig(Strict):
-    """The verifier's process pool."""
+    """The verifier: its process pool, and what it accepts."""
 
     workers: PositiveInt | None = None
     """Processes on this host; unset is the number of cores, at most 16."""
@@ -181,6 +189,8 @@ class VerifyConfig(Strict):
     """Seconds for one verdict; then the worker is killed and the verdict is `timeout`."""
     memory_mb: PositiveInt = 2048
     """Address-space limit of a worker, in MiB."""
+    math: MathConfig = MathConfig()
+    """What counts as an answer in mathematics."""
 
 
 class Sampling(Strict):

@@ -174,7 +174,8 @@ class Pipeline(Workbench):
         if config is None:
             return
         questions_stage, questions = self.questions.get("train", (None, []))
-        common = {"questions": questions_stage and questions_stage.directory.name, "seed": config.seed, **self._model_identity(base)}
+        asked = {"questions": questions_stage and questions_stage.directory.name, "seed": config.seed}
+        common = {**asked, **self._policy, **self._model_identity(base)}
         if "star" in self.config.sft_arms:
             stage = self._stage("generate-plain", {**common, "samples": config.plain_samples, "sampling": stage_fields(config.sampling)})
             self._generate(stage, "plain", _bare(questions), config.plain_samples, base, pool)
@@ -316,7 +317,8 @@ class Pipeline(Workbench):
             assert config is not None
             start = self.models[BASE if arm == "rl" else arm.removesuffix("+rl")]
             questions_stage, _ = self.questions["rl"]
-            identity = {"rl": stage_fields(config), "questions": questions_stage.directory.name, **self._model_identity(start)}
+            asked = {"questions": questions_stage.directory.name, **self._policy}
+            identity = {"rl": stage_fields(config), **asked, **self._model_identity(start)}
             stage = self._stage(f"rl-{arm.replace('+', '-')}", identity)
 
             def train(stage: Stage = stage, arm: str = arm, start: Model = start) -> dict[str, Any]:
@@ -352,7 +354,7 @@ class Pipeline(Workbench):
         seed, model = self.config.eval.seed, self.models[arm]
         fields = {"sampling": stage_fields(sampling), "samples": samples, "seed": seed}
         questions_stage, questions = self.questions[f"eval-{name}"]
-        identity = {**fields, "questions": questions_stage.directory.name, **self._model_identity(model)}
+        identity = {**fields, "questions": questions_stage.directory.name, **self._policy, **self._model_identity(model)}
         stage = self._stage(f"{use}-{arm.replace('+', '-')}-{name}", identity)
 
         def evaluate() -> dict[str, Any]:

@@ -20,6 +20,7 @@ Kind = Literal["math", "choice", "code", "reasoning_gym"]
 Extraction = Literal["boxed", "statement", "number", "tag"]
 VerdictName = Literal["correct", "wrong", "unparseable", "timeout", "crash", "harness_error"]
 Finish = Literal["stop", "length"]
+Unevaluated = Literal["refuse", "accept"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,7 @@ from jaxpolya.progress import Display
 from jaxpolya.records import Question, Sample, SftRow, write_records
 from jaxpolya.results import brief
 from jaxpolya.train.sft import check_rows
+from jaxpolya.verify.judge import Policy
 from jaxpolya.verify.pool import Pool
 
 PHASES = ("questions", "generate", "select", "sft", "rl", "eval", "report")
@@ -221,9 +222,14 @@ class Workbench:
 
     # Asking ----------------------------------------------------------------------------------------------------------------
 
+    @property
+    def _policy(self) -> dict[str, Any]:
+        """The settings that verdicts depend on, for the identities of stages that judge."""
+        return {"verify": self.config.verify.model_dump(mode="json", include={"math"})}
+
     def _pool(self) -> Pool:
         verify = self.config.verify
-        return Pool(verify.workers, verify.deadline, verify.memory_mb)
+        return Pool(verify.workers, verify.deadline, verify.memory_mb, Policy(unevaluated=verify.math.unevaluated))
 
     def _prompts(
         self, pairs: Sequence[tuple[Question, Slot | None]], sampling: Sampling, key: str, *, four_phases: bool = False

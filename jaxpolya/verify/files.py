@@ -1,4 +1,4 @@
-"""Grading a file of answers: `{id, response, answer | tests | choices}` in, `{id, verdict, extracted}` out, in the same order.
+"""Grading a file of answers: `{id, response, answer | tests | choices, question?}` in, `{id, verdict, extracted, detail?}` out, in order.
 
 The whole input is checked before the first verdict, so that a broken line is found in seconds and not after an hour; a pipe, which
 can't be read twice, is copied to a temporary file first. The output is written aside and renamed, so that it is whole or not there,
@@ -19,7 +19,7 @@ from typing import Any
 
 from jaxpolya.errors import ConfigError, InputError, MachineError
 from jaxpolya.records import Kind, Verdict, dump, iter_json
-from jaxpolya.verify.judge import Item, problem, reference_text
+from jaxpolya.verify.judge import DEFAULT, Item, Policy, problem, reference_text
 from jaxpolya.verify.pool import Pool
 from jaxpolya.verify.sandbox import machine_weakness
 
@@ -35,13 +35,16 @@ def verify_file(
     workers: int | None = None,
     deadline: float = 10.0,
     memory_mb: int = 2048,
+    policy: Policy = DEFAULT,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Grades a JSON-lines file of answers.
 
     A row needs `id` and `response`, and `answer` (with `choices` for multiple choice), `tests` or reasoning-gym's `entry`. `kind` or
-    `verifier` names its judge, else the fields tell; the argument `kind` overrides both. `extraction` names its style. Other fields
-    are ignored. `progress` is called with (rows done, rows in all).
+    `verifier` names its judge, else the fields tell; the argument `kind` overrides both. `extraction` names its style. `question` is
+    what was asked: an answer that only restates it is not right. Other fields are ignored.
+
+    `progress` is called with (rows done, rows in all).
 
     Returns `rows`, `seconds`, `rows_per_second`, `verdicts` (the count of each verdict), and `sandbox`: what the sandbox does not
     protect from on this machine, or None. Raises `InputError` that names file and line, with nothing written, `ConfigError` where the
@@ -57,7 +60,7 @@ def verify_file(
         if not (total := kinds.total()):
             raise InputError(f"{source} has no rows; a row is a JSON object with id, response and answer")
         weakness = machine_weakness() if kinds["code"] else None
-        return _grade(items(), total, out, functools.partial(Pool, workers, deadline, memory_mb), progress) | {"sandbox": weakness}
+        return _grade(items(), total, out, functools.partial(Pool, workers, deadline, memory_mb, policy), progress) | {"sandbox": weakness}
 
 
 def _target(source: Path, out: Path) -> Path:
@@ -101,7 +104,8 @@ def _grade(
             def write_oldest() -> None:
                 name, future = waiting.popleft()
                 verdict = future.result()
-                file.write(dump({"id": name, "verdict": verdict.verdict, "extracted": verdict.extracted}))
+                said = {"detail": verdict.detail} if verdict.detail else {}
+                file.write(dump({"id": name, "verdict": verdict.verdict, "extracted": verdict.extracted, **said}))
                 counts[verdict.verdict] += 1
                 if progress:
                     progress(counts.total(), total)
@@ -153,12 +157,15 @@ def _reference(row: dict[str, Any], where: str) -> dict[str, Any]:
         answer = reference_text(row.get("answer", ""))
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
-    choices, entry = row.get("choices"), row.get("entry")
+    choices, entry, question = row.get("choices"), row.get("entry"), row.get("question")
+    if question is not None and not isinstance(question, str):
+        raise InputError(f"{where}: question must be a string")
     if choices is not None and not (isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)):
         raise InputError(f"{where}: choices must be a list of strings")
     if entry is not None and not isinstance(entry, dict):
         raise InputError(f"{where}: entry must be an object, as reasoning-gym makes it")
     return {
+        "question": question or "",
         "answer": answer,
         "extraction": row.get("extraction") or "statement",
         "choices": choices,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Self, get_args
 
 from jaxpolya.errors import InputError
-from jaxpolya.records import Extraction, Kind, Question, Verdict, VerdictName
+from jaxpolya.records import Extraction, Kind, Question, Unevaluated, Verdict, VerdictName
 from jaxpolya.verify import choice, code, gym, math
 from jaxpolya.verify.algebra import Unparsed
 from jaxpolya.verify.expression import TooLarge
@@ -28,6 +28,8 @@ class Item:
     id: str
     kind: Kind
     response: str
+    question: str = ""
+    """The question with its context, where it is known: an answer that only restates it is not right."""
     answer: str = ""
     extraction: Extraction = "statement"
     choices: list[str] | None = None
@@ -38,9 +40,24 @@ class Item:
     def of(cls, question: Question, response: str, id: str) -> Self:
         """The item for one response to a question."""
         return cls(
-            id=id, kind=question.verifier, response=response, answer=question.answer, extraction=question.extraction,
-            choices=question.choices, tests=question.tests, entry=question.entry,
+            id=id, kind=question.verifier, response=response, question="\n".join(filter(None, (question.context, question.question))),
+            answer=question.answer, extraction=question.extraction, choices=question.choices, tests=question.tests, entry=question.entry,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What verdicts depend on beside the item: the settings of a run's `verify` that change them."""
+
+    unevaluated: Unevaluated = "refuse"
+    """What becomes of an answer that equals the gold without having been worked out (`verify.math`)."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As it travels to a worker."""
+        return dataclasses.asdict(self)
+
+
+DEFAULT = Policy()
 
 
 def problem(item: Item) -> str | None:
@@ -75,24 +92,24 @@ def answer_of(item: Item) -> str | None:
     return extract(item.response, item.extraction)
 
 
-def judge_answer(item: Item, answer: str | None, seconds: float = DEADLINE) -> Verdict:
+def judge_answer(item: Item, answer: str | None, seconds: float = DEADLINE, policy: Policy = DEFAULT) -> Verdict:
     """The verdict on an extracted answer; the response itself is not looked at. seconds: how long a program may run."""
     start = time.perf_counter()
-    name, detail = _compare(item, answer, seconds)
+    name, detail = _compare(item, answer, seconds, policy)
     return Verdict(verdict=name, extracted=answer, seconds=round(time.perf_counter() - start, 6), detail=detail)
 
 
-def judge(item: Item) -> Verdict:
+def judge(item: Item, policy: Policy = DEFAULT) -> Verdict:
     """The verdict on a response, in this process: no deadline and no memory limit protects it (see `pool.Pool`).
 
     A program alone is always run in the sandbox, with a deadline.
     """
     start = time.perf_counter()
-    verdict = judge_answer(item, answer_of(item))
+    verdict = judge_answer(item, answer_of(item), policy=policy)
     return dataclasses.replace(verdict, seconds=round(time.perf_counter() - start, 6))
 
 
-def _compare(item: Item, answer: str | None, seconds: float) -> tuple[VerdictName, str | None]:
+def _compare(item: Item, answer: str | None, seconds: float, policy: Policy) -> tuple[VerdictName, str | None]:
     if ours := problem(item):
         return "harness_error", ours
     if answer is None:
@@ -105,7 +122,8 @@ def _compare(item: Item, answer: str | None, seconds: float) -> tuple[VerdictNam
         elif item.kind == "reasoning_gym":
             right = gym.correct(answer, item.entry or {})
         else:
-            right = math.equal(item.answer, answer)
+            refused = math.judge(item.answer, answer, question=item.question, unevaluated=policy.unevaluated)
+            return ("correct", None) if refused is None else ("wrong", refused or None)
     except (TooLarge, Unparsed) as error:
         return "wrong", str(error)
     except (MemoryError, RecursionError) as error:
@@ -126,22 +144,26 @@ def verify_response(
     response: str,
     *,
     answer: str | float = "",
+    question: str = "",
     kind: Kind = "math",
     extraction: Extraction = "statement",
     choices: list[str] | None = None,
     tests: Any = None,
     entry: dict[str, Any] | None = None,
+    unevaluated: Unevaluated = "refuse",
 ) -> Verdict:
     """The verdict on one response, in this process (a `Pool` protects from responses that hang or allocate without bound).
 
     Args:
       response: all that the model said.
       answer: the reference, a text or a number; a letter for `choice`.
+      question: what was asked; an answer that only restates it is not right.
       kind: `math`, `choice`, `code` or `reasoning_gym`.
       extraction: how the answer is found (see `verify.extract`).
       choices: texts of a multiple-choice question.
       tests: of code, in one of the forms of docs/questions.md.
       entry: reasoning-gym's own entry.
+      unevaluated: `accept` pays an answer that equals the reference without having been worked out (see docs/verdicts.md).
 
     Raises:
       InputError: the reference can't be judged against, or there is no such kind or extraction.
@@ -149,7 +171,10 @@ def verify_response(
     if not isinstance(response, str):
         raise InputError(f"response must be a string, not {type(response).__name__}")
     reference = reference_text(answer)
-    item = Item(id="", kind=kind, response=response, answer=reference, extraction=extraction, choices=choices, tests=tests, entry=entry)
+    item = Item(
+        id="", kind=kind, response=response, question=question, answer=reference, extraction=extraction, choices=choices, tests=tests,
+        entry=entry,
+    )  # fmt: skip
     if ours := problem(item):
         raise InputError(ours)
-    return judge(item)
+    return judge(item, Policy(unevaluated=unevaluated))

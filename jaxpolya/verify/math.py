@@ -17,6 +17,7 @@ import math
 import re
 from fractions import Fraction
 
+from jaxpolya.records import Unevaluated
 from jaxpolya.verify.algebra import Unparsed, latex_of, same_by_algebra
 from jaxpolya.verify.expression import Node, TooLarge, Unreadable, evaluate, names, read, same
 from jaxpolya.verify.latex import folded, normal, squeezed, words
@@ -25,6 +26,11 @@ from jaxpolya.verify.structure import UNITS, Items, Leaf, Matrix, Relation, Shap
 
 MAX_ANSWER = 2000
 """Longest answer in characters; a longer one is none."""
+
+
+def judge(gold: str, answer: str, *, question: str = "", unevaluated: Unevaluated = "refuse") -> str | None:
+    """None where the answer is right; else why not, in a few words, or "" where it is just another answer."""
+    return None if equal(gold, answer) else ""
 
 
 def equal(gold: str, answer: str, digits: int = 6) -> bool:

@@ -34,7 +34,7 @@ from typing import IO, Any, Self
 
 from jaxpolya.errors import InputError
 from jaxpolya.records import Verdict
-from jaxpolya.verify.judge import DEADLINE, Item, answer_of, problem
+from jaxpolya.verify.judge import DEADLINE, DEFAULT, Item, Policy, answer_of, problem
 from jaxpolya.verify.worker import receive, send
 
 START_LIMIT = 120.0
@@ -49,13 +49,13 @@ MAX_WORKERS = 16
 class Pool:
     """Verdicts from processes. A context manager; safe to use from several threads."""
 
-    def __init__(self, workers: int | None = None, deadline: float = DEADLINE, memory_mb: int = 2048):
+    def __init__(self, workers: int | None = None, deadline: float = DEADLINE, memory_mb: int = 2048, policy: Policy = DEFAULT):
         """A pool that returns at once; its workers start in the background.
 
         workers: processes, by default one for every core, 16 at most. deadline: seconds for one item. memory_mb: address space
-        of one worker in MiB.
+        of one worker in MiB. policy: what verdicts depend on beside the item.
         """
-        self.deadline, self.memory_mb = deadline, memory_mb
+        self.deadline, self.memory_mb, self.policy = deadline, memory_mb, policy
         self._queue: queue.SimpleQueue[tuple[Item, str, bytes, Future[Verdict]] | None] = queue.SimpleQueue()
         self._cache: collections.OrderedDict[bytes, Verdict] = collections.OrderedDict()
         self._lock = threading.Lock()
@@ -76,7 +76,8 @@ class Pool:
             future.set_result(Verdict(verdict="unparseable"))
             return future
         try:
-            reference = json.dumps([item.kind, item.answer, item.choices, item.tests, item.entry, answer], sort_keys=True)
+            rests_on = [item.kind, item.question, item.answer, item.choices, item.tests, item.entry, answer]
+            reference = json.dumps(rests_on, sort_keys=True)
         except (TypeError, ValueError) as error:
             raise InputError(f"{item.id}: the entry or the tests are not JSON ({error})") from None
         key = hashlib.blake2b(reference.encode(), digest_size=16).digest()
@@ -186,7 +187,7 @@ class _Hand:
     def judge(self, item: Item, answer: str) -> Verdict:
         """The verdict of a worker, or on a worker."""
         fields = {k: v for k, v in dataclasses.asdict(item).items() if v is not None}
-        message = {"item": fields, "answer": answer, "deadline": self.pool.deadline}
+        message = {"item": fields, "answer": answer, "deadline": self.pool.deadline, "policy": self.pool.policy.to_json()}
         for _ in range(2):
             start = time.monotonic()
             try:

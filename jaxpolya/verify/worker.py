@@ -5,8 +5,8 @@ deadline, no retry, no files. The parent kills it when an item takes too long. I
 the socket, or is gone; Ctrl-C is the parent's affair.
 
 A message is four bytes of length, then JSON. `{"prepare": kind}` imports what a kind needs, so that the time for it is not an item's;
-`{"item": …, "answer": …, "deadline": seconds}` is answered with the fields of a `Verdict`. The deadline is the parent's to enforce; a
-program in the sandbox gets most of it, so that its lateness is its own and no reason to replace the worker.
+`{"item": …, "answer": …, "deadline": seconds, "policy": …}` is answered with the fields of a `Verdict`. The deadline is the
+parent's to enforce; a program in the sandbox gets most of it, so that its lateness is its own and no reason to replace the worker.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import time
 from typing import Any
 
 from jaxpolya.verify.code import sandbox
-from jaxpolya.verify.judge import Item, judge_answer
+from jaxpolya.verify.judge import Item, Policy, judge_answer
 from jaxpolya.verify.sandbox import SandboxError
 
 IMPORTS = {"math": "math_verify", "reasoning_gym": "reasoning_gym"}
@@ -76,7 +76,8 @@ def main() -> None:
                 send(connection, {"ready": message["prepare"]})
             else:
                 seconds = PROGRAM_SHARE * message["deadline"]
-                send(connection, judge_answer(Item(**message["item"]), message["answer"], seconds).to_json())
+                policy = Policy(**message["policy"])
+                send(connection, judge_answer(Item(**message["item"]), message["answer"], seconds, policy).to_json())
 
 
 def _leave_with(parent: int) -> None:

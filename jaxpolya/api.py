@@ -26,6 +26,7 @@ from jaxpolya.config import DecodeConfig, RunConfig, Sampling, Seed, Strict
 from jaxpolya.config_file import build, load_config, parse_config
 from jaxpolya.decode.engine import Completion, Engine, Request
 from jaxpolya.errors import ConfigError, InputError
+from jaxpolya.hf.chat import chat_text
 from jaxpolya.hf.checkpoint import Checkpoint, load_checkpoint
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params, head_table, hidden_states
@@ -33,7 +34,7 @@ from jaxpolya.models.heads import logits
 from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, make_mesh, to_host
 from jaxpolya.parallel.sharding import batch_sharding, param_shardings, replicated
 from jaxpolya.pipeline import Pipeline
-from jaxpolya.polya.prompts import PromptBuilder, chat_text
+from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.progress import Display
 
 

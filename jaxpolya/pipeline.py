@@ -296,7 +296,7 @@ class Pipeline(Workbench):
 
             def train(stage: Stage = stage, kind: str = kind) -> dict[str, Any]:
                 rows, heldout_rows = split_heldout(read_records(self.rows[kind], SftRow), config.heldout, config.seed)
-                stop = self._stop_id()
+                stop = self.builder.end_id(self.meta.stop_ids)
                 make = functools.partial(sft_examples, tokenizer=self.meta.tokenizer, encode=self.builder.encode, stop_id=stop)
                 examples, too_long = make(rows, longest=config.batching.row_tokens)
                 heldout, _ = make(heldout_rows, longest=config.batching.row_tokens)

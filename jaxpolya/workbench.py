@@ -80,6 +80,8 @@ class Workbench:
         self._check_lengths()
         self.catalogue = load_catalogue(config.generate.catalogue if config.generate else None)
         self.builder = PromptBuilder(self.meta.tokenizer, chat=config.model.chat, system=config.model.system, frame=self.catalogue.frame)
+        if config.sft_arms:
+            self._check_answers()
         if config.eval.composition == "model":
             check_room(self.builder, self.catalogue.heuristics, self.meta.config.context)
         self.slots = self._make_slots()
@@ -133,6 +135,14 @@ class Workbench:
                     f"{key}.sampling.max_new_tokens ({stage.sampling.max_new_tokens}) leaves no room for a prompt: "
                     f"the model has {positions} positions; lower it"
                 )
+
+    def _check_answers(self) -> None:
+        """Raises where no response could be taught."""
+        if not self.meta.stop_ids:
+            raise InputError(
+                f"{self.meta.source}: names no end-of-text token, so responses can't be taught to end; add eos_token_id to its config"
+            )
+        self.builder.check_answers()
 
     def _check_files(self) -> None:
         """Raises where an input of a later stage is missing."""
@@ -260,13 +270,6 @@ class Workbench:
         if is_primary():
             write_records(file, drawn)  # verdicts came in any order, and what follows (the first correct one, resamples) goes by this one
         return drawn
-
-    def _stop_id(self) -> int:
-        if not self.meta.stop_ids:
-            raise InputError(
-                f"{self.meta.source}: names no end-of-text token, so responses can't be taught to end; add eos_token_id to its config"
-            )
-        return self.builder.end_id(self.meta.stop_ids)
 
     def _response_tokens(self, row: SftRow) -> int:
         return len(self.meta.tokenizer.encode(row.response, add_special_tokens=False)) + 1

@@ -31,8 +31,6 @@ SENTENCEPIECE_IDS = {"unknown": 0, "bos": 1, "eos": 2}
 """What these are in a SentencePiece file that doesn't say; a byte-level file that doesn't say has none."""
 
 INSTEAD = "give the Hugging Face directory"
-TURN_ENDS = ("<end_of_turn>", "<|eot_id|>", "<|im_end|>", "<|end|>")
-"""Tokens that end a turn where a file names none that does (no eot), as Gemma's don't, but its chat template writes one of these."""
 
 
 # Byte-level BPE ----------------------------------------------------------------------------------------------------------
@@ -134,9 +132,6 @@ def tokenizer_from_gguf(file: GGUFFile) -> PreTrainedTokenizerFast:
 def stop_ids_from_gguf(file: GGUFFile) -> tuple[int, ...]:
     """Ids that end a text or a turn, as the file's metadata has them."""
     found = [_special_id(file.metadata, name) for name in ("eos", "eot", "eom")]
-    if found[1] is None:
-        template, tokens = file.metadata.value("tokenizer.chat_template", str, ""), file.metadata.value("tokenizer.ggml.tokens", list)
-        found += [tokens.index(token) for token in TURN_ENDS if token in template and token in tokens]
     return tuple(dict.fromkeys(i for i in found if i is not None))
 
 

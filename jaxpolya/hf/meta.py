@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from jaxpolya.errors import InputError
+from jaxpolya.hf.chat import turn_ends
 from jaxpolya.hf.directory import is_remote
 from jaxpolya.hf.families import config_from_hf, config_to_hf
 from jaxpolya.hf.gguf_file import GGUFFile
@@ -88,7 +89,7 @@ class CheckpointMeta:
     """`generation_config.json`, where there is one."""
     tokenizer: PreTrainedTokenizerFast
     stop_ids: tuple[int, ...]
-    """Ids of which any ends a response. Empty where the checkpoint names none."""
+    """Ids of which any ends a response: those that the checkpoint's files name as eos, and what its chat template ends a message with."""
     stored: Stored = Stored()
     """How an export holds the tensors unless it is asked for a dtype."""
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
@@ -112,14 +113,15 @@ def read_meta(source: str, directory: epath.Path, task: str) -> CheckpointMeta:
     generation_config = said.get("generation_config.json")
     tokenizer = _within(_read_tokenizer(directory, files), config.vocab_size)
     ids = _eos_ids(generation_config or {}, directory / "generation_config.json") + _eos_ids(hf_config, path)
-    stop_ids = tuple(dict.fromkeys(i for i in [*ids, tokenizer.eos_token_id] if i is not None))
+    stop_ids = tuple(dict.fromkeys(i for i in [*ids, tokenizer.eos_token_id, *turn_ends(tokenizer)] if i is not None))
     _check_ids(tokenizer, stop_ids, config, str(directory))
     return CheckpointMeta(source, config, hf_config, generation_config, tokenizer, stop_ids, files=files)
 
 
 def gguf_meta(source: str, file: GGUFFile) -> CheckpointMeta:
     """What a GGUF file's metadata says."""
-    tokenizer, stop_ids = tokenizer_from_gguf(file), stop_ids_from_gguf(file)
+    tokenizer = tokenizer_from_gguf(file)
+    stop_ids = tuple(dict.fromkeys([*stop_ids_from_gguf(file), *turn_ends(tokenizer)]))
     _check_ids(tokenizer, stop_ids, file.config, str(file.path))
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": list(stop_ids), "pad_token_id": tokenizer.pad_token_id}
     ids = {key: value for key, value in ids.items() if value not in (None, [])}

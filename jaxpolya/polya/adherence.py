@@ -13,11 +13,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolya.data.packing import token_example
+from jaxpolya.hf.chat import chat_text
 from jaxpolya.hf.reward import RewardModel
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.mesh import data_shards
 from jaxpolya.polya.catalogue import Slot
-from jaxpolya.polya.prompts import PromptBuilder, chat_text
+from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.records import Question, Sample
 from jaxpolya.train.objectives import Forward
 from jaxpolya.train.score import score_examples

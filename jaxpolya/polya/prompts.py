@@ -13,55 +13,20 @@ question of the same form with its worked answer.
 Exemplars end in the very format that the question asks for, so that what is shown never contradicts what is
 asked. Questions are never truncated here; whoever encodes them knows the limits.
 
-This module imports neither jax nor transformers; a tokenizer is whatever has the few methods of `Tokenizer`.
+This module imports neither jax nor transformers; a tokenizer is whatever has the few methods of `hf.chat.Tokenizer`.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 from jaxpolya.data.programs import TESTS
 from jaxpolya.errors import ConfigError
+from jaxpolya.hf.chat import Tokenizer, answered, chat_text, turn_end_text, turn_ends
 from jaxpolya.polya.catalogue import INSTRUCTION, Exemplar, ExemplarKind, Slot, letters, load_catalogue
 from jaxpolya.records import Kind, Question
 
 KINDS: dict[Kind, ExemplarKind] = {"math": "math", "reasoning_gym": "math", "choice": "narrative", "code": "code"}
 """Verifier of a question → kind of the exemplars before it. Only narratives have lettered choices."""
-
-
-class Tokenizer(Protocol):
-    """What is needed of a `transformers.PreTrainedTokenizerFast`."""
-
-    chat_template: Any
-    bos_token_id: int | None
-    eos_token_id: int | None
-
-    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        """Token ids of a text."""
-
-    def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any:
-        """A conversation as text."""
-
-
-DATE = {"%d": "26", "%b": "Jul", "%B": "July", "%m": "07", "%Y": "2024", "%y": "24", "%A": "Friday", "%a": "Fri"}
-"""The date for templates that tell the model one: what Llama 3's takes where it knows none. With today's, a stage that is resumed
-tomorrow would go on with other prompts, and a model would be evaluated under others than it was trained on."""
-
-FIXED_DATE = (
-    "{%- macro strftime_now(format) -%}{{ format"
-    + "".join(f" | replace('{code}', '{text}')" for code, text in DATE.items())
-    + " }}{%- endmacro %}"
-)
-
-
-def chat_text(tokenizer: Tokenizer, conversation: list[dict[str, str]], *, add_generation_prompt: bool = True) -> str:
-    """A conversation under the tokenizer's chat template; the same text every day. Raises jinja2's `TemplateError`."""
-    template = tokenizer.chat_template
-    if isinstance(template, dict):  # several by name; a conversation without tools is for this one
-        template = template["default"]
-    options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": add_generation_prompt}
-    if isinstance(template, str) and "strftime_now" in template:
-        options["chat_template"] = FIXED_DATE + template
-    return str(tokenizer.apply_chat_template(conversation, **options))
 
 
 class PromptBuilder:
@@ -85,7 +50,9 @@ class PromptBuilder:
         if chat == "always" and not tokenizer.chat_template:
             raise ConfigError("model.chat is always, but the model's tokenizer has no chat template; use auto or never")
         self.chat = bool(tokenizer.chat_template) and chat != "never"
-        self.stops: tuple[str, ...] = () if self.chat else ("\nQuestion:",)
+        stop = turn_end_text(tokenizer) if self.chat else "\nQuestion:"
+        self.stops: tuple[str, ...] = (stop,) if stop else ()
+        """Strings that end a response: what opens the next turn, where no token does."""
         self._tokenizer, self._system, self._frame = tokenizer, system, frame or load_catalogue().frame
         # A template writes its own special tokens. Plain text gets the BOS that the tokenizer would add, and no EOS that it might.
         opening = [] if self.chat else tokenizer.encode("a", add_special_tokens=True)[:1]
@@ -122,18 +89,13 @@ class PromptBuilder:
         """The id among `stop_ids` that a response is taught to end with: the one that the template writes after a message (Gemma's
         end of turn, say), else the tokenizer's own end of text, else the first.
         """
+        ends = turn_ends(self._tokenizer) if self.chat else ()
+        return next((i for i in (*ends, self._tokenizer.eos_token_id) if i is not None and i in stop_ids), stop_ids[0])
+
+    def check_answers(self) -> None:
+        """Raises `ConfigError` where the template refuses a conversation that ends with an answer: no model could be taught one."""
         if self.chat:
-            said = "Four."
-            text = chat_text(
-                self._tokenizer,
-                [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": said}],
-                add_generation_prompt=False,
-            )
-            after = self._tokenizer.encode(text.rpartition(said)[2], add_special_tokens=False)
-            if ends := [i for i in after if i in stop_ids]:
-                return ends[0]
-        eos = self._tokenizer.eos_token_id
-        return eos if eos is not None and eos in stop_ids else stop_ids[0]
+            self._render(answered(), add_generation_prompt=False)
 
     def _instruction(self, slot: Slot, four_phases: bool) -> str:
         instruction = slot.heuristic.instruction
@@ -146,13 +108,17 @@ class PromptBuilder:
         for user, assistant in shots:
             messages += [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
         messages.append({"role": "user", "content": last})
+        return self._render(messages)
+
+    def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool = True) -> str:
         from jinja2 import TemplateError
 
         try:
-            return chat_text(self._tokenizer, messages)
+            return chat_text(self._tokenizer, messages, add_generation_prompt=add_generation_prompt)
         except TemplateError as error:
+            what = "the prompt" if add_generation_prompt else "a conversation that ends with an answer, as fine-tuning teaches it"
             hint = "; leave model.system unset, or set model.chat to never" if self._system is not None else "; set model.chat to never"
-            raise ConfigError(f"the model's chat template refuses the prompt ({error}){hint}") from None
+            raise ConfigError(f"the model's chat template refuses {what} ({error}){hint}") from None
 
 
 def ask(question: Question) -> str:

@@ -16,11 +16,11 @@ from huggingface_hub.utils import filter_repo_objects
 from jaxpolya.errors import InputError, MachineError
 from jaxpolya.hf import checkpoint as checkpoint_module
 from jaxpolya.hf import meta as meta_module
+from jaxpolya.hf.chat import chat_text
 from jaxpolya.hf.checkpoint import Checkpoint, export_checkpoint, fingerprint, inspect_checkpoint, load_checkpoint, save_checkpoint
 from jaxpolya.hf.families import config_to_hf, known_keys
 from jaxpolya.hf.gguf_tokenizer import RECIPES
 from jaxpolya.models.decoder import init_params
-from jaxpolya.polya.prompts import chat_text
 
 
 @pytest.fixture(scope="module")

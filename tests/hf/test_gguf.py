@@ -96,6 +96,12 @@ def test_metadata_says_what_surrounds_a_text_and_what_ends_it(write_gguf):
     assert meta.generation_config == {"bos_token_id": 1, "eos_token_id": [0, 1], "pad_token_id": 2}
 
 
+def test_the_end_of_a_turn_is_found_in_the_chat_template(write_gguf):
+    """Gemma's files name <eos> alone, which its chat models write only after the end of their turn."""
+    assert inspect_checkpoint(write_gguf({"tokenizer.ggml.eos_token_id": 2})).stop_ids == (2, 0)
+    assert inspect_checkpoint(write_gguf({"tokenizer.ggml.eos_token_id": 2, "tokenizer.chat_template": "{{ nonsense("})).stop_ids == (2,)
+
+
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [

@@ -126,14 +126,6 @@ def test_a_file_says_what_surrounds_a_text_and_what_ends_it():
     assert tokenizer.decode([1, TOKENS.index("▁the"), 3], skip_special_tokens=True) == "the"
 
 
-def test_the_end_of_a_turn_is_found_in_the_chat_template():
-    """Gemma's files name <eos> alone, which its chat models write only after the end of their turn."""
-    template = {"tokenizer.chat_template": "<turn>{{ messages[0]['content'] }}<end_of_turn>\n"}
-    assert stop_ids_from_gguf(opened(SENTENCEPIECE | template)) == (2, 4)
-    assert tokenizer_from_gguf(opened(SENTENCEPIECE | template)).chat_template == template["tokenizer.chat_template"]
-    assert stop_ids_from_gguf(opened(SENTENCEPIECE | template | {"tokenizer.ggml.eot_token_id": 3})) == (2, 3)
-
-
 @pytest.mark.parametrize(
     ("values", "message"),
     [

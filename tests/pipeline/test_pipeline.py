@@ -265,3 +265,12 @@ def test_a_model_that_is_too_short_to_judge_is_said_before_anything_is_written(t
     with pytest.raises(ConfigError, match=r"eval\.composition model: asking about .* the model has 128 positions"):
         run(tree)
     assert not (tiny_run.directory / "runs").exists()
+
+
+def test_a_template_that_refuses_answers_is_said_before_anything_is_written(tiny_run, guesser):
+    model = shutil.copytree(guesser, tiny_run.directory / "model")
+    template = model / "chat_template.jinja"
+    template.write_text("{% if messages[-1]['role'] != 'user' %}{{ raise_exception('No') }}{% endif %}" + template.read_text())
+    with pytest.raises(ConfigError, match=r"chat template refuses a conversation that ends with an answer.* \(No\)"):
+        run(tiny_run(arms=["base", "star"], model={"source": str(model)}))
+    assert not (tiny_run.directory / "runs").exists()

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from types import MappingProxyType
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -31,7 +32,8 @@ class Fake:
     """A tokenizer that shows the conversation, and whose ids are code points."""
 
     chat_template = "yes"
-    bos_token_id = None
+    bos_token_id = eos_token_id = unk_token_id = None
+    added_tokens_decoder = MappingProxyType({})
 
     def encode(self, text, *, add_special_tokens):
         return [ord(letter) for letter in text]
@@ -230,3 +232,18 @@ def test_a_response_ends_as_the_template_ends_a_turn(make_tokenizer):
     assert PromptBuilder(tokenizer).end_id((eos,)) == eos
     assert PromptBuilder(tokenizer, chat="never").end_id((turn, eos)) == eos
     assert PromptBuilder(tokenizer, chat="never").end_id((turn,)) == turn
+
+
+def test_a_template_that_refuses_an_answer_at_the_end_can_not_be_taught():
+    refuses = "{% if messages[-1].role != 'user' %}{{ raise_exception('A user must speak last') }}{% endif %}" + TEMPLATE
+    builder = PromptBuilder(real(refuses))
+    assert builder.text(QUESTION, SLOT).endswith("[assistant]")
+    with pytest.raises(ConfigError, match=r"refuses a conversation that ends with an answer.*A user must speak last.*model.chat to never"):
+        builder.check_answers()
+    PromptBuilder(real(refuses), chat="never").check_answers()
+    PromptBuilder(real(TEMPLATE)).check_answers()
+
+
+def test_words_that_open_a_turn_stop_a_response():
+    assert PromptBuilder(real(TEMPLATE)).stops == ("[user]",)
+    assert PromptBuilder(real(TEMPLATE.replace("{{ m.content }}", "{{ m.content }}</s>"))).stops == ()

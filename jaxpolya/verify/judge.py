@@ -88,7 +88,7 @@ def answer_of(item: Item) -> str | None:
     if item.kind == "choice":
         return choice.extract(item.response, item.choices or [])
     if item.kind == "code":
-        return code.extract(item.response)
+        return code.extract(item.response, item.tests)
     return extract(item.response, item.extraction)
 
 

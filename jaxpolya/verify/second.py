@@ -49,6 +49,20 @@ def is_number(text: str) -> bool:
     return _NUMBER.fullmatch(_bare(text)) is not None
 
 
+def number_in(text: str) -> str | None:
+    """The number that a statement gives, as LaTeX: the last of a chain of equations, the first beside words. None where it is left to be
+    worked out (`97 * 49`), or where there is none."""
+    pieces = [piece for piece in _EQUALS.split(text) if re.search(r"\d", piece, re.ASCII)]
+    if not pieces:
+        return None
+    match = _NUMBER.search(pieces[-1])
+    before = pieces[-1][: match.start()] if match else ""
+    if match is None or _OPERATED.search(before) or _FUNCTION.search(before) or _OPERATOR.match(pieces[-1], match.end()):
+        return None
+    percent = re.match(r"\s?\\?%", pieces[-1][match.end() :])
+    return _written(match) + (r"\%" if percent else "")
+
+
 def readings(response: str, kind: Kind, gold: str) -> list[str | None]:
     """What a plain reader finds in a response's boxes, tags and statements, in their order. Linear in its length.
 
@@ -75,7 +89,7 @@ def _reading(final: str, kind: Kind, gold: str) -> str | None:
     if kind == "choice":
         return final
     if is_number(gold):
-        return _number_in(final)
+        return number_in(final)
     stop = _STOP.search(final)
     return (final[: stop.start()] if stop else final).strip().strip("$*. ") or None
 
@@ -106,19 +120,6 @@ def _letter(answer: str, choices: list[str]) -> str | None:
             return chr(ord("A") + i)
     match = _LETTER.search(answer)
     return match[1] if match else None
-
-
-def _number_in(text: str) -> str | None:
-    """The number that a statement ends in or names, as LaTeX; None where it is left to be worked out."""
-    pieces = [piece for piece in _EQUALS.split(text) if re.search(r"\d", piece, re.ASCII)]
-    if not pieces:
-        return None
-    match = _NUMBER.search(pieces[-1])
-    before = pieces[-1][: match.start()] if match else ""
-    if match is None or _OPERATED.search(before) or _FUNCTION.search(before) or _OPERATOR.match(pieces[-1], match.end()):
-        return None
-    percent = re.match(r"\s?\\?%", pieces[-1][match.end() :])
-    return _written(match) + (r"\%" if percent else "")
 
 
 def _written(match: re.Match[str]) -> str:

@@ -11,7 +11,7 @@ results = jaxpolya.run("configs/smoke.yaml")
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,6 @@ from jaxpolya.config import DecodeConfig, RunConfig, Sampling, Seed, Strict
 from jaxpolya.config_file import build, load_config, parse_config
 from jaxpolya.decode.engine import Completion, Engine, Request
 from jaxpolya.errors import ConfigError, InputError
-from jaxpolya.hf.chat import chat_text
 from jaxpolya.hf.checkpoint import Checkpoint, load_checkpoint
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params, head_table, hidden_states
@@ -90,16 +89,19 @@ class Model:
         stop: Sequence[str] = (),
         seed: int = 0,
         chat: Literal["auto", "always", "never"] = "auto",
+        chat_arguments: Mapping[str, Any] | None = None,
         rows: int = 64,
     ) -> list[list[Completion]]:
         """`samples` completions of each prompt, with tokens and log-probs (nats).
 
         Args:
-          prompts: what a user says; wrapped in the model's chat template unless `chat` is `never`, then plain text.
+          prompts: what a user says; wrapped in the model's chat template, where what it spells is text. If `chat` is `never`, the whole
+            text that the model is to go on with, control tokens included.
           samples: per prompt; they share its prefill.
           max_new_tokens, temperature, top_k, top_p, stop: as `config.Sampling`; temperature 0 is greedy.
           seed: the same seed and prompts give the same samples.
           chat: `auto` uses the template where there is one.
+          chat_arguments: of the template, such as `{"enable_thinking": False}`.
           rows: responses decoded side by side.
 
         Raises:
@@ -108,8 +110,8 @@ class Model:
         """
         prompts = build(_Asked, "generate", prompts=prompts, samples=samples, seed=seed, chat=chat).prompts
         sampling = build(Sampling, "generate", max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, stop=stop)
-        builder = PromptBuilder(self.checkpoint.tokenizer, chat=chat)
-        ids = [builder.encode(self._wrap(prompt) if builder.chat else prompt) for prompt in prompts]
+        builder = PromptBuilder(self.checkpoint.tokenizer, chat=chat, chat_arguments=chat_arguments)
+        ids = [builder.say(prompt) if builder.chat else builder.encode(prompt) for prompt in prompts]
         engine = Engine(
             self.checkpoint.config,
             self.mesh,
@@ -118,7 +120,7 @@ class Model:
             samples=samples,
             longest_prompt=max(map(len, ids)),
             stop_ids=self.checkpoint.stop_ids,
-            decode=lambda tokens: str(self.checkpoint.tokenizer.decode(tokens, skip_special_tokens=True)),
+            decode=builder.spelling.decode,
             engine=build(DecodeConfig, "generate", rows=rows),
             dtype=self.dtype,
         )
@@ -126,10 +128,6 @@ class Model:
         done = [completion for window in engine.run(self.checkpoint.params, requests, seed) for completion in window]
         ordered = sorted(done, key=lambda completion: (int(completion.request.id), completion.index))
         return [ordered[i * samples : (i + 1) * samples] for i in range(len(prompts))]
-
-    def _wrap(self, prompt: str) -> str:
-        conversation = [{"role": "user", "content": prompt}]
-        return chat_text(self.checkpoint.tokenizer, conversation)
 
 
 def _check_rows(rows: Sequence[Sequence[int]], config: DecoderConfig) -> None:

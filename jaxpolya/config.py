@@ -24,6 +24,12 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Aggregation = Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "constant"]
 """What a policy loss is a mean over; see `train.losses.aggregate`."""
 
+NO_ARGUMENTS = frozenset(
+    {"conversation", "messages", "tokenize", "add_generation_prompt", "continue_final_message", "chat_template", "padding", "truncation"}
+    | {"max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"}
+)
+"""Names that are no arguments of a chat template, but of the call that fills it in."""
+
 ARMS = ("base", "rl", "star", "star+rl", "polya", "polya+rl", "wrong", "wrong+rl", "external", "external+rl")
 
 
@@ -143,6 +149,15 @@ class ModelConfig(Strict):
     """Wrap prompts in the tokenizer's chat template: `auto` does where there is one."""
     system: str | None = None
     """System message of the chat template; unset leaves it to the template."""
+    chat_arguments: dict[str, Any] = {}
+    """What the chat template is told by name, such as `{enable_thinking: false}`."""
+
+    @pydantic.field_validator("chat_arguments")
+    @classmethod
+    def _the_template_s_own(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        if ours := sorted(arguments.keys() & NO_ARGUMENTS):
+            raise ValueError(f"{', '.join(ours)} can't be set: the prompt itself decides on that")
+        return arguments
 
 
 class MeshConfig(Strict):

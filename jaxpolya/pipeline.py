@@ -19,8 +19,7 @@ from jaxpolya.artifacts import Stage, digest, file_digest, write_whole
 from jaxpolya.config import AnySource, Sampling
 from jaxpolya.config_file import dump_config
 from jaxpolya.data.questions import load_questions
-from jaxpolya.errors import ConfigError, RunError
-from jaxpolya.evaluate.audit import Tally, audit_samples, audit_steps
+from jaxpolya.errors import ConfigError, InputError, RunError
 from jaxpolya.evaluate.composition import SEVERAL, HeuristicJudge, Markers, Solution
 from jaxpolya.evaluate.contamination import Overlap, find_overlaps
 from jaxpolya.evaluate.diversity import chosen
@@ -34,6 +33,7 @@ from jaxpolya.parallel.hosts import from_primary, wait_for_all
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.adherence import AdherenceScorer, Case, MutualInformation, Reward
 from jaxpolya.polya.catalogue import Slot
+from jaxpolya.polya.lessons import Lessons
 from jaxpolya.polya.prompts import KINDS
 from jaxpolya.polya.respond import Asking, Prompt
 from jaxpolya.polya.select import (
@@ -53,7 +53,7 @@ from jaxpolya.results import collect_results, example_samples, write_results
 from jaxpolya.stages import digest_or_none, row_stats, sample_stats, source_identity, stage_fields
 from jaxpolya.train.objectives import Forward
 from jaxpolya.train.rl import check_prompts, run_rl
-from jaxpolya.train.sft import run_sft, sft_batches, sft_examples, split_heldout
+from jaxpolya.train.sft import row_length, run_sft, sft_batches, sft_examples, split_heldout
 from jaxpolya.verify.pool import Pool
 from jaxpolya.verify.sandbox import machine_weakness
 from jaxpolya.workbench import BASE, Model, Workbench
@@ -200,9 +200,7 @@ class Pipeline(Workbench):
         def generate() -> dict[str, Any]:
             prompts, too_long = self._prompts(pairs, config.sampling, "generate", four_phases=config.four_phases)
             drawn = self._respond(prompts, config.sampling, Asking(arm, "generate", samples, config.seed), base, pool, file, stage.name)
-            asked = {question.id: question for question, _ in pairs}
-            audit = self._audited(lambda: audit_samples(drawn, asked, pool, stage.name, greedy=not config.sampling.temperature))
-            return {**sample_stats(drawn), "prompts": len(prompts), "too_long": too_long, **audit}
+            return {**sample_stats(drawn), "prompts": len(prompts), "too_long": too_long}
 
         self._do(stage, generate)
         # Nothing after this asks for log-probs, which are half of the memory.
@@ -226,25 +224,27 @@ class Pipeline(Workbench):
 
         def select() -> dict[str, Any]:
             questions = {question.id: question for question in self.questions["train"][1]}
-            external = self._external(questions)
+            lessons = Lessons(self.meta.tokenizer, self.builder, self.meta.stop_ids)
+            external, too_long = self._external(lessons, questions)
             grouped = {kind: self._candidates(kind) for kind in kinds if kind != "external"}
             ids = {kind: found.keys() for kind, found in grouped.items()} | (
                 {"external": {row.question_id for row in external}} if external else {}
             )
             kept = capped(ids, config.max_questions, config.seed)
-            rows = {
-                kind: [row for row in external if kept is None or row.question_id in kept]
-                if kind == "external"
-                else self._select(kind, {i: found for i, found in grouped[kind].items() if kept is None or i in kept}, base, questions)
-                for kind in kinds
-            }
+            rows = {}
+            for kind in kinds:
+                if kind == "external":
+                    rows[kind] = [row for row in external if kept is None or row.question_id in kept]
+                else:
+                    candidates = {i: found for i, found in grouped[kind].items() if kept is None or i in kept}
+                    rows[kind] = self._select(kind, candidates, lessons, base, questions)
             require_rows(rows, {kind: self.samples["plain" if kind == "star" else "polya"][1] for kind in kinds if kind != "external"})
             if config.match != "none":
-                rows = match_arms(rows, config.match, self._response_tokens, config.seed)
+                rows = match_arms(rows, config.match, lambda row: len(row.token_ids or ()), config.seed)
             if is_primary():
                 for kind, found in rows.items():
                     write_records(stage.directory / f"{kind}.jsonl", found)
-            return {kind: row_stats(found) for kind, found in rows.items()}
+            return {kind: row_stats(found) | ({"too_long": too_long} if kind == "external" else {}) for kind, found in rows.items()}
 
         self._do(stage, select)
         self._adherence = None
@@ -254,29 +254,35 @@ class Pipeline(Workbench):
         """The responses that may become rows of one kind of arm, per question."""
         return by_question(self.samples["plain" if kind == "star" else "polya"][1], "wrong" if kind == "wrong" else "correct")
 
-    def _external(self, questions: Mapping[str, Question]) -> list[SftRow]:
-        """The rows of the `external` arms, if they are asked for."""
+    def _external(self, lessons: Lessons, questions: Mapping[str, Question]) -> tuple[list[SftRow], int]:
+        """(the rows of the `external` arms, how many were left out for exceeding the model's context), if these arms are asked for."""
         path = self.config.select.external
         if "external" not in self.config.sft_arms or path is None:
-            return []
-        return external_rows(path, list(questions.values()), lambda question_id: self.builder.text(questions[question_id]))
+            return [], 0
+        rows = external_rows(path, list(questions.values()), lessons.trace_row)
+        kept = [row for row in rows if row_length(row) <= self.meta.config.context]
+        if not kept:
+            raise InputError(f"{path}: no trace, with its question, fits the model's {self.meta.config.context} positions")
+        return kept, len(rows) - len(kept)
 
-    def _select(self, kind: str, grouped: Mapping[str, Sequence[Sample]], base: Model, questions: Mapping[str, Question]) -> list[SftRow]:
+    def _select(
+        self, kind: str, grouped: Mapping[str, Sequence[Sample]], lessons: Lessons, base: Model, questions: Mapping[str, Question]
+    ) -> list[SftRow]:
         """The rows of one kind of arm, before matching."""
         config = self.config.select
 
-        def bare_prompt(question_id: str) -> str:
-            return self.builder.text(questions[question_id])
+        def row(sample: Sample, adherence: float | None) -> SftRow:
+            return lessons.sample_row(questions[sample.question_id], sample, adherence=adherence, source=kind)
 
         if kind == "star":
-            return star_rows(grouped, bare_prompt)
+            return star_rows(grouped, row)
         undecided = [sample for samples in grouped.values() if needs_scores(samples, config.n) for sample in samples]
         slots_of = {question_id: {s.index: s for s in self.slots[KINDS[questions[question_id].verifier]]} for question_id in grouped}
         cases = [Case(questions[s.question_id], slots_of[s.question_id][s.slot or 0], s) for s in undecided]
         if cases:
             self.display.note(f"select: scoring the adherence of {len(cases)} responses of the {kind} arm")
         scores = dict(zip([sample.id for sample in undecided], self._scorer(base).score(cases).tolist(), strict=True)) if cases else {}
-        return approach_rows(grouped, scores, bare_prompt, n=config.n, duplicate_overlap=config.duplicate_overlap, source=kind)
+        return approach_rows(grouped, scores, row, n=config.n, duplicate_overlap=config.duplicate_overlap)
 
     def _scorer(self, base: Model) -> AdherenceScorer:
         """The adherence scorer, loaded once."""
@@ -299,10 +305,9 @@ class Pipeline(Workbench):
 
             def train(stage: Stage = stage, kind: str = kind) -> dict[str, Any]:
                 rows, heldout_rows = split_heldout(read_records(self.rows[kind], SftRow), config.heldout, config.seed)
-                stop = self.builder.end_id(self.meta.stop_ids)
-                make = functools.partial(sft_examples, tokenizer=self.meta.tokenizer, encode=self.builder.encode, stop_id=stop)
-                examples, too_long = make(rows, longest=config.batching.row_tokens)
-                heldout, _ = make(heldout_rows, longest=config.batching.row_tokens)
+                longest = min(config.batching.row_tokens, self.meta.config.context)
+                examples, too_long = sft_examples(rows, longest)
+                heldout, _ = sft_examples(heldout_rows, longest)
                 with self.display.task(stage.name, sft_batches(config, examples).steps) as task:
                     result = run_sft(
                         config, self.meta.config, lambda: self._take(base), self.mesh, examples, heldout,
@@ -330,25 +335,14 @@ class Pipeline(Workbench):
                     result = run_rl(
                         config, self.meta.config, lambda: self._take(start), self.mesh, prompts,
                         self._engine(prompts, config.sampling, config.group, at_a_time=config.prompts), pool,
-                        arm=arm, dtype=self.dtype, directory=stage.directory, task=task, note=self.display.note,
+                        arm=arm, dtype=self.dtype, directory=stage.directory, task=task,
                     )  # fmt: skip
                 save_checkpoint(stage.directory / "model", result.params, self.meta)
                 tokens = sum(step["length"] for step in result.steps) * config.prompts * config.group
-                audit = self._audited(lambda: self._audit_rl(stage, result.steps, pool))
-                return {"steps": config.steps, "tokens": round(tokens), "too_long": too_long, **audit}
+                return {"steps": config.steps, "tokens": round(tokens), "too_long": too_long}
 
             self._do(stage, train)
             self.models[arm] = Model(stage.directory.name, str(stage.directory / "model"), made_here=True)
-
-    def _audit_rl(self, stage: Stage, steps: Sequence[Mapping[str, Any]], pool: Pool) -> dict[str, Any]:
-        """The audit of an RL stage, from the counts in its log. Steps of a version that didn't count are left out."""
-        counted = [step for step in steps if "audit" in step]
-
-        def samples_of(place: int) -> list[Sample]:
-            return read_records(stage.directory / "rollouts" / f"{counted[place]['step']:06d}.jsonl", Sample)
-
-        tallies = [Tally.from_json(step["audit"]) for step in counted]
-        return audit_steps(tallies, samples_of, {question.id: question for question in self.questions["rl"][1]}, pool, stage.name)
 
     def _eval_phase(self, base: Model, pool: Pool) -> None:
         config = self.config.eval
@@ -373,12 +367,11 @@ class Pipeline(Workbench):
 
         def evaluate() -> dict[str, Any]:
             prompts, too_long = self.bare[f"eval-{name}"]
-            file, asked = stage.directory / "samples.jsonl", {question.id: question for question in questions}
+            file = stage.directory / "samples.jsonl"
             drawn = self._respond(prompts, sampling, Asking(arm, use, samples, seed), model, pool, file, stage.name)
             if is_primary():
-                write_parquet(stage.directory / "samples.parquet", drawn, asked)
-            audit = self._audited(lambda: audit_samples(drawn, asked, pool, stage.name, greedy=not sampling.temperature))
-            return {**sample_stats(drawn), "too_long": too_long, **audit}
+                write_parquet(stage.directory / "samples.parquet", drawn, {question.id: question for question in questions})
+            return {**sample_stats(drawn), "too_long": too_long}
 
         self._do(stage, evaluate)
         return stage

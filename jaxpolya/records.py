@@ -91,7 +91,9 @@ class Verdict(Record):
 class Sample(Record):
     """One response to one question, with its verdict once it has one.
 
-    `index` counts the samples of one prompt from 0. `token_ids` and `logprobs` cover the response, its stop token included;
+    `index` counts the samples of one prompt from 0. `response` is the text as the model wrote it, control tokens by their names, without
+    the stop token or stop string that ended it. The verdict is on this text, behind the tag of a thought that the prompt opened
+    (`polya.respond.judged`). `token_ids` and `logprobs` cover the response, its stop token included;
     log-probs are natural logs under the temperature-scaled full-vocabulary distribution that the token was drawn from.
     `step`, `reward` and `advantage` belong to RL rollouts.
     """
@@ -120,11 +122,17 @@ class Sample(Record):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SftRow(Record):
-    """One fine-tuning instance: the bare question's prompt and a response to learn."""
+    """One fine-tuning instance: the bare question's prompt and a response to learn.
+
+    `prompt_ids` and `token_ids` are what is learned: the tokens of the prompt, and those of the response with the token that ends a turn.
+    `prompt` and `response` are for people.
+    """
 
     question_id: str
     prompt: str
     response: str
+    prompt_ids: list[int] | None = None
+    token_ids: list[int] | None = None
     heuristic: str | None = None
     slot: int | None = None
     adherence: float | None = None

@@ -20,19 +20,18 @@ from jaxpolya.artifacts import Clock, RunDirectory, Stage, provenance
 from jaxpolya.config import RunConfig, Sampling
 from jaxpolya.decode.engine import Engine
 from jaxpolya.errors import ConfigError, InputError, RunError
-from jaxpolya.evaluate.audit import warnings
 from jaxpolya.evaluate.model_judge import check_room
 from jaxpolya.hf.checkpoint import Checkpoint, CheckpointMeta, inspect_checkpoint, load_checkpoint
 from jaxpolya.hf.reward import inspect_reward_model
 from jaxpolya.models.decoder import Params
-from jaxpolya.parallel.hosts import from_primary, together, wait_for_all
+from jaxpolya.parallel.hosts import from_primary, wait_for_all
 from jaxpolya.parallel.mesh import is_primary, make_mesh
 from jaxpolya.polya.adherence import AdherenceScorer
 from jaxpolya.polya.catalogue import Slot, load_catalogue, most_slots, slots
 from jaxpolya.polya.prompts import KINDS, PromptBuilder
 from jaxpolya.polya.respond import Asking, Prompt, make_prompts, respond
 from jaxpolya.progress import Display
-from jaxpolya.records import Question, Sample, SftRow, write_records
+from jaxpolya.records import Question, Sample, write_records
 from jaxpolya.results import brief
 from jaxpolya.train.sft import check_rows
 from jaxpolya.verify.judge import Policy
@@ -80,7 +79,13 @@ class Workbench:
         self.meta: CheckpointMeta = inspect_checkpoint(config.model.source, revision=config.model.revision)
         self._check_lengths()
         self.catalogue = load_catalogue(config.generate.catalogue if config.generate else None)
-        self.builder = PromptBuilder(self.meta.tokenizer, chat=config.model.chat, system=config.model.system, frame=self.catalogue.frame)
+        self.builder = PromptBuilder(
+            self.meta.tokenizer,
+            chat=config.model.chat,
+            system=config.model.system,
+            chat_arguments=config.model.chat_arguments,
+            frame=self.catalogue.frame,
+        )
         if config.sft_arms:
             self._check_answers()
         if config.eval.composition == "model":
@@ -196,8 +201,6 @@ class Workbench:
                 manifest = stage.finish(stats=stats, provenance=self.provenance)
                 done, planned = len(self._stages), self._count_stages()
                 self.display.note(f"[{done}/{planned}] {stage.name}: done in {manifest['seconds']:.1f} s; {brief(stats)}")
-                for words in warnings(stats.get("audit", {})).values():
-                    self.display.note(f"warning: {stage.name}: {words}")
             wait_for_all(f"{stage.name} whole")
         elif trouble := from_primary(stage.changed_file() if is_primary() else None):
             raise InputError(trouble)
@@ -230,7 +233,7 @@ class Workbench:
         return params
 
     def _model_identity(self, model: Model) -> dict[str, Any]:
-        fields = ("compute_dtype", "chat", "system")
+        fields = ("compute_dtype", "chat", "system", "chat_arguments")
         return {"model": model.identity, **{name: getattr(self.config.model, name) for name in fields}}
 
     # Asking ----------------------------------------------------------------------------------------------------------------
@@ -259,7 +262,7 @@ class Workbench:
             samples=samples,
             longest_prompt=max(len(prompt.ids) for prompt in prompts),
             stop_ids=self.meta.stop_ids,
-            decode=lambda ids: str(self.meta.tokenizer.decode(ids, skip_special_tokens=True)),
+            decode=self.builder.spelling.decode,
             engine=self.config.decode,
             dtype=self.dtype,
         )
@@ -273,14 +276,6 @@ class Workbench:
         if is_primary():
             write_records(file, drawn)  # verdicts came in any order, and what follows (the first correct one, resamples) goes by this one
         return drawn
-
-    def _audited(self, audit: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """The audit of a stage's rewards, for its manifest. One host looks: no bit depends on what it sees."""
-        with together():
-            return {"audit": audit()} if is_primary() else {}
-
-    def _response_tokens(self, row: SftRow) -> int:
-        return len(self.meta.tokenizer.encode(row.response, add_special_tokens=False)) + 1
 
 
 def _give_back_memory() -> None:

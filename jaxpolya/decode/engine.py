@@ -64,7 +64,7 @@ class Completion:
     index: int
     """Which of the request's samples."""
     text: str
-    """Without end-of-text tokens and stop strings."""
+    """Control tokens by their names; without the stop token or stop string that ended it."""
     tokens: list[int]
     """What was sampled, the stop token included."""
     logprobs: list[float]
@@ -100,7 +100,7 @@ class Engine:
           samples: samples per prompt; they share a prefix as far as `engine.rows` allows.
           longest_prompt: tokens.
           stop_ids: token ids that end a response.
-          decode: token ids → text, special tokens left out.
+          decode: token ids → text, control tokens by their names: stop strings may be such, and the verifier has to see them.
           engine: batch rows and window length.
           dtype: compute and cache dtype.
 
@@ -220,9 +220,10 @@ class Engine:
         kept = limit if stop is None else stop
         if self.sampling.stop:
             # A string that is new lies in the new tokens, or began in as many before them as it has bytes.
-            text = self.decode(tokens[max(0, seen - self._longest_stop) : kept])
+            shown = kept if stop is None else stop + 1
+            text = self.decode(tokens[max(0, seen - self._longest_stop) : shown])
             if any(string in text for string in self.sampling.stop):
-                cut = self._cut(tokens, seen, kept)
+                cut = self._cut(tokens, seen, shown)
                 if cut is not None:
                     return cut
         if stop is not None:

@@ -88,9 +88,9 @@ def check_room(builder: PromptBuilder, heuristics: Sequence[Heuristic], position
 
 def _ask(builder: PromptBuilder, question: str, response: str, heuristic: Heuristic) -> tuple[list[int], list[int]]:
     """Token ids of the prompt with yes, and with no, as its answer."""
-    prompt = builder.say(
+    message = (
         f"Problem: {question}\n\nSolution: {response}\n\nHeuristic: {heuristic.title}. {heuristic.instruction}\n\n"
         "Does the solution use this heuristic? Answer yes or no."
     )
     yes, no = ("Yes", "No") if builder.chat else (" yes", " no")
-    return builder.encode(prompt + yes), builder.encode(prompt + no)
+    return builder.say(message, yes), builder.say(message, no)

@@ -7,7 +7,7 @@ paper uses.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from jax.sharding import Mesh
@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from jaxpolya.data.packing import token_example
 from jaxpolya.hf.chat import chat_text
 from jaxpolya.hf.reward import RewardModel
+from jaxpolya.hf.spelling import Spelling
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.mesh import data_shards
 from jaxpolya.polya.catalogue import Slot
@@ -56,10 +57,10 @@ class MutualInformation:
         """One number a case, in nats per token."""
         if not cases:
             return np.zeros(0, np.float32)
-        told = [self._builder.text(c.question, c.slot, four_phases=self._four_phases, exemplars=False) for c in cases]
-        bare = [self._builder.text(c.question) for c in cases]
+        told = [self._builder.build(c.question, c.slot, four_phases=self._four_phases, exemplars=False) for c in cases]
+        bare = [self._builder.build(c.question) for c in cases]
         examples = [
-            token_example(self._builder.encode(prompt), case.sample.token_ids)
+            token_example(prompt.ids, case.sample.token_ids)
             for prompts in (told, bare)
             for prompt, case in zip(prompts, cases, strict=True)
         ]
@@ -75,6 +76,7 @@ class Reward:
 
     def __init__(self, model: RewardModel, builder: PromptBuilder, *, four_phases: bool):
         self._model, self._builder, self._four_phases = model, builder, four_phases
+        self._spelling = Spelling(model.meta.tokenizer)
 
     def score(self, cases: Sequence[Case]) -> np.ndarray:
         """One number a case, on the model's own scale."""
@@ -83,9 +85,9 @@ class Reward:
         return self._model.score([self._row(case) for case in cases])
 
     def _row(self, case: Case) -> list[int]:
-        tokenizer: Any = self._model.meta.tokenizer
+        protect = self._spelling.protect
         conversation = [
-            {"role": "user", "content": self._builder.message(case.question, case.slot, four_phases=self._four_phases)},
-            {"role": "assistant", "content": case.sample.response},
+            {"role": "user", "content": protect(self._builder.message(case.question, case.slot, four_phases=self._four_phases))},
+            {"role": "assistant", "content": protect(case.sample.response)},
         ]
-        return tokenizer.encode(chat_text(tokenizer, conversation, add_generation_prompt=False), add_special_tokens=False)
+        return self._spelling.encode(chat_text(self._model.meta.tokenizer, conversation, add_generation_prompt=False))

@@ -11,22 +11,35 @@ question of the same form with its worked answer.
   after its answer; `stops` has the string that ends it there.
 
 Exemplars end in the very format that the question asks for, so that what is shown never contradicts what is
-asked. Questions are never truncated here; whoever encodes them knows the limits.
+asked. Questions are never truncated here; whoever encodes them knows the limits. What they spell is text, a control token's name too.
 
 This module imports neither jax nor transformers; a tokenizer is whatever has the few methods of `hf.chat.Tokenizer`.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+import dataclasses
+import difflib
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from jaxpolya.data.programs import TESTS
 from jaxpolya.errors import ConfigError
-from jaxpolya.hf.chat import Tokenizer, answered, chat_text, turn_end_text, turn_ends
+from jaxpolya.hf.chat import SAID, Tokenizer, answered, chat_text, template_of, turn_end_text, turn_ends
+from jaxpolya.hf.spelling import Spelling
 from jaxpolya.polya.catalogue import INSTRUCTION, Exemplar, ExemplarKind, Slot, letters, load_catalogue
 from jaxpolya.records import Kind, Question
 
 KINDS: dict[Kind, ExemplarKind] = {"math": "math", "reasoning_gym": "math", "choice": "narrative", "code": "code"}
 """Verifier of a question → kind of the exemplars before it. Only narratives have lettered choices."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A prompt as a person reads it, and as tokens."""
+
+    text: str
+    ids: tuple[int, ...]
 
 
 class PromptBuilder:
@@ -36,6 +49,7 @@ class PromptBuilder:
         tokenizer: its chat template is used where there is one and `chat` allows it.
         chat: `auto` (a template if there is one), `always` (`ConfigError` without a template), `never` (plain text).
         system: system message of the template; None leaves it to the template, plain text has none.
+        chat_arguments: of the template, by name; `ConfigError` for one that it doesn't have.
         frame: the four-phase frame, `Catalogue.frame`; None takes the built-in one.
     """
 
@@ -45,57 +59,101 @@ class PromptBuilder:
         *,
         chat: Literal["auto", "always", "never"] = "auto",
         system: str | None = None,
+        chat_arguments: Mapping[str, Any] | None = None,
         frame: str | None = None,
     ):
         if chat == "always" and not tokenizer.chat_template:
             raise ConfigError("model.chat is always, but the model's tokenizer has no chat template; use auto or never")
         self.chat = bool(tokenizer.chat_template) and chat != "never"
-        stop = turn_end_text(tokenizer) if self.chat else "\nQuestion:"
+        self._tokenizer, self._system, self._frame = tokenizer, system, frame or load_catalogue().frame
+        self._arguments = dict(chat_arguments or {})
+        self._check_arguments()
+        self.spelling = Spelling(tokenizer, self._arguments)
+        stop = turn_end_text(tokenizer, self._arguments) if self.chat else "\nQuestion:"
         self.stops: tuple[str, ...] = (stop,) if stop else ()
         """Strings that end a response: what opens the next turn, where no token does."""
-        self._tokenizer, self._system, self._frame = tokenizer, system, frame or load_catalogue().frame
         # A template writes its own special tokens. Plain text gets the BOS that the tokenizer would add, and no EOS that it might.
         opening = [] if self.chat else tokenizer.encode("a", add_special_tokens=True)[:1]
         self._bos = opening if opening == [tokenizer.bos_token_id] else []
 
-    def text(self, question: Question, slot: Slot | None = None, *, four_phases: bool = False, exemplars: bool = True) -> str:
-        """The whole prompt as text: of the bare question without a slot, else under the slot's heuristic.
+    def build(self, question: Question, slot: Slot | None = None, *, four_phases: bool = False, exemplars: bool = True) -> Built:
+        """The whole prompt: of the bare question without a slot, else under the slot's heuristic.
 
         `four_phases` puts the frame around the heuristic's instruction. `exemplars=False` leaves the slot's exemplars out.
         Raises `ConfigError` where the template refuses the system message.
         """
+        text = self.protected(question, slot, four_phases=four_phases, exemplars=exemplars)
+        return Built(self.spelling.plain(text), tuple(self.encode(text)))
+
+    def text(self, question: Question, slot: Slot | None = None, *, four_phases: bool = False, exemplars: bool = True) -> str:
+        """The text of what `build` gives."""
+        return self.spelling.plain(self.protected(question, slot, four_phases=four_phases, exemplars=exemplars))
+
+    def protected(self, question: Question, slot: Slot | None = None, *, four_phases: bool = False, exemplars: bool = True) -> str:
+        """The same with what data spells protected (`hf.spelling`)."""
         instruction = self._instruction(slot, four_phases) if slot else ""
         asked = ask(question)
         shots = [(ask(_as_question(shot, question)), worked(shot, question)) for shot in slot.exemplars] if slot and exemplars else []
         if self.chat:
             return self._conversation(shots, self.message(question, slot, four_phases=four_phases))
         blocks = [f"Question: {shot}\nAnswer: {answer}" for shot, answer in shots]
-        return _paragraphs(instruction, *blocks, f"Question: {asked}\nAnswer:")
+        return self.spelling.protect(_paragraphs(instruction, *blocks, f"Question: {asked}\nAnswer:"))
 
     def message(self, question: Question, slot: Slot | None = None, *, four_phases: bool = False) -> str:
         """What the user says last: the heuristic's instruction, if there is a slot, and the question."""
         return _paragraphs(self._instruction(slot, four_phases) if slot else "", ask(question))
 
-    def say(self, message: str) -> str:
-        """The whole prompt as text, of a message that is no question of a data set; nothing is added on how to end."""
-        return self._conversation([], message) if self.chat else f"Question: {message}\nAnswer:"
+    def say(self, message: str, answer: str = "") -> list[int]:
+        """Token ids of a whole prompt, and the beginning of its answer, of a message that is no question of a data set.
+
+        Nothing is added on how to end.
+        """
+        prompt = self._conversation([], message) if self.chat else self.spelling.protect(f"Question: {message}\nAnswer:")
+        return self.encode(prompt + self.spelling.protect(answer))
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a prompt's text, with one BOS where the template or (for plain text) the tokenizer has one."""
-        ids = self._tokenizer.encode(text, add_special_tokens=False)
+        """Token ids of a prompt's text, with one BOS where the template or (for plain text) the tokenizer has one.
+
+        Control tokens that the text spells are meant, but for those that are protected.
+        """
+        ids = self.spelling.encode(text)
         return ids if ids[:1] == self._bos else self._bos + ids
+
+    @functools.cached_property
+    def lead(self) -> str:
+        """The white space between a prompt and its answer: some templates write a blank there."""
+        if not self.chat:
+            return " "
+        try:
+            text = chat_text(self._tokenizer, answered(), add_generation_prompt=False, arguments=self._arguments)
+            prompt = chat_text(self._tokenizer, answered()[:1], arguments=self._arguments)
+        except Exception:  # as in `hf.chat`
+            return ""
+        lead = text.removeprefix(prompt).partition(SAID)[0] if text.startswith(prompt) else ""
+        return lead if lead.isspace() else ""
 
     def end_id(self, stop_ids: Sequence[int]) -> int:
         """The id among `stop_ids` that a response is taught to end with: the one that the template writes after a message (Gemma's
         end of turn, say), else the tokenizer's own end of text, else the first.
         """
-        ends = turn_ends(self._tokenizer) if self.chat else ()
+        ends = turn_ends(self._tokenizer, self._arguments) if self.chat else ()
         return next((i for i in (*ends, self._tokenizer.eos_token_id) if i is not None and i in stop_ids), stop_ids[0])
 
     def check_answers(self) -> None:
         """Raises `ConfigError` where the template refuses a conversation that ends with an answer: no model could be taught one."""
         if self.chat:
             self._render(answered(), add_generation_prompt=False)
+
+    def _check_arguments(self) -> None:
+        if self._arguments and not self.chat:
+            raise ConfigError("model.chat_arguments are for a chat template, and prompts are plain text here; leave them away")
+        template = str(template_of(self._tokenizer))
+        for name in self._arguments:
+            if not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", template):
+                close = difflib.get_close_matches(name, sorted(set(re.findall(r"[A-Za-z_]\w+", template))), n=1)
+                raise ConfigError(
+                    f"model.chat_arguments: the model's chat template has no {name}{f'; did you mean {close[0]}?' if close else ''}"
+                )
 
     def _instruction(self, slot: Slot, four_phases: bool) -> str:
         instruction = slot.heuristic.instruction
@@ -108,13 +166,13 @@ class PromptBuilder:
         for user, assistant in shots:
             messages += [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
         messages.append({"role": "user", "content": last})
-        return self._render(messages)
+        return self._render([message | {"content": self.spelling.protect(message["content"])} for message in messages])
 
     def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool = True) -> str:
         from jinja2 import TemplateError
 
         try:
-            return chat_text(self._tokenizer, messages, add_generation_prompt=add_generation_prompt)
+            return chat_text(self._tokenizer, messages, add_generation_prompt=add_generation_prompt, arguments=self._arguments)
         except TemplateError as error:
             what = "the prompt" if add_generation_prompt else "a conversation that ends with an answer, as fine-tuning teaches it"
             hint = "; leave model.system unset, or set model.chat to never" if self._system is not None else "; set model.chat to never"

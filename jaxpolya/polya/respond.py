@@ -31,6 +31,7 @@ from jaxpolya.progress import Task
 from jaxpolya.records import Appender, Question, Sample, Verdict, read_records, write_records
 from jaxpolya.verify.judge import Item
 from jaxpolya.verify.pool import Pool
+from jaxpolya.verify.speech import opened_thought
 
 FAILURES, FAILURE_SHARE = 2, 0.05
 """Responses that the verifier may fail on, in number or as a share of all; a scorer may have a case that it can't judge."""
@@ -85,8 +86,8 @@ def make_prompts(
     """
     made = []
     for question, slot in questions:
-        text = builder.text(question, slot, four_phases=four_phases)
-        made.append(Prompt(question, text, tuple(builder.encode(text)), slot))
+        built = builder.build(question, slot, four_phases=four_phases)
+        made.append(Prompt(question, built.text, built.ids, slot))
     kept = [prompt for prompt in made if len(prompt.ids) <= longest]
     if made and not kept:
         shortest = min(len(prompt.ids) for prompt in made)
@@ -95,6 +96,11 @@ def make_prompts(
             f"{key}.sampling.max_prompt_tokens, lower {key}.sampling.max_new_tokens or the exemplars, or take a model with more positions"
         )
     return kept, len(made) - len(kept)
+
+
+def judged(prompt: str, response: str) -> str:
+    """The text that a verdict is on: the response, behind the tag of a thought that the prompt opened and the response is to close."""
+    return opened_thought(prompt) + response
 
 
 def respond(
@@ -201,8 +207,10 @@ class _Writer:
             sample_id = f"{completion.request.id}#{completion.index}"
             self._waiting[sample_id] = completion
             if self._arrived % jax.process_count() == jax.process_index():
-                question = self._prompts[completion.request.id].question
-                self._judging[sample_id] = self._pool.submit(Item.of(question, completion.text, sample_id))
+                prompt = self._prompts[completion.request.id]
+                self._judging[sample_id] = self._pool.submit(
+                    Item.of(prompt.question, opened_thought(prompt.text) + completion.text, sample_id)
+                )
             self._arrived += 1
         self._write_judged()
 

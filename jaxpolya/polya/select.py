@@ -77,51 +77,43 @@ def by_question(samples: Iterable[Sample], verdict: str) -> dict[str, list[Sampl
 def approach_rows(
     grouped: Mapping[str, Sequence[Sample]],
     adherence: Mapping[str, float],
-    bare_prompt: Callable[[str], str],
+    row: Callable[[Sample, float | None], SftRow],
     *,
     n: int,
     duplicate_overlap: float,
-    source: str,
 ) -> list[SftRow]:
-    """Rows of the `polya` and `wrong` arms: `bare_prompt(question id)` takes the heuristic's instruction away."""
-    rows = []
-    for question_id, samples in grouped.items():
-        for sample in best_per_slot(samples, adherence, n=n, duplicate_overlap=duplicate_overlap):
-            rows.append(
-                SftRow(
-                    question_id=question_id,
-                    prompt=bare_prompt(question_id),
-                    response=sample.response,
-                    heuristic=sample.heuristic,
-                    slot=sample.slot,
-                    adherence=adherence.get(sample.id),
-                    source=source,
-                )
-            )
-    return rows
-
-
-def star_rows(grouped: Mapping[str, Sequence[Sample]], bare_prompt: Callable[[str], str]) -> list[SftRow]:
-    """The first correct plain response of each question; samples are drawn alike, so the first is as good as a random one."""
+    """Rows of the `polya` and `wrong` arms: `row(sample, its adherence)` takes the heuristic's instruction away."""
     return [
-        SftRow(question_id=question_id, prompt=bare_prompt(question_id), response=samples[0].response, source="star")
-        for question_id, samples in grouped.items()
+        row(sample, adherence.get(sample.id))
+        for samples in grouped.values()
+        for sample in best_per_slot(samples, adherence, n=n, duplicate_overlap=duplicate_overlap)
     ]
 
 
-def external_rows(path: Path, questions: Sequence[Question], bare_prompt: Callable[[str], str]) -> list[SftRow]:
-    """Rows of the `external` arm from JSON lines of `{question_id or question, response}`. Raises `InputError` naming the line."""
-    ids = {question.id for question in questions}
+def star_rows(grouped: Mapping[str, Sequence[Sample]], row: Callable[[Sample, float | None], SftRow]) -> list[SftRow]:
+    """The first correct plain response of each question; samples are drawn alike, so the first is as good as a random one."""
+    return [row(samples[0], None) for samples in grouped.values()]
+
+
+def external_rows(path: Path, questions: Sequence[Question], row: Callable[[Question, str], SftRow]) -> list[SftRow]:
+    """Rows of the `external` arm from JSON lines of `{question_id or question, response}`: `row(question, trace)` of each.
+
+    Raises `InputError` naming the line.
+    """
+    by_id = {question.id: question for question in questions}
     by_text = {" ".join(question.question.split()): question.id for question in questions}
     rows = []
-    for number, row in iter_json(path):
-        response, text = row.get("response"), row.get("question")
+    for number, trace in iter_json(path):
+        response, text = trace.get("response"), trace.get("question")
         if not isinstance(response, str) or not response.strip():
             raise InputError(f"{path}:{number}: needs a `response`, the trace to learn")
-        question_id = row.get("question_id") if "question_id" in row else by_text.get(" ".join(str(text).split()))
-        if question_id not in ids:
+        question_id = trace.get("question_id") if "question_id" in trace else by_text.get(" ".join(str(text).split()))
+        if question_id not in by_id:
             raise InputError(f"{path}:{number}: no training question has this question_id or question text")
-        rows.append(SftRow(question_id=str(question_id), prompt=bare_prompt(str(question_id)), response=response, source="external"))
+        try:
+            rows.append(row(by_id[question_id], response))
+        except InputError as error:
+            raise InputError(f"{path}:{number}: {error}") from None
     if not rows:
         raise InputError(f"{path}: holds no traces")
     return rows

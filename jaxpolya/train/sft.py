@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jaxpolya.artifacts import write_whole
 from jaxpolya.config import SftConfig
 from jaxpolya.data.packing import Batch, Example, PackedBatches, pack, token_example
-from jaxpolya.errors import ConfigError, RunError
+from jaxpolya.errors import ConfigError, InputError, RunError
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, is_primary, to_host
@@ -46,11 +46,20 @@ def split_heldout(rows: Sequence[SftRow], share: float, seed: int) -> tuple[list
     return [row for row in rows if row.question_id not in held], [row for row in rows if row.question_id in held]
 
 
-def sft_examples(rows: Sequence[SftRow], tokenizer: Any, encode: Any, stop_id: int, longest: int) -> tuple[list[Example], int]:
-    """(examples of at most `longest` tokens, how many were longer). `encode` is the prompt builder's."""
-    examples = [token_example(encode(row.prompt), [*tokenizer.encode(row.response, add_special_tokens=False), stop_id]) for row in rows]
-    kept = [example for example in examples if len(example) <= longest]
-    return kept, len(examples) - len(kept)
+def row_length(row: SftRow) -> int:
+    """Tokens of prompt and response. Raises `InputError` for a row without them."""
+    if not row.prompt_ids or not row.token_ids:
+        raise InputError(
+            f"a fine-tuning row of question {row.question_id} has no prompt_ids or token_ids, as an older jaxpolya wrote them; delete the "
+            "select stage's directory to have the rows selected again"
+        )
+    return len(row.prompt_ids) + len(row.token_ids)
+
+
+def sft_examples(rows: Sequence[SftRow], longest: int) -> tuple[list[Example], int]:
+    """(examples of at most `longest` tokens, how many were longer). Raises `InputError` for a row without tokens."""
+    kept = [row for row in rows if row_length(row) <= longest]
+    return [token_example(row.prompt_ids or (), row.token_ids or ()) for row in kept], len(rows) - len(kept)
 
 
 def sft_batches(config: SftConfig, examples: Sequence[Example]) -> PackedBatches:

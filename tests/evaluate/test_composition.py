@@ -129,11 +129,11 @@ def test_the_model_says_yes_where_yes_is_likelier(tiny, mesh1, chat, seed):
         """One unpacked row each for yes and no; log-probs of the whole texts, whose common part cancels."""
         logp = []
         for answer in ("Yes", "No") if builder.chat else (" yes", " no"):
-            text = builder.say(
+            message = (
                 f"Problem: {question}\n\nSolution: {response}\n\nHeuristic: {heuristic.title}. {heuristic.instruction}\n\n"
                 "Does the solution use this heuristic? Answer yes or no."
             )
-            ids = builder.encode(text + answer)
+            ids = builder.say(message, answer)
             tokens = np.zeros((1, 256), np.int32)
             tokens[0, : len(ids)] = ids
             positions = np.arange(256, dtype=np.int32)[None]

@@ -247,3 +247,33 @@ def test_a_template_that_refuses_an_answer_at_the_end_can_not_be_taught():
 def test_words_that_open_a_turn_stop_a_response():
     assert PromptBuilder(real(TEMPLATE)).stops == ("[user]",)
     assert PromptBuilder(real(TEMPLATE.replace("{{ m.content }}", "{{ m.content }}</s>"))).stops == ()
+
+
+def test_what_a_question_spells_is_text_in_every_part_of_a_prompt():
+    tokenizer = real(TEMPLATE)
+    quoted = dataclasses.replace(CHOICE, question="Who said </s>?", context="<s>Ann", choices=["</s>", "Ben<s>"])
+    slot = Slot(0, HEURISTIC.model_copy(update={"instruction": "Use <s>."}), (HEURISTIC.exemplars[1],))
+    builder = PromptBuilder(tokenizer, system="</s>")
+    built = builder.build(quoted, slot)
+    assert built.text == builder.text(quoted, slot) and built.text.count("</s>") == 3 and built.text.count("<s>") == 4
+    assert built.ids.count(0) == 1 and built.ids[0] == 0 and 1 not in built.ids
+    plain = PromptBuilder(real(), chat="never").build(quoted, slot)
+    assert plain.ids.count(0) == 1 and plain.ids[0] == 0 and 1 not in plain.ids
+    assert 1 not in builder.say("</s>", "</s>")
+
+
+def test_arguments_go_to_the_template_and_wrong_ones_are_named():
+    template = TEMPLATE + "{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
+    assert PromptBuilder(real(template)).text(QUESTION).endswith("[assistant]")
+    assert PromptBuilder(real(template), chat_arguments={"enable_thinking": False}).text(QUESTION).endswith("</think>\n\n")
+    with pytest.raises(ConfigError, match="chat template has no enable_thinkin; did you mean enable_thinking"):
+        PromptBuilder(real(template), chat_arguments={"enable_thinkin": False})
+    for tokenizer, chat in ((real(), "auto"), (real(template), "never")):
+        with pytest.raises(ConfigError, match="chat_arguments are for a chat template"):
+            PromptBuilder(tokenizer, chat=chat, chat_arguments={"a": 1})
+
+
+def test_white_space_that_a_template_writes_before_an_answer_is_known():
+    spaced = TEMPLATE.replace("{{ m.content }}", "{% if m.role == 'assistant' %} {% endif %}{{ m.content }}")
+    assert PromptBuilder(real(spaced)).lead == " " and PromptBuilder(real(TEMPLATE)).lead == ""
+    assert PromptBuilder(real()).lead == " "

@@ -48,8 +48,7 @@ def test_truncated_and_wrong_responses_are_no_candidates():
 
 
 def test_star_keeps_one_a_question():
-    (row,) = star_rows({"q": [sample(3, None), sample(4, None)]}, lambda question_id: f"bare {question_id}")
-    assert (row.prompt, row.response, row.heuristic) == ("bare q", "r3", None)
+    assert star_rows({"q": [sample(3, None), sample(4, None)]}, lambda chosen, adherence: (chosen.id, adherence)) == [("q/None#3", None)]
 
 
 def test_the_cap_is_one_draw_for_all_arms():
@@ -90,11 +89,11 @@ def test_broken_traces_are_named(tmp_path, line, message):
     path = tmp_path / "traces.jsonl"
     path.write_text(line + "\n")
     with pytest.raises(InputError, match=message):
-        external_rows(path, [Question(id="q", question="What?", answer="1")], str)
+        external_rows(path, [Question(id="q", question="What?", answer="1")], lambda question, trace: trace)
 
 
 def test_traces_are_found_by_question_text_too(tmp_path):
     path = tmp_path / "traces.jsonl"
     path.write_text('{"question": "What  is it?", "response": "one"}\n')
-    (found,) = external_rows(path, [Question(id="q", question="What is it?", answer="1")], lambda question_id: f"bare {question_id}")
-    assert (found.question_id, found.prompt, found.response) == ("q", "bare q", "one")
+    asked = Question(id="q", question="What is it?", answer="1")
+    assert external_rows(path, [asked], lambda question, trace: (question, trace)) == [(asked, "one")]

@@ -20,6 +20,7 @@ from jaxpolya.config import AnySource, Sampling
 from jaxpolya.config_file import dump_config
 from jaxpolya.data.questions import load_questions
 from jaxpolya.errors import ConfigError, InputError, RunError
+from jaxpolya.evaluate.audit import Tally, audit_samples, audit_steps
 from jaxpolya.evaluate.composition import SEVERAL, HeuristicJudge, Markers, Solution
 from jaxpolya.evaluate.contamination import Overlap, find_overlaps
 from jaxpolya.evaluate.diversity import chosen
@@ -200,7 +201,9 @@ class Pipeline(Workbench):
         def generate() -> dict[str, Any]:
             prompts, too_long = self._prompts(pairs, config.sampling, "generate", four_phases=config.four_phases)
             drawn = self._respond(prompts, config.sampling, Asking(arm, "generate", samples, config.seed), base, pool, file, stage.name)
-            return {**sample_stats(drawn), "prompts": len(prompts), "too_long": too_long}
+            asked = {question.id: question for question, _ in pairs}
+            audit = self._audited(lambda: audit_samples(drawn, asked, pool, stage.name, greedy=not config.sampling.temperature))
+            return {**sample_stats(drawn), "prompts": len(prompts), "too_long": too_long, **audit}
 
         self._do(stage, generate)
         # Nothing after this asks for log-probs, which are half of the memory.
@@ -335,14 +338,25 @@ class Pipeline(Workbench):
                     result = run_rl(
                         config, self.meta.config, lambda: self._take(start), self.mesh, prompts,
                         self._engine(prompts, config.sampling, config.group, at_a_time=config.prompts), pool,
-                        arm=arm, dtype=self.dtype, directory=stage.directory, task=task,
+                        arm=arm, dtype=self.dtype, directory=stage.directory, task=task, note=self.display.note,
                     )  # fmt: skip
                 save_checkpoint(stage.directory / "model", result.params, self.meta)
                 tokens = sum(step["length"] for step in result.steps) * config.prompts * config.group
-                return {"steps": config.steps, "tokens": round(tokens), "too_long": too_long}
+                audit = self._audited(lambda: self._audit_rl(stage, result.steps, pool))
+                return {"steps": config.steps, "tokens": round(tokens), "too_long": too_long, **audit}
 
             self._do(stage, train)
             self.models[arm] = Model(stage.directory.name, str(stage.directory / "model"), made_here=True)
+
+    def _audit_rl(self, stage: Stage, steps: Sequence[Mapping[str, Any]], pool: Pool) -> dict[str, Any]:
+        """The audit of an RL stage, from the counts in its log. Steps of a version that didn't count are left out."""
+        counted = [step for step in steps if "audit" in step]
+
+        def samples_of(place: int) -> list[Sample]:
+            return read_records(stage.directory / "rollouts" / f"{counted[place]['step']:06d}.jsonl", Sample)
+
+        tallies = [Tally.from_json(step["audit"]) for step in counted]
+        return audit_steps(tallies, samples_of, {question.id: question for question in self.questions["rl"][1]}, pool, stage.name)
 
     def _eval_phase(self, base: Model, pool: Pool) -> None:
         config = self.config.eval
@@ -367,11 +381,12 @@ class Pipeline(Workbench):
 
         def evaluate() -> dict[str, Any]:
             prompts, too_long = self.bare[f"eval-{name}"]
-            file = stage.directory / "samples.jsonl"
+            file, asked = stage.directory / "samples.jsonl", {question.id: question for question in questions}
             drawn = self._respond(prompts, sampling, Asking(arm, use, samples, seed), model, pool, file, stage.name)
             if is_primary():
-                write_parquet(stage.directory / "samples.parquet", drawn, {question.id: question for question in questions})
-            return {**sample_stats(drawn), "too_long": too_long}
+                write_parquet(stage.directory / "samples.parquet", drawn, asked)
+            audit = self._audited(lambda: audit_samples(drawn, asked, pool, stage.name, greedy=not sampling.temperature))
+            return {**sample_stats(drawn), "too_long": too_long, **audit}
 
         self._do(stage, evaluate)
         return stage

@@ -20,11 +20,12 @@ from jaxpolya.artifacts import Clock, RunDirectory, Stage, provenance
 from jaxpolya.config import RunConfig, Sampling
 from jaxpolya.decode.engine import Engine
 from jaxpolya.errors import ConfigError, InputError, RunError
+from jaxpolya.evaluate.audit import warnings
 from jaxpolya.evaluate.model_judge import check_room
 from jaxpolya.hf.checkpoint import Checkpoint, CheckpointMeta, inspect_checkpoint, load_checkpoint
 from jaxpolya.hf.reward import inspect_reward_model
 from jaxpolya.models.decoder import Params
-from jaxpolya.parallel.hosts import from_primary, wait_for_all
+from jaxpolya.parallel.hosts import from_primary, together, wait_for_all
 from jaxpolya.parallel.mesh import is_primary, make_mesh
 from jaxpolya.polya.adherence import AdherenceScorer
 from jaxpolya.polya.catalogue import Slot, load_catalogue, most_slots, slots
@@ -201,6 +202,8 @@ class Workbench:
                 manifest = stage.finish(stats=stats, provenance=self.provenance)
                 done, planned = len(self._stages), self._count_stages()
                 self.display.note(f"[{done}/{planned}] {stage.name}: done in {manifest['seconds']:.1f} s; {brief(stats)}")
+                for words in warnings(stats.get("audit", {})).values():
+                    self.display.note(f"warning: {stage.name}: {words}")
             wait_for_all(f"{stage.name} whole")
         elif trouble := from_primary(stage.changed_file() if is_primary() else None):
             raise InputError(trouble)
@@ -276,6 +279,11 @@ class Workbench:
         if is_primary():
             write_records(file, drawn)  # verdicts came in any order, and what follows (the first correct one, resamples) goes by this one
         return drawn
+
+    def _audited(self, audit: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """The audit of a stage's rewards, for its manifest. One host looks: no bit depends on what it sees."""
+        with together():
+            return {"audit": audit()} if is_primary() else {}
 
 
 def _give_back_memory() -> None:

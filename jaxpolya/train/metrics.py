@@ -30,7 +30,7 @@ class StepLog:
 
     def append(self, row: dict[str, Any]) -> None:
         """Adds one step. Raises `RunError` where a number of it is not finite: nothing good follows, and nothing may be saved."""
-        if strange := [name for name, value in row.items() if not math.isfinite(value)]:
+        if strange := [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]:
             raise RunError(
                 f"{self._directory.name}, step {row['step']}: {', '.join(strange)} not finite, the training has diverged; lower its "
                 f"optimizer.learning_rate (or, if a checkpoint in {self._directory / 'checkpoints'} was damaged, delete that)"

@@ -22,6 +22,7 @@ from jaxpolya.config import RlConfig
 from jaxpolya.data.packing import Example, pack, token_example
 from jaxpolya.decode.engine import Engine
 from jaxpolya.errors import ConfigError
+from jaxpolya.evaluate.audit import Tally, Watch, step_facts
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.mesh import is_primary
@@ -76,6 +77,7 @@ def run_rl(
     dtype: Any,
     directory: Path,
     task: Task,
+    note: Callable[[str], None],
 ) -> RlResult:
     """Trains from `start()`, or goes on from whatever `directory` holds.
 
@@ -91,6 +93,7 @@ def run_rl(
       dtype: compute dtype.
       directory: of the stage; `checkpoints/`, `rollouts/` and `steps.jsonl` are written below it.
       task: is advanced by one a rollout.
+      note: is told what the audit of rewards finds too large on the way.
     """
     check_prompts(prompts, config)
     check_rows(config.batching.micro_rows, mesh, "rl.batching.micro_rows")
@@ -112,6 +115,7 @@ def run_rl(
         state = init_state(start(), decoder, mesh, optimizer)
     log = StepLog(directory / "steps.jsonl", keep=done, primary=is_primary())
     task.advance(done * config.prompts * config.group)
+    watch = Watch()
     for step in range(done, config.steps):
         asking = Asking(arm, "rl", config.group, config.seed, first_sequence=step * config.prompts * config.group, step=step)
         file = directory / "rollouts" / f"{step:06d}.jsonl"
@@ -130,8 +134,11 @@ def run_rl(
             metrics.append(measured)
         facts |= {name: float(np.mean([one[name] for one in metrics])) for name in metrics[0]}
         facts["kl"] = facts["kl_k3"]
-        log.append({"step": step, **facts})
+        tally = Tally.of(rated, {prompt.question.id: prompt.question for prompt in asked})
+        log.append({"step": step, **facts, **step_facts(tally), "audit": tally.to_json()})
         task.advance(0, reward=facts["reward"])
+        for words in watch.see(tally):
+            note(f"warning: {directory.name}, step {step}: {words}")
         if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
             checkpoints.save(step + 1, state)
     checkpoints.close()

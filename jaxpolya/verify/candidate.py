@@ -176,16 +176,18 @@ def main() -> None:
     if code is None:
         send(("syntax", complaint))
         return
-    name = "__main__" if as_script else "candidate"
-    module = type(sys)(name)
-    sys.modules[name] = module
+    if as_script:
+        send(("loaded",))
+        try:
+            run_script(code)
+        except Exception as problem:
+            send(error(problem))
+            raise
+        return
+    module = type(sys)("candidate")
+    sys.modules["candidate"] = module
     try:
         exec(code, module.__dict__)
-        if as_script:
-            sys.stdout.flush()
-    except SystemExit as left:
-        send(("loaded",) if as_script and left.code in (None, 0) and flushed() else ("error", "SystemExit", str(left.code)[:500]))
-        return
     except BaseException as problem:
         send(error(problem))
         return
@@ -226,13 +228,48 @@ def travelling(value: "Any") -> "Any":
     return value
 
 
-def flushed() -> bool:
-    """Whether what was printed could be written."""
+def run_script(code: "Any") -> None:
+    """Runs a program as `python main.py` would; what is to follow (threads, `atexit`, flushing, the exit status) is the interpreter's."""
+    import builtins
+
+    def leave(code: object = None) -> None:
+        raise SystemExit(code)
+
+    builtins.exit = builtins.quit = leave  # type: ignore[assignment]  # what `site` would have brought
+    name_streams()
+    module = type(sys)("__main__")
+    module.__file__ = "main.py"
+    sys.modules["__main__"] = module
+    sys.argv[:] = ["main.py"]
+    exec(code, module.__dict__)
+
+
+def name_streams() -> None:
+    """Lets files be opened by the names of the standard streams, which otherwise need a /proc."""
+    import builtins
+    import io
+    import posix
+
+    streams: dict[Any, int] = {}
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        streams.update(dict.fromkeys((f"/dev/{name}", f"/dev/fd/{number}", f"/proc/self/fd/{number}"), number))
+
+    def naming(opener: "Callable[..., Any]") -> "Callable[..., Any]":
+        def opened(file: "Any", *arguments: "Any", **named: "Any") -> "Any":
+            number = streams.get(file if isinstance(file, (str, int, bytes)) else posix.fspath(file))
+            if number is None:
+                return opener(file, *arguments, **named)
+            copy = posix.dup(number)
+            return copy if opener is open_number else opener(copy, *arguments, **named)
+
+        return opened
+
     try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        return False
-    return True
+        posix.stat("/dev/stdin")
+    except OSError:
+        open_number = posix.open
+        posix.open = naming(posix.open)  # `os` is made of this module, if and when it is imported
+        builtins.open = io.open = naming(builtins.open)
 
 
 if __name__ == "__main__":

@@ -1,66 +1,175 @@
-"""Multiple choice: exactly one choice, stated once as the answer.
+"""Multiple choice: exactly one choice, stated as the answer and never contradicted.
 
-A choice is stated by its letter, by its full text, or by both in agreement, in a box, in answer tags, after "the answer is" or
-"Answer:", or as the whole response. Everything else is `unparseable`: a letter somewhere in the prose, part of a choice's text, two
-statements that disagree, a statement that names two choices. Whoever can't be understood has not answered; guessing would pay
-for hedging.
+A choice is stated by its letter, by its full text, or by both in agreement: in a box, in answer tags, after "the answer is" or "the
+correct option is". Only where nothing of that kind can be read do weaker signs count: "B is correct", "so it's B", a first or last line
+that is nothing but a choice. What can't be read ("the answer is clear", a box with an intermediate result) says nothing. Two readable
+statements that disagree, or one that names several choices, are no answer, and neither is a letter somewhere in the prose: whoever can't
+be understood has not answered, and guessing would pay for hedging.
 """
 
 import re
+import unicodedata
 
-from jaxpolya.verify.extract import BOX, boxes, clip, spoken, statements
+from jaxpolya.verify.extract import BOX, boxes
+from jaxpolya.verify.speech import spoken
+from jaxpolya.verify.statement import Statement, clip, first_sentence, statements
 
-_LETTER = re.compile(r"[\s*_\"'`$]*\(?\s*(?:\\(?:text|mathrm|textbf)\{\s*\(?([A-Za-z])\)?\s*\}|([A-Za-z]))\s*\)?[\s*_\"'`$.,:]*")
-_LED = re.compile(r"[\s*_\"'`$]*(?:option|choice)?\s*\(?([A-Za-z])\s*(?:\)|[.):]|\s-)\s*(.+)", re.DOTALL | re.IGNORECASE)
-_CALLED = re.compile(r"\s*(?:option|choice|letter)\s+(.+)", re.DOTALL | re.IGNORECASE)
 MAX_STATEMENT = 2000
 MAX_STATEMENTS = 100
+
+_FONT = re.compile(r"\\(?:text|math)(?:rm|bf|it|sf|tt|up|normal)?(?![A-Za-z])|\\(?:boxed|fbox|mbox|emph|underline)(?![A-Za-z])")
+_MARKUP = re.compile(r"\\[()\[\]]|[*_`$#{}\"“”]")
+_SPACE = re.compile(r"\\[ ,;:!]|~|\\q?quad(?![A-Za-z])")
+_LEAD = re.compile(
+    r"\s*(?:the\s+)?(?:(?:correct|right|best|final)\s+)?(?:(?:option|choice|letter|answer|alternative)(?:\s+is)?\s*:?)?"
+    r"\s*[(\[]?\s*([A-Za-z])(?![A-Za-z'’])\s*[)\]]?(.*)",
+    re.DOTALL | re.IGNORECASE,
+)
+_DELIMITER = re.compile(r"\A\s*[.:,;)\]/(–—-]*\s*")
+_REASON = re.compile(r"(?:because|since|as|for|given|due|which)(?![a-z])", re.IGNORECASE)
+_NAMED = re.compile(r"(?<![A-Za-z'’])([AI](?! (?!or |and |nor )[a-z])|[B-HJ-Z])(?![A-Za-z'’])")
+_ALTERNATIVES = re.compile(
+    r"(?<![a-z])(?:or|nor|either|neither|both|maybe|perhaps|possibly)(?![a-z])|(?-i:[A-Z])[)\]]?\s?(?:,|/|&|and\s)\s?[(\[]?(?-i:[A-Z])(?![a-z])",
+    re.IGNORECASE,
+)
+_EITHER = re.compile(r"(?<![a-z])either(?![a-z])", re.IGNORECASE)
+
+_LETTER = r"(?:(?:[Oo]ption|[Cc]hoice)[ ])?[*_$(\[]{0,4}(?P<letter>[A-Z])[*_$)\]]{0,4}"
+_BEGINS = r"(?:^|[.!\n][\s*_]{0,9}|(?<![A-Za-z])(?i:so|thus|therefore|hence),?[ ])"
+_CALLED = re.compile(
+    r"(?<![a-z])(?:correct|right|best|chosen|final)[ ](?:option|choice|letter|alternative|one)[*_]{0,3}"
+    r"(?:[ ]is(?![a-z'’])|[ ](?:must|should|would)[ ]be(?![a-z])|[ ]?[:：])"
+    r"|(?<![a-z])(?<!if )I(?:['’](?:d|ll)|[ ]would|[ ]will)?[ ](?:choose|pick|select|go with)(?![a-z])",
+    re.IGNORECASE,
+)
+_IS_ANSWER = re.compile(rf"{_BEGINS}{_LETTER}[ ]is[ ]the[ ](?:(?:correct|right|best|final)[ ])?(?:answer|option|choice)\W{{0,4}}(?=\n|$)")
+_IS_RIGHT = re.compile(rf"{_BEGINS}{_LETTER}[ ]is[ ](?:correct|right)\W{{0,4}}(?=\n|$)")
+_IT_IS = re.compile(
+    r"(?<![A-Za-z])(?:(?i:so|thus|therefore|hence),?[ ](?:(?i:it)(?:['’]s|[ ]is|[ ]must[ ]be)[ ])?|(?i:it)(?:['’]s|[ ]is|[ ]must[ ]be)[ ])"
+    rf"{_LETTER}[.!*\s]*\Z"
+)
+_OPTION = re.compile(r"[\s*_>-]*\(?([A-Z])[.):]")
 
 
 def letter_of(answer: str, choices: list[str]) -> str | None:
     """The letter of the choice that a gold answer names by letter or by full text, or None."""
-    return _choice(answer, choices)
+    letters = _Choices(choices).read(answer)
+    return letters.pop() if len(letters) == 1 else None
 
 
 def extract(response: str, choices: list[str]) -> str | None:
     """The letter of the one choice that a response states as its answer, or None. Linear in the response's length."""
     said = spoken(response)
-    boxed = boxes(said)
-    stated = statements(said)
-    if not boxed and not stated:
-        return _choice(said, choices) if len(said) <= MAX_STATEMENT else None
-    if len(boxed) + len(stated) > MAX_STATEMENTS:
+    reader = _Choices(choices)
+    boxed, stated = boxes(said), statements(said)
+    called = [*_CALLED.finditer(said), *_IS_ANSWER.finditer(said)]
+    if len(boxed) + len(stated) + len(called) > MAX_STATEMENTS or (boxed and not boxed[-1][2]):
         return None
-    letters = [_choice(content, choices) for content in boxed]
-    for content in stated:
-        if box := BOX.search(content):  # the box speaks for itself; what stands before it may name a choice too
-            before = _choice(content[: box.start()], choices)
-            letters += [before] if before else []
+    readings = [(start, reader.read(content), False) for start, _, content in boxed]
+    for statement in stated:
+        if statement.weight == "strong":
+            box = BOX.search(statement.line)  # speaks for itself; what stands before it may name a choice too
+            readings.append((statement.start, *reader.state(statement.line[: box.start()] if box else statement.line)))
+    for mark in called:
+        if mark.re is _CALLED:
+            readings.append((mark.start(), *reader.state(_line(said, mark.end()))))
         else:
-            letters.append(_choice(content, choices) or _choice(clip(content) or "", choices))
-    return letters[0] if len(set(letters)) == 1 else None
-
-
-def _choice(text: str, choices: list[str]) -> str | None:
-    """The letter of the choice that a text is: its letter, its text, or the two together."""
-    if len(text) > MAX_STATEMENT:
+            readings.append((mark.start(), reader.known(mark["letter"]), False))
+    readings.sort(key=lambda reading: reading[0])
+    clear = [start for start, letters, _ in readings if len(letters) == 1]
+    if any(len(letters) > 1 and not (tentative and clear and start < clear[-1]) for start, letters, tentative in readings):
         return None
-    letters = [chr(ord("A") + index) for index in range(len(choices))]
-    by_text = [letter for letter, choice in zip(letters, choices, strict=True) if _plain(choice) == _plain(text)]
-    if by_text:
-        return by_text[0] if len(by_text) == 1 else None
-    if called := _CALLED.fullmatch(text):
-        text = called.group(1)
-    if alone := _LETTER.fullmatch(text):
-        letter = (alone.group(1) or alone.group(2)).upper()
-        return letter if letter in letters else None
-    if led := _LED.fullmatch(text):
-        letter = led.group(1).upper()
-        if letter in letters and _plain(led.group(2)) == _plain(choices[letters.index(letter)]):
-            return letter
-    return None
+    letters = set[str]().union(*(letters for _, letters, _ in readings if len(letters) == 1))
+    return _only(letters) if letters else _by_weak_signs(said, reader, stated)
+
+
+def _by_weak_signs(said: str, reader: "_Choices", stated: list[Statement]) -> str | None:
+    """The letter that a response without a readable statement shows by other signs, if all of them agree."""
+    signs: set[str] = set()
+    others: set[str] = set()
+    for statement in stated:
+        if statement.weight != "strong":
+            signs |= reader.state(statement.line)[0]
+    for mark in [*_IS_RIGHT.finditer(said), *_IT_IS.finditer(said, max(0, len(said) - MAX_STATEMENT))]:
+        signs |= reader.known(mark["letter"])
+    lines = [line for line in said.splitlines() if line.strip()]
+    labelled = any(statement.weight == "label" for statement in stated)
+    for index, line in enumerate(lines):
+        (signs if index in (0, len(lines) - 1) else others).update(reader.read(line))
+        if (option := _OPTION.match(line)) and not (labelled and option[1] == "A"):
+            others |= reader.known(option[1])
+    return _only(signs) if others <= signs else None
+
+
+class _Choices:
+    """The choices of one question, and what a text says of them: a set of letters, empty where it says nothing that can be read."""
+
+    def __init__(self, choices: list[str]):
+        self.choices = {chr(ord("A") + index): choice.strip() for index, choice in enumerate(choices)}
+        self.plain = {letter: _plain(choice) for letter, choice in self.choices.items()}
+
+    def known(self, letter: str) -> set[str]:
+        """The letter as a set, if there is such a choice."""
+        return {letter.upper()} & self.choices.keys()
+
+    def read(self, text: str) -> set[str]:
+        """The one choice that a text is: its letter, its text, or the two together."""
+        if len(text) > MAX_STATEMENT:
+            return set()
+        plain = _plain(text)
+        if same := {letter for letter, choice in self.plain.items() if choice == plain}:
+            return same if len(same) == 1 else set()
+        lead = _LEAD.fullmatch(_bare(text))
+        letters = self.known(lead[1]) if lead else set()
+        return letters if lead and letters and self._agrees(lead[2], lead[1].upper()) else set()
+
+    def state(self, line: str) -> tuple[set[str], bool]:
+        """What a line says after the mark of an answer, and whether it only weighs alternatives ("either A or B")."""
+        if len(line) > MAX_STATEMENT:
+            return set(), False
+        if letters := self.read(line):
+            return letters, False
+        sentence = first_sentence(line)
+        if letters := self.read(sentence):
+            return (set() if self._plainly_another(line[len(sentence) :], letters) else letters), False
+        bare = _bare(sentence)
+        named = set(_NAMED.findall(bare)) & self.choices.keys()
+        words = f" {_plain(bare)} "
+        named |= {letter for letter, choice in self.plain.items() if len(choice) > 1 and f" {choice} " in words}
+        if len(named) > 1 and _ALTERNATIVES.search(bare):
+            return named, bool(_EITHER.search(bare))
+        return self.read(clip(line) or ""), False
+
+    def _agrees(self, rest: str, letter: str) -> bool:
+        """Whether what follows a letter leaves it the answer: nothing, the choice's own text, or a reason."""
+        said = _DELIMITER.sub("", rest, count=1)
+        own = self.choices[letter]
+        if not said or _plain(said) == self.plain[letter]:
+            return True
+        if own and said.casefold().startswith(own.casefold()):
+            said = said[len(own) :].lstrip()
+            return said[:1] in tuple(".,:;(–—-") or bool(_REASON.match(said))
+        return bool(_REASON.match(said))
+
+    def _plainly_another(self, rest: str, letters: set[str]) -> bool:
+        """Whether what follows "B." is another choice's text."""
+        return any(choice == _plain(rest) for letter, choice in self.plain.items() if letter not in letters and choice)
+
+
+def _only(letters: set[str]) -> str | None:
+    return next(iter(letters)) if len(letters) == 1 else None
+
+
+def _line(text: str, start: int) -> str:
+    """The rest of a line, as far as statements reach."""
+    return text[start : start + MAX_STATEMENT].partition("\n")[0]
+
+
+def _bare(text: str) -> str:
+    """A text without mark-up."""
+    return unicodedata.normalize("NFKC", _MARKUP.sub("", _SPACE.sub(" ", _FONT.sub("", text)))).strip()
 
 
 def _plain(text: str) -> str:
     """Words without case, mark-up and punctuation."""
-    return " ".join(re.findall(r"[^\W_]+|[-+/^=<>%]", re.sub(r"\\(?:text|mathrm|textbf)(?![A-Za-z])", "", text).casefold()))
+    return " ".join(re.findall(r"[^\W_]+|[-+/^=<>%]", _FONT.sub("", text).casefold()))

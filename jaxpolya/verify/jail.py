@@ -13,13 +13,14 @@ all become children of this process (a sub-reaper), are killed until there are n
 within a program's reach then; `Sandbox.weakness` says so.
 
 On the socket (which keeps messages apart) the judge sends `start SECONDS` with three descriptors (control, stdin, stdout), is answered
-`started`, and sends `stop` when it has heard enough, answered `stopped` when nothing is left. When the judge is gone, so is
-all of this.
+`started`, may send `wait`, answered `ended STATUS` when the program has ended by itself (a negative status is a signal), and sends
+`stop` when it has heard enough, answered `stopped` when nothing is left. When the judge is gone, so is all of this.
 """
 
 import ctypes
 import os
 import resource
+import select
 import signal
 import socket
 import sys
@@ -77,7 +78,11 @@ def serve(jail: "Jail", connection: socket.socket) -> None:
                 os.close(descriptor)
         with suppress(OSError):  # where the judge is gone
             connection.send(b"started")
-            connection.recv(100)
+            if connection.recv(100) == b"wait":
+                ended = jail.ended(child, connection)
+                if ended is not None:
+                    connection.send(b"ended %d" % ended)
+                connection.recv(100)
         jail.stop(child)
         try:
             connection.send(b"stopped")
@@ -104,6 +109,10 @@ class Jail:
         self.bounded = self.other_user or os.geteuid() not in (0, NOBODY)
         """Whether the limit of processes binds: it never does a program that is this machine's root, whatever its namespace calls it."""
         self.untouched = 0
+        self.deaths, told = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        """Has a byte to read whenever a child has died."""
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
 
     def start(self, descriptors: list[int], seconds: int) -> int:
         """Starts a program; returns the process that it lives and dies with."""
@@ -121,6 +130,17 @@ class Jail:
         finally:
             if self.isolated:
                 _check(_LIBC.setns(self.pid_namespace, _NEWPID), "returning from a PID namespace")
+
+    def ended(self, child: int, connection: socket.socket) -> int | None:
+        """Waits for a program's end; returns its exit status or minus its signal, or None as soon as the judge has something to say."""
+        while True:
+            found = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if found:
+                return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+            if connection.fileno() in select.select([connection.fileno(), self.deaths], [], [])[0]:
+                return None
+            with suppress(BlockingIOError):
+                os.read(self.deaths, 4096)
 
     def stop(self, child: int) -> None:
         """Kills and reaps a program with all that it has started."""

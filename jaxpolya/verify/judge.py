@@ -12,7 +12,7 @@ from typing import Any, Self, get_args
 
 from jaxpolya.errors import InputError
 from jaxpolya.records import Extraction, Kind, Question, Unevaluated, Verdict, VerdictName
-from jaxpolya.verify import choice, code, gym, math
+from jaxpolya.verify import choice, code, gym, math, second
 from jaxpolya.verify.algebra import Unparsed
 from jaxpolya.verify.expression import TooLarge
 from jaxpolya.verify.extract import extract
@@ -35,6 +35,8 @@ class Item:
     choices: list[str] | None = None
     tests: Any = None
     entry: dict[str, Any] | None = None
+    second: bool = False
+    """Whether the independent second reading judges it (`verify.second`), as the audit of rewards asks; it decides nothing."""
 
     @classmethod
     def of(cls, question: Question, response: str, id: str) -> Self:
@@ -85,10 +87,12 @@ def problem(item: Item) -> str | None:
 
 def answer_of(item: Item) -> str | None:
     """The answer that the response gives, or None. Linear in its length."""
+    if item.second:
+        return second.read(item.response, item.kind, item.answer)
     if item.kind == "choice":
         return choice.extract(item.response, item.choices or [])
     if item.kind == "code":
-        return code.extract(item.response)
+        return code.extract(item.response, item.tests)
     return extract(item.response, item.extraction)
 
 
@@ -115,9 +119,12 @@ def _compare(item: Item, answer: str | None, seconds: float, policy: Policy) -> 
     if answer is None:
         return "unparseable", None
     try:
-        if item.kind == "code":
+        if item.second:
+            gold = choice.letter_of(item.answer, item.choices or []) if item.kind == "choice" else item.answer
+            right = second.confirms(gold or "", item.kind, item.choices, answer)
+        elif item.kind == "code":
             return code.judge(item.tests, answer, seconds)
-        if item.kind == "choice":
+        elif item.kind == "choice":
             right = answer == choice.letter_of(item.answer, item.choices or [])
         elif item.kind == "reasoning_gym":
             right = gym.correct(answer, item.entry or {})

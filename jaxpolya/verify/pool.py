@@ -76,7 +76,7 @@ class Pool:
             future.set_result(Verdict(verdict="unparseable"))
             return future
         try:
-            rests_on = [item.kind, item.question, item.answer, item.choices, item.tests, item.entry, answer]
+            rests_on = [item.kind, item.question, item.answer, item.choices, item.tests, item.entry, item.second, answer]
             reference = json.dumps(rests_on, sort_keys=True)
         except (TypeError, ValueError) as error:
             raise InputError(f"{item.id}: the entry or the tests are not JSON ({error})") from None

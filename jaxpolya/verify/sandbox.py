@@ -12,12 +12,13 @@ import contextlib
 import os
 import py_compile
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -34,6 +35,7 @@ WEAKNESS: dict[Level, str | None] = {
 }
 START_LIMIT = 30.0
 """Seconds for the launcher to start, or to start or stop a program."""
+TIMED_OUT = "the launcher is silent"
 
 
 class SandboxError(Exception):
@@ -75,8 +77,8 @@ def _number(value: Any) -> int:
 class Program:
     """A running program."""
 
-    def __init__(self, control: socket.socket, end: float):
-        self._control, self._end = control, end
+    def __init__(self, control: socket.socket, end: float, wait: Callable[[float], int | None]):
+        self._control, self._end, self._wait = control, end, wait
         self.calls = 0
         self.ended: Ended | None = None
         """Why the program can't answer any more."""
@@ -95,6 +97,23 @@ class Program:
             case ("error", str() as name, str() as message):
                 return "raised", f"{name}: {message}"
         raise self._end_with(Died("nonsense instead of an answer"))
+
+    def finish(self) -> tuple[int, str]:
+        """Waits for the end of a program of its own: (its exit status, what it complained of). Raises `Ended`, and `SandboxError`."""
+        status = self._wait(max(self._end - time.monotonic(), 0.01))
+        if status is None:
+            raise self._end_with(Late("the deadline has passed"))
+        if status < 0:
+            name = signal.Signals(-status).name
+            raise self._end_with(Late("it has used up its time") if name == "SIGXCPU" else Died(f"the process was ended by {name}"))
+        complaint = ""
+        if status:
+            with contextlib.suppress(OSError, WireError, Died):
+                self._end = time.monotonic() + 1  # what is there is there
+                match self._reply():
+                    case ("error", str() as name, str() as message):
+                        complaint = f"{name}: {message}"
+        return status, complaint
 
     def call(self, name: str, *arguments: Any, **named: Any) -> Any:
         """What the program's function returns: exact built-in types, iterators over such, or `Opaque`.
@@ -123,16 +142,19 @@ class Program:
             raise TypeError(f"an argument can't be given to the program: {error}") from None
         try:
             self._send(len(data).to_bytes(4, "big") + data)
-            size = int.from_bytes(self._receive(4), "big")
-            if size > MAX_BYTES:
-                raise Died("an answer that is too long")
-            return decode(self._receive(size), Opaque)
+            return self._reply()
         except TimeoutError:
             raise self._end_with(Late("the deadline has passed")) from None
         except (OSError, WireError) as error:
             raise self._end_with(Died(str(error))) from None
         except Died as died:
             raise self._end_with(died) from None
+
+    def _reply(self) -> Any:
+        size = int.from_bytes(self._receive(4), "big")
+        if size > MAX_BYTES:
+            raise Died("an answer that is too long")
+        return decode(self._receive(size), Opaque)
 
     def _send(self, data: bytes) -> None:
         self._control.settimeout(self._left())
@@ -171,7 +193,7 @@ def machine_weakness() -> str | None:
 class Sandbox:
     """One launcher, and so one program at a time. Not for several threads at once. A context manager."""
 
-    def __init__(self, level: Level | None = None, memory_mb: int = 512):
+    def __init__(self, level: Level | None = None, memory_mb: int = 1024):
         """Starts the launcher at a level, by default at the strongest that works. memory_mb: address space of a program in MiB.
 
         Raises `SandboxError` where none works.
@@ -217,9 +239,23 @@ class Sandbox:
             if answer != "started":
                 raise SandboxError(f"a program could not be started: {answer}")
             try:
-                yield Program(control, time.monotonic() + seconds)
+                yield Program(control, time.monotonic() + seconds, self._wait)
             finally:
-                self._order("stop")
+                if self._order("stop").startswith("ended"):  # the launcher's last word on a program that was late
+                    self._answer()
+
+    def _wait(self, seconds: float) -> int | None:
+        """The exit status of the program, negative for a signal; None where it is still running after some seconds."""
+        try:
+            self._socket.settimeout(seconds)
+            answer = self._order("wait")
+        finally:
+            self._socket.settimeout(START_LIMIT)
+        if answer.startswith("ended "):
+            return int(answer.split()[1])
+        if answer == TIMED_OUT:
+            return None
+        raise SandboxError(f"a program could not be waited for: {answer}")
 
     def close(self) -> None:
         """Ends the launcher and the program that it may be running."""
@@ -273,6 +309,8 @@ class Sandbox:
     def _answer(self) -> str:
         try:
             return self._socket.recv(1000).decode(errors="replace") or "the launcher died"
+        except TimeoutError:
+            return TIMED_OUT
         except OSError as error:
             return str(error) or type(error).__name__
 

@@ -30,36 +30,8 @@ def runs_here():
 
 
 def verdict(response: str, tests=DOUBLE, seconds: float = 5.0) -> str:
-    program = extract(response)
+    program = extract(response, tests)
     return code.judge(tests, program, seconds)[0] if program else "unparseable"
-
-
-@pytest.mark.parametrize(
-    ("response", "program"),
-    [
-        ("Here:\n```python\na = 1\n```\nDone.", "a = 1"),
-        ("```py\na = 1\n```\nbetter:\n```python\na = 2\n```\nprints\n```\n2\n```", "a = 2"),
-        ("```\na = 1\n```", "a = 1"),
-        ("```bash\npip install x\n```", None),
-        ("```python\n    return 1\n```", "    return 1"),
-        ("~~~python\na = '''\n```\n'''\n~~~", "a = '''\n```\n'''"),
-        ("````python\na = '```'\n````", "a = '```'"),
-        ("  1. so\n   ```Python title=x\r\na = 1\r\n   ```\r\n", "a = 1"),
-        ("    return 1", "    return 1"),
-        ("<think>```python\na = 1\n```</think>\n    return 2<|im_end|>\nmore", "    return 2"),
-        ("<think>```python\na = 1\n```", None),
-        ("```python\na = 1\n```\n```python\na = ", None),
-        ("```python\n\n```", None),
-        ("", None),
-    ],
-)
-def test_extraction(response, program):
-    assert extract(response) == program
-
-
-def test_extraction_is_linear():
-    for piece in ("```", "```\n", "``` ", "```python\n", "~~~ \t", "`"):
-        extract(piece * 50_000 + "`")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +84,9 @@ def test_a_prompt_may_be_gone_on_with_or_defined_anew(response, expected):
         ("print('7')", "wrong"),
         ("print(int(input()) + int(input()))\nraise SystemExit(1)", "wrong"),
         ("print(int(input()) + int(input()))\n1 / 0", "wrong"),
-        ("import os\nos.write(1, b'7')\nos._exit(0)", "crash"),
+        ("import os\nos.write(1, b'7')\nos._exit(0)", "wrong"),
+        ("import os\nos.write(1, b'%d' % (int(input()) + int(input())))\nos._exit(0)", "correct"),
+        ("import os\nos.abort()", "crash"),
         ("while True: print('x' * 1000)", "wrong"),
         ("print(", "unparseable"),
         ("import time\ntime.sleep(60)", "timeout"),
@@ -120,6 +94,65 @@ def test_a_prompt_may_be_gone_on_with_or_defined_anew(response, expected):
 )
 def test_input_and_output(response, expected):
     assert verdict(response, ECHO, seconds=1.0 if expected == "timeout" else 5.0) == expected
+
+
+SUM = "a, b = int(input()), int(input())\nprint(a + b)\n"
+SCRIPTS = {
+    "exit": SUM + "exit()\nprint(1)",
+    "exit with a status": SUM + "quit(0)\nprint(1)",
+    "exit within a function": f"def main():\n    {SUM.replace(chr(10), chr(10) + '    ')}exit()\nmain()\nprint(1)",
+    "sys.exit": SUM + "import sys\nsys.exit()",
+    "SystemExit": SUM + "raise SystemExit",
+    "the main module": "import __main__, sys\ndef main():\n    "
+    + SUM.replace("\n", "\n    ")
+    + "\nif __name__ == '__main__' and sys.modules[__name__].main is __main__.main: main()",
+    "a thread that nobody joins": "import threading, time\ndef main():\n    time.sleep(0.1)\n    print(int(input()) + int(input()))\n"
+    "threading.Thread(target=main).start()",
+    "a thread with a large stack": "import sys, threading\nsys.setrecursionlimit(10 ** 6)\nthreading.stack_size(1 << 29)\n"
+    "def deep(n): return 0 if n == 0 else 1 + deep(n - 1)\ndef main(): print(int(input()) + int(input()) + deep(50000) - 50000)\n"
+    "thread = threading.Thread(target=main)\nthread.start()\nthread.join()",
+    "a handler at exit": "import atexit, io, sys\nsys.stdout = io.StringIO()\n"
+    "atexit.register(lambda: sys.__stdout__.write(sys.stdout.getvalue()))\n" + SUM,
+    "a file that nobody closes": "import os\nout = os.fdopen(1, 'w')\nout.write(str(int(input()) + int(input())))",
+    "/dev/stdin": "a, b = open('/dev/stdin').read().split()\nprint(int(a) + int(b))",
+    "/dev/stdin by os": "import os\na, b = os.read(os.open('/dev/stdin', os.O_RDONLY), 99).split()\nprint(int(a) + int(b))",
+    "/dev/stdin by pathlib": "import pathlib\na, b = pathlib.Path('/dev/stdin').read_text().split()\nprint(int(a) + int(b))",
+    "/dev/stdout": "with open('/dev/stdout', 'w') as out: print(int(input()) + int(input()), file=out)",
+    "descriptors": "import sys\nsys.stdin = open(0)\na, b = sys.stdin.readlines()\nopen(1, 'w').write(str(int(a) + int(b)))",
+    "an error in a thread": SUM + "import threading\nthreading.Thread(target=lambda: 1 / 0).start()",
+    "standard error": SUM + "import sys\nprint('debug', file=sys.stderr)",
+    "arguments": "import sys\nassert len(sys.argv) == 1 and __file__ == sys.argv[0]\n" + SUM,
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+def test_a_script_runs_as_python_runs_it(script):
+    assert code.judge(ECHO, script, 5.0) == ("correct", None)
+
+
+@pytest.mark.parametrize(
+    ("ending", "detail"),
+    [
+        ("exit(3)", "test 0 ends with exit status 3"), ("exit('no')", "test 0 ends with exit status 1"),
+        ("1 / 0", "test 0 ends with exit status 1 (ZeroDivisionError: division by zero)"),
+        ("import atexit, os\natexit.register(lambda: os._exit(4))", "test 0 ends with exit status 4"),
+        ("import sys\nsys.stdout.close()", None), ("print()", None), ("print(1)", "test 0 prints something else"),
+    ],
+)  # fmt: skip
+def test_how_a_script_ends_counts(ending, detail):
+    assert code.judge(ECHO, SUM + ending, 5.0) == ("wrong" if detail else "correct", detail)
+
+
+def test_a_script_that_never_ends_is_late():
+    for ending in ("import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()", "while True: pass"):
+        assert code.judge(ECHO, SUM + ending, 0.7) == ("timeout", "the deadline has passed")
+        assert code.judge(ECHO, SUM, 5.0) == ("correct", None)
+
+
+def test_a_test_may_ask_for_the_very_text():
+    pairs = [{"input": "", "output": "2.50\n", "exact": True}]
+    assert code.judge(pairs, "print('2.50 ')", 5.0)[0] == "correct"
+    assert code.judge(pairs, "print(2.5)", 5.0)[0] == "wrong"
 
 
 ATTACKS = {
@@ -227,6 +260,7 @@ def test_tests_may_use_modules_and_set_up():
         ({"tests": ["assert f()"], "entry_point": "f()"}, "not a name"), ({"tests": ["assert f()"], "weights": 1}, "no field weights"),
         ({"tests": ["assert f()"], "test": "assert f()"}, "one of"),
         ([{"input": "1"}], "input: text"), ([{"input": "1", "output": 2}], "input: text"),
+        ([{"input": "1", "output": "2", "exact": 1}], "exact"),
         ({"tests": ["assert f()"], "prompt": "def ("}, "not Python"),
     ],
 )  # fmt: skip

@@ -104,9 +104,9 @@ def test_what_follows_the_end_of_text_is_not_said():
 def test_time_is_linear(style, piece):
     def seconds(size: int) -> float:
         text = piece * (size // len(piece))
-        start = time.perf_counter()
+        start = time.process_time()
         extract(text, style)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     seconds(1000)
     assert min(seconds(200_000) for _ in range(2)) < 0.5

@@ -89,10 +89,10 @@ def test_a_turn_begins_and_ends(response, said):
 def test_time_is_linear(piece):
     def seconds(size: int) -> float:
         text = piece * (size // len(piece))
-        start = time.perf_counter()
+        start = time.process_time()
         spoken(text)
         opened_thought(text)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     seconds(1000)
     assert min(seconds(200_000) for _ in range(2)) < 0.5

@@ -1,0 +1,92 @@
+"""Numbers in prose: the last one of a text, and the one that a sentence states.
+
+A number is taken as it is written: with its sign (a hyphen, minus or dash that is attached to it and joins it to nothing before),
+currency, percent sign, fraction and power of ten, and as the clock time or ratio that it is a part of. A number that is an operand
+(`97 * 49`) is no result: all of the expression is taken, and the comparison will know what to make of it.
+"""
+
+import collections
+import itertools
+import re
+
+_SIGN = r"(?:(?<![\w)\]}.%])(?<![\d)\]}][ ])[-−–—]|(?<==[ ])[-−][ ])?"
+_DIGITS = r"(?:\d{1,3}(?:[\u00a0\u2009\u202f]\d{3})+(?:\.\d+)?|\d++(?:[.,]\d++)*+|\.\d++)"
+_POWER = r"[ ]?(?:×|\*|x|\\times|\\cdot)[ ]?10[ ]?(?:\^|\*\*)[ ]?\{?[-−]?\d++\}?|e[-+]?\d++(?![\w.])"
+_NUMBER = re.compile(
+    rf"{_SIGN}(?:\\?[$€£¥₹][ ]?)?{_SIGN}(?:"
+    r"\d{0,20}[ ]?\\[dtc]?frac[ ]?(?:\{-?\d{1,40}\}\{-?\d{1,40}\}|\d\d)"
+    r"|\d++(?::\d++)++(?:[ ]?[ap]\.?m(?![a-z]))?"
+    r"|\d++[ ]\d++/\d++(?![\d/])"
+    rf"|{_DIGITS}(?:/\d++|{_POWER})?"
+    r")(?:[ ]?(?:\\?%|(?:percent|hundred|thousand|million|billion|trillion)(?![a-z])))?",
+    re.ASCII | re.IGNORECASE,
+)
+_OPERATOR = re.compile(
+    r"[ \t)\]}$]*(?:\+|×|·|÷|/|−|\^|\\times|\\cdot|\\div|[ \t]-|(?<! )\*{1,2}(?! )| \*{1,2} |(?<![A-Za-z])x(?![A-Za-z]))[ \t({\[$]*"
+)
+_EXPONENT = re.compile(r"(?:[A-Za-z}]\^\{?|_\{?)$")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_HARMLESS = frozenset({r"\frac", r"\dfrac", r"\tfrac", r"\cfrac", r"\times", r"\cdot", r"\div", r"\text", r"\quad", r"\mathrm"})
+_LATEST = 64
+"""Operands of an expression that are looked at."""
+
+_WORD = re.compile(r"[A-Za-z]{2,}")
+_DENIAL = re.compile(
+    r"(?<![a-z])(?:not|no|never|neither|nor|none|nothing|cannot|unknown|undefined|undetermined|indeterminate|impossible|infinit[ey]|unclear"
+    r"|minus|negative|twice|half|double|triple)(?![a-z])|n['’]t(?![a-z])",
+    re.IGNORECASE,
+)
+_SPELLED = re.compile(
+    r"(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen"
+    r"|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|a|an|half|hundred|thousand|million|dozen)(?![a-z])",
+    re.IGNORECASE,
+)
+_RELATING = re.compile(r"(?<![a-z])(?:in|on|at|for|from|over|after|with|across|by|since)(?![a-z])|[(;]", re.IGNORECASE)
+_COMBINING = re.compile(
+    r"(?<![a-z])(?:or|and|to|times|plus|minus|more|less|fewer|out|of|per|divided|multiplied|squared|cubed|factorial)(?![a-z])|[-−–+*/×^!,]",
+    re.IGNORECASE,
+)
+_OPERATION = re.compile(
+    r"\s*(?:[*/×÷^+!]|(?:squared|cubed|factorial|times|plus|minus|divided|multiplied|more|less|fewer|out of|of \d)(?![a-z]))", re.IGNORECASE
+)
+
+
+def last_number(text: str) -> str | None:
+    """The last number of a text; all of an expression that ends with it. Linear in the text's length."""
+    numbers = collections.deque(_NUMBER.finditer(text), maxlen=_LATEST)
+    while numbers:
+        last = numbers.pop()
+        first = last
+        while numbers and _OPERATOR.fullmatch(text, numbers[-1].end(), first.start()):
+            first = numbers.pop()
+        if first is not last or not _is_exponent(text, last):
+            return text[first.start() : last.end()].strip()
+    return None
+
+
+def stated_number(statement: str) -> str | None:
+    """The number that a statement gives ("12 apples in 3 boxes"); the whole statement, where that isn't one number; None, where it gives
+    nothing that could stand for a number ("found by adding")."""
+    _, equals, member = statement.rpartition("=")
+    formula = not _HARMLESS.issuperset(_COMMAND.findall(statement))
+    words = _WORD.findall(_COMMAND.sub(" ", member))
+    numbers = [number for number in _NUMBER.finditer(member) if not _is_exponent(member, number)]
+    if not numbers:
+        says = formula or equals or not words or _SPELLED.match(statement) or _DENIAL.search(statement) or all(map(str.istitle, words))
+        return statement if says else None
+    first, last = numbers[0], numbers[-1]
+    if formula or len(words) + ("(" in member) < 2 or _DENIAL.search(member[: first.start()]):
+        return statement
+    between = [member[one.end() : other.start()] for one, other in itertools.pairwise(numbers)]
+    if _OPERATION.match(member[last.end() :]) or any(map(_OPERATOR.fullmatch, between)):
+        return statement
+    if not between:
+        return first.group().strip()
+    if not member[: first.start()].strip() and _RELATING.search(between[0]) and not _COMBINING.search(between[0]):
+        return first.group().strip()
+    return statement if _COMBINING.search(between[-1]) else last.group().strip()
+
+
+def _is_exponent(text: str, number: re.Match[str]) -> bool:
+    """Whether a number stands above a letter or below a sign (ft^2, x_1): it belongs to that."""
+    return bool(_EXPONENT.search(text[max(0, number.start() - 3) : number.start()]))

@@ -1,0 +1,154 @@
+"""What there is to judge a program by: the `tests` of a question, read and checked.
+
+Tests have one of two forms: pairs of an input and the output that it should give, or Python that calls what the program defines. Of the
+second form, the names that the program has to define are found here, from the tests alone.
+"""
+
+import ast
+import builtins
+import functools
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any
+
+_KEYS = frozenset({"prompt", "test", "tests", "test_list", "entry_point", "test_setup_code", "test_imports", "challenge_test_list"})
+_SOURCES = ("test", "tests", "test_list")
+
+
+class BadTests(Exception):
+    """Tests that no program could be judged by."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One test of a program that reads and prints."""
+
+    given: str
+    expected: str
+    exact: bool = False
+    """Whether numbers are compared as texts, too, and white space within lines counts."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Tests of a program that reads and prints."""
+
+    pairs: tuple[Pair, ...]
+
+
+@dataclass(frozen=True)
+class Asserts:
+    """Tests of functions, as code to run with stand-ins for them."""
+
+    prompt: str
+    """What the program goes on with, complete in itself; empty for a program that stands alone."""
+    helpers: CodeType
+    """The prompt again: tests may use functions that it defines."""
+    tests: CodeType
+    names: frozenset[str]
+    """What `tests` wants from the program."""
+    modules: frozenset[str]
+    """Modules that `tests` uses without importing them."""
+
+
+def read(tests: Any) -> Pairs | Asserts:
+    """What there is to judge by in a question's `tests`. Raises `BadTests`."""
+    if isinstance(tests, list) and tests and all(isinstance(pair, Mapping) for pair in tests):
+        return Pairs(tuple(_pair(pair) for pair in tests))
+    if not isinstance(tests, Mapping):
+        tests = {"tests": tests}
+    if unknown := sorted(set(tests) - _KEYS):
+        raise BadTests(f"tests have no field {', '.join(unknown)}; they have {', '.join(sorted(_KEYS))}")
+    given = [tests[name] for name in _SOURCES if tests.get(name)]
+    if len(given) != 1:
+        raise BadTests(f"tests need one of {', '.join(_SOURCES)}")
+    entry, prompt = _text(tests, "entry_point"), _text(tests, "prompt")
+    if entry and not entry.isidentifier():
+        raise BadTests(f"the entry_point {entry!r} is not a name")
+    setup = f"{_lines(tests.get('test_imports') or [])}\n{_text(tests, 'test_setup_code')}"
+    return _asserts(setup, _lines(given[0]), entry, prompt)
+
+
+@functools.lru_cache(maxsize=4096)  # all samples of one question share their tests
+def _asserts(setup: str, source: str, entry: str, prompt: str) -> Asserts:
+    try:
+        prompt = _complete(prompt)
+        helpers, tree = ast.parse(prompt), ast.parse(f"{setup}\n{source}".replace("\r\n", "\n"))
+        if any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body):
+            if not entry:
+                raise BadTests("tests that define check(candidate) need an entry_point")
+            tree.body += ast.parse(f"check({entry})").body
+        names, modules = _stand_ins(tree, helpers, entry)
+        if not names:
+            raise BadTests("the tests call no function of the program")
+        return Asserts(
+            prompt=prompt,
+            helpers=compile(helpers, "prompt", "exec", dont_inherit=True),
+            tests=compile(tree, "tests", "exec", dont_inherit=True),
+            names=frozenset(names),
+            modules=frozenset(modules),
+        )
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise BadTests(f"the tests are not Python: {error}") from None
+
+
+def _stand_ins(tree: ast.Module, helpers: ast.Module, entry: str) -> tuple[set[str], set[str]]:
+    """(names that the program has to define, modules that are used without an import).
+
+    The program defines what the tests use and nobody else defines. A builtin counts only if it is the entry point, or if the
+    tests call nothing else.
+    """
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    bound = {node.id for node in names if not isinstance(node.ctx, ast.Load)} | _bound(tree) | (_bound(helpers) - {entry})
+    used = {node.id for node in names} - bound
+    attributed = {node.value.id for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
+    modules = used & attributed & sys.stdlib_module_names
+    wanted = {name for name in used - modules if not hasattr(builtins, name)} | ({entry} if entry else set())
+    if not wanted:
+        wanted = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)} & used
+    return wanted, modules
+
+
+def _bound(tree: ast.Module) -> set[str]:
+    """Names that a module defines or imports, and the parameters of its functions."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.alias):
+            found.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.arg):
+            found.add(node.arg)
+    return found
+
+
+def _complete(prompt: str) -> str:
+    """A prompt as a module: its last function may lack a body."""
+    try:
+        ast.parse(prompt)
+    except SyntaxError:
+        return prompt.rstrip() + "\n    pass\n"
+    return prompt
+
+
+def _pair(pair: Mapping[str, Any]) -> Pair:
+    given, expected, exact = pair.get("input"), pair.get("output"), pair.get("exact", False)
+    if set(pair) - {"exact"} != {"input", "output"} or not (isinstance(given, str) and isinstance(expected, str) and type(exact) is bool):
+        raise BadTests("a test of a program that reads and prints is {input: text, output: text}, and may say exact: true")
+    return Pair(given, expected, exact)
+
+
+def _text(tests: Mapping[str, Any], name: str) -> str:
+    value = tests.get(name) or ""
+    if not isinstance(value, str):
+        raise BadTests(f"{name} must be a text")
+    return value
+
+
+def _lines(value: Any) -> str:
+    lines = [value] if isinstance(value, str) else value
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines) or (value and not "".join(lines).strip()):
+        raise BadTests("tests must be a text, a list of texts (assertions), or a list of {input, output}")
+    return "\n".join(lines)

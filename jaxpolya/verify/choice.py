@@ -17,7 +17,9 @@ from jaxpolya.verify.statement import Statement, clip, first_sentence, statement
 MAX_STATEMENT = 2000
 MAX_STATEMENTS = 100
 
-_FONT = re.compile(r"\\(?:text|math)(?:rm|bf|it|sf|tt|up|normal)?(?![A-Za-z])|\\(?:boxed|fbox|mbox|emph|underline)(?![A-Za-z])")
+_FONT = re.compile(
+    r"\\(?:text|math)(?:rm|bf|it|sf|tt|up|normal)?(?![A-Za-z])|\\(?:boxed|fbox|mbox|emph|underline)(?![A-Za-z])|</?(?:b|i|em|strong)>"
+)
 _MARKUP = re.compile(r"\\[()\[\]]|[*_`$#{}\"“”]")
 _SPACE = re.compile(r"\\[ ,;:!]|~|\\q?quad(?![A-Za-z])")
 _LEAD = re.compile(
@@ -25,6 +27,7 @@ _LEAD = re.compile(
     r"\s*[(\[]?\s*([A-Za-z])(?![A-Za-z'’])\s*[)\]]?(.*)",
     re.DOTALL | re.IGNORECASE,
 )
+_TRAIL = re.compile(r"(.*\S)\s*[(\[]\s*([A-Z])\s*[)\]][\s.]*", re.DOTALL)
 _DELIMITER = re.compile(r"\A\s*[.:,;)\]/(–—-]*\s*")
 _REASON = re.compile(r"(?:because|since|as|for|given|due|which)(?![a-z])", re.IGNORECASE)
 _NAMED = re.compile(r"(?<![A-Za-z'’])([AI](?! (?!or |and |nor )[a-z])|[B-HJ-Z])(?![A-Za-z'’])")
@@ -98,6 +101,8 @@ def _by_weak_signs(said: str, reader: "_Choices", stated: list[Statement]) -> st
         (signs if index in (0, len(lines) - 1) else others).update(reader.read(line))
         if (option := _OPTION.match(line)) and not (labelled and option[1] == "A"):
             others |= reader.known(option[1])
+    if lines:
+        others |= reader.read(clip(lines[-1][-MAX_STATEMENT:].rstrip(" .!*").rpartition(". ")[2]) or "")
     return _only(signs) if others <= signs else None
 
 
@@ -119,9 +124,11 @@ class _Choices:
         plain = _plain(text)
         if same := {letter for letter, choice in self.plain.items() if choice == plain}:
             return same if len(same) == 1 else set()
-        lead = _LEAD.fullmatch(_bare(text))
-        letters = self.known(lead[1]) if lead else set()
-        return letters if lead and letters and self._agrees(lead[2], lead[1].upper()) else set()
+        bare = _bare(text)
+        if (trail := _TRAIL.fullmatch(bare)) and self.plain.get(trail[2]) == _plain(trail[1]):
+            return {trail[2]}
+        lead = _LEAD.fullmatch(bare)
+        return letters if lead and (letters := self.known(lead[1])) and self._agrees(lead[2], lead[1].upper()) else set()
 
     def state(self, line: str) -> tuple[set[str], bool]:
         """What a line says after the mark of an answer, and whether it only weighs alternatives ("either A or B")."""
@@ -131,7 +138,8 @@ class _Choices:
             return letters, False
         sentence = first_sentence(line)
         if letters := self.read(sentence):
-            return (set() if self._plainly_another(line[len(sentence) :], letters) else letters), False
+            rest = line[len(sentence) :]
+            return (set() if rest.startswith("?") or self._is_another(rest, letters) else letters), False
         bare = _bare(sentence)
         named = set(_NAMED.findall(bare)) & self.choices.keys()
         words = f" {_plain(bare)} "
@@ -151,7 +159,7 @@ class _Choices:
             return said[:1] in tuple(".,:;(–—-") or bool(_REASON.match(said))
         return bool(_REASON.match(said))
 
-    def _plainly_another(self, rest: str, letters: set[str]) -> bool:
+    def _is_another(self, rest: str, letters: set[str]) -> bool:
         """Whether what follows "B." is another choice's text."""
         return any(choice == _plain(rest) for letter, choice in self.plain.items() if letter not in letters and choice)
 

@@ -15,7 +15,7 @@ scans, and regular expressions whose repetitions are bounded or cannot overlap.
 import re
 
 from jaxpolya.records import Extraction
-from jaxpolya.verify.numerals import last_number, stated_number
+from jaxpolya.verify.numerals import last_number, points_elsewhere, stated_number
 from jaxpolya.verify.speech import after_thinking, opened_thought, spoken
 from jaxpolya.verify.statement import last_statement, tagged, text_of
 
@@ -26,7 +26,6 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BETWEEN_BOXES = re.compile(
     r"(?:\s|[$,;.*]|\\[()\[\],;: ]|\\q?quad|\\text\{\s?(?:and|or)\s?\}|and(?![A-Za-z])|or(?![A-Za-z]))*", re.IGNORECASE
 )
-_WORD = re.compile(r"[A-Za-z]{2,}")
 _SENTENCE = re.compile(r"[A-Z][^\n]*[.!]")
 
 
@@ -59,12 +58,12 @@ def _stated(said: str) -> str | None:
 
 
 def _number(said: str) -> str | None:
-    """The number that the last statement gives; where it gives none, the last one after it, or before a statement of several words."""
+    """The number that the last statement gives; where it gives none, the last one after it, or before one that only points there."""
     statement = last_statement(said)
     text, end = text_of(said, statement) if statement else (None, 0)
     if text is None:
         return last_number(said)
-    return stated_number(text) or last_number(said[end:]) or (last_number(said) if len(_WORD.findall(text)) > 1 else None) or text
+    return stated_number(text) or last_number(said[end:]) or (last_number(said) if points_elsewhere(text) else None) or text
 
 
 def _boxed(said: str) -> str | None:

@@ -41,6 +41,16 @@ _SPELLED = re.compile(
     r"|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|a|an|half|hundred|thousand|million|dozen)(?![a-z])",
     re.IGNORECASE,
 )
+_POINTER = re.compile(
+    r"(?:clear|obvious|found|shown|seen|given|computed|calculated|determined|known|simple|easy|above|below|this|that|it|correct|right|unique"
+    r"|verified|confirmed|positive|straightforward)",
+    re.IGNORECASE,
+)
+_QUESTION = re.compile(
+    r"\s*(?:how|what|which|whether|the (?:number|amount|sum|product|total|difference|quotient|result|value) of)(?![a-z])", re.IGNORECASE
+)
+_COEFFICIENT = re.compile(r"(?<![A-Za-z\d])\d{1,20}[a-z](?![A-Za-z])")
+_UNIT = re.compile(r"\s*[A-Za-z]+\.?\s*")
 _RELATING = re.compile(r"(?<![a-z])(?:in|on|at|for|from|over|after|with|across|by|since)(?![a-z])|[(;]", re.IGNORECASE)
 _COMBINING = re.compile(
     r"(?<![a-z])(?:or|and|to|times|plus|minus|more|less|fewer|out|of|per|divided|multiplied|squared|cubed|factorial)(?![a-z])|[-−–+*/×^!,]",
@@ -60,31 +70,43 @@ def last_number(text: str) -> str | None:
         while numbers and _OPERATOR.fullmatch(text, numbers[-1].end(), first.start()):
             first = numbers.pop()
         if first is not last or not _is_exponent(text, last):
-            return text[first.start() : last.end()].strip()
+            return _hyphenated(text[first.start() : last.end()])
     return None
 
 
 def stated_number(statement: str) -> str | None:
     """The number that a statement gives ("12 apples in 3 boxes"); the whole statement, where that isn't one number; None, where it gives
     nothing that could stand for a number ("found by adding")."""
-    _, equals, member = statement.rpartition("=")
-    formula = not _HARMLESS.issuperset(_COMMAND.findall(statement))
-    words = _WORD.findall(_COMMAND.sub(" ", member))
+    before, equals, member = statement.rpartition("=")
+    formula = not _HARMLESS.issuperset(_COMMAND.findall(statement)) or _COEFFICIENT.search(before)
+    words = _WORD.findall(_COMMAND.sub(" ", statement))
     numbers = [number for number in _NUMBER.finditer(member) if not _is_exponent(member, number)]
     if not numbers:
-        says = formula or equals or not words or _SPELLED.match(statement) or _DENIAL.search(statement) or all(map(str.istitle, words))
-        return statement if says else None
+        is_answer = formula or equals or not words or _SPELLED.match(statement) or all(map(str.istitle, words))
+        return statement if is_answer else None
     first, last = numbers[0], numbers[-1]
-    if formula or len(words) + ("(" in member) < 2 or _DENIAL.search(member[: first.start()]):
+    lead = member[: first.start()]
+    if formula or len(words) + ("(" in member) < 2 or _DENIAL.search(lead) or _QUESTION.match(lead):
         return statement
     between = [member[one.end() : other.start()] for one, other in itertools.pairwise(numbers)]
-    if _OPERATION.match(member[last.end() :]) or any(map(_OPERATOR.fullmatch, between)):
+    if _OPERATION.match(member, last.end()) or any(_OPERATOR.fullmatch(gap) or _UNIT.fullmatch(gap) for gap in between):
         return statement
     if not between:
-        return first.group().strip()
-    if not member[: first.start()].strip() and _RELATING.search(between[0]) and not _COMBINING.search(between[0]):
-        return first.group().strip()
-    return statement if _COMBINING.search(between[-1]) else last.group().strip()
+        return _hyphenated(first.group())
+    if not lead.strip() and _RELATING.search(between[0]) and not _COMBINING.search(between[0]):
+        return _hyphenated(first.group())
+    return statement if _COMBINING.search(between[-1]) else _hyphenated(last.group())
+
+
+def _hyphenated(number: str) -> str:
+    """A number as text, its sign a hyphen, whatever dash it was."""
+    number = number.strip()
+    return f"-{number[1:]}" if number[0] in "−–—" else number
+
+
+def points_elsewhere(statement: str) -> bool:
+    """Whether a statement without a number says no more than that the answer stands somewhere else ("shown above", "clear")."""
+    return bool(_POINTER.fullmatch(statement)) or (len(_WORD.findall(statement)) > 1 and not _DENIAL.search(statement))
 
 
 def _is_exponent(text: str, number: re.Match[str]) -> bool:

@@ -20,7 +20,7 @@ _MARKER = re.compile(
     r"|(?<![a-z])final[ \t]{1,3}answer[*_ \t]{0,6}(?=\n)"
     r"|(?:^|\n)[ \t#>*_]{0,12}(?:(?:the|my|our|final|correct)[ \t]){0,3}answer[*_ \t]{0,4}(?:(?=\n)|[-–—](?=[ \t])))"
     r"|(?P<modal>(?<![a-z])answer(?![a-z])[^.:=\n?!]{0,40}?(?<![a-z])(?:must|should|would|will|has to|seems to|turns out to|comes out to)"
-    r"[ \t]be(?![a-z]))"
+    r"(?:[ \t][a-z]{1,12})?[ \t]be(?![a-z]))"
     r"|(?P<result>(?<![a-z])(?:solution|result|root)s?[ \t](?:is|are)(?![a-z'’]))"
     r"|(?P<label>(?:^|\n)[ \t]{0,8}(?:\*\*)?A[:：])"
     r"|(?P<gsm>(?<!\#)\#{4}(?!\#))",
@@ -49,6 +49,9 @@ _ADVERB = re.compile(
 _PREDICATE = re.compile(
     r"([^\n]*[A-Za-z$)\d]) (?:is|are|equals|be)(?: equal to)?(?: simply| therefore| exactly| just)?:? (?=[^ ])", re.IGNORECASE
 )
+_NEGATED = re.compile(r"(?:(?<![a-z])(?:not|never|cannot)|n['’]t)(?: [a-z]{1,15}){0,3} be:? $", re.IGNORECASE)
+_STARTS_WITH_NUMBER = re.compile(r"[-−]?[$€£¥₹]?\d")
+_NO_VALUE = re.compile(r"[^\d\\$]*$")
 _NUMBER_IS = re.compile(r"([-−]?[$€£¥₹]?\d[\d.,/]*%?) (?:is|are|was)(?![A-Za-z])")
 _ORNAMENTS = "*_:：\"'`’” \t\n\ufe0f\u200d∎" + "".join(
     map(chr, itertools.chain(range(0x25A0, 0x27C0), range(0x2B50, 0x2B56), range(0x1F300, 0x1FB00)))
@@ -138,7 +141,12 @@ def clip(sentence: str) -> str | None:
         sentence = sentence[adverb.end() :]
     if (number := _NUMBER_IS.match(sentence)) and number.end() < len(sentence):
         return number[1]
-    if predicate := _PREDICATE.match(sentence):
+    predicate = _PREDICATE.match(sentence)
+    if (
+        predicate
+        and not _NEGATED.search(predicate.group())
+        and not (_STARTS_WITH_NUMBER.match(sentence) and _NO_VALUE.match(sentence, predicate.end()))
+    ):
         sentence = sentence[predicate.end() :]
     return sentence.strip(_ORNAMENTS).rstrip(", ") or None
 

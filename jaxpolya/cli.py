@@ -164,7 +164,8 @@ def evaluate(
 @app.command()
 def verify(
     source: Annotated[
-        Path, typer.Option("--in", metavar="FILE", help="JSON lines of {id, response, answer | tests | choices | entry, question?}.")
+        Path,
+        typer.Option("--in", metavar="FILE", help="JSON lines of {id, response, answer | tests | choices | entry, question?, prompt?}."),
     ],
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="Verdicts, JSON lines of {id, verdict, extracted, detail?} in the same order.")

@@ -10,6 +10,7 @@ This module imports neither jax nor numpy: verifier workers read records too.
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
@@ -140,27 +141,29 @@ class SftRow(Record):
 
 
 RecordT = TypeVar("RecordT", bound=Record)
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def iter_json(path: str | os.PathLike[str], name: str | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+def iter_json(path: str | os.PathLike[str], name: str | None = None, *, mend: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number from 1, object) of every line of a JSON-lines file.
 
-    Raises `InputError` that names the line, and the file (as `name`, where the path means nothing to the user).
+    Raises `InputError` that names the line, and the file (as `name`, where the path means nothing to the user). A lone surrogate, the
+    half of a character that JSON can escape and no text can hold, is an error too; with `mend` it becomes U+FFFD.
     """
     path, name = Path(path), name or str(path)
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8", errors="surrogatepass" if mend else "strict") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue
                 try:
                     row = json.loads(line)
-                    if "\\u" in line:
-                        json.dumps(row, ensure_ascii=False).encode()
-                except UnicodeEncodeError:  # JSON can escape half of a character, which no file could hold
-                    raise InputError(
-                        f"{name}:{number}: a text holds a lone surrogate (\\ud800 … \\udfff); mend or delete the line"
-                    ) from None
+                    if "\\u" in line or _SURROGATES.search(line):
+                        text = json.dumps(row, ensure_ascii=False)
+                        if broken := _SURROGATES.search(text):
+                            row = json.loads(_SURROGATES.sub("\ufffd", text))
+                        if broken and not mend:
+                            raise InputError(f"{name}:{number}: a text holds a lone surrogate (\\ud800 … \\udfff); mend or delete the line")
                 except (ValueError, RecursionError) as error:
                     raise InputError(f"{name}:{number}: not JSON ({error}); mend or delete the line") from None
                 if not isinstance(row, dict):

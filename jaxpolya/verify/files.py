@@ -1,4 +1,4 @@
-"""Grading a file of answers: `{id, response, answer | tests | choices, question?}` in, `{id, verdict, extracted, detail?}` out, in order.
+"""Grading a file of answers: `{id, response, answer | tests | choices, …}` in, `{id, verdict, extracted, detail?}` out, in order.
 
 The whole input is checked before the first verdict, so that a broken line is found in seconds and not after an hour; a pipe, which
 can't be read twice, is copied to a temporary file first. The output is written aside and renamed, so that it is whole or not there,
@@ -22,6 +22,7 @@ from jaxpolya.records import Kind, Verdict, dump, iter_json
 from jaxpolya.verify.judge import DEFAULT, Item, Policy, problem, reference_text
 from jaxpolya.verify.pool import Pool
 from jaxpolya.verify.sandbox import machine_weakness
+from jaxpolya.verify.speech import opened_thought
 
 IN_FLIGHT = 512
 """Rows that are read ahead of the oldest one that has no verdict yet."""
@@ -42,7 +43,9 @@ def verify_file(
 
     A row needs `id` and `response`, and `answer` (with `choices` for multiple choice), `tests` or reasoning-gym's `entry`. `kind` or
     `verifier` names its judge, else the fields tell; the argument `kind` overrides both. `extraction` names its style. `question` is
-    what was asked: an answer that only restates it is not right. Other fields are ignored.
+    what was asked: an answer that only restates it is not right. `prompt` is the text that the response goes on with: where that ends in
+    the opening tag of a thought, the response begins inside of it. Other fields are ignored. Half a character (a lone surrogate), which no
+    output could hold, is read as U+FFFD.
 
     `progress` is called with (rows done, rows in all).
 
@@ -131,14 +134,18 @@ def _grade(
 
 def _items(path: Path, source: str, kind: Kind | None) -> Iterator[tuple[Any, Item]]:
     """(id as written, item) of every row. Raises `InputError` that names the file as the user did, and the line."""
-    for number, row in iter_json(path, source):
+    for number, row in iter_json(path, source, mend=True):
         where = f"{source}:{number}"
         for name in ("id", "response"):
             if name not in row:
                 raise InputError(f"{where}: the field {name} is missing; a row is {{id, response, answer | tests | choices}}")
         if not isinstance(row["id"], (str, int)) or not isinstance(row["response"], str):
             raise InputError(f"{where}: id must be a string or an integer, and response a string")
-        item = Item(id=where, kind=kind or _kind(row), response=row["response"], **_reference(row, where))
+        prompt = row.get("prompt") or ""
+        if not isinstance(prompt, str):
+            raise InputError(f"{where}: prompt must be a string, the text that the response goes on with")
+        response = opened_thought(prompt) + row["response"]
+        item = Item(id=where, kind=kind or _kind(row), response=response, **_reference(row, where))
         if trouble := problem(item):
             raise InputError(f"{where}: {trouble}")
         yield row["id"], item

@@ -42,12 +42,11 @@ def test_rows_are_graded_in_order(tmp_path):
     ("row", "complaint"),
     [
         ("{", "not JSON"), ("[1]", "JSON object"), ('{"id": ' + "[" * 200_000, "not JSON .*recursion"),
-        (r'{"id": "\udfff", "response": "x", "answer": "1"}', "lone surrogate"),
-        (r'{"id": "b", "response": "x\ud800", "answer": "1"}', "lone surrogate"),
         ({"response": "x", "answer": "1"}, "id is missing"),
         ({"id": "b", "answer": "1"}, "response is missing"),
         ({"id": "b", "response": "x"}, "needs an answer"), ({"id": "b", "response": 3, "answer": "1"}, "response a string"),
         ({"id": "b", "response": "x", "answer": ["1"]}, "answer must be"),
+        ({"id": "b", "response": "x", "answer": "1", "prompt": ["Hi"]}, "prompt must be"),
         ({"id": "b", "response": "x", "answer": "Q", "choices": ["x"]}, "none of the choices"),
         ({"id": "b", "response": "x", "choices": "AB", "answer": "A"}, "list of strings"),
         ({"id": "b", "response": "x", "tests": ["assert 1"]}, "no function"),
@@ -118,3 +117,36 @@ def test_a_pipe_is_read_once(tmp_path):
 def test_a_kind_given_by_the_caller_wins(tmp_path):
     source = write(tmp_path / "rows.jsonl", [{"id": "a", "response": r"\boxed{B}", "answer": "B", "choices": ["x", "y"]}])
     assert verify_file(source, tmp_path / "out.jsonl", kind="math", workers=1)["verdicts"] == {"correct": 1}
+
+
+def test_half_a_character_spoils_no_other_row(tmp_path):
+    """JSON can escape half of a surrogate pair, and some writers put its bytes into the file: both are judged in their place."""
+    source, out = tmp_path / "rows.jsonl", tmp_path / "verdicts.jsonl"
+    rows = [
+        r'{"id": "a", "response": "caf\ud83d: \\boxed{4}", "answer": "4"}',
+        r'{"id": "b", "response": "\\boxed{4\udc00}", "answer": "4"}',
+        r'{"id": "c", "response": "\ud83d\ude00 Answer: B", "answer": "B", "choices": ["\ud800x", "y"]}',
+        r'{"id": "\udfff", "response": "x\ud800", "answer": "1", "tests": null}',
+        '{"id": "e", "response": "\ud800 \\\\boxed{4}", "answer": "4"}',
+        r'{"id": "f", "response": "\\boxed{4}", "answer": "4"}',
+    ]
+    source.write_bytes("\n".join(rows).encode("utf-8", "surrogatepass"))
+    verify_file(source, out, workers=1)
+    graded = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [row["id"] for row in graded] == ["a", "b", "c", "\ufffd", "e", "f"]
+    assert [row["verdict"] for row in graded] == ["correct", "wrong", "correct", "unparseable", "correct", "correct"]
+
+
+@pytest.mark.parametrize("fields", [{"answer": "4", "extraction": "number"}, {"answer": "B", "choices": ["3", "4"]}])
+def test_a_thought_that_the_prompt_opened_must_end(tmp_path, fields):
+    answer = fields["answer"]
+    rows = [
+        {"response": f"So it is. Answer: {answer}", "prompt": "How many?\n<think>\n"},
+        {"response": f"So it is.</think> Answer: {answer}", "prompt": "How many?\n<think>\n"},
+        {"response": f"So it is. Answer: {answer}", "prompt": "How many?\n<think>\n\n</think>\n"},
+        {"response": f"So it is. Answer: {answer}", "prompt": None},
+    ]
+    source = write(tmp_path / "rows.jsonl", [{"id": index, **row, **fields} for index, row in enumerate(rows)])
+    verify_file(source, tmp_path / "out.jsonl", workers=1)
+    graded = [json.loads(line)["verdict"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert graded == ["unparseable", "correct", "correct", "correct"]

@@ -56,6 +56,8 @@ _GREEK = frozenset(
      "rho", "sigma", "tau", "phi", "varphi", "chi", "psi", "omega", "infty", "ell")
 )  # fmt: skip
 _CALLED = frozenset("fghFGPQ")
+_INVERTIBLE = frozenset(("sin", "cos", "tan"))
+_INVERSE = Node("neg", (Node("num", (Fraction(1),)),))
 
 
 class _Reader:
@@ -143,7 +145,7 @@ class _Reader:
         right = self.power()
         proper = right.op == "div" and all(part.op == "num" for part in right.args) and right.args[0].args[0] < right.args[1].args[0]
         if left.op == "num" and proper and left.args[0].denominator == 1:
-            return Node("add", (left, right))
+            return Node("mixed", (left, right))
         return Node("mul", (left, right))
 
     def signed(self) -> Node:
@@ -264,6 +266,8 @@ class _Reader:
                 raise Unreadable("a subscript of a function")
             base = self.argument()
         exponent = self.exponent() if self.take("^") else None
+        if exponent == _INVERSE and name in _INVERTIBLE:
+            name, exponent = f"arc{name}", None
         if exponent is not None and exponent.op != "num":
             raise Unreadable("a power of a function")
         if self.peek("(", "{", "["):
@@ -325,7 +329,7 @@ def _evaluate(node: Node, point: dict[str, Value]) -> Value:
         count = _count(values[0])
         return Fraction(math.factorial(count))
     left, right = values
-    if op == "add":
+    if op in ("add", "mixed"):
         return left + right
     if op == "mul":
         return _checked(left * right)

@@ -129,7 +129,13 @@ def _compare(item: Item, answer: str | None, seconds: float, policy: Policy) -> 
         elif item.kind == "reasoning_gym":
             right = gym.correct(answer, item.entry or {})
         else:
-            refused = math.judge(item.answer, answer, question=item.question, unevaluated=policy.unevaluated)
+            refused = math.judge(
+                item.answer,
+                answer,
+                question=item.question,
+                unevaluated=policy.unevaluated,
+                percent_is_unit=item.extraction == "number",
+            )
             return ("correct", None) if refused is None else ("wrong", refused or None)
     except (TooLarge, Unparsed) as error:
         return "wrong", str(error)

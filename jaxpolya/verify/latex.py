@@ -9,9 +9,13 @@ import re
 
 _UNICODE = str.maketrans(
     {"−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "÷": r"\div ", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ",
-     "≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ", "∪": r"\cup ", "∈": r"\in ", "°": r"^\circ ", "²": "^2", "³": "^3", "½": r"\frac12 ",
-     "\u00a0": " ", "\u2009": " ", "\u202f": " ", "，": ",", "√": r"\sqrt "}
+     "≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ", "∈": r"\in ", "°": r"^\circ ", "½": r" \frac12 ", "⅓": r" \frac13 ", "⅔": r" \frac23 ",
+     "¼": r" \frac14 ", "¾": r" \frac34 ", "⅕": r" \frac15 ", "⅛": r" \frac18 ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "…": r"\ldots ",
+     "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2011": "-", "\u2012": "-", "—": "-", "，": ",", "：": ":", "（": "(", "）": ")",
+     "√": r"\sqrt ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "¥": "$", "₹": "$", "₩": "$", "＝": "=", "∪": r"\cup "}
 )  # fmt: skip
+_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
+_LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
 _REWRITES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -39,38 +43,69 @@ _REWRITES = [
         (r"(?<![\\A-Za-z])pi(?![A-Za-z])", r"\\pi "),
         (r"\\sqrt\s?\[?\s?\{\s?\}", r"\\sqrt"),
         (r"\\degrees?(?![A-Za-z])", r"^\\circ "),
-        (r"\\dots(?![A-Za-z])|\\cdots(?![A-Za-z])|…|\.\.\.", r"\\ldots "),
+        (r"\\dots(?![A-Za-z])|\\cdots(?![A-Za-z])|\.\.\.", r"\\ldots "),
         (r"\\\$|\\?€|\\?£", "$"),
-        (r"\\displaystyle|\\phantom\{[^{}]*\}", ""),
+        (r"\\displaystyle|\\phantom\{[^{}]*\}|\\(?:tiny|small|normalsize|large|Large|LARGE|huge|Huge)(?![A-Za-z])", ""),
+        (r"\\(?:varnothing|O)(?![A-Za-z])", r"\\emptyset"),
+        (r"\\(?:Bbb|mathbf|bf)\s?\{?\s?R\s?\}?(?![A-Za-z])|\\(?:R|reals|Reals)(?![A-Za-z])", r"\\mathbb{R}"),
+        (r"\\(?:setminus|backslash)(?![A-Za-z])", r"\\setminus "),
+        (r"\\(?:mid|colon|middle\s?\|)(?![A-Za-z])", "|"),
+        (r"\\pmod\s?(?:\{[^{}]*\}|\w)|\(\s?(?:\\mod|\\bmod|mod)(?![A-Za-z])[^()]*\)", ""),
+        (r"\\equiv(?![A-Za-z])|≡", "="),
+        (r"(?<=[)\]])\s?U\s?(?=[(\[])", r"\\cup "),
+        (r"(?<=\d)\s?[xX]\s?(?=10\s?(?:\^|\*\*))", r"\\times "),
     )
 ]
 _ABOUT = re.compile(r"^(?:\\approx|\\sim|about|approximately|roughly|exactly)(?![A-Za-z])", re.IGNORECASE)
-_OUTER = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
+_OUTER = (("'", "'"), ('"', '"'), ("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
+_RAISED_RUN, _LOWERED_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+"), re.compile("[₀₁₂₃₄₅₆₇₈₉ₙ]+")
+_EXCLAIMED = re.compile(r"(?<!\\)(\b[A-Za-z]{2,}\}?)!+$")
+"""A word with a mark of exclamation; after a digit, a bracket or a symbol it is a factorial."""
+_GOING_ON = re.compile(r"(\.\d+)\.{3}", re.ASCII)
 _BOX = re.compile(r"^\\f?box(?:ed)?\s?\{(.*)\}$", re.DOTALL)
 
 
 @functools.lru_cache(maxsize=4096)
 def normal(text: str) -> str:
     """One spelling of the many that LaTeX has: delimiters, boxes, spacing commands, size commands, synonyms, trailing stops."""
-    text = text.translate(_UNICODE).strip()
+    text = _GOING_ON.sub(r"\1\\ldots ", _superscripts(text.translate(_UNICODE))).strip()
     if "\\\\" in text and "\\begin" not in text:  # LaTeX that was escaped once too often
         text = re.sub(r"\\\\(?=[A-Za-z{}])", r"\\", text)
     for _ in range(4):
         before = text
-        text = text.strip().rstrip(".,;:!" if not text.endswith("!") or " " in text else ".,;:").strip()
+        text = _EXCLAIMED.sub(r"\1", text.strip()).rstrip(".,;:").removesuffix("\\").strip()
         text = undelimited(text)
         if (box := _BOX.match(text)) and _balanced(box.group(1)):
             text = box.group(1).strip()
         if text == before:
             break
-    text = _ABOUT.sub("", text).strip()
+    text = _ABOUT.sub("", text).strip().removeprefix("=").strip()
     if len(dollars := re.findall(r"(?<!\\)\$", text)) > 1 and len(dollars) % 2 == 0:
         text = re.sub(r"(?<!\\)\$", " ", text)
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     text = re.sub(r"(?<=\d)\ue000\s?(?=\d{3})", "", text).replace("\ue000", ",")
-    text = re.sub(r"\s+", " ", text).strip()
+    text = _point(re.sub(r"\s+", " ", text).strip())
     return re.sub(r" ?([-+*/^=<>;:(){}\[\]|]) ?| (?=,)", r"\1", text) if "\\text" not in text else text
+
+
+def _superscripts(text: str) -> str:
+    """Raised and lowered digits as powers and subscripts."""
+    if text.isascii():
+        return text
+    text = _RAISED_RUN.sub(lambda run: "^{" + run.group().translate(_RAISED) + "}", text)
+    return _LOWERED_RUN.sub(lambda run: "_{" + run.group().translate(_LOWERED) + "}", text)
+
+
+def _point(text: str) -> str:
+    """A number with the continental or the Indian grouping of digits in ours."""
+    if re.fullmatch(r"-?\d{1,3}(?:\.\d{3})+,\d+|-?\d{1,3}(?:\.\d{3}){2,}", text, re.ASCII):
+        return text.replace(".", "").replace(",", ".")
+    if re.fullmatch(r"-?\d{1,3}(?:'\d{3})+(?:\.\d+)?", text, re.ASCII):
+        return text.replace("'", "")
+    if re.fullmatch(r"-?\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?", text, re.ASCII):
+        return text.replace(",", "")
+    return text
 
 
 def undelimited(text: str) -> str:
@@ -95,18 +130,25 @@ SPELLED = re.compile(r"\\(?:text|mbox|textbf)\{([^{}]*)\}")
 """Words in an argument of their own."""
 
 
+_ABBREVIATED = re.compile(r"\bD\.?N\.?E\b")
+
+
 def words(text: str) -> str:
     """Words without case, mark-up, articles and punctuation."""
-    text = SPELLED.sub(r" \1 ", text)
+    text = _ABBREVIATED.sub(" does not exist ", SPELLED.sub(r" \1 ", text))
     found = re.findall(r"[^\W_]+|[^\w\s.,;:!?'\"(){}$]", text.casefold())
     return " ".join(word for word in found if word not in ("a", "an", "the", "\\")) or " ".join(found)
 
 
+_BLANK = r"(?<![\d,])\s+|(?<=\d)\s+(?![\d.]|\\frac)|(?<=,)\s+(?!\d{3})"
+"""White space that means nothing. `4 1/2` isn't `41/2`, `2 3` not `23`, `3 \\frac12` no product, and `32, 349` not `32,349`."""
+
+
 def folded(text: str) -> str:
     """The text without case, blanks, mark-up of words, and full stops that are no decimal points."""
-    return re.sub(r"\s+|\.(?!\d)", "", SPELLED.sub(r"\1", normal(text.casefold())))
+    return re.sub(rf"{_BLANK}|\.(?!\d)", "", SPELLED.sub(r"\1", normal(text.casefold())))
 
 
 def squeezed(text: str) -> str:
-    """The text without blanks, except those that keep a list from being a number."""
-    return re.sub(r"(?<!,) | (?!\d{3})", "", text)
+    """The text without blanks, except those that keep two numbers or a list from being one number."""
+    return re.sub(_BLANK, "", text)

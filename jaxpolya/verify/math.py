@@ -1,13 +1,23 @@
-"""Whether an answer is the gold answer, by the gold's type.
+"""Whether an answer is the gold answer, by the gold's type, and whether it has been worked out.
 
 The gold says what is compared: a number, an expression, a list, a tuple or interval, a set, a union, a matrix, an equation, an
-inequality, words. Structure is taken apart here, and leaves are compared exactly where they are arithmetic, as decimals
+inequality, a time, words. Structure is taken apart here, and leaves are compared exactly where they are numerals or arithmetic, as decimals
 where they are decimals, by value where they are closed forms (`expression`), and by Math-Verify where they are anything else.
 
-Policy where opinions differ: 5 % is not 5 unless the gold has the percent sign; an ordered tuple is not a set, an open interval
-not a closed one, and a bare list is either of them; an exact value equals a decimal that shows at least 6 significant digits of
-it, or a gold decimal that it rounds to (at least 3 digits); a unit that the gold lacks doesn't matter, one that contradicts it does;
-words and choice letters compare without case; several candidates are not one answer.
+An answer must be worked out, leaf by leaf (units, names and brackets off, a chain of equalities by its last member). RL finds whatever is
+paid, and an equal expression can be had by copying the question:
+- The gold's own form is right (spelling, order, the value of its numerals aside), whatever the question says.
+- Where the gold is a numeral, only a numeral is right (`literals`), and no fraction that puts one number of the question over another
+  and isn't in lowest terms.
+- Other golds are compared by value, but an answer holds no operation on numbers that the gold doesn't hold (`forms.operations`).
+- Where a formula of the question equals the gold, the question is about form: right is the gold's own form, or a constant with no more
+  operations than the gold that doesn't stand in the question (`restated`).
+
+Policy where opinions differ: 5 % is not 5 unless the gold has the percent sign, or the style is `number`, where it is a unit; an ordered
+tuple is not a set, an open interval not a closed one, and a bare list is either of them; an exact value equals a decimal that shows at
+least 6 significant digits of it, or a gold decimal that it rounds to (at least 3 digits); a unit that the gold lacks doesn't matter, one
+that contradicts it does; words and choice letters compare without case; several candidates are not one answer; h:mm is a time, and a
+ratio only where the question speaks of one.
 
 Model text is never given to sympy's own parsers, which execute Python. What reaches Math-Verify's LaTeX grammar has passed the
 limits below, and Math-Verify's SIGALRM timeouts are off: a worker's deadline belongs to its parent.
@@ -15,42 +25,79 @@ limits below, and Math-Verify's SIGALRM timeouts are off: a worker's deadline be
 
 import math
 import re
+from collections.abc import Callable
 from fractions import Fraction
 
 from jaxpolya.records import Unevaluated
 from jaxpolya.verify.algebra import Unparsed, latex_of, same_by_algebra
 from jaxpolya.verify.expression import Node, TooLarge, Unreadable, evaluate, names, read, same
+from jaxpolya.verify.forms import form, operations, size
 from jaxpolya.verify.latex import folded, normal, squeezed, words
+from jaxpolya.verify.literals import Numeral, based, numeral, spelled
 from jaxpolya.verify.relations import interval, same_relation, sides_equal
-from jaxpolya.verify.structure import UNITS, Items, Leaf, Matrix, Relation, Shape, Union, Words, shape, value_of
+from jaxpolya.verify.restated import asks_about, asks_about_relation, formulas, restates_division, stands_in
+from jaxpolya.verify.structure import Items, Leaf, Matrix, Relation, Shape, Time, Union, Words, matrices, scaled_matrix, shape, value_of
+from jaxpolya.verify.units import UNITS
 
 MAX_ANSWER = 2000
 """Longest answer in characters; a longer one is none."""
 
-
-def judge(gold: str, answer: str, *, question: str = "", unevaluated: Unevaluated = "refuse") -> str | None:
-    """None where the answer is right; else why not, in a few words, or "" where it is just another answer."""
-    return None if equal(gold, answer) else ""
+NOT_EVALUATED = "not evaluated"
+RESTATES = "restates the question"
 
 
-def equal(gold: str, answer: str, digits: int = 6) -> bool:
-    """Whether an answer is the gold answer under the policy above.
+def judge(
+    gold: str,
+    answer: str,
+    *,
+    question: str = "",
+    unevaluated: Unevaluated = "refuse",
+    percent_is_unit: bool = False,
+    digits: int = 6,
+) -> str | None:
+    """None where the answer is right; else why an equal one is not, or "" where it is just another answer.
 
-    `digits` is the number of significant digits that a decimal must show to stand for an exact value. Raises `TooLarge` where
-    the answer is beyond what is computed, and `Unparsed` where Math-Verify fails on it: it is not right then.
+    Args:
+      gold: the reference.
+      answer: what was extracted.
+      question: what was asked, where it is known.
+      unevaluated: whether an equal answer that was not worked out is refused.
+      percent_is_unit: whether 5 % is right for 5.
+      digits: significant digits that a decimal must show to stand for an exact value.
+
+    Raises:
+      TooLarge: the answer is beyond what is computed; it is not right then.
+      Unparsed: Math-Verify fails on it; likewise.
     """
     if max(len(gold), len(answer)) > MAX_ANSWER:
         raise TooLarge(f"an answer of more than {MAX_ANSWER} characters")
     gold_text, answer_text = normal(gold), normal(answer)
+    if labelled := _LABELLED.fullmatch(answer_text):  # (B) 42
+        answer_text = labelled.group(1) if re.fullmatch(r"[A-Z]", _bare_letter(gold_text)) else labelled.group(2).strip()
     if not answer_text:
-        return False
+        return ""
     if squeezed(gold_text) == squeezed(answer_text):
-        return True
+        return None
     if _decimal_comma(gold_text, answer_text) or _decimal_comma(answer_text, gold_text):
-        return True
+        return None
     if r"\text" in gold_text and folded(gold) == folded(answer):
-        return True
-    return _Comparison(digits).shapes(shape(gold_text), shape(answer_text))
+        return None
+    comparison = _Comparison(digits, percent_is_unit, None if unevaluated == "accept" else question)
+    if comparison.shapes(shape(gold_text), shape(answer_text)):
+        return None
+    return comparison.refused if _Comparison(digits, percent_is_unit, None).settled(shape(gold_text), shape(answer_text)) else ""
+
+
+def equal(gold: str, answer: str, digits: int = 6) -> bool:
+    """Whether an answer to an unknown question is right. Raises as `judge`."""
+    return judge(gold, answer, digits=digits) is None
+
+
+_LABELLED = re.compile(r"(?:\\text\{\s?)?\(([A-Z])\)(?:\s?\})?(?:\s|~|\\ )*(\S.*)", re.DOTALL)
+
+
+def _bare_letter(text: str) -> str:
+    return re.sub(r"\\text|[\s(){}]", "", text)
 
 
 def _decimal_comma(comma: str, point: str) -> bool:
@@ -61,16 +108,23 @@ def _decimal_comma(comma: str, point: str) -> bool:
 class _Comparison:
     """Shapes compared under one setting; the gold is always the left one."""
 
-    def __init__(self, digits: int):
-        self.digits = digits
+    def __init__(self, digits: int, percent_is_unit: bool, question: str | None):
+        """question: what was asked; None accepts an answer that was not worked out."""
+        self.digits, self.percent_is_unit, self.question = digits, percent_is_unit, question
+        self.refused = ""
+        """Why the last leaf that was equal was refused."""
 
     def shapes(self, gold: Shape, answer: Shape) -> bool:
         if gold == answer:
             return True
+        if isinstance(gold, Words) and spelled(gold.text):
+            gold = Leaf(gold.text)
         if isinstance(answer, Relation) and not isinstance(gold, Relation):
             return self.shape_and_relation(gold, answer)
         if isinstance(gold, Relation):
             return self.relation(gold, answer)
+        if isinstance(gold, Time) or isinstance(answer, Time):
+            return self.times(gold, answer)
         if isinstance(gold, Words):
             return self.words(gold, answer)
         if isinstance(gold, Matrix):
@@ -89,8 +143,14 @@ class _Comparison:
         return isinstance(answer, Leaf) and words(gold.text) == words(answer.text + " " + answer.unit)
 
     def matrix(self, gold: Matrix, answer: Shape) -> bool:
+        if isinstance(answer, Leaf):
+            if self.question and all(stands_in(entries, self.question) for entries in matrices(answer.text)):
+                return not self.refuse(RESTATES)
+            if scaled := scaled_matrix(answer.text):
+                return _Comparison(self.digits, self.percent_is_unit, None).matrix(gold, scaled)
+            return same_by_algebra(latex_of(gold), answer.text)
         if not isinstance(answer, Matrix):
-            return isinstance(answer, Leaf) and same_by_algebra(latex_of(gold), answer.text)
+            return False
         if [len(row) for row in gold.rows] != [len(row) for row in answer.rows]:
             return False
         return all(self.shapes(g, a) for rows in zip(gold.rows, answer.rows, strict=True) for g, a in zip(*rows, strict=True))
@@ -101,6 +161,20 @@ class _Comparison:
         if not isinstance(answer, Union):
             return False
         return self.unordered(gold.parts, tuple(interval(part) or part if isinstance(part, Relation) else part for part in answer.parts))
+
+    def times(self, gold: Shape, answer: Shape) -> bool:
+        """Times of day; where the question speaks of a ratio, h:mm is one."""
+        if self.question and _RATIO.search(self.question):
+            ratios = [Items("::", tuple(map(Leaf, side.text.split(":")))) if isinstance(side, Time) else side for side in (gold, answer)]
+            if not any(isinstance(side, Time) and side.half for side in (gold, answer)):
+                return self.shapes(*ratios)
+        first, second = _clock(gold), _clock(answer)
+        if not first or not second or (first.half and second.half and first.half != second.half):
+            return isinstance(gold, Leaf) and isinstance(answer, Time) and not answer.minute and self.shapes(gold, Leaf(str(answer.hour)))
+        hours = {(first.hour, second.hour)}
+        if first.half and not second.half:
+            hours = {(first.hour % 12 + 12 * (first.half == "pm"), second.hour), (first.hour, second.hour)}
+        return any(left == right for left, right in hours) and (first.minute, first.second) == (second.minute, second.second)
 
     def items(self, gold: Items, answer: Shape) -> bool:
         if gold.brackets == "::":
@@ -120,7 +194,13 @@ class _Comparison:
         left, right = [_number(item) for item in gold.items], [_number(item) for item in answer.items]
         if None in left or None in right or 0 in left or 0 in right:
             return self.ordered(gold.items, answer.items)
-        return len({g / a for g, a in zip(left, right, strict=True)}) == 1  # type: ignore[operator]
+        if left == right:
+            return True
+        if len({g / a for g, a in zip(left, right, strict=True)}) > 1:  # type: ignore[operator]
+            return False
+        written = tuple(int(value) for value in right if value is not None and value.denominator == 1)[:2]
+        restated = len(written) == 2 and restates_division(written, self.question or "")
+        return not (restated and self.refuse(RESTATES))
 
     def ordered(self, gold: tuple[Shape, ...], answer: tuple[Shape, ...]) -> bool:
         return len(gold) == len(answer) and all(self.shapes(g, a) for g, a in zip(gold, answer, strict=True))
@@ -152,14 +232,14 @@ class _Comparison:
     def relation(self, gold: Relation, answer: Shape) -> bool:
         if isinstance(answer, Relation):
             if sides_equal(gold, answer):
-                return True
+                return not self.refuses_relation(gold, answer)
             gold_value, answer_value = value_of(gold), value_of(answer)
             if gold_value and answer_value and squeezed(gold.sides[0]).casefold() == squeezed(answer.sides[0]).casefold():
                 return self.shapes(gold_value, answer_value)
             verdict = same_relation(gold, answer)
-            if verdict is not None:
-                return verdict
-            return bool(_letters(gold.text)) and same_by_algebra(gold.text, answer.text)
+            if verdict is None:
+                verdict = bool(_letters(gold.text)) and same_by_algebra(gold.text, answer.text)
+            return verdict and not self.refuses_relation(gold, answer)
         if (span := interval(gold)) and isinstance(answer, (Items, Union)):
             return self.shapes(span, answer)
         if isinstance(answer, Union) and len(gold.sides) == 3:
@@ -168,26 +248,58 @@ class _Comparison:
         return value is not None and self.shapes(value, answer)
 
     def leaves(self, gold: Leaf, answer: Leaf) -> bool:
-        if answer.percent and not gold.percent and re.fullmatch(r"-?\d+", gold.text, re.ASCII):
-            return False
         if not _units_agree(gold.unit, answer.unit):
             return False
-        if gold.percent and not answer.percent:
-            return self.values(gold.text, answer.text) or self.values(f"({gold.text})/100", answer.text)
+        integer = re.fullmatch(r"-?\d+", gold.text, re.ASCII)
+        hundredth = Fraction(1, 100)
         if answer.percent and not gold.percent:
-            return self.values(gold.text, f"({answer.text})/100")
+            plain = self.percent_is_unit and self.values(gold.text, answer.text)
+            return plain or (not integer and self.values(gold.text, answer.text, answer_scale=hundredth))
+        if gold.percent and not answer.percent:
+            return self.values(gold.text, answer.text) or self.values(gold.text, answer.text, gold_scale=hundredth)
         return self.values(gold.text, answer.text)
 
-    def values(self, gold: str, answer: str) -> bool:
-        if squeezed(gold) == squeezed(answer):
+    def values(self, gold: str, answer: str, gold_scale: Fraction = Fraction(1), answer_scale: Fraction = Fraction(1)) -> bool:
+        """Whether two leaves are equal (times their scales) and the answer's has been worked out."""
+        if gold_scale == answer_scale and squeezed(gold) == squeezed(answer):
             return True
-        repeating, based = _REPEATING.fullmatch(gold), _BASE.fullmatch(gold)
-        if repeating:
-            return _rounds_to(_repeated(repeating), answer)
-        if other := _BASE.fullmatch(answer):
-            return based is not None and other.groups() == based.groups()
-        if based:
-            return answer == based.group(1)
+        if first_based := based(gold):
+            return (based(answer) or (answer.lstrip("0"), first_based[1])) == first_based
+        if second_based := based(answer):
+            return second_based[0] == gold
+        left, right = numeral(gold), numeral(answer)
+        if left is None and len(gold) > 1:
+            answer = _STRAY_UNIT.sub("", answer) if not _letters(gold) else answer
+        elif left and right is None:
+            right = numeral(_STRAY_UNIT.sub("", answer))
+        if left and right:
+            if not self.numerals(left.scaled(gold_scale), right.scaled(answer_scale)):
+                return False
+            return not (restates_division(right.fraction, self.question or "") and left != right and self.refuse(RESTATES))
+        if left and self.refuse(NOT_EVALUATED):
+            return False
+        scaled = [text if scale == 1 else f"({text})/100" for text, scale in ((gold, gold_scale), (answer, answer_scale))]
+        return self.expressions(*scaled) and not self.refuses_leaf(gold, answer)
+
+    def numerals(self, gold: Numeral, answer: Numeral) -> bool:
+        """Whether one is the other, or the other rounded: a decimal that shows `digits` digits, or a gold one that shows 3."""
+        if gold.value == answer.value:
+            return True
+        if gold.repeating and answer.decimal:  # can't be written out: any of its roundings stands for it
+            return abs(gold.value - answer.value) <= Fraction(1, 2 * 10**answer.places)
+        if gold.value.denominator == 1 or not (gold.decimal or answer.decimal):
+            return False
+        if not answer.decimal:
+            return gold.digits >= 3 and _agree(gold.value, answer.value, gold.digits)
+        if gold.decimal:
+            places, more = sorted((gold.places, answer.places))
+            if places == more or abs(gold.value - answer.value) > Fraction(1, 2 * 10**places):
+                return False
+            return min(gold.digits, answer.digits) >= self.digits and _agree(gold.value, answer.value, self.digits)
+        return answer.digits >= self.digits and _agree(gold.value, answer.value, self.digits)
+
+    def expressions(self, gold: str, answer: str) -> bool:
+        """Whether two expressions have the same value."""
         try:
             left = read(gold)
         except Unreadable:
@@ -204,25 +316,109 @@ class _Comparison:
         return same_by_algebra(gold, answer) if verdict is None else False
 
     def decimals(self, gold: str, left: Node, answer: str, right: Node) -> bool:
-        """Whether one is the other rounded: a decimal that shows `digits` digits, or a gold one that shows 3. Integers are exact."""
+        """Whether a decimal is the other side rounded: one that shows `digits` digits, or a gold one that shows 3. Integers are exact."""
         if names(left) or names(right):
             return False
         first, second = evaluate(left), evaluate(right)
         if isinstance(first, Fraction) and first.denominator == 1:
             return False
-        shown = {side: _significant(side) for side in (gold, answer) if _DECIMAL.fullmatch(side)}
-        if len(shown) == 1 and gold in shown:
-            return shown[gold] >= 3 and _agree(first, second, shown[gold])
-        if len(shown) == 2:
-            places, more = sorted(len(side.partition(".")[2]) for side in (gold, answer))
-            if places == more or abs(Fraction(gold) - Fraction(answer)) > Fraction(1, 2 * 10**places):
+        if _DECIMAL.fullmatch(gold):
+            return _significant(gold) >= 3 and _agree(first, second, _significant(gold))
+        return _significant(answer) >= self.digits and _agree(first, second, self.digits)
+
+    # Whether an equal answer has been worked out -------------------------------------------------------------------------
+
+    def refuse(self, why: str) -> bool:
+        """Notes why an equal answer is refused; False where nothing is."""
+        if self.question is None:
+            return False
+        self.refused = why
+        return True
+
+    def refuses(self, text: str, restated: Callable[[str, str], bool]) -> bool:
+        return self.question is not None and restated(text, self.question) and self.refuse(RESTATES)
+
+    def refuses_leaf(self, gold: str, answer: str) -> bool:
+        """Whether an answer that equals a gold which is no numeral leaves something to compute, or repeats the question."""
+        if self.question is None or numeral(answer):
+            return False
+        try:
+            left = read(gold)
+        except (Unreadable, TooLarge):
+            left = None
+        try:
+            right = read(answer)
+            if left and form(left) == form(right) and operations(right) <= operations(left):
                 return False
-        return min(shown.values()) >= self.digits and _agree(first, second, self.digits)
+            if not set(operations(right)) <= (set(operations(left)) if left else set()):
+                return self.refuse(NOT_EVALUATED)
+        except (Unreadable, TooLarge):
+            return self.refuses_text(gold, answer)
+        if left is None:
+            return form(right) in formulas(self.question).forms and self.refuse(RESTATES)
+        if not asks_about(left, self.question):
+            return False
+        repeated = form(right) in formulas(self.question).forms
+        constant = not names(right)
+        if constant and not repeated and size(right) <= size(left):
+            return False
+        return self.refuse(RESTATES if repeated else NOT_EVALUATED)
+
+    def refuses_text(self, gold: str, answer: str) -> bool:
+        """As `refuses_leaf`, where one of them can't be read."""
+        if not _held(_OPERATORS, answer) <= _held(_OPERATORS, gold) or (_ARITHMETIC.search(answer) and not _ARITHMETIC.search(gold)):
+            return self.refuse(NOT_EVALUATED)
+        return self.refuses(answer, stands_in)
+
+    def refuses_relation(self, gold: Relation, answer: Relation) -> bool:
+        """Whether a relation with the gold's solutions is one of the question's, or leaves arithmetic to do."""
+        if self.question is None:
+            return False
+        held: set[object] = set()
+        for side in gold.sides:
+            held |= _operations_of(side)
+        if any(not _operations_of(side) <= held for side in answer.sides):
+            return self.refuse(NOT_EVALUATED)
+        if _own_form(gold, answer):
+            return False
+        return (asks_about_relation(gold, self.question) or stands_in(answer.text, self.question)) and self.refuse(RESTATES)
+
+
+_RATIO = re.compile(r"\bratios?\b|\bproportions?\b|\bodds\b|\bscale\b|simplest form|lowest terms", re.IGNORECASE)
+_STRAY_UNIT = re.compile(r"(?<=[\d})])[LgshVWJNCKA]$")
+"""A unit glued to a number; where the gold has such a letter, it may be a variable."""
+_OPERATORS = re.compile(r"\\(?:sum|prod|int|iint|oint|lim|max|min|gcd|lcm|det|bmod|mod|lfloor|lceil|partial|nabla|frac\{d)(?![A-Za-z])|'")
+_ARITHMETIC = re.compile(r"(?<![\^_{\d.])\d[\d.]*\s?(?:[-+*]|\\cdot|\\times|\\div)\s?\d", re.ASCII)
+
+
+def _held(pattern: re.Pattern[str], text: str) -> set[str]:
+    return set(pattern.findall(text))
+
+
+def _operations_of(side: str) -> set[object]:
+    try:
+        return set(operations(read(side)))
+    except (Unreadable, TooLarge):
+        return set()
+
+
+def _own_form(gold: Relation, answer: Relation) -> bool:
+    """Whether an answer is the gold as it is written, or read from the right."""
+    try:
+        sides = [[form(read(side)) for side in relation.sides] for relation in (gold, answer)]
+    except (Unreadable, TooLarge):
+        return False
+    return sides[0] == sides[1] or sides[0] == sides[1][::-1]
+
+
+def _clock(given: Shape) -> Time | None:
+    """A time; a bare number with am or pm is one too."""
+    if isinstance(given, Leaf) and given.unit in ("am", "pm", "a.m", "p.m") and re.fullmatch(r"\d{1,2}", given.text, re.ASCII):
+        return Time(int(given.text), 0, 0, given.unit[0] + "m")
+    return given if isinstance(given, Time) else None
 
 
 _DECIMAL = re.compile(r"-?\d*\.\d+", re.ASCII)
-_REPEATING = re.compile(r"(-?\d*)\.(\d*)\\(?:overline|bar)\{(\d+)\}", re.ASCII)
-_BASE = re.compile(r"(-?\d+)_\{?(\d{1,2})\}?", re.ASCII)
 
 
 def _letters(text: str) -> set[str]:
@@ -246,26 +442,6 @@ def _agree(first: Fraction | complex, second: Fraction | complex, digits: int) -
         return size == 0
     unit = 10.0 ** (math.floor(math.log10(size)) - digits + 1)
     return abs(first - second) <= 0.5000001 * unit
-
-
-def _repeated(match: re.Match[str]) -> Fraction:
-    whole, lead, cycle = match.groups()
-    magnitude = Fraction(int((whole.lstrip("-") or "0") + lead), 10 ** len(lead)) + Fraction(
-        int(cycle), (10 ** len(cycle) - 1) * 10 ** len(lead)
-    )
-    return -magnitude if whole.startswith("-") else magnitude
-
-
-def _rounds_to(value: Fraction, answer: str) -> bool:
-    """A repeating decimal can't be written out: any of its roundings stands for it, as does its exact value."""
-    if repeating := _REPEATING.fullmatch(answer):
-        return _repeated(repeating) == value
-    if _DECIMAL.fullmatch(answer):
-        return abs(Fraction(answer) - value) <= Fraction(1, 2 * 10 ** len(answer.partition(".")[2]))
-    try:
-        return evaluate(read(answer)) == value
-    except Unreadable:
-        return False
 
 
 def _units_agree(gold: str, answer: str) -> bool:

@@ -4,14 +4,17 @@ from fractions import Fraction
 
 from jaxpolya.verify.expression import Unreadable, evaluate, names, points, read, same
 from jaxpolya.verify.latex import squeezed
-from jaxpolya.verify.structure import Items, Relation, Shape, is_name, shape
+from jaxpolya.verify.structure import Items, Leaf, Relation, Shape, Union, is_name, shape
 
 _FLIPPED = {"=": "=", r"\ne": r"\ne", "<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\approx": r"\approx"}
 
 
 def interval(relation: Relation) -> Shape | None:
-    """The interval that an inequality in one plain name describes."""
+    """The interval, or the union of two, that an inequality in one plain name describes."""
     sides, signs = relation.sides, relation.signs
+    if signs == (r"\ne",) and is_name(sides[0]):
+        point = shape(sides[1])
+        return Union((Items("()", (Leaf(r"-\infty"), point)), Items("()", (point, Leaf(r"\infty")))))
     if any(sign not in ("<", ">", r"\le", r"\ge") for sign in signs) or any(side.startswith("|") for side in sides):
         return None
     if signs[0] in (">", r"\ge"):

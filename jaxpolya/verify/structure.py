@@ -8,8 +8,10 @@ import functools
 import re
 from dataclasses import dataclass, field
 
-from jaxpolya.verify.expression import TooLarge, Unreadable, names, read, same
+from jaxpolya.verify.expression import TooLarge, Unreadable, evaluate, names, read, same
 from jaxpolya.verify.latex import SPELLED, words
+from jaxpolya.verify.literals import MAGNITUDES, based, based_value, numeral, spelled
+from jaxpolya.verify.units import UNITS, is_unit
 
 MAX_ITEMS = 64
 
@@ -61,30 +63,35 @@ class Relation:
     text: str = field(compare=False, default="")
 
 
-Shape = Leaf | Words | Items | Union | Matrix | Relation
+@dataclass(frozen=True)
+class Time:
+    """A time of day; `half` is "am", "pm" or not said."""
 
-UNITS = {
-    spelling: unit
-    for unit, spellings in {
-        "mm": "mm millimeter millimeters", "cm": "cm centimeter centimeters", "m": "meter meters metre metres",
-        "km": "km kilometer kilometers", "inch": "in inch inches", "foot": "ft foot feet", "yard": "yd yard yards", "mile": "mi mile miles",
-        "gram": "gm gram grams", "kg": "kg kilogram kilograms", "pound": "lb lbs pound pounds", "second": "sec second seconds",
-        "minute": "min minute minutes", "hour": "hr hrs hour hours", "day": "day days", "dollar": "dollar dollars usd",
-        "cent": "cent cents", "degree": "deg degree degrees", "radian": "rad radian radians", "mph": "mph",
-    }.items()
-    for spelling in spellings.split()
-}  # fmt: skip
-"""Units that contradict each other where they differ."""
+    hour: int
+    minute: int
+    second: int = 0
+    half: str = ""
+    text: str = field(compare=False, default="")
+
+
+Shape = Leaf | Words | Items | Union | Matrix | Relation | Time
 
 _RELATION = re.compile(r"\\le(?![A-Za-z])|\\ge(?![A-Za-z])|\\ne(?![A-Za-z])|\\approx(?![A-Za-z])|=|<|>")
-_MATRIX = re.compile(r"\\begin\{([pbBvV]?matrix|array)\}(?:\{[clr| ]{0,20}\})?(.*)\\end\{\1\}", re.DOTALL)
+_MATRIX = re.compile(r"\\begin\{([pbBvV]?matrix|smallmatrix|array)\}(?:\{[clr| ]{0,20}\})?(.*)\\end\{\1\}", re.DOTALL)
 THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])", re.ASCII)
-_SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?! ?\d)", re.ASCII)
+_SPACED = re.compile(r"\d{1,3}(?: \d{3})+(?:\.\d+)?|\d*\.(?:\d{3} )+\d{1,3}", re.ASCII)
 _MIXED = re.compile(r"^(-?)(\d+) (\d+)/(\d+)$", re.ASCII)
 _SCIENTIFIC = re.compile(r"^(-?\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})$", re.ASCII)
 _PERCENT = re.compile(r"\s*(?:\\?%|\\text\{\s*(?:\\?%|percent|pct|percentage)\s*\}|percent(?:age)?\b|pct\b)\s*$", re.IGNORECASE)
 _PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])")
-_DEGREES = re.compile(r"\s*(?:\^\s?\\circ|\^\s?\{\s?\\circ\s?\}|\\circ)\s*$")
+_DEGREES = re.compile(r"\s*(?:\^\s?\\circ|\^\s?\{\s?\\circ\s?\}|\\circ)\s*(?:[CFK]|\\text\{\s?[CFK]\s?\})?\s*$")
+_CALL = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?(?![A-Za-z])|(?<![A-Za-z])(?:sin|cos|tan)(?![A-Za-z])")
+_CURRENCY = re.compile(r"^(-?)\s?(?:US\s?)?\$|^(-?)(?:Rs\.?|USD|EUR|GBP|INR|CNY|RMB)(?=\s?\d)\s?")
+_REMARK = re.compile(r"(?<=[\w}])\s?\((?=[^()]*[A-Za-z]{3})[^()\\]*\)$")
+_TIME = re.compile(r"(\d{1,2})(?::([0-5]\d))?(?::([0-5]\d))?\s?(?:\\text\{\s*)?(?:([ap])\.?\s?m\.?)?(?:\s*\})?", re.ASCII | re.IGNORECASE)
+_SET_BUILDER = re.compile(r"\\?\{\s?(?P<name>[A-Za-z])(?:\\in \\mathbb\{R\})?\s?(?:\||:)(?P<where>.*?)\\?\}", re.DOTALL)
+_REALS = re.compile(r"\\mathbb\{R\}(?P<less>(?:\\setminus |-)\\?\{[^{}]{1,40}\})?|\\text\{\s*all real (?:numbers|values)\s*\}")
+_ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)(?![A-Za-z])")
 _UNIT = re.compile(r"(?P<value>.*?[\d)}\]])(?P<unit>(?:\\text\{[^{}]*[A-Za-z][^{}]*\}|[A-Za-z./-]++|\s)++)(?:\^\{?[23]\}?)?", re.DOTALL)
 _TEXT_UNIT = re.compile(r"(?P<value>[^{}]*(?:\d|\\pi).*?)(?P<unit>\\text\{[^{}]*[A-Za-z][^{}]*\})\s?(?:\^\{?[23]\}?)?", re.DOTALL)
 _SYMBOL = r"(?:[A-Za-z]{1,3}'?|\\[a-z]{2,8})(?:_(?:\{[^{}]{1,12}\}|\w))?"
@@ -107,38 +114,100 @@ def _shape(text: str, depth: int) -> Shape:
     text = text.strip()
     if depth > 8:
         raise TooLarge("nested too deeply")
+    if (time := _TIME.fullmatch(text)) and (time.group(2) or time.group(4)) and not (time.group(3) and not time.group(2)):
+        hour, minute, second, half = time.groups()
+        if int(hour) < 25:
+            return Time(int(hour), int(minute or 0), int(second or 0), half.lower() + "m" if half else "", text)
+    if based(text) or spelled(text):
+        return Leaf(text)
     if choice := re.fullmatch(r"\(?(?:\\text\{\s*\(?([A-Z])\)?\.?\s*\}|([A-Z]))\)?", text):
         return Words(choice.group(1) or choice.group(2))
     if SPELLED.fullmatch(text) and not re.search(r"\d", text):
         return Words(words(text))
     if matrix := _MATRIX.search(text):
+        named, equals, rest = text.partition("=")
+        if equals and is_name(named) and r"\begin" not in named:
+            return _shape(rest, depth + 1)
         if r"\begin" not in matrix.group(2) and text[: matrix.start()].strip("[( ") == "" and text[matrix.end() :].strip("]) ") == "":
             rows = [row for row in re.split(r"\\\\(?:\[[^\]]{0,8}\])?", matrix.group(2)) if row.strip()]
             return Matrix(tuple(tuple(_shape(entry, depth + 1) for entry in row.split("&")) for row in rows))
         return Leaf(text)
     text = re.sub(r"\\boxed\{([^{}]*)\}", r"\1", text)
+    if builder := _SET_BUILDER.fullmatch(text):
+        return _shape(builder.group("where"), depth + 1)
+    if between := _both(text):
+        text = between
     for separator, separated in ((";", text), (",", _AND.sub(", ", text))):
-        if len(parts := _split(separated, separator)) > 1:
+        if len(parts := split(separated, separator)) > 1:
             return _listed(parts, depth)
     member, belongs, where = text.partition(r"\in")
     if belongs and is_name(member) and not where[:1].isalpha():
         text = where.strip()
-    if len(parts := _split(text.replace(r"\cup", "\ue001"), "\ue001")) > 1:
+    if reals := _REALS.fullmatch(text):
+        return _reals(reals.group("less"), depth)
+    if re.fullmatch(r"[\[\]](?!.*[\[\]].).*,.*[\[\]]", text) and (text[0] == "]" or text[-1] == "["):  # [2,5[ is [2,5)
+        text = ("(" if text[0] == "]" else "[") + text[1:-1] + (")" if text[-1] == "[" else "]")
+    if len(parts := split(text.replace(r"\cup", "\ue001"), "\ue001")) > 1:
         return Union(tuple(_shape(part, depth + 1) for part in parts))
-    if relation := _related(text):
+    if relation := relation_in(text):
         return relation
     if pair := _bracketed(text):
         opening, inside, closing = pair
-        parts = _split(inside, ";") if ";" in inside else _split(inside, ",", bracketed=True)
+        parts = split(inside, ";") if ";" in inside else split(inside, ",", bracketed=True)
         if len(parts) > 1 or opening == "{":
             return Items(opening + closing, _spread([_shape(part, depth + 1) for part in parts if part.strip()]))
         return _shape(inside, depth + 1) if opening in "([" and closing in ")]" else Leaf(text)
-    if len(parts := _split(text, ":")) > 1:
+    if len(parts := split(text, ":")) > 1:
         return Items("::", tuple(_shape(part, depth + 1) for part in parts))
     return _leaf(text)
 
 
-def _split(text: str, separator: str, bracketed: bool = False) -> list[str]:
+def _both(text: str) -> str | None:
+    """`0<x and x<1` as `0<x<1`: a bound from below and one from above for the same name, in one chain."""
+    pieces = re.split(r"\\text\{\s*and\s*\}|(?<![A-Za-z\\])and(?![A-Za-z])|\\(?:wedge|land)(?![A-Za-z])", text)
+    if len(pieces) != 2 or not all(relations := [relation_in(piece.strip()) for piece in pieces]):
+        return None
+    bounds: dict[str, tuple[str, str, str]] = {}
+    for relation in relations:
+        if relation is None or len(relation.sides) != 2:
+            return None
+        (left, right), (sign,) = relation.sides, relation.signs
+        if is_name(right):
+            left, right, sign = right, left, _TURNED.get(sign, "")
+        if sign not in _TURNED:
+            return None
+        bounds["above" if sign in ("<", r"\le ", r"\le") else "below"] = (left, sign, right)
+    if len(bounds) < 2 or bounds["above"][0] != bounds["below"][0]:
+        return None
+    name, sign, high = bounds["above"]
+    return f"{bounds['below'][2]}{_TURNED[bounds['below'][1]]} {name}{sign} {high}"
+
+
+_TURNED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
+
+
+def _reals(less: str | None, depth: int) -> Shape:
+    """All real numbers, less the few of a set."""
+    low, high = Leaf(r"-\infty"), Leaf(r"\infty")
+    if less is None:
+        return Items("()", (low, high))
+    without = _shape(less.replace(r"\setminus ", "").lstrip("-"), depth + 1)
+    if not isinstance(without, Items) or len(without.items) > 8:
+        return Leaf(less)
+    try:
+        points = sorted(without.items, key=_place)
+    except (Unreadable, TypeError):
+        return Leaf(less)
+    return Union(tuple(Items("()", pair) for pair in zip((low, *points), (*points, high), strict=True)))
+
+
+def _place(item: Shape) -> float:
+    if not isinstance(item, Leaf):
+        raise Unreadable("not a number")
+    return complex(evaluate(read(item.text))).real
+
+
+def split(text: str, separator: str, bracketed: bool = False) -> list[str]:
     """The parts between separators outside all brackets.
 
     Commas without a blank after them may all group digits (`1,234` or `1,234, 5,678`), and separate nothing then; in brackets they never
@@ -205,7 +274,7 @@ def _bracketed(text: str) -> tuple[str, str, str] | None:
     return None
 
 
-def _related(text: str) -> Relation | None:
+def relation_in(text: str) -> Relation | None:
     """The relation in a text, if there is one outside all brackets."""
     sides, signs, start, depth, seen = [], [], 0, 0, 0
     for match in _RELATION.finditer(text):
@@ -226,25 +295,53 @@ def _leaf(text: str) -> Shape:
         return Items("±", tuple(_leaf(_PLUS_MINUS.sub(sign, text)) for sign in "+-"))
     percent = bool(_PERCENT.search(text))
     text = _PERCENT.sub("", text) if percent else text
-    unit = "degree" if _DEGREES.search(text) else ""
-    text = _DEGREES.sub("", text)
-    if text.startswith("$") or re.match(r"-\s?\$", text):
-        text, unit = text.replace("$", "", 1).strip(), "dollar"
+    text = _ORDINAL.sub("", _REMARK.sub("", text))
+    unit = "degree" if not _CALL.search(text) and _DEGREES.search(text) else ""
+    text = _DEGREES.sub("", text) if unit else text
+    if _CURRENCY.match(text):
+        text, unit = _CURRENCY.sub(lambda sign: sign.group(1) or sign.group(2) or "", text).strip(), "dollar"
     if text.endswith("$"):
         text, unit = text[:-1].strip(), "dollar"
-    if not unit and (united := _UNIT.fullmatch(text) or _TEXT_UNIT.fullmatch(text)) and _is_unit(united.group("unit")):
-        text, unit = united.group("value"), words(united.group("unit"))
+    if (united := _UNIT.fullmatch(text) or _TEXT_UNIT.fullmatch(text)) and (named := _named_unit(united.group("unit"))):
+        text, unit = _magnified(united.group("value"), named), unit or named
     elif _WORD.search(re.sub(r"\\[A-Za-z]+", lambda command: command.group() if command.group() == r"\text" else " ", text)):
-        return Words(words(text))
+        return _counted(text) or Words(words(text))
     text = text.strip()
     if _SPACED.fullmatch(text.lstrip("-")):
         text = text.replace(" ", "")
     text = THOUSANDS.sub(lambda group: group.group().replace(",", ""), text)
     if mixed := _MIXED.match(text):
-        text = "{}({}+{}/{})".format(*mixed.groups())
+        text = r"{}{}\frac{{{}}}{{{}}}".format(*mixed.groups())
     if scientific := _SCIENTIFIC.match(text):
         text = f"{scientific.group(1)}*10^{{{scientific.group(2)}}}"
     return Leaf(text, percent, unit)
+
+
+def matrices(text: str) -> list[str]:
+    """The matrices that a text works with, to the letter."""
+    return [match.group() for match in _ONE_MATRIX.finditer(text)]
+
+
+_ONE_MATRIX = re.compile(r"\\begin\{([pbBvV]?matrix|smallmatrix|array)\}.*?\\end\{\1\}", re.DOTALL)
+
+
+def scaled_matrix(text: str) -> Matrix | None:
+    """The matrix that a number times a matrix, or a transposed one, is; None for anything else."""
+    whole = _SCALED.fullmatch(text)
+    if not whole or r"\begin" in whole.group("body") or not (whole.group("scalar") or whole.group("transposed")):
+        return None
+    rows = [row.split("&") for row in re.split(r"\\\\(?:\[[^\]]{0,8}\])?", whole.group("body")) if row.strip()]
+    if whole.group("transposed") and len({len(row) for row in rows}) == 1:
+        rows = [list(column) for column in zip(*rows, strict=True)]
+    scalar = whole.group("scalar")
+    return Matrix(tuple(tuple(shape(f"({scalar})*({entry.strip()})" if scalar else entry.strip()) for entry in row) for row in rows))
+
+
+_SCALED = re.compile(
+    r"(?P<scalar>[^&\\]*?|-?\\frac\{[^{}]*\}\{[^{}]*\}|-?\\frac\d\d)\s?(?:\\cdot|\\times|\*)?\s?"
+    r"\\begin\{(?P<kind>[pbB]?matrix|smallmatrix)\}(?P<body>.*)\\end\{(?P=kind)\}(?P<transposed>\^\{?(?:T|\\top|t)\s?\}?)?",
+    re.DOTALL,
+)
 
 
 def is_name(side: str) -> bool:
@@ -268,6 +365,9 @@ def value_of(relation: Relation) -> Shape | None:
 
 def _computes(sides: list[str]) -> bool:
     """Whether sides are a computation: numbers, the first and the last of them one value."""
+    in_bases = [based(side) for side in sides]
+    if any(in_bases):
+        return len({based_value(*number) if number else side for number, side in zip(in_bases, sides, strict=True)}) == 1
     try:
         trees = [read(re.sub(r"\\?%$", "/100", side)) for side in sides]
         return not any(names(tree) for tree in trees) and same(trees[0], trees[-1]) is not False
@@ -275,6 +375,27 @@ def _computes(sides: list[str]) -> bool:
         return False
 
 
-def _is_unit(text: str) -> bool:
-    """Whether what follows a number is a unit and not a product of variables."""
-    return any(len(word) > 3 or word in UNITS for word in words(text).split()) or r"\text" in text
+def _named_unit(text: str) -> str:
+    """The unit that follows a number, or nothing where it is a product of variables."""
+    unit = SPELLED.sub(r" \1 ", text).strip()
+    if r"\text" in text or is_unit(unit, apart=text[:1].isspace()):
+        return unit.casefold() if unit.casefold() in UNITS else words(unit) or unit
+    return ""
+
+
+def _magnified(number: str, unit: str) -> str:
+    """3 (million) is 3000000."""
+    magnitude = MAGNITUDES.get(unit.split(maxsplit=1)[0])
+    read_number = numeral(THOUSANDS.sub(lambda group: group.group().replace(",", ""), number)) if magnitude else None
+    if magnitude is None or read_number is None or (read_number.value * magnitude).denominator != 1:
+        return number
+    return str(read_number.value * magnitude)
+
+
+def _counted(text: str) -> Leaf | None:
+    """A number in words, with what it counts: "twelve", "twenty-one apples"."""
+    said = SPELLED.sub(r" \1 ", text).split()
+    for end in range(len(said), 0, -1):
+        if spelled(" ".join(said[:end])):
+            return Leaf(" ".join(said[:end]), unit=words(" ".join(said[end:])))
+    return None

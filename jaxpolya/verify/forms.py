@@ -1,0 +1,247 @@
+"""What an expression still leaves to be computed, and whether two are one but for their order.
+
+A `Form` is an expression without its spelling: sums and products are bags of terms and factors, a quotient is a product with an inverse,
+a root is a power, numerals are their values, signs stand in front. `97 * 49` and `49 \\times 97` are one form, `4753` is another.
+
+An expression's operations on numbers are those of its parts that have a rational value and aren't numerals: `2 \\cdot 5!` has two,
+`\\frac12 \\sqrt3` none. In a sum or a product all numerals count together, so `3x + 2 + 5` has one wherever they stand.
+"""
+
+import functools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from jaxpolya.verify.expression import Node, TooLarge, Unreadable, evaluate, names
+from jaxpolya.verify.literals import is_numeral, numeral_value
+
+MAX_DENOMINATOR = 1000
+"""Of a rational value that floats are recognised as; an irrational one is within 1e-12 of such a number once in a million times."""
+
+
+class Form(NamedTuple):
+    """An expression without its spelling; hashable, and equal where only spelling and order differ."""
+
+    op: str
+    args: tuple[object, ...]
+
+
+@functools.lru_cache(maxsize=4096)
+def form(node: Node) -> Form:
+    """The form of an expression."""
+    if is_numeral(node):
+        return _number(numeral_value(node))
+    if node.op in ("add", "neg", "mixed"):
+        return _sum(node)
+    if node.op in ("mul", "div") or (node.op in ("pow", "root") and _exponent(node) is not None):
+        return _product(node)
+    return Form(node.op, tuple(form(arg) if isinstance(arg, Node) else arg for arg in node.args))
+
+
+def operations(node: Node) -> Counter[Form]:
+    """The forms of an expression's operations on numbers."""
+    found: Counter[Form] = Counter()
+    _operations(node, found)
+    return found
+
+
+def size(node: Node) -> int:
+    """How many operations an expression has; numerals have none, and a sign is none."""
+    if is_numeral(node) or node.op in ("num", "var", "pi"):
+        return 0
+    if node.op in ("mul", "div"):
+        numbers, others = _numbers(node), _others(node)
+        return sum(size(other) for other in others) + len(others) + bool(numbers and any(abs(n) != 1 for n, _ in numbers)) - 1
+    inner = sum(size(arg) for arg in node.args if isinstance(arg, Node))
+    return inner + (node.op != "neg")
+
+
+def parts(node: Node) -> Iterator[Node]:
+    """An expression and everything in it."""
+    yield node
+    for arg in node.args:
+        if isinstance(arg, Node):
+            yield from parts(arg)
+
+
+def _number(value: Fraction) -> Form:
+    return Form("num", (value,))
+
+
+def _terms(node: Node, sign: int = 1) -> Iterator[tuple[int, Node]]:
+    """(sign, term) of a sum."""
+    if is_numeral(node):
+        yield sign, node
+    elif node.op in ("add", "mixed"):
+        for arg in node.args:
+            yield from _terms(arg, sign)
+    elif node.op == "neg":
+        yield from _terms(node.args[0], -sign)
+    else:
+        yield sign, node
+
+
+def _factors(node: Node, inverse: bool = False) -> Iterator[tuple[Node, bool]]:
+    """(factor, whether it divides) of a product; a sign is the factor −1."""
+    if is_numeral(node):
+        yield node, inverse
+    elif node.op in ("mul", "div"):
+        yield from _factors(node.args[0], inverse)
+        yield from _factors(node.args[1], inverse ^ (node.op == "div"))
+    elif node.op == "neg":
+        yield _MINUS_ONE, inverse
+        yield from _factors(node.args[0], inverse)
+    else:
+        yield node, inverse
+
+
+_MINUS_ONE = Node("num", (Fraction(-1),))
+
+
+def _numbers(node: Node) -> list[tuple[Fraction, bool]]:
+    return [(numeral_value(factor), inverse) for factor, inverse in _factors(node) if is_numeral(factor)]
+
+
+def _others(node: Node) -> list[Node]:
+    return [factor for factor, _ in _factors(node) if not is_numeral(factor)]
+
+
+def _sum(node: Node) -> Form:
+    terms = list(_terms(node))
+    if len(terms) == 1:
+        sign, term = terms[0]
+        return _scaled(Fraction(sign), form(term))
+    return Form("add", tuple(sorted((_scaled(Fraction(sign), form(term)) for sign, term in terms), key=repr)))
+
+
+def _product(node: Node) -> Form:
+    """Coefficient and powers; the sign of a sum among the factors goes into the coefficient."""
+    coefficient, powers = Fraction(1), []
+    for factor, inverse in _factors(node):
+        if is_numeral(factor):
+            value = numeral_value(factor)
+            if inverse and not value:
+                raise Unreadable("no value")
+            coefficient = coefficient / value if inverse else coefficient * value
+            continue
+        base, exponent = factor, Fraction(1)
+        while (inner := _exponent(base)) is not None:
+            base, exponent = base.args[0], exponent * inner
+        inside = form(base)
+        if inside.op == "add" and exponent.denominator == 1 and _leads_negative(inside):
+            inside = _negated(inside)
+            coefficient *= (-1) ** int(exponent)
+        elif inside.op == "mul" and exponent == 1:
+            coefficient *= inside.args[0]  # type: ignore[operator]
+            powers += [Form("pow", (part.args[0], -part.args[1] if inverse else part.args[1])) for part in inside.args[1:]]  # type: ignore
+            continue
+        powers.append(Form("pow", (inside, -exponent if inverse else exponent)))
+    return _multiplied(coefficient, sorted(powers, key=repr))
+
+
+def _multiplied(coefficient: Fraction, powers: Sequence[Form]) -> Form:
+    """A coefficient times sorted powers, as simple as it can be said."""
+    if not powers or not coefficient:
+        return _number(coefficient)
+    if coefficient == 1 and len(powers) == 1 and powers[0].args[1] == 1:
+        return powers[0].args[0]  # type: ignore[return-value]
+    return Form("mul", (coefficient, *powers))
+
+
+def _exponent(node: Node) -> Fraction | None:
+    """The constant power that a node raises to, by its spelling as power or root."""
+    if node.op not in ("pow", "root") or not is_numeral(node.args[1]):
+        return None
+    value = numeral_value(node.args[1])
+    return value if node.op == "pow" else 1 / value if value else None
+
+
+def _scaled(factor: Fraction, given: Form) -> Form:
+    if given.op == "num":
+        return _number(factor * given.args[0])  # type: ignore[operator]
+    if factor == 1:
+        return given
+    if given.op == "mul":
+        return _multiplied(factor * given.args[0], given.args[1:])  # type: ignore[operator, arg-type]
+    if given.op == "add":
+        return _negated(given)
+    return Form("mul", (factor, Form("pow", (given, Fraction(1)))))
+
+
+def _leads_negative(given: Form) -> bool:
+    """Whether more of a sum's terms are negative than positive; the first one decides where they are as many."""
+    signs = [term.args[0] < 0 for term in given.args if term.op in ("num", "mul")]  # type: ignore[attr-defined, operator]
+    positive = len(given.args) - sum(signs)
+    first = min(given.args, key=lambda term: repr(_magnitude(term)))  # type: ignore[arg-type]
+    negative_first = first.op in ("num", "mul") and first.args[0] < 0  # type: ignore[attr-defined, operator]
+    return sum(signs) > positive or (sum(signs) == positive and negative_first)
+
+
+def _magnitude(term: Form) -> Form:
+    if term.op in ("num", "mul"):
+        return Form(term.op, (abs(term.args[0]), *term.args[1:]))  # type: ignore[arg-type]
+    return Form("mul", (Fraction(1), Form("pow", (term, Fraction(1)))))
+
+
+def _negated(given: Form) -> Form:
+    return Form("add", tuple(sorted((_scaled(Fraction(-1), term) for term in given.args), key=repr)))  # type: ignore[arg-type]
+
+
+def _operations(node: Node, found: Counter[Form]) -> None:
+    if is_numeral(node) or node.op in ("num", "var", "pi"):
+        return
+    if node.op in ("add", "neg", "mixed"):
+        _operations_of_sum(node, found)
+    elif node.op in ("mul", "div"):
+        _operations_of_product(node, found)
+    else:
+        for arg in node.args:
+            if isinstance(arg, Node):
+                _operations(arg, found)
+        if _rational(node):
+            found[form(node)] += 1
+
+
+def _operations_of_sum(node: Node, found: Counter[Form]) -> None:
+    terms = list(_terms(node))
+    for _, term in terms:
+        _operations(term, found)
+    rational = sum(_rational(term) for _, term in terms)
+    if len(terms) > 1 and (rational > 1 or _rational(node)):
+        found[form(node)] += 1
+
+
+def _operations_of_product(node: Node, found: Counter[Form]) -> None:
+    factors = [factor for factor in _factors(node) if factor[0] != _MINUS_ONE]
+    for factor, _ in factors:
+        _operations(factor, found)
+    above = [factor for factor, inverse in factors if not inverse and _rational(factor)]
+    below = [factor for factor, inverse in factors if inverse and _rational(factor)]
+    fractions = [factor for factor in above + below if not _is_integer(factor)]
+    if len(above) > 1 or len(below) > 1 or (fractions and above and below) or (len(factors) > 1 and _rational(node)):
+        found[form(node)] += 1
+
+
+def _is_integer(node: Node) -> bool:
+    return node.op == "num" and node.args[0].denominator == 1
+
+
+def _rational(node: Node) -> bool:
+    """Whether an expression without variables has a rational value."""
+    if is_numeral(node):
+        return True
+    if names(node):
+        return False
+    try:
+        value = evaluate(node)
+    except Unreadable:
+        return False
+    except TooLarge:
+        return True
+    if isinstance(value, Fraction):
+        return True
+    if abs(value.imag) > 1e-12 * abs(value) or not abs(value) < 1e9:
+        return False
+    near = Fraction(value.real).limit_denominator(MAX_DENOMINATOR)
+    return abs(value.real - float(near)) <= 1e-12 * max(1.0, abs(value.real))

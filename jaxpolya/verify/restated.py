@@ -1,0 +1,129 @@
+"""What a question says itself: its numbers, its formulas, and whether an answer only repeats one.
+
+Whoever answers with a formula of the question has not answered it, however equal it is to the gold. Formulas stand between LaTeX's
+delimiters, or are runs of numbers, single letters and operators in plain text. They are compared by form (`forms`), where they can be
+read, and else as text.
+"""
+
+import functools
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import NamedTuple
+
+from jaxpolya.verify.expression import Node, TooLarge, Unreadable, read, same
+from jaxpolya.verify.forms import Form, form, parts
+from jaxpolya.verify.latex import normal, squeezed
+from jaxpolya.verify.literals import is_numeral, is_reduced, spelled
+from jaxpolya.verify.relations import same_relation, sides_equal
+from jaxpolya.verify.structure import Relation, relation_in, split
+
+MAX_QUESTION = 20_000
+MAX_FORMULAS = 200
+
+_MATH = re.compile(r"\$\$(.+?)\$\$|\$((?:\\.|[^$\\])+)\$|\\\[(.+?)\\\]|\\\((.+?)\\\)", re.DOTALL)
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\{(?:align|equation|gather|cases|aligned)\*?\}|&|\\\\(?:\[[^\]]*\])?|\\(?:qquad|quad)")
+_TOKEN = re.compile(r"\S+")
+_MATHS_WORD = re.compile(
+    r"[(\[{|]*(?:[-+*/^=<>×·÷−–!|%(){}\[\]]+|[A-Zb-z]|a(?=[\^*+=/])|[-+]?[\d.,]*\d[\d.,]*%?|(?:sin|cos|tan|log|ln|sqrt|exp|pi)\b.*"
+    r"|[-+(\[]*(?:\d|[A-Za-z](?![A-Za-z]{2}))\S*[-+*/^=()×·÷−–!]\S*|\S*\d\S*[A-Za-z](?![A-Za-z]))[)\]}|]*[.,;:?!]*"
+)
+_NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+", re.ASCII)
+
+
+class Formulas(NamedTuple):
+    """The formulas of a question; sides of its relations count by themselves too."""
+
+    texts: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    relations: tuple[Relation, ...]
+    forms: frozenset[Form]
+    """Of the formulas and everything in them, but numerals and single symbols."""
+
+
+@functools.lru_cache(maxsize=2048)
+def numbers(question: str) -> frozenset[Fraction]:
+    """The numbers that stand in a question, in digits or in words, without signs."""
+    found = {Fraction(number.replace(",", "")) for number in _NUMBER.findall(question[:MAX_QUESTION]) if len(number) < 40}
+    words = (spelled(word) for word in re.findall(r"[A-Za-z]+(?:-[a-z]+)?", question[:MAX_QUESTION]))
+    return frozenset(found | {abs(word.value) for word in words if word})
+
+
+def restates_division(fraction: tuple[int, int] | None, question: str) -> bool:
+    """Whether a fraction that isn't in lowest terms is one number of the question over another, as they stand or multiplied."""
+    if fraction is None or not all(fraction) or is_reduced(fraction):
+        return False
+    quotient = abs(Fraction(*fraction))
+    stated = numbers(question)
+    return any(number * quotient in stated for number in stated if number)
+
+
+@functools.lru_cache(maxsize=1024)
+def formulas(question: str) -> Formulas:
+    """What a question's formulas are."""
+    texts = list(dict.fromkeys(filter(None, map(normal, _candidates(question[:MAX_QUESTION])))))[:MAX_FORMULAS]
+    nodes, relations = [], []
+    for text in texts:
+        relation = relation_in(text)
+        if relation:
+            relations.append(relation)
+        for side in relation.sides if relation else (text,):
+            try:
+                nodes.append(read(side))
+            except (Unreadable, TooLarge):
+                continue
+    inner = {form(part) for node in nodes for part in parts(node) if not is_numeral(part) and part.op not in ("var", "pi")}
+    return Formulas(tuple(texts), tuple(nodes), tuple(relations), frozenset(inner))
+
+
+def asks_about(gold: Node, question: str) -> bool:
+    """Whether a formula of the question equals the gold: then the question is about the gold's form, not its value."""
+    return any(not is_numeral(node) and _equal(gold, node) for node in formulas(question).nodes)
+
+
+def asks_about_relation(gold: Relation, question: str) -> bool:
+    """Whether a relation of the question has the gold's solutions, as it stands or up to a factor."""
+    for relation in formulas(question).relations:
+        try:
+            if sides_equal(gold, relation) or same_relation(gold, relation):
+                return True
+        except TooLarge:
+            continue
+    return False
+
+
+def stands_in(text: str, question: str) -> bool:
+    """Whether an answer that can't be read as an expression is part of a formula of the question, to the letter."""
+    letters = squeezed(text)
+    return len(letters) > 2 and any(letters in squeezed(formula) for formula in formulas(question).texts)
+
+
+def _equal(gold: Node, node: Node) -> bool:
+    try:
+        return bool(same(gold, node))
+    except (Unreadable, TooLarge):
+        return False
+
+
+def _candidates(question: str) -> Iterator[str]:
+    """The texts that may be formulas: between delimiters, then runs of mathematical words in what is left."""
+    for match in _MATH.finditer(question):
+        yield from _separated(next(filter(None, match.groups())))
+    plain = _MATH.sub(" \ue000 ", question)
+    run: list[str] = []
+    for token in [*_TOKEN.findall(plain), "\ue000"]:
+        if _MATHS_WORD.fullmatch(token):
+            run.append(token)
+        if not _MATHS_WORD.fullmatch(token) or token[-1] in ",;?":
+            if run and (len(run) > 1 or len(run[0]) > 2):
+                yield from _separated(" ".join(run).strip(".,;:?="))
+            run = []
+
+
+def _separated(formula: str) -> Iterator[str]:
+    """A formula and, of a list or of an aligned display, its parts."""
+    yield formula
+    for line in _ENVIRONMENT.split(formula):
+        pieces = split(line, ",")
+        if line != formula or len(pieces) > 1:
+            yield from pieces

@@ -1,0 +1,165 @@
+"""The units that may follow a number, and those that contradict each other."""
+
+UNITS = {
+    spelling: unit
+    for unit, spellings in {
+        "mm": "mm millimeter millimeters", "cm": "cm centimeter centimeters", "m": "m meter meters metre metres",
+        "km": "km kilometer kilometers", "inch": "in inch inches", "foot": "ft foot feet", "yard": "yd yds yard yards",
+        "mile": "mi mile miles", "mg": "mg milligram milligrams", "gram": "g gm gram grams", "kg": "kg kgs kilogram kilograms",
+        "pound": "lb lbs pound pounds", "ounce": "oz ounce ounces", "millilitre": "ml milliliter milliliters millilitre millilitres",
+        "litre": "l liter liters litre litres", "gallon": "gal gallon gallons", "second": "s sec secs second seconds",
+        "minute": "min mins minute minutes", "hour": "h hr hrs hour hours", "day": "day days", "week": "wk wks week weeks",
+        "month": "mo mos month months", "year": "yr yrs year years", "dollar": "dollar dollars usd", "cent": "cent cents ¢",
+        "degree": "deg degree degrees", "radian": "rad radian radians", "mph": "mph", "am": "am a.m a.m.", "pm": "pm p.m p.m.",
+    }.items()
+    for spelling in spellings.split()
+}  # fmt: skip
+"""Units that contradict each other where they differ."""
+
+_OTHERS = frozenset(
+    [
+        "dm",
+        "nm",
+        "µm",
+        "um",
+        "sq",
+        "sqft",
+        "ft2",
+        "m2",
+        "cm2",
+        "km2",
+        "ha",
+        "ac",
+        "cl",
+        "dl",
+        "qt",
+        "qts",
+        "pt",
+        "pts",
+        "cc",
+        "tsp",
+        "tbsp",
+        "cup",
+        "t",
+        "ton",
+        "tons",
+        "ms",
+        "kph",
+        "kmh",
+        "km/h",
+        "m/s",
+        "mi/h",
+        "ft/s",
+        "fps",
+        "j",
+        "kj",
+        "cal",
+        "kcal",
+        "wh",
+        "kwh",
+        "ev",
+        "w",
+        "kw",
+        "mw",
+        "hp",
+        "v",
+        "kv",
+        "a",
+        "ma",
+        "ω",
+        "ohm",
+        "n",
+        "kn",
+        "pa",
+        "kpa",
+        "atm",
+        "bar",
+        "psi",
+        "hz",
+        "khz",
+        "mhz",
+        "ghz",
+        "b",
+        "kb",
+        "mb",
+        "gb",
+        "tb",
+        "bit",
+        "mol",
+        "m/min",
+        "m^2",
+        "c",
+        "f",
+        "k",
+        "eur",
+        "gbp",
+        "inr",
+        "rmb",
+        "cny",
+        "jpy",
+        "rs",
+        "pcs",
+        "pc",
+        "ea",
+        "doz",
+        "px",
+        "rpm",
+        "ppm",
+        "db",
+        "men",
+        "boy",
+        "boys",
+        "kid",
+        "kids",
+        "per",
+        "each",
+        "a",
+        "an",
+        "the",
+        "of",
+        "°c",
+        "°f",
+        "°k",
+    ]
+)
+_NO_NOUNS = frozenset(
+    [
+        "sin",
+        "cos",
+        "tan",
+        "sec",
+        "csc",
+        "cot",
+        "log",
+        "exp",
+        "max",
+        "min",
+        "gcd",
+        "lcm",
+        "mod",
+        "sup",
+        "inf",
+        "lim",
+        "det",
+        "and",
+        "or",
+        "if",
+    ]
+)
+_SYMBOLS = frozenset("mLlgshVWJNAKCF")
+"""Single letters that are units after a blank; `5 x` is a product."""
+
+
+def is_unit(text: str, apart: bool) -> bool:
+    """Whether what follows a number is a unit or a noun, and not a product of variables. apart: whether a blank stands between them."""
+    return any(_names_something(token, apart) for token in text.split())
+
+
+def _names_something(token: str, apart: bool) -> bool:
+    if len(token) == 1:
+        return token == "m" or (apart and token in _SYMBOLS)
+    folded = token.casefold().strip(".")
+    if folded in _NO_NOUNS:
+        return False
+    noun = len(folded) > (2 if apart else 3) and any(vowel in folded for vowel in "aeiouy")
+    return noun or folded in UNITS or folded in _OTHERS

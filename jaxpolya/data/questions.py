@@ -34,6 +34,7 @@ from jaxpolya.data.choices import NotAChoice, letter_of, read_choices
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.records import Extraction, Kind, Question, iter_json
 from jaxpolya.verify.code import BadTests, read
+from jaxpolya.verify.gym import refused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,6 +238,8 @@ def _open_gym(source: GymSource) -> Iterable[Mapping[str, Any]]:
         raise ConfigError(
             f"reasoning_gym's {source.name} makes other questions in every process, so a run could not be resumed; use another one"
         )
+    if (reason := refused(source.name)) and source.verifier in (None, "reasoning_gym"):
+        raise ConfigError(f"{reason}; use another one")
     known = sorted({field.name for field in dataclasses.fields(DATASETS[source.name][1])} - {"seed", "size"})
     if unknown := sorted(set(source.params) - set(known)):
         raise ConfigError(f"reasoning_gym's {source.name} has no parameter {', '.join(unknown)}; it has {', '.join(known) or 'none'}")

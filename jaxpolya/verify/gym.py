@@ -1,8 +1,9 @@
 """reasoning-gym's own scorers.
 
 An entry knows its generator (`metadata.source_dataset`), and the generator knows what is right: an answer is correct where it scores
-1. Some scorers evaluate the answer as Python, or hand it to sympy's parser, which does: model text reaches those only if it
-is a literal or plain arithmetic, without names that could be called and without powers that could not be computed.
+1. Some scorers pay for answers that are not right; `gym_rules` says which, and judges in their place. Some evaluate the
+answer as Python, or hand it to sympy's parser, which does: model text reaches those only if it is a literal or plain arithmetic, without
+names that could be called and without powers that could not be computed.
 """
 
 import functools
@@ -11,11 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxpolya.verify.expression import Unreadable, evaluate, names, points, read
+from jaxpolya.verify.gym_rules import FORMS, REFUSED, RULES
 from jaxpolya.verify.latex import undelimited
 
 _LITERALS = frozenset({"string_insertion", "spiral_matrix", "binary_matrix", "n_queens"})
 """Generators whose scorers call `eval` on the answer."""
-_FORMULAS = frozenset({"simple_integration", "intermediate_integration", "polynomial_multiplication", "puzzle24", "countdown"})
+_FORMULAS = frozenset({"simple_integration", "intermediate_integration"})
 """Generators whose scorers call sympy's `parse_expr` on the answer."""
 _LITERAL = re.compile(r"[\w\s,.'\"\[\]#-]*", re.ASCII)
 _FORMULA = re.compile(
@@ -24,11 +26,16 @@ _FORMULA = re.compile(
 
 
 class BrokenEntry(Exception):
-    """An entry that reasoning-gym can't score, whatever the answer."""
+    """An entry that can't be scored, whatever the answer."""
+
+
+def refused(dataset: str) -> str | None:
+    """Why no answer to a generator's questions can be judged, or None."""
+    return f"the answers of reasoning_gym's {dataset} can't be judged: {REFUSED[dataset]}" if dataset in REFUSED else None
 
 
 def correct(answer: str, entry: dict[str, Any]) -> bool:
-    """Whether the entry's own scorer gives the answer full marks.
+    """Whether the answer gets full marks by the entry's own scorer, or is right by the rule that stands in its place.
 
     An answer that must not be evaluated is not correct. Raises `TooLarge` for one that would cost too much, and `BrokenEntry`.
     """
@@ -37,7 +44,16 @@ def correct(answer: str, entry: dict[str, Any]) -> bool:
         score = scorer(dataset)
     except (KeyError, TypeError, ValueError) as error:
         raise BrokenEntry(f"not an entry of reasoning-gym: {error!r}") from None
+    if reason := refused(dataset):
+        raise BrokenEntry(reason)
     answer = undelimited(answer)
+    if rule := RULES.get(dataset):
+        try:
+            return rule(answer, entry)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BrokenEntry(f"the entry of {dataset} lacks what its answers are judged by ({error!r})") from error
+    if (form := FORMS.get(dataset)) and not form.fullmatch(answer):
+        return False
     if dataset in _LITERALS and not _LITERAL.fullmatch(answer):
         return False
     if dataset in _FORMULAS and not _plain_formula(answer):

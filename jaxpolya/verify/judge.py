@@ -80,6 +80,8 @@ def problem(item: Item) -> str | None:
             return f"the answer {item.answer!r} is none of the choices: give a letter or one choice's full text"
     if item.kind == "reasoning_gym" and not (item.entry and isinstance(item.entry.get("metadata"), dict)):
         return "a reasoning_gym item needs its entry, with metadata.source_dataset"
+    if item.kind == "reasoning_gym" and item.entry and (reason := gym.refused(str(item.entry["metadata"].get("source_dataset")))):
+        return reason
     if item.kind == "math" and not item.answer.strip():
         return "a math item needs an answer"
     return None

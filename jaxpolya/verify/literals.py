@@ -60,6 +60,25 @@ def numeral(text: str) -> Numeral | None:
     )
 
 
+def kind_of(text: str, percent: bool = False) -> str | None:
+    """How a numeral is written: `plain` (an integer or a decimal), `fraction`, `mixed`, `power` (of ten), `repeating`, `percent`."""
+    number = numeral(text)
+    if number is None:
+        return None
+    if percent or number.repeating:
+        return "percent" if percent else "repeating"
+    if number.fraction:
+        return "fraction" if number.value == Fraction(*number.fraction) else "mixed"
+    return "power" if "10^" in text else "plain"
+
+
+def written(text: str) -> tuple[Fraction, tuple[int, int] | None]:
+    """(value, fraction as it is written) of a numeral, without signs. Raises `Unreadable` where a text is none."""
+    if (number := numeral(text)) is None:
+        raise Unreadable("not a numeral")
+    return abs(number.value), number.fraction and (abs(number.fraction[0]), abs(number.fraction[1]))
+
+
 def is_reduced(fraction: tuple[int, int]) -> bool:
     """Whether a fraction is in lowest terms and no integer."""
     return math.gcd(*fraction) == 1 and abs(fraction[1]) != 1

@@ -8,7 +8,7 @@ An answer must be worked out, leaf by leaf (units, names and brackets off, a cha
 paid, and an equal expression can be had by copying the question:
 - The gold's own form is right (spelling, order, the value of its numerals aside), whatever the question says.
 - Where the gold is a numeral, only a numeral is right (`literals`), and no fraction that puts one number of the question over another
-  and isn't in lowest terms.
+  and isn't in lowest terms; nor the question's own numeral where the gold writes it in another way (3/20 for 0.15).
 - Other golds are compared by value, but an answer holds no operation on numbers that the gold doesn't hold (`forms.operations`).
 - Where a formula of the question equals the gold, the question is about form: right is the gold's own form, or a constant with no more
   operations than the gold that doesn't stand in the question (`restated`).
@@ -33,9 +33,9 @@ from jaxpolya.verify.algebra import Unparsed, latex_of, same_by_algebra
 from jaxpolya.verify.expression import Node, TooLarge, Unreadable, evaluate, names, read, same
 from jaxpolya.verify.forms import form, operations, size
 from jaxpolya.verify.latex import folded, normal, squeezed, words
-from jaxpolya.verify.literals import Numeral, based, numeral, spelled
+from jaxpolya.verify.literals import Numeral, based, kind_of, numeral, spelled, written
 from jaxpolya.verify.relations import interval, same_relation, sides_equal
-from jaxpolya.verify.restated import asks_about, asks_about_relation, formulas, restates_division, stands_in
+from jaxpolya.verify.restated import asks_about, asks_about_relation, formulas, numerals_in, restates_division, stands_in
 from jaxpolya.verify.structure import Items, Leaf, Matrix, Relation, Shape, Time, Union, Words, matrices, scaled_matrix, shape, value_of
 from jaxpolya.verify.units import UNITS
 
@@ -85,6 +85,8 @@ def judge(
     comparison = _Comparison(digits, percent_is_unit, None if unevaluated == "accept" else question)
     if comparison.shapes(shape(gold_text), shape(answer_text)):
         return None
+    if not comparison.refused:
+        return ""
     return comparison.refused if _Comparison(digits, percent_is_unit, None).settled(shape(gold_text), shape(answer_text)) else ""
 
 
@@ -254,10 +256,12 @@ class _Comparison:
         hundredth = Fraction(1, 100)
         if answer.percent and not gold.percent:
             plain = self.percent_is_unit and self.values(gold.text, answer.text)
-            return plain or (not integer and self.values(gold.text, answer.text, answer_scale=hundredth))
-        if gold.percent and not answer.percent:
-            return self.values(gold.text, answer.text) or self.values(gold.text, answer.text, gold_scale=hundredth)
-        return self.values(gold.text, answer.text)
+            equal = plain or (not integer and self.values(gold.text, answer.text, answer_scale=hundredth))
+        elif gold.percent and not answer.percent:
+            equal = self.values(gold.text, answer.text) or self.values(gold.text, answer.text, gold_scale=hundredth)
+        else:
+            equal = self.values(gold.text, answer.text)
+        return equal and not self.rewrites(gold, answer)
 
     def values(self, gold: str, answer: str, gold_scale: Fraction = Fraction(1), answer_scale: Fraction = Fraction(1)) -> bool:
         """Whether two leaves are equal (times their scales) and the answer's has been worked out."""
@@ -290,7 +294,7 @@ class _Comparison:
         if gold.value.denominator == 1 or not (gold.decimal or answer.decimal):
             return False
         if not answer.decimal:
-            return gold.digits >= 3 and _agree(gold.value, answer.value, gold.digits)
+            return gold.digits >= 3 and abs(gold.value - answer.value) <= Fraction(1, 2 * 10**gold.places)
         if gold.decimal:
             places, more = sorted((gold.places, answer.places))
             if places == more or abs(gold.value - answer.value) > Fraction(1, 2 * 10**places):
@@ -323,7 +327,10 @@ class _Comparison:
         if isinstance(first, Fraction) and first.denominator == 1:
             return False
         if _DECIMAL.fullmatch(gold):
-            return _significant(gold) >= 3 and _agree(first, second, _significant(gold))
+            places = len(gold.partition(".")[2])
+            return (
+                _significant(gold) >= 3 and isinstance(first, Fraction) and abs(complex(first) - complex(second)) <= 0.5000001 * 10**-places
+            )
         return _significant(answer) >= self.digits and _agree(first, second, self.digits)
 
     # Whether an equal answer has been worked out -------------------------------------------------------------------------
@@ -334,6 +341,13 @@ class _Comparison:
             return False
         self.refused = why
         return True
+
+    def rewrites(self, gold: Leaf, answer: Leaf) -> bool:
+        """Whether the question asks to write a number in another way, and the answer is the number as the question has it."""
+        if self.question is None or (kind := kind_of(answer.text, answer.percent)) in (None, kind_of(gold.text, gold.percent)):
+            return False
+        value, fraction = written(answer.text)
+        return (kind, value, fraction) in numerals_in(self.question) and self.refuse(RESTATES)
 
     def refuses(self, text: str, restated: Callable[[str, str], bool]) -> bool:
         return self.question is not None and restated(text, self.question) and self.refuse(RESTATES)

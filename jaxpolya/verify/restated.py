@@ -49,6 +49,31 @@ def numbers(question: str) -> frozenset[Fraction]:
     return frozenset(found | {abs(word.value) for word in words if word})
 
 
+@functools.lru_cache(maxsize=2048)
+def numerals_in(question: str) -> frozenset[tuple[str, Fraction, tuple[int, int] | None]]:
+    """(kind, value, fraction as it is written) of the numerals that stand in a question, without signs; see `literals`."""
+    found: set[tuple[str, Fraction, tuple[int, int] | None]] = {("plain", number, None) for number in numbers(question)}
+    for match in _WRITTEN.finditer(question[:MAX_QUESTION]):
+        whole, *parts = match.group("whole"), *filter(None, match.group("p", "q", "top", "bottom", "flat_top", "flat_bottom"))
+        if match.group("percent"):
+            found.add(("percent", Fraction(match.group("percent")), None))
+        elif match.group("power"):
+            found.add(("power", Fraction(match.group("scale")) * Fraction(10) ** int(match.group("power")), None))
+        elif int(parts[1]):
+            fraction = int(parts[0]), int(parts[1])
+            found.add(("mixed" if whole else "fraction", int(whole or 0) + Fraction(*fraction), fraction))
+    return frozenset(found)
+
+
+_WRITTEN = re.compile(
+    r"(?P<percent>\d{1,30}(?:\.\d{1,30})?)\s?(?:\\?%|percent)"
+    r"|(?P<scale>\d{1,30}(?:\.\d{1,30})?)\s?(?:\\times|\\cdot|×|\*|x)\s?10\s?\^\s?\{?(?P<power>-?\d{1,3})"
+    r"|(?:(?P<whole>\d{1,30})\s?)??(?:\\[dtc]?frac\s?(?:\{(?P<p>\d{1,30})\}\s?\{(?P<q>\d{1,30})\}|(?P<top>\d)(?P<bottom>\d))"
+    r"|(?<!\d)(?P<flat_top>\d{1,30})\s?/\s?(?P<flat_bottom>\d{1,30}))",
+    re.ASCII,
+)
+
+
 def restates_division(fraction: tuple[int, int] | None, question: str) -> bool:
     """Whether a fraction that isn't in lowest terms is one number of the question over another, as they stand or multiplied."""
     if fraction is None or not all(fraction) or is_reduced(fraction):

@@ -82,7 +82,8 @@ WRONG = [
     ("306956.63", "306956.61"), ("3.14", "3.15"), ("42", "41 = 42"), (r"0.56 = 56\%", r"0.56 = 66\%"), (r"2^{10}", "1024.0001"),
     ("145.0", "4351/30"), (r"\frac12", r"\frac21"), ("12", "1,2"), ("5 cents", r"\$5"),
     ("5 feet", "5 inches"),
-    ("5 x", "5"), ("3ab", "3"), ("2.\\overline{3}", "2.4"), ("-37_8", "-37_5"), ("1112112_3", "1112122_3"), ("12:00", "1:00"),
+    ("5 x", "5"), ("3ab", "3"), ("2.\\overline{3}", "2.4"), ("-37_8", "-37_5"), ("99.9", "100"), ("7.77", "70/9"),
+    ("1112112_3", "1112122_3"), ("12:00", "1:00"),
     ("2^{4950}", r"\frac{\pi}{2}"),
     ("(1,2)", "(2,1)"), ("(1,2)", r"\{1,2\}"), ("[1,4]", "(1,4)"), ("(0,1)", "(0,1.5)"), ("[-36,104]", "(-36,104)"), ("1,2,3", "1,2"),
     ("1,2", "1,2,3"),
@@ -154,6 +155,13 @@ UNEVALUATED = [
     ("Share 12 pears among 4 children.", "3", "12/4"), ("Share 12 pears among four children.", "3", r"\frac{12}{4}"),
     ("Share 12 pears among 4 children.", "3", r"\frac{120}{40}"), ("Share 12 pears among 8 children.", "1.5", "12/8"),
     ("Share 12 pears among 8 children.", r"1\frac12", "-12/-8"), ("In what ratio are 6 red and 4 green pears?", "3:2", "6:4"),
+    # the question's own numeral, which was to be written in another way
+    (r"Write $\frac{3}{20}$ as a decimal.", "0.15", r"\frac{3}{20}"), ("Write 3/20 as a decimal.", "0.15", "3/20"),
+    ("Write 45% as a decimal.", "0.45", r"45\%"),
+    ("Write 0.15 as a fraction.", r"\frac{3}{20}", "0.15"), ("Express 0.45 as a percentage.", r"45\%", "0.45"),
+    ("Write 9/2 as a mixed number.", r"4\frac12", "9/2"), (r"Write $4\frac12$ as a fraction.", "9/2", r"4\frac{1}{2}"),
+    ("Write 4500 in scientific notation.", r"4.5 \times 10^3", "4500"),
+    (r"Write $4.5 \times 10^3$ as an integer.", "4500", r"4.5 \times 10^{3}"),
     # a formula of the question
     (r"Simplify $\sqrt{12}$.", r"2\sqrt{3}", r"\sqrt{12}"), (r"Simplify $\frac{1}{\sqrt{3}}$.", r"\frac{\sqrt3}{3}", r"\frac{1}{\sqrt{3}}"),
     (r"Expand $(x+1)(x-4)$.", "x^2-3x-4", "(x-4)(x+1)"), (r"Expand $(x+1)(x-4)$.", "x^2-3x-4", "x(x-3)-4"),
@@ -167,6 +175,7 @@ UNEVALUATED = [
 
 # (question, gold, answer): right, though the question holds something like it.
 WORKED_OUT = [
+    ("A cup holds 1/2 litre.", r"\frac12", "0.5"), ("Add 0.25 and 1/4.", "0.5", "1/2"), ("Take 2/4.", "0.5", "1/2"),
     ("What is 9+1?", "10", "10"), ("Half of 3 is what?", r"\frac32", "1.5"), ("Half of 3 is what?", r"\frac32", r"1\frac12"),
     ("Which of 2/3 and 3/5 is larger?", "2/3", "2/3"), ("", "2^{100}", "2^{100}"), ("", r"\frac{1}{2^{99}}", "2^{-99}"),
     ("", "2^{10}", "1024"),

@@ -331,13 +331,16 @@ def export(
 @app.command()
 def show(run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]) -> None:
     """Show what a run has done and found."""
-    from jaxpolya.results import read_results, show_stages
+    from jaxpolya.results import read_results, show_stages, stage_warnings
 
     for line in show_stages(run_directory):
         _say(line)
     results = read_results(run_directory)
     if results is not None:
         _show(results, run_directory)
+    else:
+        for words in stage_warnings(run_directory):
+            _say(f"warning: {words}")
 
 
 @app.command()
@@ -379,10 +382,12 @@ def _arms(text: str) -> list[str]:
 
 
 def _show(results: dict[str, Any], directory: Path) -> None:
-    from jaxpolya.report.tables import screen_tables
+    from jaxpolya.report.tables import audit_warnings, screen_tables
 
     for table in screen_tables(results):
         console.print(table.to_rich())
+    for words in audit_warnings(results):
+        _say(f"warning: {words}")
     _say(f"best arm: {results['best']}; report: {directory / 'report.md'}")
     if (directory / "export").exists():
         _say(f"its model: {directory / 'export'}, for transformers' AutoModelForCausalLM")

@@ -19,7 +19,7 @@ from jaxpolya.errors import ConfigError
 from jaxpolya.evaluate.benchmarks import load_registry
 from jaxpolya.evaluate.measures import Answers, compare
 from jaxpolya.progress import Display
-from jaxpolya.report.tables import comparison_table
+from jaxpolya.report.tables import ACCEPTED, comparison_table
 from jaxpolya.results import model_of_run, read_answers
 
 MAX_NEW_TOKENS = 1024
@@ -121,9 +121,10 @@ def compare_models(model: Evaluated, other: Evaluated) -> dict[str, Any]:
         sets[name] = {"questions": len(shared), "difference": difference}
     comparison = {"model": run.model.source, "against": other.run.model.source, "sets": sets}
     table = comparison_table(comparison)
+    accepted = f"\nWarning: {ACCEPTED}.\n" if "accept" in {one.verify.math.unevaluated for one in (run, other.run)} else ""
     directory, stem = run.output / run.name, f"against-{other.run.name}"
     write_whole(directory / f"{stem}.json", json.dumps(comparison, indent=1, ensure_ascii=False) + "\n")
-    write_whole(directory / f"{stem}.md", f"# {table.title}\n\n{table.to_markdown()}\nBold: the interval leaves out 0.\n")
+    write_whole(directory / f"{stem}.md", f"# {table.title}\n\n{table.to_markdown()}\nBold: the interval leaves out 0.\n{accepted}")
     return comparison
 
 

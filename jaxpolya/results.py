@@ -13,6 +13,7 @@ from typing import Any
 from jaxpolya.artifacts import RunDirectory, Stage, write_whole
 from jaxpolya.config import EvalConfig, RunConfig
 from jaxpolya.errors import InputError
+from jaxpolya.evaluate.audit import warnings
 from jaxpolya.evaluate.composition import summarise_composition
 from jaxpolya.evaluate.contamination import Overlap
 from jaxpolya.evaluate.diversity import Labels, chosen, common_length, summarise_diversity
@@ -21,6 +22,7 @@ from jaxpolya.records import Question, Sample, iter_json, read_records
 
 EXAMPLES = 256  # samples of a file among which the report looks for readable ones
 OVERLAPS = 10  # pairs of training and evaluation questions that the report shows of each training set
+PAID_SHOWN, PAID_STEPS = 4, 3  # paid responses of each end of RL that the report shows, of at most so many of its steps
 TRAINING_FACTS = ("rows", "tokens", "steps", "loss_first", "loss_last", "heldout_first", "heldout_last")
 
 
@@ -103,6 +105,7 @@ def collect_results(
         "contamination": {
             use: _contamination(stages[f"contamination-{use}"], config) for use in ("train", "rl") if f"contamination-{use}" in stages
         },
+        "audit": _audit(config, stages),
         "generation": _generation([stage for name, stage in stages.items() if name.startswith("generate-")]),
         "stages": [_stage_row(stage) for stage in stages.values()],
     }
@@ -160,7 +163,41 @@ def _sft(stage: Stage | None) -> dict[str, Any] | None:
 
 
 def _rl(stage: Stage | None) -> dict[str, Any] | None:
-    return {"steps": [row for _, row in iter_json(stage.directory / "steps.jsonl")]} if stage else None
+    if stage is None:
+        return None
+    # The audit's sums of each step are in the log; what they say stands in `audit`.
+    rows = (row for _, row in iter_json(stage.directory / "steps.jsonl"))
+    return {"steps": [{name: value for name, value in row.items() if name != "audit"} for row in rows]}
+
+
+def _audit(config: RunConfig, stages: Mapping[str, Stage]) -> dict[str, Any]:
+    """The audits of the stages that have one, with what they find too large in words, and paid responses of the ends of RL."""
+    audits: dict[str, Any] = {}
+    for name, stage in stages.items():
+        if audit := (stage.manifest or {"stats": {}})["stats"].get("audit"):
+            audits[name] = {**audit, "warnings": list(warnings(audit).values())}
+    for arm in config.rl_arms:
+        name = f"rl-{arm.replace('+', '-')}"
+        if name in stages:
+            audits.setdefault(name, {"warnings": []})["shown"] = _paid(stages["questions-rl"], stages[name])
+    return audits
+
+
+def _paid(asked: Stage, trained: Stage) -> list[dict[str, Any]]:
+    """Some responses that the first and the last steps of RL paid, one a question."""
+    questions = {question.id: question for question in read_records(asked.directory / "questions.jsonl", Question)}
+    rollouts = sorted((trained.directory / "rollouts").glob("*.jsonl"))
+    shown: list[dict[str, Any]] = []
+    for end, files in (("first", rollouts[:PAID_STEPS]), ("last", rollouts[: -PAID_STEPS - 1 : -1])) if len(rollouts) > 1 else ():
+        chosen: dict[str, dict[str, Any]] = {}
+        for row in (row for file in files for _, row in iter_json(file) if row.get("verdict") == "correct"):
+            question = questions[row["question_id"]]
+            facts = {"end": end, "step": row["step"], "question": question.question, "gold": question.answer}
+            chosen.setdefault(question.id, {**facts, "answer": row.get("extracted"), "response": row["response"]})
+            if len(chosen) == PAID_SHOWN:
+                break
+        shown += chosen.values()
+    return shown
 
 
 def _seeds(config: RunConfig) -> dict[str, int]:
@@ -259,6 +296,12 @@ def show_stages(run: Path) -> list[str]:
         lines.append(f"done   {manifest['stage']:32} {manifest['seconds']:8.1f} s  {when}  {brief(manifest['stats'])}")
     lines += [f"begun  {name}; the same `jaxpolya run` goes on with it" for name in begun]
     return lines or ["nothing is done yet"]
+
+
+def stage_warnings(run: Path) -> list[str]:
+    """What the audits of a run's whole stages find too large, a line each."""
+    done = RunDirectory(run).manifests()
+    return [f"{manifest['stage']}: {words}" for manifest in done for words in warnings(manifest["stats"].get("audit", {})).values()]
 
 
 def brief(stats: Mapping[str, Any]) -> str:

@@ -21,6 +21,12 @@ is `null` or absent, and is then left out of the report:
       rl        {steps: [{step, reward, length, truncated, entropy, clip, kl, grad_norm, no_signal}, …]} | null
     selection   {kind: {rows, questions, per_question: {"1": questions with one row, …}, by_heuristic: {key: rows}}}
     contamination  {train | rl: {n, dropped, questions, shared, pairs, sets: {question set: {shared, pairs}}, examples: [Overlap]}}
+    audit       {stage: {all, first, last, warnings, shown}}   of the stages that judge; absent in runs of versions without
+      all, first, last   shares and means over all responses, and of RL over the first and the last quarter of the steps
+                {responses, paid, length, numbers, not_number, literals, not_literal, contradictory, in_question, copied, checked,
+                 unconfirmed, examples, groups, group, distinct_responses, distinct_answers} (`evaluate.audit.summarise`)
+      warnings  [sentence, …]
+      shown     [{end: first | last, step, question, gold, answer, response}, …], paid responses of the ends of RL
     generation  {heuristic: {samples, correct, truncated}}
     stages      [{name, seconds, tokens, tokens_per_second}, …]
 """

@@ -17,7 +17,7 @@ import yaml
 from huggingface_hub import ModelCardData
 
 from jaxpolya.report import tables
-from jaxpolya.report.page import contamination, fenced, findings, section, titled
+from jaxpolya.report.page import audit, contamination, fenced, findings, section, titled
 
 TITLE = "Mid-Training with Self-Generated Data Improves Reinforcement Learning in Language Models"
 
@@ -72,6 +72,7 @@ def run_card(results: Mapping[str, Any], arm: str) -> str:
         _data(seen, config, learned),
         section("Training", titled(tables.training_table(seen))) if learned else "",
         _evaluation(seen, config, arm),
+        audit(seen),
         contamination(seen),
         _limits(results, seen, arm),
         _how(results),
@@ -152,8 +153,13 @@ def _seen_from(results: Mapping[str, Any], arm: str, learned: Mapping[str, Any])
     """The results with that arm and the base model alone, and with the data that the arm learned from."""
     # STaR's responses are asked for without a heuristic; external ones aren't asked for.
     asked = {"star": lambda key: key == "plain", "polya": lambda key: key != "plain", "wrong": lambda key: key != "plain"}.get(_kind(arm))
+    stages = {"star": ["generate-plain"], "polya": ["generate-polya"], "wrong": ["generate-polya"]}.get(_kind(arm), [])
+    stages += [f"rl-{arm.replace('+', '-')}"] if arm.endswith("rl") else []
+    stages += [f"eval-{name.replace('+', '-')}-{asked}" for name in ("base", arm) for asked in results["config"]["eval"]["questions"]]
     return {
         "run": results["run"],
+        "config": results["config"],
+        "audit": {name: found for name, found in (results.get("audit") or {}).items() if name in stages},
         "arms": {name: results["arms"][name] for name in dict.fromkeys(("base", arm)) if name in results["arms"]},
         "selection": {kind: found for kind, found in results["selection"].items() if kind == _kind(arm)},
         "contamination": {use: found for use, found in results["contamination"].items() if use in learned},

@@ -8,6 +8,7 @@ The same results and samples give the same bytes. Files are written aside and re
 """
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,9 @@ MUCH_TRUNCATED = 0.1
 
 PROMPT_CHARACTERS, RESPONSE_CHARACTERS = 700, 1800
 """A longer prompt or response is shown without its middle."""
+
+PAID_CHARACTERS = 400
+"""The same of what stands in the cells of a table."""
 
 CAPTIONS = {
     "pass_at_k.png": ("pass@k by arm", "pass@k over k; bands are 95 % intervals over questions."),
@@ -58,6 +62,7 @@ def write_report(run_dir: Path, results: dict[str, Any], samples: list[dict[str,
         _diversity(results),
         contamination(results),
         section("What this run can and cannot show", findings(results)),
+        audit(results),
         _training(results, drawn),
         _data(results, drawn),
         _rollouts(results, samples),
@@ -74,6 +79,8 @@ def findings(results: dict[str, Any]) -> str:
     if not sets:
         return "- No arm was evaluated, so nothing can be said about them.\n"
     lines, comparisons = [], 0
+    if doubts := len(tables.audit_warnings(results)):
+        lines.append(f"- **Read the audit of rewards before believing a figure:** it warns of {doubts} thing{'s' * (doubts > 1)}.")
     for name, arms in sets.items():
         evaluation = next(iter(arms.values()))
         said, compared = _findings_of_set(arms)
@@ -220,6 +227,45 @@ def contamination(results: dict[str, Any]) -> str:
     )
     lines = [f"- {use} {_overlap(pair)}\n" for use, entry in entries.items() for pair in entry["examples"]]
     return section("Contamination", text, table.to_markdown(), "".join(lines))
+
+
+def audit(results: dict[str, Any]) -> str:
+    """What the verifier paid, as other code sees it; nothing where no stage was audited and nothing was accepted."""
+    table, warnings = tables.audit_table(results), tables.audit_warnings(results)
+    shown = {name: found for name, entry in (results.get("audit") or {}).items() if (found := entry.get("shown"))}
+    if not (table.rows or warnings or shown):
+        return ""
+    text = (
+        "Training finds whatever is paid, so what was paid is looked at by other code. *No literal*: not a number (words, a "
+        "letter) where the reference is one. *In question*: the answer stands there; *copied*: and isn't the reference itself. *Two "
+        "answers*: final statements that disagree. *Unconfirmed*: of a sample, what a second reading doesn't agree with. Different "
+        "responses and answers are means over the groups of one prompt.\n"
+    )
+    said = "".join(f"- **Warning:** {tables.escape(words)}.\n" for words in warnings)
+    return section(
+        "Audit of rewards",
+        *([said] if said else ["No share is so large that it would cast doubt on the figures.\n"] if table.rows else []),
+        *([text, titled(table)] if table.rows else []),
+        *(_side_by_side(name, found) for name, found in shown.items()),
+    )
+
+
+def _side_by_side(stage: str, shown: list[dict[str, Any]]) -> str:
+    """Responses that the first and the last steps of a stage paid, in two columns."""
+    columns = [[_paid(paid) for paid in shown if paid["end"] == end] for end in ("first", "last")]
+    rows = "".join(f"| {' | '.join(row)} |\n" for row in itertools.zip_longest(*columns, fillvalue=""))
+    return f"**{stage}: some responses that were paid**\n\n| first steps | last steps |\n| --- | --- |\n{rows}"
+
+
+def _paid(paid: dict[str, Any]) -> str:
+    """A paid response in one cell of a table."""
+    facts = {
+        f"step {paid['step']}": _cut(paid["question"], PAID_CHARACTERS),
+        "reference": paid["gold"],
+        "read as": _cut(paid["answer"] or tables.NONE, PAID_CHARACTERS),
+        "response": _cut(paid["response"], PAID_CHARACTERS),
+    }
+    return "<br>".join(f"**{name}:** {tables.escape(text)}" for name, text in facts.items())
 
 
 def _overlap(pair: dict[str, Any]) -> str:

@@ -13,6 +13,11 @@ import rich.box
 import rich.table
 from rich.text import Text
 
+ACCEPTED = (
+    "answers that were not worked out were accepted (verify.math.unevaluated: accept), so that an expression copied out of the question "
+    "is paid; these figures compare with those of graders that do so too, and RL under this setting learns to exploit it"
+)
+
 NONE = "–"
 """What stands where there is no number."""
 
@@ -52,7 +57,7 @@ class Table:
 
     def to_markdown(self) -> str:
         """This table as a Markdown (pipe) table, without its title."""
-        header = [_escape(column) for column in self.columns]
+        header = [escape(column) for column in self.columns]
         rule = ["---:" if i and self.numbers else "---" for i in range(len(header))]
         body = [[_markdown_cell(cell) for cell in row] for row in self.rows]
         return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *body]) + "\n"
@@ -206,6 +211,47 @@ def diversity_tables(results: dict[str, Any]) -> list[Table]:
     return tables
 
 
+def audit_table(results: dict[str, Any]) -> Table:
+    """What each stage paid: shares of its paid answers, and how far responses are apart."""
+    audits = results.get("audit") or {}
+    rows = []
+    for name, audit in audits.items():
+        if "all" not in audit:
+            continue
+        ends = [audit[end] for end in ("first", "last") if end in audit] or [audit["all"]]
+        cells = [name, number(audit["all"]["paid"])]
+        cells += [_ends(ends, key, percent) for key in ("not_literal", "copied", "in_question", "contradictory", "unconfirmed")]
+        cells += [_ends(ends, key, lambda value: number(value, 1)) for key in ("distinct_responses", "distinct_answers")]
+        if name.startswith("eval-") and (base := audits.get(f"eval-base-{_set_of(name, results)}", {}).get("all")):
+            ends = [base, audit["all"]]
+        rows.append([Cell(text) for text in [*cells, _ends(ends, "length", number)]])
+    columns = ["stage", "paid", "no literal %", "copied %", "in question %", "two answers %", "unconfirmed %"]
+    columns += ["different responses", "different answers", "tokens"]
+    return Table("Paid answers, by stage (RL: first → last quarter of the steps; tokens of an evaluation: base → arm)", columns, rows)
+
+
+def _ends(parts: list[dict[str, Any]], key: str, text: Callable[[float | None], str]) -> str:
+    """A number, or where it came from and went to."""
+    return "→".join(text(part.get(key)) for part in parts)
+
+
+def _set_of(stage: str, results: dict[str, Any]) -> str:
+    """The question set that an evaluation's stage asked."""
+    return max((name for name in question_sets(results) if stage.endswith(f"-{name}")), key=len, default="")
+
+
+def audit_warnings(results: dict[str, Any]) -> list[str]:
+    """What makes the verdicts of a run doubtful, a sentence each: what was accepted, and what the audits find too large."""
+    accepted = [ACCEPTED] if _policy(results) == "accept" else []
+    audits = (results.get("audit") or {}).items()
+    return accepted + [f"{name}: {words}" for name, audit in audits for words in audit.get("warnings", [])]
+
+
+def _policy(results: dict[str, Any]) -> str | None:
+    settings = (results.get("config") or {}).get("verify") or {}
+    return (settings.get("math") or {}).get("unevaluated")
+
+
 def contamination_table(results: dict[str, Any]) -> Table:
     """How many training questions each evaluation set asks too."""
     rows = [
@@ -321,11 +367,11 @@ def _rich_cell(cell: Cell) -> Text:
 
 
 def _markdown_cell(cell: Cell) -> str:
-    text = _escape(f"{cell.text} ({cell.interval})" if cell.interval else cell.text)
+    text = escape(f"{cell.text} ({cell.interval})" if cell.interval else cell.text)
     return f"**{text}**" if cell.best else text
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Text that cannot break a Markdown table or turn into markup."""
     for mark in "\\|*`<[":
         text = text.replace(mark, "\\" + mark)

@@ -59,6 +59,15 @@ def test_the_whole_chain(tiny_run):
     ):
         assert (directory / name).exists(), name
     assert not list((directory / "stages").glob("*/checkpoints"))
+    judged = {name for name in stages if name.startswith(("generate-", "rl-", "eval-"))}
+    assert set(results["audit"]) == judged, "every stage that judges is audited"
+    for name in judged:
+        audit = results["audit"][name]
+        samples = [sample for path in sorted(stages[name].rglob("*.jsonl")) for sample in rows_of(path) if "verdict" in sample]
+        paid = [sample for sample in samples if sample["verdict"] == "correct"]
+        assert (audit["all"]["responses"], audit["all"]["paid"]) == (len(samples), len(paid))
+        assert not paid or audit["all"]["not_number"] == 0.0
+    assert {"first", "last", "shown"} < set(results["audit"]["rl-rl"])
     before = files(directory)
     (directory / "export" / "README.md").write_text("of another run")
     written = (directory / "export" / "model.safetensors").stat().st_mtime_ns
@@ -67,6 +76,21 @@ def test_the_whole_chain(tiny_run):
     assert {name: data for name, data in files(directory).items() if not name.startswith(".")} == {
         name: data for name, data in before.items() if not name.startswith(".")
     }
+
+
+def test_a_stage_of_a_version_without_audit_is_taken_as_it_is(tiny_run):
+    tree = tiny_run(arms=["rl"], export=False)
+    before = run(tree)["audit"]
+    for path in (tiny_run.directory / "runs" / "tiny" / "stages").glob("*/manifest.json"):
+        manifest = json.loads(path.read_text())
+        manifest["stats"].pop("audit", None)
+        path.write_text(json.dumps(manifest))
+    assert run(tree)["audit"] == {"rl-rl": {"warnings": [], "shown": before["rl-rl"]["shown"]}}
+    assert "## Audit of rewards" in (tiny_run.directory / "runs" / "tiny" / "report.md").read_text()
+
+
+def rows_of(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def questions_of(tiny_run, use) -> set[str]:

@@ -58,6 +58,19 @@ def rl_steps(count, seed):
     ]
 
 
+def audited(**changes):
+    counts = {"responses": 400, "paid": 100, "numbers": 100, "literals": 100, "checked": 50, "groups": 25}
+    shares = {"not_number": 0.0, "not_literal": 0.0, "contradictory": 0.01, "in_question": 0.2, "copied": 0.0, "unconfirmed": 0.02}
+    return counts | shares | {"length": 181.0, "group": 16.0, "distinct_responses": 12.25, "distinct_answers": 5.0} | changes
+
+
+def shown(end, step, answer):
+    return {
+        **{"end": end, "step": step, "question": "What is 17 + 25?", "gold": "42", "answer": answer},
+        "response": f"Well | well. <b>So</b>\nthe answer is *{answer}*. " + "More. " * 200,
+    }
+
+
 def whole_run():
     keys = [
         "analogy",
@@ -95,6 +108,16 @@ def whole_run():
                 ],
             },
             "rl": {"n": 13, "dropped": False, "questions": 40, "shared": 0, "pairs": 0, "sets": {}, "examples": []},
+        },
+        "audit": {
+            "generate-polya": {"all": audited(not_literal=0.02), "warnings": []},
+            "rl-polya-rl": {
+                **{"all": audited(), "first": audited(length=180.0, distinct_responses=7.5), "last": audited(length=9.0, not_literal=0.97)},
+                "warnings": ["97.0% of the 100 paid answers of its last steps are no numbers"],
+                "shown": [shown("first", 0, "42"), shown("first", 0, "41"), shown("last", 11, "17 + 25")],
+            },
+            "eval-base-chain_sum": {"all": audited(length=200.0), "warnings": []},
+            "eval-polya-rl-chain_sum": {"all": audited(length=10.0), "warnings": ["the 16 responses are one"]},
         },
         "generation": {key: {"samples": 240, "correct": 2 * kept[key], "truncated": 9} for key in keys}
         | {"plain": {"samples": 480, "correct": 110, "truncated": 20}},

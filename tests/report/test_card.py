@@ -104,6 +104,17 @@ def test_an_arm_tells_of_its_own_data_alone(whole, arm, learned, heuristics, say
     assert "/home/me/own.jsonl" not in card.partition("<details>")[0], "a file's name says enough"
 
 
+def test_an_arm_tells_of_its_own_audit_alone(whole):
+    card = run_card(whole, "polya+rl")
+    for stage in ("generate-polya", "rl-polya-rl", "eval-base-chain_sum", "eval-polya-rl-chain_sum"):
+        assert rows(card, stage), stage
+    assert "**Warning:** rl-polya-rl: 97.0%" in card and "it warns of 2 things" in card
+    card = run_card(whole, "rl")
+    assert rows(card, "eval-base-chain_sum") and not rows(card, "rl-polya-rl") and "Warning" not in card
+    whole["config"]["verify"] = {"math": {"unevaluated": "accept"}}
+    assert "**Warning:** answers that were not worked out were accepted" in run_card(whole, "rl")
+
+
 def test_what_was_left_out_of_training_is_said(whole):
     whole["contamination"]["train"]["dropped"] = True
     assert "mid-training: 7,112 questions, of which 2 were left out" in run_card(whole, "polya+rl")

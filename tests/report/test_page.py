@@ -29,7 +29,7 @@ def test_a_whole_report(tmp_path, results, samples):
     headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert headings == [
         "What was run", "Results", "Diversity and composition", "Contamination",
-        "What this run can and cannot show", "Training", "Fine-tuning data", "Some responses", "Provenance",
+        "What this run can and cannot show", "Audit of rewards", "Training", "Fine-tuning data", "Some responses", "Provenance",
     ]  # fmt: skip
     links = re.findall(r"!\[.*?\]\((.*?)\)", text)
     assert len(links) == 3 and all((path.parent / link).read_bytes().startswith(b"\x89PNG") for link in links)
@@ -47,6 +47,49 @@ def test_shared_questions_are_shown_with_what_they_share(tmp_path, results):
     assert "The shared ones were left out of training." in write_report(tmp_path, results, []).read_text(encoding="utf-8")
     results["contamination"]["train"] |= {"sets": {}, "examples": []}
     assert "Contamination" not in write_report(tmp_path, results, []).read_text(encoding="utf-8")
+
+
+def test_the_audit_of_rewards(tmp_path, results):
+    text = write_report(tmp_path, results, []).read_text(encoding="utf-8")
+    part = text[text.index("## Audit of rewards") : text.index("## Training")]
+    assert "- **Warning:** rl-polya-rl: 97.0% of the 100 paid answers of its last steps are no numbers.\n" in part
+    assert "| generate-polya | 100 | 2.0 | 0.0 | 20.0 | 1.0 | 2.0 | 12.2 | 5.0 | 181 |\n" in part
+    assert "| rl-polya-rl | 100 | 0.0→97.0 | 0.0→0.0 | 20.0→20.0 | 1.0→1.0 | 2.0→2.0 | 7.5→12.2 | 5.0→5.0 | 180→9 |\n" in part
+    assert "| eval-polya-rl-chain_sum | 100 | 0.0 | 0.0 | 20.0 | 1.0 | 2.0 | 12.2 | 5.0 | 200→10 |\n" in part
+    assert "- **Read the audit of rewards before believing a figure:** it warns of 2 things.\n" in text
+
+
+def test_paid_responses_stand_side_by_side(tmp_path, results):
+    text = write_report(tmp_path, results, []).read_text(encoding="utf-8")
+    first, second = re.findall(r"^\| \*\*step.*$", text, re.MULTILINE)
+    cells = re.split(r"(?<!\\)\|", first)
+    assert len(cells) == 4, "two columns, and no mark in a response is one of the table's"
+    assert cells[1].startswith(
+        " **step 0:** What is 17 + 25?<br>**reference:** 42<br>**read as:** 42<br>**response:** Well \\| well. \\<b>So"
+    )
+    assert (
+        cells[2].startswith(" **step 11:** What is 17 + 25?<br>**reference:** 42<br>**read as:** 17 + 25<br>") and "left out …" in cells[2]
+    )
+    assert "**read as:** 41" in second and second.endswith("|  |")
+
+
+def test_no_finding_and_no_audit_are_said_or_left_out(tmp_path, results):
+    for entry in results["audit"].values():
+        entry["warnings"] = []
+    text = write_report(tmp_path, results, []).read_text(encoding="utf-8")
+    assert "No share is so large that it would cast doubt on the figures." in text and "Read the audit" not in text
+    del results["audit"]  # a run of a version that had none
+    assert "Audit of rewards" not in write_report(tmp_path, results, []).read_text(encoding="utf-8")
+
+
+def test_accepting_what_was_not_worked_out_is_said(tmp_path, results):
+    results["audit"] = {}
+    results["config"] = {"verify": {"math": {"unevaluated": "refuse"}}}
+    assert "not worked out" not in write_report(tmp_path, results, []).read_text(encoding="utf-8")
+    results["config"]["verify"]["math"]["unevaluated"] = "accept"
+    text = write_report(tmp_path, results, []).read_text(encoding="utf-8")
+    assert "**Warning:** answers that were not worked out were accepted (verify.math.unevaluated: accept)" in text
+    assert "it warns of 1 thing." in text
 
 
 def test_a_run_of_the_base_alone(tmp_path, base_only):

@@ -1,17 +1,16 @@
 """Code: does a program do what the tests say?
 
-The tests run here, in the judge's process, and the program runs in the sandbox; between the two pass plain built-in values. So the tests,
-and with them every expected value, are never where the program could read or patch them, and what is compared is of exact
-built-in types: an object that claims to equal everything arrives as an `Opaque` that equals nothing. Equality itself is Python's, as the
-tests' authors meant it (`1 == True`). Tests come from the data set and are trusted; they run under the worker's own limits.
+The tests run here, in the judge's process, and the program runs in the sandbox; between the two pass plain built-in values, and stand-ins
+for the program's objects (`remote.py`). So the tests, and with them every expected value, are never where the program could read or patch
+them, and an object that claims to equal everything equals nothing. Equality itself is Python's, as the tests' authors meant
+it (`1 == True`). Tests come from the data set and are trusted; they run under the worker's own limits.
 
-Tests call the program's functions through stand-ins. Which names those are is decided by the tests alone, never by the program, or it
-could replace `set` or `abs` in the very expression that judges it. Arguments are copied, so changing one in place has no
-effect on the tests.
+Which names the program has to define is decided by the tests alone, never by the program, or it could replace `set` or `abs` in the
+very expression that judges it.
 
 Blame: a program that is wrong, raises or prints too much is `wrong`; one whose process dies is `crash`; one that is late is
-`timeout`; a response that holds nothing that compiles is `unparseable`. Tests that fail before they have asked the program anything
-are ours: `harness_error`.
+`timeout`; a response that holds nothing that compiles is `unparseable`. Tests that fail before they have asked the program anything, or that
+want what can't be carried to it, are ours: `harness_error`.
 """
 
 import atexit
@@ -20,11 +19,15 @@ import importlib
 import tempfile
 import threading
 import time
+import unittest
+from collections.abc import Collection
 from typing import Any
 
 from jaxpolya.records import VerdictName
 from jaxpolya.verify import blocks, printed
-from jaxpolya.verify.sandbox import Died, Late, Program, Sandbox, SandboxError
+from jaxpolya.verify.bridge import Bridge
+from jaxpolya.verify.remote import Uncarried, is_remote
+from jaxpolya.verify.sandbox import Died, Ended, Late, Program, Sandbox, SandboxError
 from jaxpolya.verify.suite import Asserts, BadTests, Pairs, read
 
 MAX_OUTPUT = 8 << 20
@@ -61,9 +64,9 @@ def judge(tests: Any, program: str, seconds: float) -> tuple[VerdictName, str | 
             name, detail = "timeout", str(error)
         except Died as error:
             name, detail = "crash", str(error)
-        except SandboxError as error:
-            return "harness_error", str(error)
-        if sandbox().weakness:
+        except (SandboxError, Uncarried) as error:
+            name, detail = "harness_error", str(error)
+        if name != "harness_error" and sandbox().weakness:
             detail = f"{detail or 'passed'} (sandbox level: {sandbox().level})"
         # A program may put into its complaint what no file can hold.
         return name, detail and detail.encode("utf-8", "replace").decode()
@@ -84,18 +87,52 @@ def _run_asserts(suite: Asserts, program: str, end: float) -> tuple[VerdictName,
     with sandbox().program(end - time.monotonic()) as running:
         if trouble := _load(running, blocks.readings(program, suite.prompt), as_script=False):
             return trouble
-        namespace: dict[str, Any] = {"__name__": "tests"}
+        bridge = Bridge(running, f"{suite.source}\n{program}")
+        namespace = _Names(bridge, suite.names)
         try:
             exec(suite.helpers, namespace)
+            for name in suite.names:
+                namespace.pop(name, None)
             namespace |= {name: importlib.import_module(name) for name in suite.modules}
-            namespace |= {name: functools.partial(running.call, name) for name in suite.names}
             exec(suite.tests, namespace)
-        except Exception as error:
-            blamed: VerdictName = "wrong" if running.calls else "harness_error"
-            return blamed, _described(error)
+            for name in suite.collected:
+                _run_collected(namespace[name])
+        except (Ended, Uncarried):
+            raise
+        except BaseException as error:  # a program may raise SystemExit
+            detail = f"{suite.failed(error)}: {_described(error)}"
+            return ("wrong" if bridge.asked else "harness_error"), detail
         if running.ended:
             raise running.ended
-    return "correct", None
+    return ("correct", None) if bridge.asked else ("harness_error", "the tests asked the program nothing")
+
+
+class _Names(dict[str, Any]):
+    """The tests' global names. Those that the program has to define are asked for when they are used; what can be called is kept."""
+
+    def __init__(self, bridge: Bridge, names: Collection[str]):
+        super().__init__(__name__="tests")
+        self.bridge, self.names = bridge, names
+
+    def __missing__(self, name: str) -> Any:
+        if name not in self.names:
+            raise KeyError(name)
+        value = self.bridge.ask("get", name)
+        if is_remote(value) or isinstance(value, type):
+            self[name] = value
+        return value
+
+
+def _run_collected(tests: Any) -> None:
+    """Runs a function or a class of tests, as pytest and unittest would."""
+    if not isinstance(tests, type):
+        tests()
+    elif issubclass(tests, unittest.TestCase):
+        unittest.defaultTestLoader.loadTestsFromTestCase(tests).debug()
+    else:
+        for name in dir(tests):
+            if name.startswith("test"):
+                getattr(tests(), name)()
 
 
 def _run_pairs(suite: Pairs, program: str, end: float) -> tuple[VerdictName, str | None]:
@@ -124,9 +161,9 @@ def _load(running: Program, readings: list[str], as_script: bool) -> tuple[Verdi
     return "unparseable" if outcome == "syntax" else "wrong", complaint
 
 
-def _described(error: Exception) -> str:
+def _described(error: BaseException) -> str:
     """An exception in words; one that holds a value of the program's may have none (an integer of a million digits)."""
     try:
         return f"{type(error).__name__}: {error}".removesuffix(": ")[:500]
-    except Exception:
+    except BaseException:
         return type(error).__name__

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from jaxpolya.errors import MachineError
-from jaxpolya.verify.candidate import MAX_BYTES, WireError, decode, encode
+from jaxpolya.verify.wire import MAX_BYTES, WireError, decode, encode
 
 Level = Literal["namespaces", "user", "limits"]
 LEVELS: tuple[Level, ...] = ("namespaces", "user", "limits")
@@ -54,111 +54,85 @@ class Died(Ended):
     """Its process is gone, or answers nonsense."""
 
 
-class Raised(Exception):
-    """An exception of the program's, where its type is not a built-in one."""
-
-
-class Opaque:
-    """An object of the program's own class: it can be given back to the program, and equals nothing but itself."""
-
-    def __init__(self, number: int):
-        self.number = number
-
-    def __bool__(self) -> bool:
-        raise TypeError("an object of the program's own class is neither true nor false")
-
-
-def _number(value: Any) -> int:
-    if type(value) is not Opaque:
-        raise WireError(f"a value of type {type(value).__name__} can't be passed")
-    return value.number
-
-
 class Program:
     """A running program."""
 
     def __init__(self, control: socket.socket, end: float, wait: Callable[[float], int | None]):
         self._control, self._end, self._wait = control, end, wait
-        self.calls = 0
         self.ended: Ended | None = None
         """Why the program can't answer any more."""
 
     def load(self, variants: Sequence[str], *, as_script: bool = False) -> tuple[str, str]:
-        """Runs the first of the variants that compiles: as a module, or (`as_script`) as a program of its own.
+        """Runs the first of the variants that compiles: as a module, or (`as_script`) as a program of its own, see `finish`.
 
         Returns ("loaded", ""), ("syntax", complaint), or ("raised", what). Raises `Ended`.
         """
-        answer = self._ask((as_script, list(variants)))
-        match answer:
+        self.say(encode((as_script, list(variants))))
+        match self._reply():
             case ("loaded",):
                 return "loaded", ""
             case ("syntax", str() as complaint):
                 return "syntax", complaint
             case ("error", str() as name, str() as message):
-                return "raised", f"{name}: {message}"
-        raise self._end_with(Died("nonsense instead of an answer"))
+                return "raised", f"{name}: {message}".removesuffix(": ")
+        raise self.end_with(Died("nonsense instead of an answer"))
 
     def finish(self) -> tuple[int, str]:
         """Waits for the end of a program of its own: (its exit status, what it complained of). Raises `Ended`, and `SandboxError`."""
         status = self._wait(max(self._end - time.monotonic(), 0.01))
         if status is None:
-            raise self._end_with(Late("the deadline has passed"))
+            raise self.end_with(Late("the deadline has passed"))
         if status < 0:
             name = signal.Signals(-status).name
-            raise self._end_with(Late("it has used up its time") if name == "SIGXCPU" else Died(f"the process was ended by {name}"))
+            raise self.end_with(Late("it has used up its time") if name == "SIGXCPU" else Died(f"the process was ended by {name}"))
         complaint = ""
         if status:
-            with contextlib.suppress(OSError, WireError, Died):
+            with contextlib.suppress(Ended):
                 self._end = time.monotonic() + 1  # what is there is there
                 match self._reply():
                     case ("error", str() as name, str() as message):
                         complaint = f"{name}: {message}"
         return status, complaint
 
-    def call(self, name: str, *arguments: Any, **named: Any) -> Any:
-        """What the program's function returns: exact built-in types, iterators over such, or `Opaque`.
+    def say(self, data: bytes) -> None:
+        """Sends the program a frame. Raises `Ended`."""
+        with self._ending():
+            view = memoryview(len(data).to_bytes(4, "big") + data)
+            while view:
+                self._control.settimeout(self._left())
+                view = view[self._control.send(view) :]
 
-        Raises what the function raised, if it is a built-in exception, else `Raised`; and `Ended`.
-        """
-        answer = self._ask((name, arguments, named))
-        self.calls += 1
-        match answer:
-            case ("value", value):
-                return value
-            case ("error", str() as kind, str() as message):
-                known = __builtins__.get(kind) if isinstance(__builtins__, dict) else getattr(__builtins__, kind, None)
-                if isinstance(known, type) and issubclass(known, Exception):
-                    with contextlib.suppress(TypeError):  # some take more than a message
-                        raise known(message)
-                raise Raised(f"{kind}: {message}")
-        raise self._end_with(Died("nonsense instead of an answer"))
+    def hear(self) -> bytes:
+        """The program's next frame. Raises `Ended`."""
+        with self._ending():
+            size = int.from_bytes(self._receive(4), "big")
+            if size > MAX_BYTES:
+                raise Died("an answer that is too long")
+            return self._receive(size)
 
-    def _ask(self, message: Any) -> Any:
+    def end_with(self, ended: Ended) -> Ended:
+        """Gives up on the program; returns the reason, to be raised."""
+        self.ended = ended
+        return ended
+
+    @contextlib.contextmanager
+    def _ending(self) -> Iterator[None]:
         if self.ended:
             raise self.ended
         try:
-            data = encode(message, _number)
-        except (WireError, RecursionError) as error:
-            raise TypeError(f"an argument can't be given to the program: {error}") from None
-        try:
-            self._send(len(data).to_bytes(4, "big") + data)
-            return self._reply()
+            yield
         except TimeoutError:
-            raise self._end_with(Late("the deadline has passed")) from None
-        except (OSError, WireError) as error:
-            raise self._end_with(Died(str(error))) from None
+            raise self.end_with(Late("the deadline has passed")) from None
+        except OSError as error:
+            raise self.end_with(Died(str(error))) from None
         except Died as died:
-            raise self._end_with(died) from None
+            raise self.end_with(died) from None
 
     def _reply(self) -> Any:
-        size = int.from_bytes(self._receive(4), "big")
-        if size > MAX_BYTES:
-            raise Died("an answer that is too long")
-        return decode(self._receive(size), Opaque)
-
-    def _send(self, data: bytes) -> None:
-        self._control.settimeout(self._left())
-        self._control.sendall(data)
+        try:
+            return decode(self.hear())
+        except WireError as error:
+            raise self.end_with(Died(str(error))) from None
 
     def _receive(self, count: int) -> bytes:
         data = bytearray()
@@ -175,10 +149,6 @@ class Program:
         if left <= 0:
             raise TimeoutError
         return left
-
-    def _end_with(self, ended: Ended) -> Ended:
-        self.ended = ended
-        return ended
 
 
 def machine_weakness() -> str | None:
@@ -205,7 +175,7 @@ class Sandbox:
             try:
                 self._start()
                 with self.program(START_LIMIT) as program:
-                    if program.load(["def probe(): return 1"])[0] == "loaded" and program.call("probe") == 1:
+                    if program.load(["import builtins"])[0] == "loaded":
                         break
                     complaints.append(f"{self.level}: a program can't run")
             except (SandboxError, Ended) as error:
@@ -278,7 +248,9 @@ class Sandbox:
                 self._folder = folder = tempfile.mkdtemp(prefix="jaxpolya-")
                 undo.callback(shutil.rmtree, folder, ignore_errors=True)
                 os.chmod(folder, 0o711)  # at the level `user` another user runs what lies there
-                runner = py_compile.compile(str(here / "candidate.py"), f"{folder}/runner.pyc", doraise=True)
+                script = Path(folder, "runner.py")
+                script.write_text("".join((here / name).read_text() for name in ("wire.py", "server.py", "candidate.py")))
+                runner = py_compile.compile(str(script), f"{folder}/runner.pyc", doraise=True)
                 self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 undo.callback(self._socket.close)
                 self._socket.settimeout(START_LIMIT)

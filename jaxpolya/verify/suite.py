@@ -7,6 +7,8 @@ second form, the names that the program has to define are found here, from the t
 import ast
 import builtins
 import functools
+import importlib.util
+import itertools
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,6 +53,22 @@ class Asserts:
     """What `tests` wants from the program."""
     modules: frozenset[str]
     """Modules that `tests` uses without importing them."""
+    collected: tuple[str, ...]
+    """Functions and classes of tests that `tests` defines and doesn't run itself."""
+    source: str
+    starts: tuple[int, ...]
+    """Lines of `source` at which its tests begin, where it has several."""
+
+    def failed(self, problem: BaseException) -> str:
+        """Which of the tests an exception ended, in words."""
+        line, trace = 0, problem.__traceback__
+        while trace:
+            line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == "tests" else line
+            trace = trace.tb_next
+        lines = self.source.split("\n")
+        statement = lines[line - 1].strip()[:200] if 0 < line <= len(lines) else ""
+        number = sum(start <= line for start in self.starts) - 1
+        return " ".join(filter(None, [f"test {number} fails" if number >= 0 else "the tests fail", statement and f"at `{statement}`"]))
 
 
 def read(tests: Any) -> Pairs | Asserts:
@@ -68,18 +86,22 @@ def read(tests: Any) -> Pairs | Asserts:
     if entry and not entry.isidentifier():
         raise BadTests(f"the entry_point {entry!r} is not a name")
     setup = f"{_lines(tests.get('test_imports') or [])}\n{_text(tests, 'test_setup_code')}"
-    return _asserts(setup, _lines(given[0]), entry, prompt)
+    return _asserts(setup, _sources(given[0]), entry, prompt)
 
 
 @functools.lru_cache(maxsize=4096)  # all samples of one question share their tests
-def _asserts(setup: str, source: str, entry: str, prompt: str) -> Asserts:
+def _asserts(setup: str, sources: tuple[str, ...], entry: str, prompt: str) -> Asserts:
     try:
         prompt = _complete(prompt)
-        helpers, tree = ast.parse(prompt), ast.parse(f"{setup}\n{source}".replace("\r\n", "\n"))
+        parts = [part.replace("\r\n", "\n") for part in (setup, *sources)]
+        source = "\n".join(parts)
+        starts = tuple(itertools.accumulate((part.count("\n") + 1 for part in parts[:-1]), initial=1))[1:]
+        helpers, tree = ast.parse(prompt), ast.parse(source)
         if any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body):
             if not entry:
                 raise BadTests("tests that define check(candidate) need an entry_point")
             tree.body += ast.parse(f"check({entry})").body
+        tree.body = [node for node in tree.body if not _imports_program(node)]
         names, modules = _stand_ins(tree, helpers, entry)
         if not names:
             raise BadTests("the tests call no function of the program")
@@ -89,19 +111,42 @@ def _asserts(setup: str, source: str, entry: str, prompt: str) -> Asserts:
             tests=compile(tree, "tests", "exec", dont_inherit=True),
             names=frozenset(names),
             modules=frozenset(modules),
+            collected=_collected(tree),
+            source=source,
+            starts=starts if len(sources) > 1 else (),
         )
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise BadTests(f"the tests are not Python: {error}") from None
 
 
+def _imports_program(node: ast.stmt) -> bool:
+    """Whether a statement imports names from the program, by whichever name it calls it: a module that isn't there."""
+    if not isinstance(node, ast.ImportFrom) or not node.module or any(alias.asname or alias.name == "*" for alias in node.names):
+        return False
+    top = node.module.partition(".")[0]
+    return node.level > 0 or (top not in sys.stdlib_module_names and importlib.util.find_spec(top) is None)
+
+
+def _collected(tree: ast.Module) -> tuple[str, ...]:
+    called = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    found = []
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test") and len(node.args.args) == len(node.args.defaults):
+            found.append(node.name)
+        if isinstance(node, ast.ClassDef) and (node.name.startswith("Test") or any("TestCase" in ast.unparse(base) for base in node.bases)):
+            found.append(node.name)
+    return tuple(name for name in found if name not in called)
+
+
 def _stand_ins(tree: ast.Module, helpers: ast.Module, entry: str) -> tuple[set[str], set[str]]:
     """(names that the program has to define, modules that are used without an import).
 
-    The program defines what the tests use and nobody else defines. A builtin counts only if it is the entry point, or if the
-    tests call nothing else.
+    The program defines what the tests use and nobody else defines. Classes of the prompt are the program's, too: tests make objects of
+    them for it. A builtin counts only if it is the entry point, or if the tests call nothing else.
     """
+    classes = {node.name for node in helpers.body if isinstance(node, ast.ClassDef)}
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    bound = {node.id for node in names if not isinstance(node.ctx, ast.Load)} | _bound(tree) | (_bound(helpers) - {entry})
+    bound = {node.id for node in names if not isinstance(node.ctx, ast.Load)} | _bound(tree) | (_bound(helpers) - {entry} - classes)
     used = {node.id for node in names} - bound
     attributed = {node.value.id for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
     modules = used & attributed & sys.stdlib_module_names
@@ -115,8 +160,8 @@ def _bound(tree: ast.Module) -> set[str]:
     """Names that a module defines or imports, and the parameters of its functions."""
     found: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found.add(node.name)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
+            found.add(node.name or "")
         elif isinstance(node, ast.alias):
             found.add((node.asname or node.name).partition(".")[0])
         elif isinstance(node, ast.arg):
@@ -148,7 +193,11 @@ def _text(tests: Mapping[str, Any], name: str) -> str:
 
 
 def _lines(value: Any) -> str:
+    return "\n".join(_sources(value))
+
+
+def _sources(value: Any) -> tuple[str, ...]:
     lines = [value] if isinstance(value, str) else value
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines) or (value and not "".join(lines).strip()):
         raise BadTests("tests must be a text, a list of texts (assertions), or a list of {input, output}")
-    return "\n".join(lines)
+    return tuple(lines)

@@ -50,7 +50,7 @@ def verdict(response: str, tests=DOUBLE, seconds: float = 5.0) -> str:
         ("def double(x):\n    while True: pass", "timeout"),
         ("from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\ndef double(x): return P(x).x * 2", "correct"),
         ("def double(x): return 2 * x\nif __name__ == '__main__':\n    1 / 0", "correct"),
-        ("import collections\nclass N(int): pass\ndef double(x): return N(2 * x)", "wrong"),
+        ("import collections\nclass N(int): pass\ndef double(x): return N(2 * x)", "correct"),
     ],
 )
 def test_assertions(response, expected):
@@ -175,7 +175,7 @@ ATTACKS = {
     "reading its own memory": "def double(x):\n    data = open('/proc/self/mem', 'rb').read()\n    return 4",
     "looking for the tests on disk": "import os\ndef double(x):\n    for top, _, names in os.walk('/'):\n        for name in names:\n"
     "            if name == 'jail.py': return 2 * x\n    return 0",
-    "forging the answer that would follow": "import os\nos.write(3, b'\\0\\0\\0\\x0et2;s5;valueT;')\ndef double(x): return 0",
+    "forging the answer that would follow": "import os\nos.write(3, b'\\0\\0\\0\\x0ft3;s5;valueT;d0;')\ndef double(x): return 0",
     "shadowing the judge's names": "sorted = set = len = lambda *a: 4\ndef double(x): return x",
     "not a number": "def double(x): return float('nan')",
     "deep nesting": "def double(x):\n    a = []\n    for _ in range(10 ** 5): a = [a]\n    return a",
@@ -213,8 +213,9 @@ def test_time_outs_of_the_program_can_not_be_caught_by_tests():
 
 def test_complaints_that_can_not_be_written_are_no_escape():
     name, detail = code.judge(DOUBLE, "def double(x): raise ValueError('\\ud800')", 5.0)
-    assert (name, detail) == ("wrong", "ValueError: ?")
-    assert code.judge(["assert {4: 1}[double(2)]"], "def double(x): return 10 ** 5000", 5.0) == ("wrong", "KeyError")
+    assert (name, detail) == ("wrong", "test 0 fails at `assert double(2) == 4`: ValueError: ?")
+    name, detail = code.judge(["assert {4: 1}[double(2)]"], "def double(x): return 10 ** 5000", 5.0)
+    assert (name, detail) == ("wrong", "the tests fail at `assert {4: 1}[double(2)]`: KeyError")
 
 
 def test_values_of_every_kind_come_back():

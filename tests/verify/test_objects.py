@@ -1,0 +1,500 @@
+"""Tests that hold the program's objects: methods, attributes, protocols, exceptions, and what can't be forged there."""
+
+import pytest
+
+from jaxpolya.verify import code
+from jaxpolya.verify.sandbox import SandboxError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def runs_here():
+    try:
+        code.sandbox()
+    except SandboxError as error:
+        pytest.skip(f"no program can be run on this machine: {error}")
+
+
+PROGRAM = """
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from typing import NamedTuple
+import collections, functools, contextlib, abc
+class Stack:
+    "A stack."
+    count = 0
+    def __init__(self, items=()):
+        self.items = list(items); Stack.count += 1
+    def push(self, x): self.items.append(x)
+    def pop(self):
+        if not self.items: raise StackEmpty("empty", 3)
+        return self.items.pop()
+    @property
+    def size(self): return len(self.items)
+    @size.setter
+    def size(self, n): del self.items[n:]
+    def __len__(self): return len(self.items)
+    def __iter__(self): return iter(self.items)
+    def __contains__(self, x): return x in self.items
+    def __getitem__(self, i): return self.items[i]
+    def __setitem__(self, i, v): self.items[i] = v
+    def __repr__(self): return f"Stack({self.items})"
+    def __eq__(self, o): return isinstance(o, Stack) and self.items == o.items
+    @classmethod
+    def of(cls, *xs): return cls(xs)
+    @staticmethod
+    def name(): return "stack"
+    def __enter__(self): return self
+    def __exit__(self, *a): self.items.clear(); return a[0] is KeyError
+    def get_self(self): return self
+class StackEmpty(Exception):
+    def __init__(self, msg, code): super().__init__(msg); self.code = code
+class Low(StackEmpty): pass
+class Both(ValueError, KeyError): pass
+def boom(kind):
+    if kind == 1: raise Low("low", 7)
+    if kind == 2: raise Both("b")
+    raise OSError(2, "nope")
+@dataclass
+class Point:
+    x: int
+    y: int = 0
+    def __add__(self, o): return Point(self.x + o.x, self.y + o.y)
+    def __mul__(self, k): return Point(self.x * k, self.y * k)
+    __rmul__ = __mul__
+    def __lt__(self, o): return (self.x, self.y) < (o.x, o.y)
+    def __neg__(self): return Point(-self.x, -self.y)
+    def __abs__(self): return (self.x**2 + self.y**2) ** .5
+    def __hash__(self): return hash((self.x, self.y))
+    def __bool__(self): return bool(self.x or self.y)
+class Node:
+    def __init__(self, val, next=None): self.val, self.next, self.children = val, next, []
+def build(vals):
+    head = None
+    for v in reversed(vals): head = Node(v, head)
+    return head
+def total(n): return n.val + sum(map(total, n.children))
+class Color(Enum):
+    RED = 1
+    BLUE = 2
+class Pt(NamedTuple):
+    x: int
+    y: int
+    def norm(self): return self.x + self.y
+class Matrix(list):
+    def shape(self): return (len(self), len(self[0]))
+class Counter2(dict):
+    def inc(self, k): self[k] = self.get(k, 0) + 1
+class Shape(abc.ABC):
+    @abc.abstractmethod
+    def area(self): ...
+class Square(Shape):
+    def __init__(self, s): self.s = s
+    def area(self): return self.s ** 2
+def apply(f, x): return f(x)
+def sort_in_place(xs): xs.sort()
+def rotate(m): m[:] = [list(r) for r in zip(*m[::-1])]
+def counter():
+    n = 0
+    while True:
+        got = yield n
+        n = got if got is not None else n + 1
+def logged(f):
+    @functools.wraps(f)
+    def inner(*a, **k):
+        inner.calls += 1
+        return f(*a, **k)
+    inner.calls = 0
+    return inner
+@contextlib.contextmanager
+def ctx(log):
+    yield 5
+class Cd:
+    def __init__(self, n): self.n = n
+    def __iter__(self): return self
+    def __next__(self):
+        if self.n <= 0: raise StopIteration
+        self.n -= 1
+        return self.n
+TOTAL = 0
+LOG = []
+def bump():
+    global TOTAL
+    TOTAL += 1
+    LOG.append(TOTAL)
+class Temp:
+    def __init__(self): self._c = 0
+    @property
+    def c(self): return self._c
+    @c.setter
+    def c(self, v):
+        if v < -273: raise ValueError("too cold")
+        self._c = v
+class Frac:
+    def __init__(self, a, b):
+        import math
+        g = math.gcd(a, b); self.a, self.b = a // g, b // g
+    def __eq__(self, o): return self.a * o.b == self.b * o.a
+    def __lt__(self, o): return self.a * o.b < self.b * o.a
+    def __le__(self, o): return self.a * o.b <= self.b * o.a
+class Singleton:
+    _i = None
+    def __new__(cls):
+        if cls._i is None: cls._i = super().__new__(cls)
+        return cls._i
+class Trie:
+    def __init__(self): self.w = set()
+    def insert(self, w): self.w.add(w)
+    def __contains__(self, w): return w in self.w
+async def fetch(x): return x * 2
+class AStack:
+    async def push(self, x): self.x = x; return x
+    async def __aenter__(self): return self
+    async def __aexit__(self, *a): return False
+async def agen(n):
+    for i in range(n): yield i
+def twice(f): return lambda x: f(f(x))
+def fact(name):
+    return Stack
+"""
+
+USES = {
+    "methods": """
+s = Stack()
+s.push(1)
+s.push(2)
+assert s.pop() == 2 and s.pop() == 1
+""",
+    "an exception of its own": """
+s = Stack()
+try:
+    s.pop()
+    assert False
+except StackEmpty as e:
+    assert e.code == 3 and str(e) == 'empty' and e.args == ('empty',)
+""",
+    "a derived exception": """
+try:
+    boom(1)
+    assert 0
+except StackEmpty as e:
+    assert type(e).__name__ == 'Low' and isinstance(e, Low)
+""",
+    "an exception of two kinds": """
+for k in (ValueError, KeyError, Both):
+    try:
+        boom(2)
+        assert 0
+    except k: pass
+""",
+    "an exception with a number": """
+try:
+    boom(3)
+except FileNotFoundError as e:
+    assert e.errno == 2
+""",
+    "properties": """
+s = Stack([1,2,3])
+assert s.size == 3
+s.size = 1
+assert s.size == 1 and len(s) == 1
+""",
+    "iteration": """
+assert list(Stack([1,2])) == [1,2] and sum(x for x in Stack([1,2])) == 3 and 1 in Stack([1]) and 2 not in Stack([1])
+""",
+    "items": """
+s=Stack([1,2])
+assert s[0] == 1 and s[-1] == 2 and s[0:2] == [1,2]
+s[0]=9
+assert s[0]==9
+""",
+    "texts": """
+assert repr(Stack([1])) == 'Stack([1])' and str(Stack([1])) == 'Stack([1])' and f'{Stack([1])}' == 'Stack([1])'
+""",
+    "class methods": """
+assert Stack.of(1,2).items == [1,2] and Stack.name() == 'stack' and Stack([]).name() == 'stack'
+""",
+    "class attributes": """
+n = Stack.count
+Stack()
+assert Stack.count == n + 1
+Stack.count = 0
+assert Stack().count == 1
+""",
+    "with": """
+s = Stack([1])
+with s as t:
+    assert t is s and len(t) == 1
+assert len(s) == 0
+with s:
+    raise KeyError('x')
+""",
+    "classes": """
+assert isinstance(Stack(), Stack)
+assert not isinstance(Stack(), Node)
+assert type(Stack()) is Stack
+assert Stack.__name__ == 'Stack'
+assert Stack().__class__ is Stack
+assert type(Stack()).__name__ == 'Stack'
+""",
+    "equality": """
+assert Stack([1]) == Stack([1]) and Stack([1]) != Stack([2]) and not (Stack([1]) == Stack())
+""",
+    "equality of the empty": """
+assert Stack() == Stack()
+""",
+    "operators": """
+assert Point(1,2) + Point(3,4) == Point(4,6)
+assert Point(1,2) * 3 == Point(3,6) == 3 * Point(1, 2)
+assert -Point(1,2) == Point(-1,-2) and abs(Point(3,4)) == 5
+assert Point(1,2) < Point(2,0) and Point(3, 1) > Point(2, 1)
+""",
+    "order, hash and truth": """
+assert sorted([Point(3,1), Point(1,2)])[0].x == 1 and len({Point(1,2), Point(1,2), Point(2,2)}) == 2
+assert {Point(1,2): 'a'}[Point(1,2)] == 'a'
+assert not Point(0,0) and Point(1)
+assert Point(1,2) != Point(2,1)
+assert str(Point(1,2)) == 'Point(x=1, y=2)'
+assert Point(x=1, y=5) == Point(1, 5)
+""",
+    "a linked list": """
+head = build([1,2,3])
+vals = []
+while head:
+    vals.append(head.val)
+    head = head.next
+assert vals == [1,2,3]
+""",
+    "identity": """
+a = Node(1)
+b = Node(2, a)
+assert b.next is a and b.next == a and a != b and a.next is None
+""",
+    "a container of an object": """
+r = Node(1)
+r.children.append(Node(2))
+r.children.append(Node(3))
+assert total(r) == 6 and len(r.children) == 2
+""",
+    "a container held": """
+s = Stack()
+xs = s.items
+s.push(4)
+assert xs == [4] and s.items is xs
+""",
+    "enumerations": """
+assert Color.RED.name == 'RED'
+assert Color(2) is Color.BLUE
+assert Color['RED'] == Color.RED
+assert Color.RED != Color.BLUE
+assert [c.value for c in Color] == [1,2]
+assert len(Color) == 2
+assert isinstance(Color.RED, Color)
+assert Color.RED in Color
+""",
+    "named tuples": """
+p = Pt(1,2)
+assert p == (1,2) and p.x == 1 and p.norm() == 3 and p[1] == 2 and isinstance(p, tuple) and isinstance(p, Pt)
+a, b = p
+assert (a, b) == p
+assert p == Pt(1, 2)
+assert p != Pt(2, 1)
+assert hash(p) == hash((1,2))
+assert p._replace(x=5) == (5, 2)
+assert p._asdict() == {'x':1,'y':2}
+""",
+    "a derived list": """
+m = Matrix([[1,2],[3,4]])
+assert m == [[1,2],[3,4]] and m.shape() == (2,2)
+m.append([5,6])
+assert m.shape() == (3,2) and m[2] == [5,6] and len(m) == 3
+""",
+    "a derived dictionary": """
+c = Counter2()
+c.inc('a')
+assert c == {'a': 1} and c['a'] == 1 and list(c.items()) == [('a', 1)] and 'a' in c and 'b' not in c
+""",
+    "abstract classes": """
+try:
+    Shape()
+    assert 0
+except TypeError: pass
+assert Square(3).area() == 9 and issubclass(Square, Shape) and isinstance(Square(1), Shape)
+""",
+    "functions of the tests": """
+assert apply(lambda x: x + 1, 2) == 3 and apply(len, [1,2]) == 2 and apply(str, 5) == '5' and twice(lambda x: x * 3)(2) == 18
+""",
+    "exceptions of the tests": """
+class E(Exception): pass
+def f(x): raise E('q')
+try:
+    apply(f, 1)
+    assert 0
+except E as e: assert str(e) == 'q'
+try:
+    apply(lambda x: 1 / x, 0)
+    assert 0
+except ZeroDivisionError: pass
+""",
+    "changes in place": """
+xs = [3,1,2]
+assert sort_in_place(xs) is None and xs == [1,2,3]
+m = [[1,2],[3,4]]
+rotate(m)
+assert m == [[3,1],[4,2]]
+""",
+    "generators": """
+g = counter()
+assert next(g) == 0 and next(g) == 1 and g.send(10) == 10 and next(g) == 11
+import itertools
+assert list(itertools.islice(counter(), 50)) == list(range(50))
+g.close()
+try:
+    next(g)
+    assert 0
+except StopIteration: pass
+""",
+    "decorators": """
+@logged
+def add(a, b):
+    return a + b
+assert add(1, b=2) == 3 and add.calls == 1 and add.__name__ == 'add'
+""",
+    "context managers": """
+with ctx([]) as v:
+    assert v == 5
+""",
+    "iterators of its own": """
+assert list(Cd(3)) == [2,1,0]
+c = Cd(1)
+assert next(c) == 0
+try:
+    next(c)
+    assert 0
+except StopIteration: pass
+assert next(Cd(0), 'x') == 'x'
+""",
+    "global variables": """
+assert TOTAL == 0
+bump()
+bump()
+assert TOTAL == 2 and LOG == [1, 2]
+""",
+    "a property that refuses": """
+t = Temp()
+t.c = 5
+assert t.c == 5
+try:
+    t.c = -300
+    assert 0
+except ValueError as e: assert 'cold' in str(e)
+""",
+    "equal though different": """
+assert Frac(1,2) == Frac(2,4)
+assert Frac(1,2) < Frac(2,3)
+assert Frac(1,2) <= Frac(1,2)
+assert Frac(3,4) > Frac(1,2)
+assert not Frac(1, 2) == Frac(1, 3)
+""",
+    "one object": """
+assert Singleton() is Singleton()
+""",
+    "containment alone": """
+t = Trie()
+t.insert('apple')
+assert 'apple' in t and 'app' not in t
+""",
+    "coroutines": """
+import asyncio
+assert asyncio.run(fetch(2)) == 4
+async def main():
+    s = AStack()
+    assert await s.push(3) == 3
+    async with AStack() as t: await t.push(1)
+    assert [x async for x in agen(3)] == [0,1,2]
+    return await asyncio.gather(fetch(1), fetch(2))
+assert asyncio.run(main()) == [2, 4]
+""",
+    "missing attributes": """
+assert not hasattr(Stack(), 'nope') and hasattr(Stack(), 'push') and getattr(Stack(), 'zip', 5) == 5
+""",
+    "copies": """
+import copy
+s = Stack([1])
+t = copy.deepcopy(s)
+t.push(2)
+assert len(s) == 1 and len(t) == 2 and t is not s
+""",
+    "what an object holds": """
+s = Stack([1])
+assert vars(s) == {'items': [1]} and s.__dict__ == {'items': [1]}
+assert Stack.__doc__ == 'A stack.'
+""",
+    "unittest": """
+import unittest
+class TestStack(unittest.TestCase):
+    def setUp(self): self.s = Stack()
+    def test_pop(self):
+        self.s.push(1)
+        self.assertEqual(self.s.pop(), 1)
+        with self.assertRaises(StackEmpty): self.s.pop()
+        self.assertTrue(self.s.size == 0)
+        self.assertIsInstance(self.s, Stack)
+        self.assertRaises(ValueError, boom, 2)
+        self.assertIn(1, Stack([1]))
+""",
+    "pytest": """
+from solution import Stack
+def test_a():
+    assert Stack([1]).pop() == 1
+""",
+    "attributes of functions": """
+assert apply.__name__ == 'apply' and callable(apply)
+""",
+    "classes as values": """
+cls = fact('x')
+assert cls([2]).pop() == 2 and cls is Stack
+""",
+    "methods as values": """
+s = Stack()
+p = s.push
+p(1)
+p(2)
+assert s.items == [1,2]
+assert list(map(Stack([5,6]).__getitem__, [0, 1])) == [5, 6]
+""",
+    "chains": """
+assert Stack([1]).get_self().get_self().pop() == 1
+""",
+    "attributes of the tests": """
+s = Stack()
+s.extra = 3
+assert s.extra == 3
+del s.extra
+assert not hasattr(s, 'extra')
+""",
+    "objects as arguments": """
+n = Node(1, Node(2))
+assert n.next.val == 2
+n.next = Node(7)
+assert n.next.val == 7
+n.val += 1
+assert n.val == 2
+""",
+    "mocks": """
+from unittest.mock import Mock
+m = Mock(return_value=4)
+assert apply(m, 3) == 4
+m.assert_called_once_with(3)
+""",
+    "iterators of the tests": """
+import types
+def lazy():
+    yield 3
+assert apply(list, lazy()) == [3] and apply(sorted, map(abs, [-2, 1])) == [1, 2]
+""",
+}
+
+
+@pytest.mark.parametrize("tests", USES.values(), ids=USES)
+def test_objects_are_used_as_in_python(tests):
+    assert code.judge(tests, PROGRAM, 8.0) == ("correct", None)

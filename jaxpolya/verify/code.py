@@ -9,8 +9,8 @@ Which names the program has to define is decided by the tests alone, never by th
 very expression that judges it.
 
 Blame: a program that is wrong, raises or prints too much is `wrong`; one whose process dies is `crash`; one that is late is
-`timeout`; a response that holds nothing that compiles is `unparseable`. Tests that fail before they have asked the program anything, or that
-want what can't be carried to it, are ours: `harness_error`.
+`timeout`; a response that holds nothing that compiles is `unparseable`. Tests that fail before they have asked the program
+anything, or that want what can't be carried to it, are ours: `harness_error`.
 """
 
 import atexit

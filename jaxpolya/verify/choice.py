@@ -20,7 +20,7 @@ MAX_STATEMENTS = 100
 _FONT = re.compile(
     r"\\(?:text|math)(?:rm|bf|it|sf|tt|up|normal)?(?![A-Za-z])|\\(?:boxed|fbox|mbox|emph|underline)(?![A-Za-z])|</?(?:b|i|em|strong)>"
 )
-_MARKUP = re.compile(r"\\[()\[\]]|[*_`$#{}\"“”]")
+_MARKUP = re.compile(r"\\[()\[\]]|[*_`$}{\"“”]")
 _SPACE = re.compile(r"\\[ ,;:!]|~|\\q?quad(?![A-Za-z])")
 _LEAD = re.compile(
     r"\s*(?:the\s+)?(?:(?:correct|right|best|final)\s+)?(?:(?:option|choice|letter|answer|alternative)(?:\s+is)?\s*:?)?"
@@ -35,6 +35,7 @@ _ALTERNATIVES = re.compile(
     r"(?<![a-z])(?:or|nor|either|neither|both|maybe|perhaps|possibly)(?![a-z])|(?-i:[A-Z])[)\]]?\s?(?:,|/|&|and\s)\s?[(\[]?(?-i:[A-Z])(?![a-z])",
     re.IGNORECASE,
 )
+_ARTICLE = re.compile(r"^(?:a|an|the) (?=.)")
 _EITHER = re.compile(r"(?<![a-z])either(?![a-z])", re.IGNORECASE)
 
 _LETTER = r"(?:(?:[Oo]ption|[Cc]hoice)[ ])?[*_$(\[]{0,4}(?P<letter>[A-Z])[*_$)\]]{0,4}"
@@ -45,8 +46,10 @@ _CALLED = re.compile(
     r"|(?<![a-z])(?<!if )I(?:['’](?:d|ll)|[ ]would|[ ]will)?[ ](?:choose|pick|select|go with)(?![a-z])",
     re.IGNORECASE,
 )
-_IS_ANSWER = re.compile(rf"{_BEGINS}{_LETTER}[ ]is[ ]the[ ](?:(?:correct|right|best|final)[ ])?(?:answer|option|choice)\W{{0,4}}(?=\n|$)")
-_IS_RIGHT = re.compile(rf"{_BEGINS}{_LETTER}[ ]is[ ](?:correct|right)\W{{0,4}}(?=\n|$)")
+_IS_ANSWER = re.compile(
+    rf"{_BEGINS}{_LETTER}[ ]is[ ]the[ ](?:(?:correct|right|best|final)[ ])?(?:answer|option|choice)[*_ ]{{0,4}}(?=[.!\n]|$)"
+)
+_IS_RIGHT = re.compile(rf"{_BEGINS}{_LETTER}[ ]is[ ](?:correct|right)[*_ ]{{0,4}}(?=[.!\n]|$)")
 _IT_IS = re.compile(
     r"(?<![A-Za-z])(?:(?i:so|thus|therefore|hence),?[ ](?:(?i:it)(?:['’]s|[ ]is|[ ]must[ ]be)[ ])?|(?i:it)(?:['’]s|[ ]is|[ ]must[ ]be)[ ])"
     rf"{_LETTER}[.!*\s]*\Z"
@@ -112,6 +115,7 @@ class _Choices:
     def __init__(self, choices: list[str]):
         self.choices = {chr(ord("A") + index): choice.strip() for index, choice in enumerate(choices)}
         self.plain = {letter: _plain(choice) for letter, choice in self.choices.items()}
+        self.nouns = {letter: _ARTICLE.sub("", choice) for letter, choice in self.plain.items()}
 
     def known(self, letter: str) -> set[str]:
         """The letter as a set, if there is such a choice."""
@@ -122,8 +126,9 @@ class _Choices:
         if len(text) > MAX_STATEMENT:
             return set()
         plain = _plain(text)
-        if same := {letter for letter, choice in self.plain.items() if choice == plain}:
-            return same if len(same) == 1 else set()
+        for said, choices in ((plain, self.plain), (_ARTICLE.sub("", plain), self.nouns)):
+            if same := {letter for letter, choice in choices.items() if choice == said}:
+                return same if len(same) == 1 else set()
         bare = _bare(text)
         if (trail := _TRAIL.fullmatch(bare)) and self.plain.get(trail[2]) == _plain(trail[1]):
             return {trail[2]}

@@ -15,7 +15,7 @@ from typing import Literal
 
 _MARKER = re.compile(
     r"(?P<strong>(?<![a-z])ans(?:wers?)?(?![a-z])(?P<quoted>[\"']?)[*_`)]{0,4}"
-    r"(?:[ \t]{1,3}(?:to|for|of|in|as|after|here|rounded|with|from|that)(?![a-z])[^.:=\n?!]{0,60}?|[ \t]?[(\[][^()\[\]\n]{0,40}[)\]])?"
+    r"(?:[ \t]{1,3}(?:to|for|of|in|as|after|here|rounded|with|from|that)(?![a-z])[^.:=\n?!]{0,40}?|[ \t]?[(\[][^()\[\]\n]{0,40}[)\]])?"
     r"[ \t]{0,3}[*_\"'`]{0,4}[ \t]{0,3}(?:(?:is|are|equals)(?![a-z'’])|[:：=])"
     r"|(?<![a-z])final[ \t]{1,3}answer[*_ \t]{0,6}(?=\n)"
     r"|(?:^|\n)[ \t#>*_]{0,12}(?:(?:the|my|our|final|correct)[ \t]){0,3}answer[*_ \t]{0,4}(?:(?=\n)|[-–—](?=[ \t])))"

@@ -1,5 +1,7 @@
 """Exactly one choice, stated once, or nothing."""
 
+import time
+
 import pytest
 
 from jaxpolya.verify.choice import extract, letter_of
@@ -32,6 +34,88 @@ def test_stated(response, letter):
 )  # fmt: skip
 def test_not_stated(response):
     assert extract(response, CHOICES) is None
+
+
+BIRDS = ["heron", "wren", "a red kite", "12 owls"]
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        # Hedges, lists of everything, and statements that contradict each other.
+        "The answer is A or B.", "The answer is either B or C.", "Answer: A, B", "Answer: A/B/C/D", "Answer: (A) (B)", "Answer: B and C",
+        "Answer: wren or heron", "<answer>A or B</answer>", r"\boxed{A \text{ or } B}", r"\boxed{A}\boxed{B}", r"\boxed{ABCD}",
+        "Answer: A\nAnswer: B\nAnswer: C", "The answer is B. On reflection, the answer is C.", "Answer: B. The answer is A or B.",
+        "The correct option is A. Answer: B", "B is the correct answer. Answer: A", r"\boxed{B} Answer: C",
+        # Denials, doubts and conditions.
+        "The answer is not B.", "The answer isn't B.", "Answer: not B", "Answer: B?", "Answer: neither A nor B",
+        "Answer: B, but A is likely",
+        "B is not the answer.", "Option B is wrong.", "If B is correct, so is A.", "If I choose B, it flies.", "I would not choose B.",
+        # A letter with another choice's text.
+        "Answer: B) heron", "Answer: B. heron", "B. heron\n\nIt is grey.", "Answer: heron (B)",
+        # Letters and texts in prose, and lists of the options.
+        "Vitamin B helps.", "I saw a wren.", "A. heron\nB. wren\nC. a red kite\nD. 12 owls", "A) The heron wades.\nB) wren", "A\nB\nC\nD",
+        "heron, wren, a red kite, 12 owls", "B\n\nThinking it over.\n\nC", "B\n\nIt is small. So it's C.", "heron\n\nSo the bird is wren.",
+        # Statements of nothing.
+        "The answer is the answer.", "The answer is one of the options.", "Answer: all of them", "Answer: E", "The answer is a bird.",
+        "<think>The answer is B.", "Antwort: B", "#### Option B", r"Answer: B \boxed{",
+    ],
+)  # fmt: skip
+def test_no_single_choice(response):
+    assert extract(response, BIRDS) is None
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        # What can't be read says nothing.
+        "The answer is plain to see. Answer: B", r"Its wings are \boxed{7} cm. Answer: B", r"From \boxed{12} follows \boxed{B}.",
+        "Answer: see below.\n\nThe answer is B.", "The answer is B. The answer is the smallest one.",
+        "What the answer is: let's see. Answer: B",
+        "The answer is the bird that sings. So the answer is B.", "The answer must be either A or B.\nIt sings: the answer is B.",
+        "The answer is either A or B. It sings, so the answer is B.", "The answer is B. A and C are too large.",
+        # Headings and labels of options are no answers.
+        "#### Candidate: heron\nToo large.\n\nThe answer is B.", "A: heron\nB: wren\nC: a red kite\n\nAnswer: B",
+        "**A: heron** wades.\n**B: wren** sings.\n\n**Answer: B**", "A. The heron wades.\nB. The wren sings.\nAnswer is B.",
+        "Q: Who sings?\nA: B",
+        # Mark-up.
+        r"\boxed{\text{(B) wren}}", r"\boxed{\textbf{(B)}\ wren}", r"\boxed{\mathrm{B}}", r"\boxed{\textrm{B. wren}}", r"\boxed{[B]}",
+        r"\boxed{\text{Option B}}", r"Answer: \(B\)", r"Answer: \[B\]", "Answer: [B]", "Answer: (**B**)", "Answer: {B}", "Answer: <b>B</b>",
+        "Answer：B", "Answer: （B）", 'Answer: "B"', "Answer: B ✅",
+        # Wordings.
+        "The correct option is B", "So the correct choice is (B).", "Right option: **B**", "I would go with B.",
+        "Option B is the right answer.",
+        "The answer must be B.", "The answer would be (B).", "## Answer\nB", "**Final Answer**\n\n(B) wren",
+        '{"why": "song", "answer": "B"}',
+        "Answer: B (wren)", "Answer: B, wren", "Answer: **B** wren", "Answer: wren (B)", "Answer: B: wren", "Answer: b", "Answer: B - wren",
+        "Answer: B because A wades.", "Answer: B. The heron wades.", "The answer is B, since it sings.", "The answer is therefore B.",
+        "The answer to the riddle is B.", "Answer: The bird is the wren.", "Answer: B) wren, because it sings",
+        # Where nothing is stated: a line at the beginning or end, "B is correct", "so B".
+        "B\n\nIt sings.", "b\n\nIt sings.", "**B. wren**\n\nIt sings.", "(B) wren: it sings", "It sings.\n\n(B) wren", "It sings.\nB",
+        "wren\n\nIt sings.",
+        "Option B is correct.", "It sings. So it's B.", "It sings. Therefore, (B).", "B\n\nA is wrong since it wades.",
+        # Turns and thoughts.
+        "<|im_start|>assistant\nAnswer: B<|im_end|>", "[THINK]Answer: A[/THINK]Answer: B", "<thinking>A\nor B</thinking>B",
+    ],
+)  # fmt: skip
+def test_one_choice(response):
+    assert extract(response, BIRDS) == "B"
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["Answer: B ", "\\boxed{B}", "B\n", "A. x\n", "so B ", "I pick B. ", "B is correct\n", "B is the answer\n", "A, B ", "(", " ", "wren ",
+     "The correct option is ", "Answer: B. "],
+)  # fmt: skip
+def test_time_is_linear(piece):
+    def seconds(size: int) -> float:
+        text = piece * (size // len(piece))
+        start = time.process_time()
+        extract(text, BIRDS)
+        return time.process_time() - start
+
+    seconds(1000)
+    assert min(seconds(200_000) for _ in range(2)) < 1.0
 
 
 def test_gold_is_a_letter_or_a_choice():

@@ -82,6 +82,141 @@ def test_tags(response, expected):
     assert extract(response, "tag") == expected
 
 
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        # Markdown headings are no answers; GSM8K's own form is one.
+        ("#### Step 1\n7 + 8 = 15", None),
+        ("#### Conclusion\nThere are 15 goats.", None),
+        ("#### 2 pens are left\nSo they need 15 more.", None),
+        ("#### 1. Count the goats\n15 goats", None),
+        ("##### 15", None),
+        ("**Answer:** 15 goats\n\n#### Check\n15 - 8 = 7", "15 goats"),
+        ("#### First the pens\n5 pens\n#### 15", "15"),
+        ("#### 9 at first\n9 + 6 = 15\n#### 15 goats", "15 goats"),
+        ("7 + 8 = 15 #### 15,", "15"),
+        ("#### $x + 2$\nThat was it.", "$x + 2$"),
+        # A line label in a list of options is none either.
+        ("A: 4 goats\nB: 11 goats\nTogether 15.", None),
+        ("**A:** $(1,2)$\n**B:** $(4,6)$\n\nThe answer is 5.", "5"),
+        ("Q: How many goats?\nA: 15", "15"),
+        # Headings and wordings that do state one.
+        ("## Answer\n\n15", "15"),
+        ("**Final Answer**\n15", "15"),
+        ("Answer\n======\n15", "15"),
+        ("Answer:\n```\n15\n```", "15"),
+        ("✅ **Answer: 15** ✅", "15"),
+        ("Answer：15", "15"),
+        ("Ans: 15", "15"),
+        ("Answer - 15", "15"),
+        ("The answer to this riddle is 15.", "15"),
+        ("The answer (in goats) is 15.", "15"),
+        ("The answer in goats is 15.", "15"),
+        ("The answer is thus 15.", "15"),
+        ("The answer is Rs. 15 in all.", "Rs. 15 in all"),
+        ("The answer is 3! + 9 = 15.", "3! + 9 = 15"),
+        ("The answer is 15! Great.", "15"),
+        ("15 is the answer. Answer: 15 is what they have.", "15"),
+        ('{"steps": "7 + 8", "answer": 15}', "15"),
+        ('{"answer": "\\\\frac{1}{2}", "sure": true}', r"\frac{1}{2}"),
+        ("<answer>The answer is 15.</answer>", "15"),
+        ("<Final_Answer>15</final_answer>", "15"),
+        ("The answer is $15 per goat. That is $3 more.", "$15 per goat"),
+        # Weak markers count where no strong one is.
+        ("The answer must be 15.", "15"),
+        ("It would be odd. The answer would then be 15.", "15"),
+        ("The answer is 15. Without the kid the answer would be 14.", "15"),
+        ("The answer would be 14 if the kid had left.", None),
+        ("The solutions are 2 and 5.", "2 and 5"),
+        ("The result is 14. Then comes the kid.", "14"),
+        ("The result is 14.\nThen comes the kid.", None),
+        # What denies an answer states none of its parts.
+        ("The answer isn't 15.", None),
+        ("The answer is not known to be 15.", "not known to be 15"),
+    ],
+)
+def test_wordings(response, expected):
+    assert extract(response, "statement") == expected
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        # A statement that isn't one number hides no number.
+        ("The answer is 5 * 3 = 15 goats in all.", "15"),
+        ("The answer is found by adding. 7 + 8 = 15", "15"),
+        ("Add to get the answer: first the kids. 7 + 8 = 15.", "15"),
+        ("7 + 8 = 15. The answer is written above.", "15"),
+        ("7 + 8 = 15, so the answer is clear.", "15"),
+        ("The answer is not hard to see. 7 + 8 = 15", "15"),
+        ("The answer is 15 goats in 3 pens.", "15"),
+        ("The answer is 15 (3 pens of 5).", "15"),
+        ("The answer is that 3 pens hold 15 goats.", "15"),
+        ("#### Step 1: 3 pens\n#### Step 2: 5 goats each\n3 * 5 = 15", "15"),
+        ("A: 3 pens\nB: 5 goats each\nThat makes 15", "15"),
+        ("The answer is about 3 million goats here.", "3 million"),
+        # Nothing that isn't worked out becomes a number.
+        ("The answer is 31 * 29.", "31 * 29"),
+        ("The answer is 31 * 29 goats in all.", "31 * 29 goats in all"),
+        ("So they have 31 × 29.", "31 × 29"),
+        ("So they have $31 \\times 29$", "$31 \\times 29"),
+        ("That is 7 + 8", "7 + 8"),
+        ("That leaves 31 - 29 goats", "31 - 29"),
+        ("It comes to 2^5", "2^5"),
+        ("The answer is 12 more than 3.", "12 more than 3"),
+        ("The answer is twice 15 goats or so.", "twice 15 goats or so"),
+        ("The answer is 15 or 16 goats in total.", "15 or 16 goats in total"),
+        ("The answer is 3 goats, 4 goats, 5 goats.", "3 goats, 4 goats, 5 goats"),
+        ("The answer is 2 hours 15 minutes.", "2 hours 15 minutes"),
+        ("The answer is how many goats 15 pens hold.", "how many goats 15 pens hold"),
+        ("The answer is not 15 goats but more.", "not 15 goats but more"),
+        ("The answer is the answer.", "the answer"),
+        # Words stay what they are.
+        ("7 days later. The answer is Friday.", "Friday"),
+        ("The answer is fifteen.", "fifteen"),
+        # Signs, times, ratios, powers, fractions.
+        ("It drops to −15 degrees", "-15"),
+        ("It drops by –15.", "-15"),
+        ("It drops to -15", "-15"),
+        ("x = - 15", "- 15"),
+        ("$-15$", "$-15"),
+        ("pages 12–15", "15"),
+        ("pages 12-15", "15"),
+        ("Total - 15", "15"),
+        ("- 12 goats\n- 15 kids", "15"),
+        ("They left at 7:15.", "7:15"),
+        ("The answer is 7:15 in the morning.", "7:15"),
+        ("They left at 7:15 pm.", "7:15 pm"),
+        ("as 3:5", "3:5"),
+        ("about 1.5e-3 m", "1.5e-3"),
+        ("about 1.5 × 10^{8} km", "1.5 × 10^{8}"),
+        ("an area of 15 m^2", "15"),
+        ("1 1/2 pens", "1 1/2"),
+        (r"$1\frac{1}{2}$ pens", r"$1\frac{1}{2}"),
+        ("1\u202f500 goats", "1\u202f500"),
+        ("15% of the goats", "15%"),
+        ("15 percent of the goats", "15 percent"),
+    ],
+)
+def test_numbers_in_sentences(response, expected):
+    assert extract(response, "number") == expected
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("<Answer>15</Answer>", "15"),
+        ("<answer>The answer is 15.</answer>", "15"),
+        ("<answer>They have 15 goats.</answer>", "15"),
+        ("<answer>They have 15 goats and 3 kids.</answer>", "They have 15 goats and 3 kids."),
+        ("<answer>y = 15</answer>", "y = 15"),
+        ("<answer>15</answer><answer>16", None),
+    ],
+)
+def test_what_tags_hold(response, expected):
+    assert extract(response, "tag") == expected
+
+
 @pytest.mark.parametrize("style", ["boxed", "statement", "number", "tag"])
 def test_thinking_is_not_speaking(style):
     said = r"<answer>\boxed{8}</answer>"
@@ -99,7 +234,8 @@ def test_what_follows_the_end_of_text_is_not_said():
     "piece",
     ["\\boxed{", "{", "}", "\\", "<answer>", "</answer>", "answer is ", "answer ", "Final answer\n", "#### ", "1", "1,", "-", " ", "\n",
      "$", "<think>", "A:\n",
-     "\\boxed{1} or ", "be is "],
+     "\\boxed{1} or ", "be is ", "1 + ", "3:", "2 x ", "answer (", "answer to ", "#### 1\n", "answer: \\[ ", "The result is 1\n",
+     '"answer": "', "-\n", "not be ", "1\u202f", "1e", "*"],
 )  # fmt: skip
 def test_time_is_linear(style, piece):
     def seconds(size: int) -> float:
@@ -109,4 +245,4 @@ def test_time_is_linear(style, piece):
         return time.process_time() - start
 
     seconds(1000)
-    assert min(seconds(200_000) for _ in range(2)) < 0.5
+    assert min(seconds(200_000) for _ in range(2)) < 1.0

@@ -7,12 +7,14 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxpolya.verify.judge import Item
+from jaxpolya.records import Extraction
+from jaxpolya.verify.judge import Item, answer_of
 from jaxpolya.verify.pool import Pool
 
 pytestmark = pytest.mark.soak
@@ -26,7 +28,8 @@ PIECES = [
     "10^{10^{10}}", "**", "!", "\\binom", "\\sum_{k=1}^{n}", "\\int", "\\lim", "\\sin", "\\log", "\\boxed{", "\\fbox{", "<answer>",
     "</answer>", "</think>", "<think>", "The answer is ",
     "Answer:", "#### ", "__import__('os')", "lambda: 0", "and", "or", "١٢", "²", "\ud800", "½", "π", "\\overline{3}", "1,234", "1:2",
-    "e", "i", "\\mathbb{R}", "\\operatorname",
+    "e", "i", "\\mathbb{R}", "\\operatorname", "[THINK]", "<|channel|>analysis<|message|>", "<|im_end|>", "<thinking>", "answer", "must be",
+    "correct option is", "so B", "A:", "B is the answer", "\n- ", "**", " x ", "p.m.", "%", "either", '"answer": "',
 ]  # fmt: skip
 GOLDS = ["42", r"\frac{1}{2}", "0.333", r"50\%", "(1,2)", r"\{1,2\}", r"[0,\infty)", "x^2+1", "2x+3y=6", r"x \ge 2",
 r"\begin{pmatrix}1\\2\end{pmatrix}", r"\text{odd}", "A",
@@ -63,6 +66,26 @@ def test_hostile_inputs_leave_the_pool_alive():
         assert pool.verify([Item(id="x", kind="math", response=r"\boxed{42}", answer="42")])[0].verdict == "correct"
         assert all(hand.thread.is_alive() for hand in pool._hands)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@settings(max_examples=400, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=4)), min_size=1, max_size=4),
+    st.sampled_from([*get_args(Extraction), "choice"]),
+)
+def test_extraction_is_linear_in_hostile_texts(pieces, style):
+    """It runs where no deadline protects it: ten times the text must not take a hundred times as long."""
+    piece = "".join(pieces) or " "
+
+    def seconds(size: int) -> float:
+        item = Item(id="h", kind="math", response=piece * (size // len(piece)), answer="1", extraction=style)
+        if style == "choice":
+            item = Item(id="h", kind="choice", response=item.response, choices=["x", "1", "and"], answer="A")
+        start = time.process_time()
+        answer_of(item)
+        return time.process_time() - start
+
+    assert seconds(100_000) < 1.0 or min(seconds(100_000) for _ in range(3)) < 1.0 + 20 * seconds(10_000), piece
 
 
 LINES = """\

@@ -186,6 +186,14 @@ def verify(
             "graders do; for comparing figures only.",
         ),
     ] = "refuse",
+    modules: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Third-party modules that programs may import, such as numpy,pandas.",
+            show_default="the standard library's",
+        ),
+    ] = "",
 ) -> None:
     """Grade a file of answers. Needs no model and no jax."""
     from jaxpolya.errors import ConfigError
@@ -206,7 +214,7 @@ def verify(
                 bar.append(stack.enter_context(Display(errors).task("verify", total)))
             bar[0].advance(1)
 
-        policy = Policy(unevaluated=cast(Unevaluated, unevaluated))
+        policy = Policy(unevaluated=cast(Unevaluated, unevaluated), modules=tuple(filter(None, re.split(r"[\s,]+", modules))))
         report = verify_file(
             source, out, kind=cast(Kind | None, kind), workers=workers, deadline=deadline, policy=policy, progress=progress
         )

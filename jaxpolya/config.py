@@ -195,6 +195,13 @@ class MathConfig(Strict):
     which RL exploits, and is for comparing with other graders' figures only."""
 
 
+class CodeConfig(Strict):
+    """What programs may do."""
+
+    modules: list[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]] = []
+    """Third-party modules that a program may import, with what they require, beside the standard library; installed on this machine."""
+
+
 class VerifyConfig(Strict):
     """The verifier: its process pool, and what it accepts."""
 
@@ -206,6 +213,8 @@ class VerifyConfig(Strict):
     """Address-space limit of a worker, in MiB."""
     math: MathConfig = MathConfig()
     """What counts as an answer in mathematics."""
+    code: CodeConfig = CodeConfig()
+    """What programs may do."""
 
 
 class Sampling(Strict):

@@ -114,7 +114,7 @@ class Pipeline(Workbench):
             self._check_slots([KINDS[question.verifier] for question in self.questions["train"][1]], min)
         self._compare_with_evaluation()
         if any(question.verifier == "code" for _, questions in self.questions.values() for question in questions):
-            weakness = machine_weakness()
+            weakness = machine_weakness(self.config.verify.code.modules)
             self.provenance["sandbox"] = weakness or "namespaces"
             if weakness:
                 self.display.note(f"warning: {weakness}")

@@ -244,11 +244,16 @@ class Workbench:
     @property
     def _policy(self) -> dict[str, Any]:
         """The settings that verdicts depend on, for the identities of stages that judge."""
-        return {"verify": self.config.verify.model_dump(mode="json", include={"math"})}
+        return {"verify": self.config.verify.model_dump(mode="json", include={"math", "code"})}
 
     def _pool(self) -> Pool:
         verify = self.config.verify
-        return Pool(verify.workers, verify.deadline, verify.memory_mb, Policy(unevaluated=verify.math.unevaluated))
+        return Pool(
+            verify.workers,
+            verify.deadline,
+            verify.memory_mb,
+            Policy(unevaluated=verify.math.unevaluated, modules=tuple(verify.code.modules)),
+        )
 
     def _prompts(
         self, pairs: Sequence[tuple[Question, Slot | None]], sampling: Sampling, key: str, *, four_phases: bool = False

@@ -24,6 +24,8 @@ CONTROL = 3
 def main() -> None:
     """Loads the program that the first frame brings, then does what the judge asks until it has heard enough."""
     line = Line()
+    sys.path += sys.argv[1:]  # modules beside the standard library's
+    del sys.argv[1:]
     as_script, variants = decode(line.receive())
     code, complaint = choose(variants)
     if code is None:

@@ -47,8 +47,8 @@ def extract(response: str, tests: Any = None) -> str | None:
 # The verdict -----------------------------------------------------------------------------------------------------------------
 
 
-def judge(tests: Any, program: str, seconds: float) -> tuple[VerdictName, str | None]:
-    """The verdict on a program, with what happened. seconds: for all tests together."""
+def judge(tests: Any, program: str, seconds: float, modules: tuple[str, ...] = ()) -> tuple[VerdictName, str | None]:
+    """The verdict on a program, with what happened. seconds: for all tests together. modules: that it may import, see `packages`."""
     try:
         suite = read(tests)
     except BadTests as error:
@@ -56,18 +56,21 @@ def judge(tests: Any, program: str, seconds: float) -> tuple[VerdictName, str | 
     end = time.monotonic() + seconds
     with _lock:
         try:
+            cage = sandbox(modules)
             if isinstance(suite, Pairs):
-                name, detail = _run_pairs(suite, program, end)
+                name, detail = _run_pairs(cage, suite, program, end)
             else:
-                name, detail = _run_asserts(suite, program, end)
+                name, detail = _run_asserts(cage, suite, program, end)
         except Late as error:
             name, detail = "timeout", str(error)
         except Died as error:
             name, detail = "crash", str(error)
         except (SandboxError, Uncarried) as error:
             name, detail = "harness_error", str(error)
-        if name != "harness_error" and sandbox().weakness:
-            detail = f"{detail or 'passed'} (sandbox level: {sandbox().level})"
+        if detail and "ModuleNotFoundError" in detail:
+            detail += f"; programs may import {' and '.join(['the standard library', *modules])} (verify.code.modules)"
+        if name != "harness_error" and cage.weakness:
+            detail = f"{detail or 'passed'} (sandbox level: {cage.level})"
         # A program may put into its complaint what no file can hold.
         return name, detail and detail.encode("utf-8", "replace").decode()
 
@@ -76,15 +79,15 @@ _lock = threading.Lock()
 
 
 @functools.cache
-def sandbox() -> Sandbox:
-    """This process's sandbox. Raises `SandboxError`."""
-    made = Sandbox()
+def sandbox(modules: tuple[str, ...] = ()) -> Sandbox:
+    """This process's sandbox for programs that may import some modules. Raises `SandboxError`."""
+    made = Sandbox(modules=modules)
     atexit.register(made.close)
     return made
 
 
-def _run_asserts(suite: Asserts, program: str, end: float) -> tuple[VerdictName, str | None]:
-    with sandbox().program(end - time.monotonic()) as running:
+def _run_asserts(cage: Sandbox, suite: Asserts, program: str, end: float) -> tuple[VerdictName, str | None]:
+    with cage.program(end - time.monotonic()) as running:
         if trouble := _load(running, blocks.readings(program, suite.prompt), as_script=False):
             return trouble
         bridge = Bridge(running, f"{suite.source}\n{program}")
@@ -135,10 +138,10 @@ def _run_collected(tests: Any) -> None:
                 getattr(tests(), name)()
 
 
-def _run_pairs(suite: Pairs, program: str, end: float) -> tuple[VerdictName, str | None]:
+def _run_pairs(cage: Sandbox, suite: Pairs, program: str, end: float) -> tuple[VerdictName, str | None]:
     for number, pair in enumerate(suite.pairs):
         with tempfile.TemporaryFile(buffering=0) as output:
-            with sandbox().program(end - time.monotonic(), pair.given.encode(), output) as running:
+            with cage.program(end - time.monotonic(), pair.given.encode(), output) as running:
                 if trouble := _load(running, blocks.readings(program), as_script=True):
                     return trouble
                 status, complaint = running.finish()

@@ -51,7 +51,8 @@ def verify_file(
 
     Returns `rows`, `seconds`, `rows_per_second`, `verdicts` (the count of each verdict), and `sandbox`: what the sandbox does not
     protect from on this machine, or None. Raises `InputError` that names file and line, with nothing written, `ConfigError` where the
-    output can't be a file of its own, and `MachineError` where it can't be written or programs can't be run.
+    output can't be a file of its own or a module of the policy can't be had, and `MachineError` where the output can't be written or
+    programs can't be run.
     """
     out = _target(Path(source), Path(out))
     with _rereadable(Path(source)) as readable:
@@ -62,7 +63,7 @@ def verify_file(
         kinds = collections.Counter(item.kind for _, item in items())
         if not (total := kinds.total()):
             raise InputError(f"{source} has no rows; a row is a JSON object with id, response and answer")
-        weakness = machine_weakness() if kinds["code"] else None
+        weakness = machine_weakness(policy.modules) if kinds["code"] else None
         return _grade(items(), total, out, functools.partial(Pool, workers, deadline, memory_mb, policy), progress) | {"sandbox": weakness}
 
 

@@ -1,11 +1,11 @@
 """The launcher: a small process that starts untrusted interpreters one at a time, and outlives them.
 
-`python -I -S jail.py SOCKET LEVEL PYTHON RUNNER FOLDER MEMORY_MB PREFIX…` is started by `sandbox.Sandbox`, is trusted, has no threads and
-few imports, so that forking it is cheap. What needs privileges is done here, once: namespaces, and a file system that holds a
-read-only Python, two devices, and nothing else of this machine's. Each program then gets a PID namespace, an empty `/tmp`, limits, as
-root a user id without any rights, and a fresh interpreter as the first process of its namespace: when that is killed, the kernel
-kills whatever lives there, so nothing hides by leaving its group or session. The launcher is itself the first process of a
-namespace around those: were it killed, all would be.
+`python -I -S jail.py SOCKET LEVEL PYTHON RUNNER FOLDER MEMORY_MB PREFIX… NAME=PACKAGE…` is started by `sandbox.Sandbox`, is trusted, has
+no threads and few imports, so that forking it is cheap. What needs privileges is done here, once: namespaces, and a file
+system that holds a read-only Python, the modules that programs may import, two devices, and nothing else of this machine's. Each program
+then gets a PID namespace, an empty `/tmp`, limits, as root a user id without any rights, and a fresh interpreter as the first
+process of its namespace: when that is killed, the kernel kills whatever lives there, so nothing hides by leaving its group or session.
+The launcher is itself the first process of a namespace around those: were it killed, all would be.
 
 Levels: `namespaces` is all of the above. `user` and `limits` are what is left where the kernel refuses namespaces: resource limits, a
 temporary directory, and (`user`) another user id. There a stopped program's group is killed, and its other descendants, which
@@ -48,9 +48,11 @@ def main() -> None:
     """Serves one judge until it is gone."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    level, python, runner, folder, memory_mb, *prefixes = sys.argv[2:]
+    level, python, runner, folder, memory_mb, *rest = sys.argv[2:]
+    prefixes = [part for part in rest if part.startswith("/")]
+    packages = dict(part.split("=", 1) for part in rest if not part.startswith("/"))
     try:
-        jail = Jail(level, python, runner, folder, int(memory_mb), prefixes)
+        jail = Jail(level, python, runner, folder, int(memory_mb), prefixes, packages)
     except OSError as error:
         connection.send(f"failed {error}".encode())
         return
@@ -93,18 +95,23 @@ def serve(jail: "Jail", connection: socket.socket) -> None:
 class Jail:
     """Where programs run. Raises `OSError` where this machine refuses the level."""
 
-    def __init__(self, level: str, python: str, runner: str, folder: str, memory_mb: int, prefixes: list[str]):
+    def __init__(self, level: str, python: str, runner: str, folder: str, memory_mb: int, prefixes: list[str], packages: dict[str, str]):
         self.isolated, self.other_user = level == "namespaces", level != "limits" and os.geteuid() == 0
         self.python, self.memory = python, memory_mb << 20
         if level == "user" and not self.other_user:
             raise PermissionError("only root can become another user")
         if self.isolated:
             self._enter_namespaces(folder)
-            self._build_root(runner, [os.path.dirname(python), *prefixes])
-            self.runner, self.scratch = "/runner.pyc", "/tmp"
+            self._build_root(runner, [os.path.dirname(python), *prefixes], packages)
+            self.runner, self.scratch, self.packages = "/runner.pyc", "/tmp", "/packages"
         else:
             _prctl(_SET_CHILD_SUBREAPER, 1)
-            self.runner, self.scratch = runner, os.path.join(folder, "scratch")
+            self.runner, self.scratch, self.packages = runner, os.path.join(folder, "scratch"), os.path.join(folder, "packages")
+            os.mkdir(self.packages, 0o755)
+            for name, path in packages.items():
+                os.symlink(path, os.path.join(self.packages, name))
+        self.settings = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1") if packages else {}
+        """A library of numbers would start a thread a core, beyond the limit of processes."""
         _prctl(_SET_DUMPABLE, 0)
         self.bounded = self.other_user or os.geteuid() not in (0, NOBODY)
         """Whether the limit of processes binds: it never does a program that is this machine's root, whatever its namespace calls it."""
@@ -176,7 +183,7 @@ class Jail:
             hard = resource.getrlimit(kind)[1]
             limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(kind, (limit, limit))
-        os.execve(self.python, [self.python, "-I", "-S", self.runner], {})
+        os.execve(self.python, [self.python, "-I", "-S", self.runner, self.packages], self.settings)
 
     def _clear_scratch(self) -> None:
         """Empties the folder that programs may write to; most leave it as it was."""
@@ -211,7 +218,7 @@ class Jail:
         _prctl(_SET_PDEATHSIG, signal.SIGKILL)
         self.pid_namespace = os.open("/proc/self/ns/pid_for_children", os.O_RDONLY)
 
-    def _build_root(self, runner: str, prefixes: list[str]) -> None:
+    def _build_root(self, runner: str, prefixes: list[str], packages: dict[str, str]) -> None:
         """A root that holds Python, its libraries, and nothing else."""
         with open(runner, "rb") as file:
             code = file.read()
@@ -228,10 +235,15 @@ class Jail:
                 os.makedirs(root + path)
                 _mount(path, root + path, None, _BIND | _REC)
                 _read_only(root + path, _AT_RECURSIVE, _NOSUID | _NODEV)
-        for path in files:
-            os.makedirs(os.path.dirname(root + path), exist_ok=True)
-            os.close(os.open(root + path, os.O_CREAT))
-            _mount(path, root + path, None, _BIND)
+        for path, target in [*((path, path) for path in files), *((path, f"/packages/{name}") for name, path in packages.items())]:
+            if os.path.isdir(path):
+                os.makedirs(root + target)
+            else:
+                os.makedirs(os.path.dirname(root + target), exist_ok=True)
+                os.close(os.open(root + target, os.O_CREAT))
+            _mount(path, root + target, None, _BIND)
+            if path not in files:
+                _read_only(root + target, 0, _NOSUID | _NODEV)
         with open(root + "/runner.pyc", "wb") as file:
             file.write(code)
         os.mkdir(root + "/tmp")

@@ -7,6 +7,7 @@ the response's (`wrong`, `crash`), what would have failed with any response is o
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self, get_args
 
@@ -53,10 +54,17 @@ class Policy:
 
     unevaluated: Unevaluated = "refuse"
     """What becomes of an answer that equals the gold without having been worked out (`verify.math`)."""
+    modules: tuple[str, ...] = ()
+    """Third-party modules that a program may import (`verify.packages`)."""
 
     def to_json(self) -> dict[str, Any]:
         """As it travels to a worker."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> Self:
+        """What `to_json` has made, back."""
+        return cls(**{**fields, "modules": tuple(fields["modules"])})
 
 
 DEFAULT = Policy()
@@ -125,7 +133,7 @@ def _compare(item: Item, answer: str | None, seconds: float, policy: Policy) -> 
             gold = choice.letter_of(item.answer, item.choices or []) if item.kind == "choice" else item.answer
             right = second.confirms(gold or "", item.kind, item.choices, answer)
         elif item.kind == "code":
-            return code.judge(item.tests, answer, seconds)
+            return code.judge(item.tests, answer, seconds, policy.modules)
         elif item.kind == "choice":
             right = answer == choice.letter_of(item.answer, item.choices or [])
         elif item.kind == "reasoning_gym":
@@ -166,6 +174,7 @@ def verify_response(
     tests: Any = None,
     entry: dict[str, Any] | None = None,
     unevaluated: Unevaluated = "refuse",
+    modules: Sequence[str] = (),
 ) -> Verdict:
     """The verdict on one response, in this process (a `Pool` protects from responses that hang or allocate without bound).
 
@@ -179,6 +188,7 @@ def verify_response(
       tests: of code, in one of the forms of docs/questions.md.
       entry: reasoning-gym's own entry.
       unevaluated: `accept` pays an answer that equals the reference without having been worked out (see docs/verdicts.md).
+      modules: third-party modules that a program may import.
 
     Raises:
       InputError: the reference can't be judged against, or there is no such kind or extraction.
@@ -192,4 +202,4 @@ def verify_response(
     )  # fmt: skip
     if ours := problem(item):
         raise InputError(ours)
-    return judge(item, Policy(unevaluated=unevaluated))
+    return judge(item, Policy(unevaluated=unevaluated, modules=tuple(modules)))

@@ -225,7 +225,7 @@ class _Hand:
                             raise _NoWorker("the pool is closing")
                         process = self.process = _Process(self.pool.memory_mb)
                 if kind not in process.kinds:
-                    process.ask({"prepare": kind}, START_LIMIT)
+                    process.ask({"prepare": kind, "policy": self.pool.policy.to_json()}, START_LIMIT)
                     process.kinds.add(kind)
                 return process
             except (_Dead, _Late):

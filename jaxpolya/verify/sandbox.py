@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from jaxpolya.errors import MachineError
+from jaxpolya.errors import ConfigError, MachineError
+from jaxpolya.verify.packages import locate
 from jaxpolya.verify.wire import MAX_BYTES, WireError, decode, encode
 
 Level = Literal["namespaces", "user", "limits"]
@@ -151,11 +152,21 @@ class Program:
         return left
 
 
-def machine_weakness() -> str | None:
-    """What the sandbox does not protect from on this machine, or None. Raises `MachineError` where no program can be run."""
+def machine_weakness(modules: Sequence[str] = ()) -> str | None:
+    """What the sandbox does not protect from on this machine, or None.
+
+    Raises `MachineError` where no program can be run, and `ConfigError` where one can't import some of the modules that it should.
+    """
     try:
-        with Sandbox() as sandbox:
+        with Sandbox(modules=modules) as sandbox:
+            for module in modules:
+                with sandbox.program(START_LIMIT) as program:
+                    outcome, complaint = program.load([f"import {module}"])
+                    if outcome != "loaded":
+                        raise ConfigError(f"verify.code.modules: a program can't import {module} here: {complaint}")
             return sandbox.weakness
+    except Ended as error:
+        raise ConfigError(f"verify.code.modules: programs can't import {', '.join(modules)} here: {error}") from None
     except SandboxError as error:
         raise MachineError(f"code can't be verified on this machine: {error}") from None
 
@@ -163,12 +174,14 @@ def machine_weakness() -> str | None:
 class Sandbox:
     """One launcher, and so one program at a time. Not for several threads at once. A context manager."""
 
-    def __init__(self, level: Level | None = None, memory_mb: int = 1024):
-        """Starts the launcher at a level, by default at the strongest that works. memory_mb: address space of a program in MiB.
+    def __init__(self, level: Level | None = None, memory_mb: int = 1024, modules: Sequence[str] = ()):
+        """Starts the launcher at a level, by default at the strongest that works.
 
-        Raises `SandboxError` where none works.
+        memory_mb: address space of a program in MiB. modules: third-party modules that it may import. Raises `SandboxError` where no level
+        works, and `ConfigError` for a module that isn't installed.
         """
         self._memory_mb = memory_mb
+        self._packages = [f"{name}={path}" for name, path in locate(modules).items()]
         self._child: subprocess.Popen[bytes] | None = None
         complaints = []
         for self.level in (level,) if level else LEVELS:
@@ -255,7 +268,7 @@ class Sandbox:
                 undo.callback(self._socket.close)
                 self._socket.settimeout(START_LIMIT)
                 command = [sys.executable, "-I", "-S", here / "jail.py", theirs.fileno(), self.level, os.path.realpath(sys.executable)]
-                command += [runner, folder, self._memory_mb, *sorted({sys.base_prefix, sys.base_exec_prefix})]
+                command += [runner, folder, self._memory_mb, *sorted({sys.base_prefix, sys.base_exec_prefix}), *self._packages]
                 with theirs:
                     # A session of its own: the group that the pool kills with this process must leave the launcher its last duty.
                     self._child = subprocess.Popen(

@@ -4,8 +4,8 @@ It answers one message at a time on a socket of its own (so that nothing printed
 deadline, no retry, no files. The parent kills it when an item takes too long. It leaves by itself when the parent closes
 the socket, or is gone; Ctrl-C is the parent's affair.
 
-A message is four bytes of length, then JSON. `{"prepare": kind}` imports what a kind needs, so that the time for it is not an item's;
-`{"item": …, "answer": …, "deadline": seconds, "policy": …}` is answered with the fields of a `Verdict`. The deadline is the
+A message is four bytes of length, then JSON. `{"prepare": kind, "policy": …}` imports what a kind needs, so that the time for it is not
+an item's; `{"item": …, "answer": …, "deadline": seconds, "policy": …}` is answered with the fields of a `Verdict`. The deadline is the
 parent's to enforce; a program in the sandbox gets most of it, so that its lateness is its own and no reason to replace the worker.
 """
 
@@ -21,6 +21,7 @@ import threading
 import time
 from typing import Any
 
+from jaxpolya.errors import ConfigError
 from jaxpolya.verify.code import sandbox
 from jaxpolya.verify.judge import Item, Policy, judge_answer
 from jaxpolya.verify.sandbox import SandboxError
@@ -67,16 +68,16 @@ def main() -> None:
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     with socket.socket(fileno=arguments.socket) as connection:
         while message := receive(connection):
+            policy = Policy.of(message["policy"])
             if "prepare" in message:
                 if module := IMPORTS.get(message["prepare"]):
                     importlib.import_module(module)
                 if message["prepare"] == "code":
-                    with contextlib.suppress(SandboxError):  # every verdict will say so
-                        sandbox()
+                    with contextlib.suppress(SandboxError, ConfigError):  # every verdict will say so
+                        sandbox(policy.modules)
                 send(connection, {"ready": message["prepare"]})
             else:
                 seconds = PROGRAM_SHARE * message["deadline"]
-                policy = Policy(**message["policy"])
                 send(connection, judge_answer(Item(**message["item"]), message["answer"], seconds, policy).to_json())
 
 

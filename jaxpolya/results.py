@@ -188,7 +188,8 @@ def _paid(asked: Stage, trained: Stage) -> list[dict[str, Any]]:
     questions = {question.id: question for question in read_records(asked.directory / "questions.jsonl", Question)}
     rollouts = sorted((trained.directory / "rollouts").glob("*.jsonl"))
     shown: list[dict[str, Any]] = []
-    for end, files in (("first", rollouts[:PAID_STEPS]), ("last", rollouts[: -PAID_STEPS - 1 : -1])) if len(rollouts) > 1 else ():
+    steps = min(PAID_STEPS, len(rollouts) // 2)  # no step is both a first and a last one
+    for end, files in (("first", rollouts[:steps]), ("last", rollouts[: -steps - 1 : -1])):
         chosen: dict[str, dict[str, Any]] = {}
         for row in (row for file in files for _, row in iter_json(file) if row.get("verdict") == "correct"):
             question = questions[row["question_id"]]

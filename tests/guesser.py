@@ -3,6 +3,7 @@ responses to work on, and a configuration that takes it through all stages in se
 
 import json
 import random
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -48,9 +49,19 @@ def guesser(tmp_path_factory, mesh1, make_tokenizer, catalogue):
     directory = tmp_path_factory.mktemp("guesser")
     offered = [None, *slots(load_catalogue(catalogue).pick(list(HEURISTICS)), None, 0, 0)]
     asked = [(question, slot) for question in questions(50, 0) for slot in offered]
+
+    def say(question: Question, rng: random.Random) -> str:
+        digit = int(question.answer) if rng.random() < 0.3 else rng.randrange(10)
+        return rng.choice(WORDINGS) % digit
+
+    return teach(directory, mesh1, make_tokenizer, asked, WORDINGS, say)
+
+
+def teach(directory: Path, mesh, make_tokenizer, asked, said: list[str], say, seed: int = 0) -> Path:
+    """A tiny checkpoint that was taught to answer (question, slot) pairs as `say(question, rng)` does; `said` are texts of its kind."""
     # A vocabulary of whole words keeps prompts at some twenty tokens.
     plain = PromptBuilder(make_tokenizer([""], 290))
-    tokenizer = make_tokenizer([plain.text(question, slot) + wording for question, slot in asked for wording in WORDINGS], 512)
+    tokenizer = make_tokenizer([plain.text(question, slot) + text for question, slot in asked for text in said], 512)
     config = DecoderConfig(
         family="llama",
         vocab_size=512,
@@ -63,23 +74,22 @@ def guesser(tmp_path_factory, mesh1, make_tokenizer, catalogue):
         max_positions=128,
         norm_eps=1e-5,
     )
-    builder, rng = PromptBuilder(tokenizer), random.Random(0)
+    builder, rng = PromptBuilder(tokenizer), random.Random(seed)
     examples = []
     for question, slot in asked:
-        digit = int(question.answer) if rng.random() < 0.3 else rng.randrange(10)
-        response = [*tokenizer.encode(rng.choice(WORDINGS) % digit, add_special_tokens=False), tokenizer.eos_token_id]
+        response = [*tokenizer.encode(say(question, rng), add_special_tokens=False), tokenizer.eos_token_id]
         examples.append(token_example(builder.encode(builder.text(question, slot)), response))
     sft = SftConfig.model_validate(
         {"optimizer": {"learning_rate": 1e-2}, "batching": {"row_tokens": 128, "micro_rows": 4}, "batch_rows": 4, "epochs": 6, "heldout": 0}
     )
     with Display(quiet=True).task("teach", 0) as task:
         result = run_sft(
-            sft, config, lambda: init_params(config, jax.random.key(0)), mesh1, examples, [],
+            sft, config, lambda: init_params(config, jax.random.key(seed)), mesh, examples, [],
             dtype=jnp.float32, directory=directory, task=task,
         )  # fmt: skip
     eos = tokenizer.eos_token_id
     hf_config = config_to_hf(config) | {"eos_token_id": eos}
-    meta = CheckpointMeta("guesser", config, hf_config, {"eos_token_id": [eos]}, tokenizer, (eos,))
+    meta = CheckpointMeta("taught", config, hf_config, {"eos_token_id": [eos]}, tokenizer, (eos,))
     export_checkpoint(directory / "model", result.params, meta, dtype="float32")
     return directory / "model"
 

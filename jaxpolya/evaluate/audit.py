@@ -24,7 +24,7 @@ from jaxpolya.records import Question, Record, Sample
 from jaxpolya.verify.judge import Item
 from jaxpolya.verify.latex import normal
 from jaxpolya.verify.pool import Pool
-from jaxpolya.verify.second import is_number, number_in, readings
+from jaxpolya.verify.second import is_number, letter, number_in, one_statement, readings
 from jaxpolya.verify.structure import Words, shape
 
 CHECKED = 200
@@ -142,12 +142,22 @@ def _traits(sample: Sample, question: Question) -> Iterable[str]:
         yield "literals"
         if not literal:
             yield "not_literals"
-    if len({found for found in readings(sample.response, question.verifier, question.answer) if found}) > 1:
+    if _contradictory(sample.response, question):
         yield "contradictory"
     if question.verifier != "choice" and (tokens := _tokens(answer)) and f" {tokens} " in f" {_tokens(_asked(question))} ":
         yield "in_question"
         if ballot(answer) != ballot(question.answer):
             yield "copied"
+
+
+def _contradictory(response: str, question: Question) -> bool:
+    """Whether a response's final statements give more than one answer."""
+    if one_statement(response):
+        return False
+    found = filter(None, readings(response, question.verifier, question.answer))
+    if question.verifier == "choice":
+        return len({named for text in found if (named := letter(text, question.choices or []))}) > 1
+    return len({ballot(text) for text in found}) > 1
 
 
 def _asked(question: Question) -> str:

@@ -16,7 +16,7 @@ from jaxpolya.records import Kind
 from jaxpolya.verify.algebra import Unparsed, same_by_algebra
 from jaxpolya.verify.expression import TooLarge
 
-TAIL = 4000
+TAIL = 2000
 """An answer stands at the end: no more characters than these are looked at, which bounds every search."""
 
 _FINAL = re.compile(
@@ -85,6 +85,12 @@ def read(response: str, kind: Kind, gold: str) -> str | None:
     return (readings(response, kind, gold) or [None])[-1]
 
 
+def one_statement(response: str) -> bool:
+    """Whether a response can't have two final statements. Cheap, and true of nearly all."""
+    end = response[-TAIL:].lower()
+    return sum(map(end.count, ("answer", "box", "####", "a:"))) < 2
+
+
 def _reading(final: str, kind: Kind, gold: str) -> str | None:
     if kind == "choice":
         return final
@@ -97,7 +103,7 @@ def _reading(final: str, kind: Kind, gold: str) -> str | None:
 def confirms(gold: str, kind: Kind, choices: list[str] | None, answer: str) -> bool:
     """Whether what was read is the gold answer; Math-Verify may hang on it, so this is a worker's job."""
     if kind == "choice":
-        return _letter(answer, choices or []) == gold
+        return letter(answer, choices or []) == gold
     if _plain(gold) and _plain(gold) == _plain(answer):
         return True
     if match := _NUMBER.fullmatch(_bare(gold)):
@@ -113,7 +119,7 @@ def confirms(gold: str, kind: Kind, choices: list[str] | None, answer: str) -> b
         return False
 
 
-def _letter(answer: str, choices: list[str]) -> str | None:
+def letter(answer: str, choices: list[str]) -> str | None:
     """The choice whose text an answer is, else the first letter that stands alone in it."""
     for i, choice in enumerate(choices):
         if _plain(choice) == _plain(answer):

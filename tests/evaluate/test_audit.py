@@ -42,12 +42,19 @@ def pool():
         ("9", "The answer is 9.", set()),
         ("4753", r"The answer is 4752. No: \boxed{4753}", {"contradictory"}),
         ("4753", r"The answer is 97 * 49, so \boxed{4753}", set()),
+        ("4753", r"The answer is 4753.0. So \boxed{\frac{9506}{2}}", set()),
     ],
 )
 def test_a_paid_answer_is_looked_at(extracted, response, traits):
     counts = tally(sample(response, extracted))
     assert (counts.paid, counts.numbers, counts.literals) == (1, 1, 1)
     assert {name for name in ("not_numbers", "not_literals", "contradictory", "in_question", "copied") if getattr(counts, name)} == traits
+
+
+def test_two_letters_contradict_and_a_letter_with_its_text_does_not():
+    which = Question(id="c", question="Which?", answer="B", verifier="choice", choices=["Paris", "Rome"])
+    said = ["The answer is (B) Rome. Answer: B", "The answer is Rome. Answer: B", "The answer is A. Answer: B"]
+    assert [tally(sample(text, "B", question=which), questions=[which]).contradictory for text in said] == [0, 0, 1]
 
 
 def test_what_is_not_paid_is_not_looked_at():

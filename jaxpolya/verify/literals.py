@@ -47,7 +47,7 @@ def numeral(text: str) -> Numeral | None:
         value = _value(node)
     except (Unreadable, TooLarge):
         return None
-    if value is None:
+    if value is None or (node.op == "div" and "." in text):
         return None
     decimal = re.fullmatch(r"[-+]?\(?(\d*\.\d+)\)?", text.replace(" ", ""), re.ASCII)
     shown = decimal.group(1) if decimal else ""

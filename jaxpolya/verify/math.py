@@ -33,10 +33,24 @@ from jaxpolya.verify.algebra import Unparsed, latex_of, same_by_algebra
 from jaxpolya.verify.expression import Node, TooLarge, Unreadable, evaluate, names, read, same
 from jaxpolya.verify.forms import form, operations, size
 from jaxpolya.verify.latex import folded, normal, squeezed, words
-from jaxpolya.verify.literals import Numeral, based, kind_of, numeral, spelled, written
+from jaxpolya.verify.literals import Numeral, based, based_value, kind_of, numeral, spelled, written
 from jaxpolya.verify.relations import interval, same_relation, sides_equal
 from jaxpolya.verify.restated import asks_about, asks_about_relation, formulas, numerals_in, restates_division, stands_in
-from jaxpolya.verify.structure import Items, Leaf, Matrix, Relation, Shape, Time, Union, Words, matrices, scaled_matrix, shape, value_of
+from jaxpolya.verify.structure import (
+    Items,
+    Leaf,
+    Matrix,
+    Relation,
+    Shape,
+    Time,
+    Union,
+    Words,
+    matrices,
+    says_something,
+    scaled_matrix,
+    shape,
+    value_of,
+)
 from jaxpolya.verify.units import UNITS
 
 MAX_ANSWER = 2000
@@ -72,8 +86,12 @@ def judge(
     if max(len(gold), len(answer)) > MAX_ANSWER:
         raise TooLarge(f"an answer of more than {MAX_ANSWER} characters")
     gold_text, answer_text = normal(gold), normal(answer)
-    if labelled := _LABELLED.fullmatch(answer_text):  # (B) 42
-        answer_text = labelled.group(1) if re.fullmatch(r"[A-Z]", _bare_letter(gold_text)) else labelled.group(2).strip()
+    labelled = _LABELLED.fullmatch(answer_text)  # (B) 42
+    if letter := _CHOICE.fullmatch(gold_text):
+        said = labelled or _CHOICE.fullmatch(answer_text)
+        return None if said and said.group(1).casefold() == letter.group(1).casefold() else ""
+    if labelled:
+        answer_text = labelled.group(2).strip()
     if not answer_text:
         return ""
     if squeezed(gold_text) == squeezed(answer_text):
@@ -97,9 +115,7 @@ def equal(gold: str, answer: str, digits: int = 6) -> bool:
 
 _LABELLED = re.compile(r"(?:\\text\{\s?)?\(([A-Z])\)(?:\s?\})?(?:\s|~|\\ )*(\S.*)", re.DOTALL)
 
-
-def _bare_letter(text: str) -> str:
-    return re.sub(r"\\text|[\s(){}]", "", text)
+_CHOICE = re.compile(r"(?:(?:option|choice)\s)?(?:\\text\{\s?)?(?:option |choice )?\(?([A-Za-z])\)?(?:\s?\})?", re.IGNORECASE)
 
 
 def _decimal_comma(comma: str, point: str) -> bool:
@@ -121,6 +137,8 @@ class _Comparison:
             return True
         if isinstance(gold, Words) and spelled(gold.text):
             gold = Leaf(gold.text)
+        if isinstance(answer, Relation) and not says_something(answer):
+            return False
         if isinstance(answer, Relation) and not isinstance(gold, Relation):
             return self.shape_and_relation(gold, answer)
         if isinstance(gold, Relation):
@@ -270,7 +288,8 @@ class _Comparison:
         if first_based := based(gold):
             return (based(answer) or (answer.lstrip("0"), first_based[1])) == first_based
         if second_based := based(answer):
-            return second_based[0] == gold
+            asked = not self.question or bool(_BASES.search(self.question))
+            return asked and second_based[0] == gold and based_value(*second_based) is not None
         left, right = numeral(gold), numeral(answer)
         if left is None and len(gold) > 1:
             answer = _STRAY_UNIT.sub("", answer) if not _letters(gold) else answer
@@ -398,6 +417,7 @@ class _Comparison:
         return (asks_about_relation(gold, self.question) or stands_in(answer.text, self.question)) and self.refuse(RESTATES)
 
 
+_BASES = re.compile(r"\bbases?\b|\bbinary\b|\bternary\b|\boctal\b|\bhexadecimal\b|\d_\{?\d", re.IGNORECASE)
 _RATIO = re.compile(r"\bratios?\b|\bproportions?\b|\bodds\b|\bscale\b|simplest form|lowest terms", re.IGNORECASE)
 _STRAY_UNIT = re.compile(r"(?<=[\d})])[LgshVWJNCKA]$")
 """A unit glued to a number; where the gold has such a letter, it may be a variable."""

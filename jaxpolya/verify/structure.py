@@ -363,6 +363,16 @@ def value_of(relation: Relation) -> Shape | None:
     return shape(sides[-1])
 
 
+def says_something(relation: Relation) -> bool:
+    """Whether a chain of equalities does more than repeat itself (`1=1`) or list numbers that aren't equal (`x=3=5=8`)."""
+    if set(relation.signs) != {"="}:
+        return True
+    members = [numeral(side) for side in relation.sides if not is_name(side)]
+    values = [number.value for number in members if number]
+    rounded = all(abs(value - values[0]) <= abs(values[0]) / 50 for value in values)
+    return len(set(relation.sides)) > 1 and (rounded or len(values) < len(members))
+
+
 def _computes(sides: list[str]) -> bool:
     """Whether sides are a computation: numbers, the first and the last of them one value."""
     in_bases = [based(side) for side in sides]

@@ -82,6 +82,7 @@ def normal(text: str) -> str:
     text = _ABOUT.sub("", text).strip().removeprefix("=").strip()
     if len(dollars := re.findall(r"(?<!\\)\$", text)) > 1 and len(dollars) % 2 == 0:
         text = re.sub(r"(?<!\\)\$", " ", text)
+    text = re.sub(r"(?<!\\)\\[()]", " ", text)
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     text = re.sub(r"(?<=\d)\ue000\s?(?=\d{3})", "", text).replace("\ue000", ",")

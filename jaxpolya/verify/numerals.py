@@ -2,7 +2,8 @@
 
 A number is taken as it is written: with its sign (a hyphen, minus or dash that is attached to it and joins it to nothing before),
 currency, percent sign, fraction and power of ten, and as the clock time or ratio that it is a part of. A number that is an operand
-(`97 * 49`) is no result: all of the expression is taken, and the comparison will know what to make of it.
+(`97 * 49`) is no result: all of the expression is taken, and the comparison will know what to make of it. What counts steps and items of
+a list is no number of the text's.
 """
 
 import collections
@@ -27,6 +28,11 @@ _OPERATOR = re.compile(
 _EXPONENT = re.compile(r"(?:[A-Za-z}]\^\{?|_\{?)$")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _HARMLESS = frozenset({r"\frac", r"\dfrac", r"\tfrac", r"\cfrac", r"\times", r"\cdot", r"\div", r"\text", r"\quad", r"\mathrm"})
+_PART = re.compile(r"[#*_>\s]{0,12}(?:step|part|case|phase)\s?#?", re.IGNORECASE)
+_AFTER_PART = re.compile(r"[*_ ]{0,4}(?:[:.)\n–—-]|$)")
+_INDENT = re.compile(r"[*_># \t]{0,8}")
+_AFTER_ITEM = re.compile(r"[.)][ \t*_]{1,4}[A-Za-z]")
+_LONGEST_LABEL = 24
 _LATEST = 64
 """Operands of an expression that are looked at."""
 
@@ -69,7 +75,7 @@ def last_number(text: str) -> str | None:
         first = last
         while numbers and _OPERATOR.fullmatch(text, numbers[-1].end(), first.start()):
             first = numbers.pop()
-        if first is not last or not _is_exponent(text, last):
+        if first is not last or not (_is_exponent(text, last) or _is_label(text, last)):
             return _hyphenated(text[first.start() : last.end()])
     return None
 
@@ -96,6 +102,22 @@ def stated_number(statement: str) -> str | None:
     if not lead.strip() and _RELATING.search(between[0]) and not _COMBINING.search(between[0]):
         return _hyphenated(first.group())
     return statement if _COMBINING.search(between[-1]) else _hyphenated(last.group())
+
+
+def _is_label(text: str, number: re.Match[str]) -> bool:
+    """Whether a number counts the parts of the text: "### Step 2:", or "2." where an earlier line begins with "1."."""
+    start, end = number.span()
+    line = text.rfind("\n", max(0, start - _LONGEST_LABEL), start) + 1
+    if not line and start > _LONGEST_LABEL:
+        return False
+    if _PART.fullmatch(text, line, start):
+        return bool(_AFTER_PART.match(text, end))
+    if not (
+        number.group().isdecimal() and len(number.group()) <= 2 and _INDENT.fullmatch(text, line, start) and _AFTER_ITEM.match(text, end)
+    ):
+        return False
+    before = int(number.group()) - 1
+    return not before or bool(re.search(rf"(?:^|\n)[*_># \t]{{0,8}}{before}[.)]", text[:start]))
 
 
 def _hyphenated(number: str) -> str:

@@ -17,6 +17,7 @@ _MARKER = re.compile(
     r"(?P<strong>(?<![a-z])ans(?:wers?)?(?![a-z])(?P<quoted>[\"']?)[*_`)]{0,4}"
     r"(?:[ \t]{1,3}(?:to|for|of|in|as|after|here|rounded|with|from|that)(?![a-z])[^.:=\n?!]{0,40}?|[ \t]?[(\[][^()\[\]\n]{0,40}[)\]])?"
     r"[ \t]{0,3}[*_\"'`]{0,4}[ \t]{0,3}(?:(?:is|are|equals)(?![a-z'’])|[:：=])"
+    r"(?:[ \t]{1,3}(?:thus|therefore|hence|simply|given by|as follows|equal to)(?=[:\n]))?"
     r"|(?<![a-z])final[ \t]{1,3}answer[*_ \t]{0,6}(?=\n)"
     r"|(?:^|\n)[ \t#>*_]{0,12}(?:(?:the|my|our|final|correct)[ \t]){0,3}answer[*_ \t]{0,4}(?:(?=\n)|[-–—](?=[ \t])))"
     r"|(?P<modal>(?<![a-z])answer(?![a-z])[^.:=\n?!]{0,40}?(?<![a-z])(?:must|should|would|will|has to|seems to|turns out to|comes out to)"
@@ -52,6 +53,7 @@ _PREDICATE = re.compile(
 _NEGATED = re.compile(r"(?:(?<![a-z])(?:not|never|cannot)|n['’]t)(?: [a-z]{1,15}){0,3} be:? $", re.IGNORECASE)
 _STARTS_WITH_NUMBER = re.compile(r"[-−]?[$€£¥₹]?\d")
 _NO_VALUE = re.compile(r"[^\d\\$]*$")
+_COMPUTED = re.compile(r"[$\d\s.,()*/×·÷+−–^-]*\d[$\d\s.,()*/×·÷+−–^-]*=\s*(?=[$€£¥₹]?[\d.,/]+\s[A-Za-z]{2})")
 _NUMBER_IS = re.compile(r"([-−]?[$€£¥₹]?\d[\d.,/]*%?) (?:is|are|was)(?![A-Za-z])")
 _ORNAMENTS = "*_:：\"'`’” \t\n\ufe0f\u200d∎" + "".join(
     map(chr, itertools.chain(range(0x25A0, 0x27C0), range(0x2B50, 0x2B56), range(0x1F300, 0x1FB00)))
@@ -139,6 +141,8 @@ def clip(sentence: str) -> str | None:
     sentence = sentence.strip(_ORNAMENTS)
     if adverb := _ADVERB.match(sentence):
         sentence = sentence[adverb.end() :]
+    if computed := _COMPUTED.match(sentence):  # 3 * 5 = 15 goats
+        sentence = sentence[computed.end() :]
     if (number := _NUMBER_IS.match(sentence)) and number.end() < len(sentence):
         return number[1]
     predicate = _PREDICATE.match(sentence)

@@ -146,13 +146,15 @@ _NO_NOUNS = frozenset(
         "if",
     ]
 )
+_OPERATIONS = frozenset(["squared", "cubed", "factorial", "plus", "minus", "divided", "multiplied", "choose"])
 _SYMBOLS = frozenset("mLlgshVWJNAKCF")
 """Single letters that are units after a blank; `5 x` is a product."""
 
 
 def is_unit(text: str, apart: bool) -> bool:
     """Whether what follows a number is a unit or a noun, and not a product of variables. apart: whether a blank stands between them."""
-    return any(_names_something(token, apart) for token in text.split())
+    tokens = text.split()
+    return _OPERATIONS.isdisjoint(map(str.casefold, tokens)) and any(_names_something(token, apart) for token in tokens)
 
 
 def _names_something(token: str, apart: bool) -> bool:

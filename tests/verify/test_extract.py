@@ -113,6 +113,8 @@ def test_tags(response, expected):
         ("The answer (in goats) is 15.", "15"),
         ("The answer in goats is 15.", "15"),
         ("The answer is thus 15.", "15"),
+        ("The answer is therefore:\n\n15", "15"),
+        ("The answer is 5 * 3 = 15 goats.", "15 goats"),
         ("The answer is Rs. 15 in all.", "Rs. 15 in all"),
         ("The answer is 3! + 9 = 15.", "3! + 9 = 15"),
         ("The answer is 15! Great.", "15"),
@@ -155,6 +157,13 @@ def test_wordings(response, expected):
         ("#### Step 1: 3 pens\n#### Step 2: 5 goats each\n3 * 5 = 15", "15"),
         ("A: 3 pens\nB: 5 goats each\nThat makes 15", "15"),
         ("The answer is about 3 million goats here.", "3 million"),
+        # Steps and items are counted by no number of the text's.
+        ("They have 15.\n\n### Step 3: Check\nIt fits.", "15"),
+        ("They have 15.\n**Step 3.**\nIt fits.", "15"),
+        ("1. There are 15.\n2. It fits.", "15"),
+        ("There are\n15. It fits.", "15"),
+        ("#### Step 3\nIt fits.", None),
+        ("They are at step 15.", "15"),
         # Nothing that isn't worked out becomes a number.
         ("The answer is 31 * 29.", "31 * 29"),
         ("The answer is 31 * 29 goats in all.", "31 * 29 goats in all"),

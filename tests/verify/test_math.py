@@ -30,7 +30,7 @@ RIGHT = [
     # units
     ("6", "6 oz"), ("6", "6 mL"), ("6", "6 L"), ("6", "6 m/s"), ("6", "6 men"), ("6", "6 yrs"), ("36.6", "36.6 °C"), ("6", "Rs 6"),
     ("6", "6 km/h"),
-    ("6", r"6\ \mathrm{cm}"), ("6", "¥6"), ("6", r"\$6 per day"), ("6", "6 (six)"), ("0.0002", r"2 \times 10^{-4} \mathrm{N}"),
+    ("6", r"6\ \mathrm{cm}"), ("6", "¥6"), ("6", r"\$6 per day"), ("6", "6 (six)"), ("6", r"\(6\) goats"), ("0.0002", r"2 \times 10^{-4} \mathrm{N}"),
     # degrees
     (r"\cos 30^\circ", r"\frac{\sqrt3}{2}"), (r"3\sin 20^\circ", r"3\cos 70^\circ"),
     # percents, money, units
@@ -74,6 +74,8 @@ WRONG = [
     ("11:40", "5:50"), ("2:20", "1:10"), ("1:30", "2:60"), ("5:40", "0.125"), ("8:15 AM", "8:15 PM"), ("25", "6:25"),
     # degrees and radians
     (r"\tan 40^\circ", r"\tan 40"), (r"\sin 10", r"\sin 10^\circ"),
+    # an operation in words is no unit
+    ("7", "7 squared"), ("7", "7 factorial"), ("7", "7 plus"),
     # digits in a base are no value
     ("50", "302_4"), ("302_4", "302_5"), ("3", "3 million"),
     ("42", "43"), ("42", "-42"), ("42", ""), ("42", "42, 43"), ("42", "42 or 43"), ("42", r"42\%"), ("5", r"5\%"), ("42", "42.0004"),

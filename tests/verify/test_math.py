@@ -30,7 +30,8 @@ RIGHT = [
     # units
     ("6", "6 oz"), ("6", "6 mL"), ("6", "6 L"), ("6", "6 m/s"), ("6", "6 men"), ("6", "6 yrs"), ("36.6", "36.6 °C"), ("6", "Rs 6"),
     ("6", "6 km/h"),
-    ("6", r"6\ \mathrm{cm}"), ("6", "¥6"), ("6", r"\$6 per day"), ("6", "6 (six)"), ("6", r"\(6\) goats"), ("0.0002", r"2 \times 10^{-4} \mathrm{N}"),
+    ("6", r"6\ \mathrm{cm}"), ("6", "¥6"), ("6", r"\$6 per day"), ("6", "6 (six)"),
+    ("6", r"\(6\) goats"), ("0.0002", r"2 \times 10^{-4} \mathrm{N}"),
     # degrees
     (r"\cos 30^\circ", r"\frac{\sqrt3}{2}"), (r"3\sin 20^\circ", r"3\cos 70^\circ"),
     # percents, money, units

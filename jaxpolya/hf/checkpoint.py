@@ -17,8 +17,9 @@ from etils import epath
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerFast
 
+from jaxpolya.checksums import changed, checksums
 from jaxpolya.errors import InputError, JaxpolyaError
-from jaxpolya.hf.directory import absolute, read_marker, whole_directory
+from jaxpolya.hf.directory import MARKER, for_orbax, is_remote, read_marker, whole_directory
 from jaxpolya.hf.export import export_checkpoint
 from jaxpolya.hf.families import iter_tensors
 from jaxpolya.hf.gguf_file import GGUFFile
@@ -28,6 +29,7 @@ from jaxpolya.hf.source import Location, fingerprint, locate
 from jaxpolya.hf.tensors import HEAD, TensorFile, check_tensors, check_tied_head, read_params, usual_names
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params
+from jaxpolya.parallel.hosts import from_primary
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.parallel.sharding import param_shardings
 
@@ -90,7 +92,7 @@ def load_checkpoint(source: str, *, mesh: Mesh, revision: str | None = None) -> 
     location = locate(source, revision=revision, weights=True)
     meta, files = _open(source, location)
     if files is None:
-        return Checkpoint(meta, _restore(absolute(location.path) / "params", meta.config, mesh))
+        return Checkpoint(meta, _restore(location.path, meta.config, mesh))
     check_tied_head(files, meta.config)
     return Checkpoint(meta, read_params(files, meta.config, mesh))
 
@@ -117,20 +119,28 @@ def _open(source: str, location: Location) -> tuple[CheckpointMeta, TensorFile |
     return dataclasses.replace(meta, stored=stored_as({name: files.dtypes[name] for name in names}, tied_head)), files
 
 
-def _restore(path: epath.Path, config: DecoderConfig, mesh: Mesh) -> Params:
-    abstract = abstract_params(config)
+def _damage(directory: epath.Path) -> str | None:
+    """Says which file of a model that we wrote isn't what it was, if any; a store checks what it keeps itself."""
+    listed = (read_marker(directory) or {}).get("files")
+    return changed(directory, listed) if isinstance(listed, dict) and not is_remote(directory) else None
+
+
+def _restore(directory: epath.Path, config: DecoderConfig, mesh: Mesh) -> Params:
+    abstract, path = abstract_params(config), directory / "params"
     target = jax.tree.map(
         lambda spec, sharding: jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=sharding),
         abstract,
         param_shardings(mesh, abstract, "train"),
     )
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            if (saved := checkpointer.metadata(path).item_metadata) is None:
+        with for_orbax(directory) as named, ocp.StandardCheckpointer() as checkpointer:
+            if (saved := checkpointer.metadata(named / "params").item_metadata) is None:
                 raise InputError(f"{path}: the saved parameters are missing or damaged; copy or save the model again")
             if jax.tree.map(lambda leaf: tuple(leaf.shape), saved.tree) != jax.tree.map(lambda leaf: leaf.shape, target):
                 raise InputError(f"{path}: the saved parameters are not those that config.json describes; copy or save the model again")
-            return checkpointer.restore(path, target)
+            if trouble := from_primary(_damage(directory) if is_primary() else None):
+                raise InputError(f"{path}: the saved parameters can't be read ({trouble}); copy or save the model again")
+            return checkpointer.restore(named / "params", target)
     except JaxpolyaError:
         raise
     except Exception as error:  # Orbax wraps what it met in bare exceptions, with pages of details
@@ -159,7 +169,9 @@ def save_checkpoint(directory: str | Path, params: Params, meta: CheckpointMeta,
     """
     note: dict[str, Any] = {"stored": dataclasses.asdict(meta.stored), "origin": dict(origin or {})}
     with whole_directory(directory, "jaxpolya", note=note) as aside:
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(aside / "params", params)
+        with for_orbax(aside) as named, ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(named / "params", params)
         if is_primary():
             write_small_files(aside, meta, meta.hf_config)
+            if not is_remote(aside):  # a store's own checks are better than reading everything back
+                note["files"] = checksums(aside, frozenset([MARKER]))

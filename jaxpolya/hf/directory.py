@@ -9,16 +9,17 @@ overwritten. The first host decides and moves; what any host meets is raised on 
 import atexit
 import contextlib
 import functools
+import glob
 import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
+from jaxpolya.artifacts import package_version
 from jaxpolya.errors import InputError, JaxpolyaError, MachineError
 from jaxpolya.parallel.hosts import together
 from jaxpolya.parallel.mesh import is_primary
@@ -40,6 +41,25 @@ def local_file(path: epath.Path) -> Path:
     directory = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return Path(path.copy(epath.Path(directory) / path.name))
+
+
+def matching(directory: epath.Path, pattern: str) -> list[epath.Path]:
+    """What matches a pattern in a directory, in order. A `[v2]` in the directory's own name, which etils' globs read as one, is none."""
+    found = directory.glob(pattern) if is_remote(directory) else map(epath.Path, Path(directory).glob(pattern))
+    return sorted(found)
+
+
+@contextlib.contextmanager
+def for_orbax(directory: epath.Path) -> Iterator[epath.Path]:
+    """A directory by a name that Orbax can glob below: with a `[v2]` in it, it would find nothing to merge and write half a model."""
+    directory = absolute(directory)
+    if is_remote(directory) or glob.escape(str(directory)) == str(directory):
+        yield directory
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        link = Path(scratch) / "directory"
+        link.symlink_to(directory)
+        yield epath.Path(link)
 
 
 def absolute(path: epath.Path) -> epath.Path:
@@ -80,7 +100,7 @@ def whole_directory(
     aside = final.parent / f".{final.name}.partial"
 
     def mark(path: epath.Path, whole: bool) -> None:
-        marker = {"layout": layout, "whole": whole, "jaxpolya": version("jaxpolya")} | (note or {})
+        marker = {"layout": layout, "whole": whole, "jaxpolya": package_version("jaxpolya")} | (note or {})
         (path / MARKER).write_text(json.dumps(marker) + "\n")
 
     with together(), _telling(final, "nothing was changed there"):

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from jaxpolya.errors import InputError
 from jaxpolya.hf.chat import turn_ends
-from jaxpolya.hf.directory import is_remote
+from jaxpolya.hf.directory import is_remote, matching
 from jaxpolya.hf.families import config_from_hf, config_to_hf
 from jaxpolya.hf.gguf_file import GGUFFile
 from jaxpolya.hf.gguf_tokenizer import stop_ids_from_gguf, tokenizer_from_gguf
@@ -107,7 +107,7 @@ def read_meta(source: str, directory: epath.Path, task: str) -> CheckpointMeta:
     config = config_from_hf(hf_config, str(path))
     _check_task(hf_config.get("architectures"), task, path)
     # A pattern may match a directory, too (LICENSES/); a directory with the name of a file that is needed is a mistake to tell.
-    found = [path for pattern in CARRIED for path in sorted(directory.glob(pattern)) if "*" not in pattern or path.is_file()]
+    found = [path for pattern in CARRIED for path in matching(directory, pattern) if "*" not in pattern or path.is_file()]
     files = {path.relative_to(directory).as_posix(): _read(path) for path in found}
     said = {name: _parse(files[name], directory / name) for name in PARSED if name in files}
     generation_config = said.get("generation_config.json")

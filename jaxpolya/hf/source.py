@@ -18,7 +18,7 @@ from etils import epath
 
 from jaxpolya.artifacts import files_digest
 from jaxpolya.errors import InputError, nearest_path
-from jaxpolya.hf.directory import is_remote, read_marker
+from jaxpolya.hf.directory import is_remote, matching, read_marker
 from jaxpolya.hf.meta import CARRIED, NAMED_TEMPLATES
 from jaxpolya.hf.safetensors_file import INDEX, SINGLE, read_weight_map
 
@@ -162,7 +162,7 @@ def fingerprint(source: str, revision: str | None = None) -> str:
         if location.kind == "jaxpolya":
             files = sorted(_files_below(location.path))
         else:
-            files = sorted(path for pattern in (*SMALL_FILES, *WEIGHT_FILES) for path in location.path.glob(pattern) if path.is_file())
+            files = sorted(path for pattern in (*SMALL_FILES, *WEIGHT_FILES) for path in matching(location.path, pattern) if path.is_file())
         root = location.path
     names = {"gguf" if location.kind == "gguf" else path.relative_to(root).as_posix(): path for path in files}
     return f"sha256:{files_digest(names)[:32]}"

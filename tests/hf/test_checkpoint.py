@@ -1,6 +1,7 @@
 import dataclasses
 import gc
 import json
+import random
 import shutil
 
 import huggingface_hub
@@ -410,6 +411,29 @@ def test_parameters_that_do_not_fit_are_told(tiny, tmp_path, mesh1):
     shutil.rmtree(tmp_path / "model" / "params")
     with pytest.raises(InputError, match="model/params: the saved parameters are missing"):
         load_checkpoint(str(tmp_path / "model"), mesh=mesh1)
+
+
+def test_a_flipped_byte_of_our_own_files_is_told(tiny, tmp_path, mesh1):
+    model, rng = tmp_path / "[v2] model", random.Random(0)
+    save_checkpoint(model, tiny.params, tiny.meta)
+    assert_same_params(load_checkpoint(str(model), mesh=mesh1).params, tiny.params)
+    for path in (max((model / "params").rglob("*"), key=lambda path: path.stat().st_size), model / "tokenizer.json"):
+        whole = path.read_bytes()
+        flipped = bytearray(whole)
+        flipped[rng.randrange(len(whole))] ^= 1
+        path.write_bytes(flipped)
+        with pytest.raises(InputError, match=r"model.*(has other bytes|can't be read)"):
+            load_checkpoint(str(model), mesh=mesh1)
+        path.write_bytes(whole)
+    assert_same_params(load_checkpoint(str(model), mesh=mesh1).params, tiny.params)
+
+
+def test_a_directory_with_brackets_is_read_like_any_other(tiny, tiny_checkpoint, copy, mesh1):
+    odd = copy.rename(copy.with_name("[v2]"))
+    assert fingerprint(str(odd)) == fingerprint(str(tiny_checkpoint))
+    assert inspect_checkpoint(str(odd)).files.keys() == tiny.meta.files.keys() != set()
+    rewrite(odd, lambda tensors: tensors["model.norm.weight"].__setitem__(3, 2.0))
+    assert fingerprint(str(odd)) != fingerprint(str(tiny_checkpoint))
 
 
 def test_fingerprints_follow_content(tiny, tiny_checkpoint, copy):

@@ -35,7 +35,7 @@ from jaxpolya.train.losses import ALGORITHMS
 from jaxpolya.train.metrics import StepLog
 from jaxpolya.train.objectives import Forward, policy_objective
 from jaxpolya.train.sft import check_rows
-from jaxpolya.train.state import Step, abstract_state, init_state, make_optimizer
+from jaxpolya.train.state import Measured, Step, abstract_state, init_state, make_optimizer
 from jaxpolya.verify.pool import Pool
 
 
@@ -54,8 +54,9 @@ def round_prompts(prompts: Sequence[Prompt], config: RlConfig, step: int) -> lis
     A pass ends with its last whole piece, so that no question is asked twice in a round.
     """
     epoch, piece = divmod(step, len(prompts) // config.prompts)
-    order = grain.MapDataset.range(len(prompts)).seed(config.seed + epoch).shuffle()
-    return [prompts[order[i]] for i in range(piece * config.prompts, (piece + 1) * config.prompts)]
+    order = grain.MapDataset.range(len(prompts)).seed(config.seed).shuffle().repeat()  # each pass anew, and not as another seed's
+    first = epoch * len(prompts) + piece * config.prompts
+    return [prompts[order[i]] for i in range(first, first + config.prompts)]
 
 
 def check_prompts(prompts: Sequence[Prompt], config: RlConfig) -> None:
@@ -126,13 +127,13 @@ def run_rl(
         examples, facts, rated = make_examples(samples, asked, config)
         if is_primary():
             write_records(file, rated)
-        metrics: list[dict[str, float]] = []
+        updates: list[Measured] = []
         for part in np.array_split(np.arange(config.prompts), config.updates):
             chosen = [example for group in part for example in examples[group * config.group : (group + 1) * config.group]]
             batch = pack(chosen, row_tokens=config.batching.row_tokens, rows_multiple=config.batching.micro_rows)
-            state, measured = update(state, batch, config.batching.micro_rows)
-            metrics.append(measured)
-        facts |= {name: float(np.mean([one[name] for one in metrics])) for name in metrics[0]}
+            state, measured = update.measured(state, batch, config.batching.micro_rows)
+            updates.append(measured)
+        facts |= Measured.of(updates).facts
         facts["kl"] = facts["kl_k3"]
         tally = Tally.of(rated, {prompt.question.id: prompt.question for prompt in asked})
         log.append({"step": step, **facts, **step_facts(tally), "audit": tally.to_json()})

@@ -8,8 +8,9 @@ The state is a plain tree, {"params", "opt"}; the schedule's step is the optimiz
 where it is.
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -87,6 +88,31 @@ def abstract_state(config: DecoderConfig, mesh: Mesh, optimizer: optax.GradientT
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What one or several updates measured, not divided yet."""
+
+    means: Means
+    maxima: dict[str, float]
+    totals: dict[str, float]
+    """What only adds up, such as `tokens`."""
+
+    @classmethod
+    def of(cls, updates: "Sequence[Measured]") -> "Measured":
+        """Several updates as one: a mean is one over all that any of them counted, a maximum the largest of theirs."""
+
+        def joined(parts: Sequence[Mapping[str, Any]], join: Callable[[list[Any]], Any]) -> dict[str, Any]:
+            return {name: join([part[name] for part in parts]) for name in parts[0]}
+
+        means = joined([update.means for update in updates], lambda each: Mean(sum(m.sum for m in each), sum(m.count for m in each)))
+        return cls(means, joined([update.maxima for update in updates], max), joined([update.totals for update in updates], sum))
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """Every metric as a number."""
+        return {name: float(mean.value) for name, mean in self.means.items()} | self.maxima | self.totals
+
+
 class Step:
     """One update from any number of micro-batches; the programs are compiled once for equal arguments."""
 
@@ -95,7 +121,12 @@ class Step:
         self._zeros, self._mesh = _zeros(config, mesh), mesh
 
     def __call__(self, state: State, batch: Mapping[str, np.ndarray], micro_rows: int) -> tuple[State, dict[str, float]]:
-        """(the state after one update, metrics as floats, alike on all hosts).
+        """(the state after one update, metrics as floats, alike on all hosts); arguments as `measured`."""
+        state, measured = self.measured(state, batch, micro_rows)
+        return state, measured.facts
+
+    def measured(self, state: State, batch: Mapping[str, np.ndarray], micro_rows: int) -> tuple[State, Measured]:
+        """(the state after one update, what it measured).
 
         Args:
           state: is donated.
@@ -113,9 +144,10 @@ class Step:
                 means = jax.tree.map(jnp.add, means, more_means) if means else more_means
                 maxima = jax.tree.map(jnp.maximum, maxima, more_maxima) if maxima else more_maxima
             state, norm = self._update(state, total, means["loss"].count)
-        metrics = {name: mean.value for name, mean in means.items()} | maxima
-        metrics |= {"tokens": means["tokens"].sum, "grad_norm": norm}
-        return state, {name: float(value) for name, value in to_host(metrics).items()}
+        means["grad_norm"] = Mean(norm, jnp.ones_like(norm))  # each update has one
+        means, maxima = jax.tree.map(float, to_host((means, maxima)))
+        tokens = means.pop("tokens").sum
+        return state, Measured(means, {name: float(value) for name, value in maxima.items()}, {"tokens": float(tokens)})
 
 
 @functools.cache

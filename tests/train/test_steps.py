@@ -17,7 +17,7 @@ from jaxpolya.records import Question, Sample
 from jaxpolya.train.objectives import Forward, policy_objective, sft_objective
 from jaxpolya.train.rl import make_examples, round_prompts
 from jaxpolya.train.score import score_examples
-from jaxpolya.train.state import Step, init_state, make_optimizer
+from jaxpolya.train.state import Measured, Step, init_state, make_optimizer
 
 CONFIG = DecoderConfig("llama", 97, 32, 48, 2, 4, 2, 8, 128, tied_embeddings=True)
 
@@ -40,6 +40,15 @@ def test_no_round_asks_a_question_twice_and_passes_are_shuffled():
     assert not set(asked[0]) & set(asked[1])  # one pass
     assert asked[0] != asked[2] != asked[4]  # the next ones
     assert asked == [[prompt.id for prompt in round_prompts(prompts(12), rl_config(), step)] for step in range(6)]
+
+
+def test_no_two_seeds_share_the_order_of_a_pass():
+    passes = [
+        tuple(prompt.id for piece in range(2) for prompt in round_prompts(prompts(12), rl_config(seed=seed), 2 * epoch + piece))
+        for seed in range(4)
+        for epoch in range(4)
+    ]
+    assert len(set(passes)) == len(passes)
 
 
 def rollouts(verdicts: list[str], asked: list[Prompt], truncated=()) -> list[Sample]:
@@ -113,6 +122,23 @@ def test_an_update_is_the_same_from_any_micro_batches(objective, mesh):
     assert metrics == pytest.approx(expected, rel=1e-5, abs=1e-6)
     assert metrics["tokens"] == batch["weights"].sum() and metrics["grad_norm"] > 0
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), one["params"], other["params"])
+
+
+def test_several_updates_are_measured_as_one(mesh):
+    """What a round reports is over all tokens of all its updates, however unevenly they were dealt out, and a maximum is one."""
+    loss = policy_objective(Forward(CONFIG, jnp.dtype("float32")), aggregation="token_mean", clip_low=0.2, clip_high=0.2, max_length=8)
+    optimizer = make_optimizer(Optimizer(learning_rate=1e-12, warmup=0), 4)
+    examples = random_examples(24)
+    update, state = Step(loss, CONFIG, mesh, optimizer), init_state(params(), CONFIG, mesh, optimizer)
+    parts = []
+    for some in (examples[:3], examples[3:], examples):
+        state, measured = update.measured(state, pack(some, row_tokens=32, rows_multiple=2), 2)
+        parts.append(measured)
+    together, whole = Measured.of(parts[:2]).facts, parts[2].facts
+    norm = (parts[0].facts["grad_norm"] + parts[1].facts["grad_norm"]) / 2
+    assert together.pop("grad_norm") == pytest.approx(norm, rel=1e-6) and whole.pop("grad_norm") != norm
+    assert together == pytest.approx(whole, rel=1e-5, abs=1e-6)
+    assert whole["ratio"] != pytest.approx((parts[0].facts["ratio"] + parts[1].facts["ratio"]) / 2, rel=1e-3)
 
 
 def test_updates_lower_the_loss(mesh):

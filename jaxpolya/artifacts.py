@@ -154,14 +154,23 @@ class RunDirectory:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the run for this process; it is free again when the process ends, however it ends. Raises `MachineError`."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError):
-            raise MachineError(f"{self.path} can't be made: a part of that path is a file; set `output` to a directory") from None
-        with (self.path / ".lock").open("a+") as file:
+        with contextlib.ExitStack() as stack:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context((self.path / ".lock").open("a+"))
+            except (FileExistsError, NotADirectoryError):
+                raise MachineError(f"{self.path} can't be made: a part of that path is a file; set `output` to a directory") from None
+            except (OSError, ValueError) as error:  # the second: a name with a null byte
+                reason = error.strerror if isinstance(error, OSError) else str(error)
+                raise MachineError(f"{self.path} can't be made or written ({reason}); set `output` to a directory that can") from error
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except OSError as error:
+                if not isinstance(error, BlockingIOError):
+                    raise MachineError(
+                        f"{self.path} can't be locked ({error.strerror}), and two processes might work on it; "
+                        "set `output` to a disk with locks"
+                    ) from error
                 file.seek(0)
                 holder = file.read().strip() or "unknown"
                 raise MachineError(f"{self.path} is being worked on by another process (pid {holder}); wait for it, or stop it") from None
@@ -187,13 +196,21 @@ def provenance(mesh_shape: Mapping[str, int], device: str) -> dict[str, Any]:
     )
     return {
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "packages": {name: version for name in packages if (version := package_version(name))},
         "commit": source_commit(),
         "device": device,
         "mesh": dict(mesh_shape),
         "platform": platform.platform(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
+
+
+def package_version(name: str) -> str | None:
+    """The version of an installed package; None where it isn't there (a source tree that nobody installed, an optional package)."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def source_commit() -> str | None:

@@ -20,7 +20,7 @@ from typing import Annotated, Any, NoReturn, cast, get_args
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from jaxpolya.errors import EXIT_CODES, JaxpolyaError
 
@@ -403,7 +403,7 @@ def _show(results: dict[str, Any], directory: Path) -> None:
 
 def _say(text: str) -> None:
     """One line, which nothing breaks: what stands in it can be pasted."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(Text(text), soft_wrap=True)
 
 
 def _start_jax() -> None:
@@ -480,7 +480,7 @@ def _leave_interrupted() -> NoReturn:
 
 def _leave(message: str, code: int) -> NoReturn:
     if message:
-        errors.print(f"[bold red]jaxpolya:[/bold red] {escape(message)}", highlight=False, soft_wrap=True)
+        errors.print(Text.assemble(("jaxpolya:", "bold red"), " ", message), soft_wrap=True)
     sys.stderr.flush()
     sys.exit(code)
 
@@ -498,6 +498,8 @@ def _machine_trouble(error: BaseException | None) -> str | None:
             return "a file would be larger than this system allows (`ulimit -f`, or the file system's limit); raise it"
         if number in (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOTDIR, errno.ENAMETOOLONG):
             return f"the system refuses: {text}"
+        if isinstance(error, ModuleNotFoundError) and (error.name or "jaxpolya").split(".")[0] != "jaxpolya":
+            return f"the Python package of the module {error.name} is missing; install it, or jaxpolya anew with what it needs"
         if "Unable to initialize backend" in text:
             return (
                 f"the device is not there: {text.splitlines()[0]}; JAX_PLATFORMS=cpu runs without it, the extras tpu and cuda bring drivers"

@@ -1,6 +1,7 @@
 """What a person sees while a run works: one live bar per stage on a terminal, plain lines elsewhere.
 
-Stages report units of work done and what they have learnt; an estimate of the time left comes from the rate so far.
+Stages report units of work done and what they have learnt; an estimate of the time left comes from the rate so far. Whatever is
+shown is `Text`: in a string, rich would take `[v2]` of a path for markup and `:x:` for a picture.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
 
@@ -31,7 +33,7 @@ class Display:
     def note(self, text: str) -> None:
         """One line that stays."""
         if not self._quiet:
-            self.console.print(text, highlight=False, soft_wrap=True)
+            self.console.print(Text(text), soft_wrap=True)
 
     @contextlib.contextmanager
     def task(self, title: str, total: int, done: int = 0) -> Iterator[Task]:
@@ -41,10 +43,10 @@ class Display:
         elif self.console.is_terminal:
             columns = (
                 SpinnerColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[facts]}"),
+                TextColumn("{task.fields[facts]}", markup=False),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
@@ -87,7 +89,7 @@ class _Lines:
             text = f"{self._title}: {self._done}/{self._total} {_facts(facts)}".rstrip()
             since, before = self._first or (now, self._done)
             left = (now - since) / max(self._done - before, 1) * (self._total - self._done)
-            self._console.print(f"{text}, about {left:.0f} s left" if left >= 1 and self._done > before else text, highlight=False)
+            self._console.print(Text(f"{text}, about {left:.0f} s left" if left >= 1 and self._done > before else text))
 
 
 def _facts(facts: dict[str, float | str]) -> str:

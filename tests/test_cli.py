@@ -542,7 +542,17 @@ def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(refused, jaxpoly
     assert all(path.read_bytes().startswith(data) for path, data in kept.items())
 
 
-def test_an_interruption_that_hits_a_finalizer_comes_again():
+@pytest.fixture
+def heard():
+    """Signals do here what they do in a shell's foreground: under `nohup make test &` this process was started to ignore some."""
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in defaults.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_an_interruption_that_hits_a_finalizer_comes_again(heard):
     class Hit:
         def __del__(self):
             os.kill(os.getpid(), signal.SIGTERM)
@@ -555,7 +565,7 @@ def test_an_interruption_that_hits_a_finalizer_comes_again():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_goes_on(refused, jaxpolya, small, config, monkeypatch, number):
+def test_an_interrupted_run_goes_on(heard, refused, jaxpolya, small, config, monkeypatch, number):
     from jaxpolya import records
 
     append, left = records.Appender.append, iter(range(20))
@@ -571,6 +581,50 @@ def test_an_interrupted_run_goes_on(refused, jaxpolya, small, config, monkeypatc
     assert jaxpolya(*small)[0] == 0
     (attempts,) = config.parent.glob("runs/tiny/stages/generate-plain-*/attempts.jsonl")
     assert len(attempts.read_text().splitlines()) == 2
+
+
+def test_a_run_in_the_background_ignores_ctrl_c_and_stops_on_sigterm(heard, refused, small, monkeypatch):
+    from jaxpolya import records
+
+    append, sent = records.Appender.append, iter([signal.SIGINT, signal.SIGINT, signal.SIGTERM])
+
+    def interrupting(self, row):
+        append(self, row)
+        os.kill(os.getpid(), next(sent))
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as `command &` in a script starts it
+    monkeypatch.setattr(records.Appender, "append", interrupting)
+    refused(INTERRUPTED, "give the same command again to go on", *small)
+    assert next(sent, None) is None and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+@pytest.mark.parametrize("output", ["/proc/x", "/dev/null", "/dev/null/x", "a\0b", "n" * 300])
+def test_an_output_that_can_not_be_is_named(refused, small, output):
+    assert "set `output` to a directory" in refused(
+        MACHINE, f"{output}/tiny can't be made", *small, "--set", f"output={json.dumps(output)}"
+    )
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(jaxpolya, refused, small, config, guesser, tmp_path):
+    odd = tmp_path / "[v2] [/bold] :x:"
+    code, out, err = jaxpolya(*small, "--set", f"output={json.dumps(str(odd))}")
+    assert code == 0 and f"report: {odd}/tiny/report.md" in out and "done in" in err
+    assert "[nope] :x:" in refused(CONFIGURATION, "", "run", "[nope] :x:.yaml")
+
+
+def test_a_missing_package_is_named(refused, small, monkeypatch):
+    import importlib.metadata
+
+    from jaxpolya.artifacts import provenance
+
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.metadata, "version", missing)
+        assert provenance({"fsdp": 1}, "cpu")["packages"] == {}
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)
+    refused(MACHINE, "reasoning_gym", *small, "--set", "eval.questions.sums=[{kind: reasoning_gym, name: chain_sum, size: 2}]")
 
 
 @pytest.mark.parametrize(

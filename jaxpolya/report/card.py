@@ -8,7 +8,6 @@ There is no `model-index` in the front matter: it has no place for an interval o
 leaderboard would rank a dozen questions beside whole benchmarks. The tables say both.
 """
 
-import importlib.metadata
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCardData
 
+from jaxpolya.artifacts import package_version
 from jaxpolya.report import tables
 from jaxpolya.report.page import audit, contamination, fenced, findings, section, titled
 
@@ -44,6 +44,8 @@ FINE_TUNED = {
     "external": "fine-tuned on solutions that were given to it",
 }
 """By kind of fine-tuning data, which is the first part of an arm's name."""
+
+UNKNOWN = "of an unknown version"
 
 REWARDED = "trained by reinforcement learning with a verifier's verdicts as rewards"
 
@@ -76,7 +78,7 @@ def run_card(results: Mapping[str, Any], arm: str) -> str:
         contamination(seen),
         _limits(results, seen, arm),
         _how(results),
-        section("Citation", fenced(CITATION % (TITLE, facts["packages"]["jaxpolya"]), "bibtex")),
+        section("Citation", fenced(CITATION % (TITLE, facts["packages"].get("jaxpolya", UNKNOWN)), "bibtex")),
     ]
     return "\n".join(part for part in sections if part)
 
@@ -90,7 +92,7 @@ def checkpoint_card(source: str, fingerprint: str, origin: Mapping[str, Any], co
       origin: as `hf.origin.origin_of` gives it.
       commit: jaxpolya's, where it is known.
     """
-    writer = f"jaxpolya {importlib.metadata.version('jaxpolya')}" + (f" (commit {commit})" if commit else "")
+    writer = f"jaxpolya {package_version('jaxpolya') or UNKNOWN}" + (f" (commit {commit})" if commit else "")
     sections = [
         _front_matter(origin, [], []),
         f"# {PurePath(source).name}\n",
@@ -244,7 +246,7 @@ def _limits(results: Mapping[str, Any], seen: dict[str, Any], arm: str) -> str:
 def _how(results: Mapping[str, Any]) -> str:
     """Code and versions, seeds, and the whole configuration."""
     facts = results["run"]
-    packages = ", ".join(f"{name} {facts['packages'][name]}" for name in ("jaxpolya", "jax", "flax", "transformers"))
+    packages = ", ".join(f"{name} {facts['packages'].get(name, UNKNOWN)}" for name in ("jaxpolya", "jax", "flax", "transformers"))
     resolved = yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True)
     return section(
         "How it was made",

@@ -29,7 +29,7 @@ def runs_here():
         pytest.skip(f"no program can be run on this machine: {error}")
 
 
-def verdict(response: str, tests=DOUBLE, seconds: float = 5.0) -> str:
+def verdict(response: str, tests=DOUBLE, seconds: float = 60.0) -> str:
     program = extract(response, tests)
     return code.judge(tests, program, seconds)[0] if program else "unparseable"
 
@@ -54,7 +54,7 @@ def verdict(response: str, tests=DOUBLE, seconds: float = 5.0) -> str:
     ],
 )
 def test_assertions(response, expected):
-    assert verdict(response, seconds=1.0 if expected == "timeout" else 5.0) == expected
+    assert verdict(response, seconds=1.0 if expected == "timeout" else 60.0) == expected
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_prompt_may_be_gone_on_with_or_defined_anew(response, expected):
     ],
 )
 def test_input_and_output(response, expected):
-    assert verdict(response, ECHO, seconds=1.0 if expected == "timeout" else 5.0) == expected
+    assert verdict(response, ECHO, seconds=1.0 if expected == "timeout" else 60.0) == expected
 
 
 SUM = "a, b = int(input()), int(input())\nprint(a + b)\n"
@@ -127,7 +127,7 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
 def test_a_script_runs_as_python_runs_it(script):
-    assert code.judge(ECHO, script, 5.0) == ("correct", None)
+    assert code.judge(ECHO, script, 60.0) == ("correct", None)
 
 
 @pytest.mark.parametrize(
@@ -140,19 +140,19 @@ def test_a_script_runs_as_python_runs_it(script):
     ],
 )  # fmt: skip
 def test_how_a_script_ends_counts(ending, detail):
-    assert code.judge(ECHO, SUM + ending, 5.0) == ("wrong" if detail else "correct", detail)
+    assert code.judge(ECHO, SUM + ending, 60.0) == ("wrong" if detail else "correct", detail)
 
 
 def test_a_script_that_never_ends_is_late():
     for ending in ("import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()", "while True: pass"):
         assert code.judge(ECHO, SUM + ending, 0.7) == ("timeout", "the deadline has passed")
-        assert code.judge(ECHO, SUM, 5.0) == ("correct", None)
+        assert code.judge(ECHO, SUM, 60.0) == ("correct", None)
 
 
 def test_a_test_may_ask_for_the_very_text():
     pairs = [{"input": "", "output": "2.50\n", "exact": True}]
-    assert code.judge(pairs, "print('2.50 ')", 5.0)[0] == "correct"
-    assert code.judge(pairs, "print(2.5)", 5.0)[0] == "wrong"
+    assert code.judge(pairs, "print('2.50 ')", 60.0)[0] == "correct"
+    assert code.judge(pairs, "print(2.5)", 60.0)[0] == "wrong"
 
 
 ATTACKS = {
@@ -212,9 +212,9 @@ def test_time_outs_of_the_program_can_not_be_caught_by_tests():
 
 
 def test_complaints_that_can_not_be_written_are_no_escape():
-    name, detail = code.judge(DOUBLE, "def double(x): raise ValueError('\\ud800')", 5.0)
+    name, detail = code.judge(DOUBLE, "def double(x): raise ValueError('\\ud800')", 60.0)
     assert (name, detail) == ("wrong", "test 0 fails at `assert double(2) == 4`: ValueError: ?")
-    name, detail = code.judge(["assert {4: 1}[double(2)]"], "def double(x): return 10 ** 5000", 5.0)
+    name, detail = code.judge(["assert {4: 1}[double(2)]"], "def double(x): return 10 ** 5000", 60.0)
     assert (name, detail) == ("wrong", "the tests fail at `assert {4: 1}[double(2)]`: KeyError")
 
 
@@ -229,7 +229,7 @@ def test_values_of_every_kind_come_back():
         " {frozenset({1}): b'x'},"
         " (i for i in range(2)), collections.Counter('xx'), P(1, 2), 10 ** 5000, float('nan'), True, range(3), int][n]"
     )
-    assert code.judge(tests, response, 5.0) == ("correct", None)
+    assert code.judge(tests, response, 60.0) == ("correct", None)
 
 
 def test_objects_of_the_programs_own_classes_can_be_given_back():
@@ -288,15 +288,15 @@ def test_where_no_program_can_be_run_it_is_our_fault(monkeypatch):
 def test_a_weak_sandbox_is_named_in_every_verdict(monkeypatch):
     with Sandbox("limits") as weak:
         monkeypatch.setattr(code, "sandbox", lambda: weak)
-        assert code.judge(DOUBLE, "def double(x): return 2 * x", 5.0) == ("correct", "passed (sandbox level: limits)")
-        assert "sandbox level: limits" in code.judge(DOUBLE, "def double(x): return 2", 5.0)[1]
+        assert code.judge(DOUBLE, "def double(x): return 2 * x", 60.0) == ("correct", "passed (sandbox level: limits)")
+        assert "sandbox level: limits" in code.judge(DOUBLE, "def double(x): return 2", 60.0)[1]
 
 
 def test_the_pool_judges_code_within_its_deadline_and_by_its_tests():
     def item(program: str, tests=DOUBLE) -> Item:
         return Item(id="x", kind="code", response=program, tests=tests)
 
-    with Pool(2, deadline=2.0) as pool:
+    with Pool(2, deadline=10.0) as pool:  # long enough for what ends on a busy machine
         pool.verify([item("def double(x): return 0")])
         workers = {hand.process.child.pid for hand in pool._hands if hand.process}
         right = "def double(x): return 2 * x"

@@ -14,7 +14,7 @@ import pytest
 from jaxpolya.errors import InputError
 from jaxpolya.records import Question
 from jaxpolya.verify.judge import Item, judge
-from jaxpolya.verify.pool import Pool
+from jaxpolya.verify.pool import Pool, _Hand, _Process
 
 
 def item(response: str, answer: str = "42", **fields) -> Item:
@@ -23,7 +23,7 @@ def item(response: str, answer: str = "42", **fields) -> Item:
 
 @pytest.fixture(scope="module")
 def pool():
-    with Pool(2, deadline=2.0) as pool:
+    with Pool(2, deadline=60.0) as pool:
         pool.verify([item(r"\boxed{0}")])
         yield pool
 
@@ -79,14 +79,14 @@ def test_item_of_a_question_has_its_reference():
 
 
 def test_a_worker_that_passes_the_deadline_is_killed_and_replaced():
-    with Pool(1, deadline=0.5) as pool:
+    with Pool(1, deadline=3.0) as pool:
         pool.verify([item(r"\boxed{0}")])
         stopped = pool._hands[0].process.child.pid
         os.kill(stopped, signal.SIGSTOP)
         start = time.monotonic()
         late, after = pool.submit(item(r"\boxed{42}")), pool.submit(item(r"\boxed{42}"))
         assert late.result().verdict == "timeout"
-        assert 0.5 <= time.monotonic() - start < 3
+        assert 3.0 <= time.monotonic() - start < 60  # on a busy machine its end is noticed late
         assert after.result().verdict == "correct"  # the time-out was not cached
         assert not Path(f"/proc/{stopped}").exists()
 
@@ -99,38 +99,35 @@ def test_a_batch_that_is_late_is_not_waited_for(monkeypatch):
         assert verdict.verdict == "harness_error" and "batch's deadline" in verdict.detail and stuck.cancelled()
 
 
-def test_a_killed_worker_loses_no_item():
-    with Pool(1, deadline=20) as pool:
+def test_a_killed_worker_loses_no_item(monkeypatch):
+    kills, ask = iter(range(3)), _Process.ask
+
+    def killed_at_times(self, message, limit):
+        if "item" in message and self.items > 100 and next(kills, None) is not None:
+            self.kill()  # between two kills the fresh worker has answered the item that the last one interrupted
+        return ask(self, message, limit)
+
+    monkeypatch.setattr(_Process, "ask", killed_at_times)
+    with Pool(1, deadline=60) as pool:
+        verdicts = [verdict.verdict for verdict in pool.verify(item(rf"\boxed{{{number}}}", "1") for number in range(1000))]
+    assert next(kills, None) is None
+    assert verdicts.count("correct") == 1 and verdicts.count("wrong") == 999
+
+
+def test_a_response_that_kills_its_worker_twice_is_a_crash(monkeypatch):
+    ask = _Process.ask
+
+    def killed(self, message, limit):
+        if "item" in message:
+            self.kill()
+        return ask(self, message, limit)
+
+    with Pool(1, deadline=60) as pool:
         pool.verify([item(r"\boxed{0}")])
-        kills = 0
-        futures = [pool.submit(item(rf"\boxed{{{number}}}", "1")) for number in range(3000)]
-        while kills < 3 and not futures[-1].done():
-            if (process := pool._hands[0].process) and process.items > 100:
-                process.kill()  # between two kills the fresh worker has answered the item that the last one interrupted
-                kills += 1
-        verdicts = [future.result().verdict for future in futures]
-    assert kills == 3
-    assert verdicts.count("correct") == 1 and verdicts.count("wrong") == 2999
-
-
-def test_a_response_that_kills_its_worker_twice_is_a_crash():
-    with Pool(1, deadline=20) as pool:
-        pool.verify([item(r"\boxed{0}")])
-        killer = threading.Event()
-
-        def kill_forever() -> None:
-            while not killer.is_set():
-                if (process := pool._hands[0].process) and "math" in process.kinds:
-                    process.kill()
-                time.sleep(0.001)
-
-        # The worker is killed before each item, which looks the same to the pool as an item that kills it.
-        thread = threading.Thread(target=kill_forever)
-        thread.start()
-        verdict = pool.submit(item(r"\boxed{\int_0^{1} x^2 \sin(x) dx + \lim_{x \to 0} \frac{1}{x}}", r"\int_0^{1} y dy")).result()
-        killer.set()
-        thread.join()
-        assert verdict.verdict == "crash"
+        with monkeypatch.context() as patch:
+            # The worker is killed before each item, which looks the same to the pool as an item that kills it.
+            patch.setattr(_Process, "ask", killed)
+            assert pool.verify([item(r"\boxed{41}")])[0].verdict == "crash"
         assert pool.verify([item(r"\boxed{42}")])[0].verdict == "correct"
 
 
@@ -192,13 +189,22 @@ except RuntimeError:
 
 def test_closing_leaves_nothing():
     # In a process of its own: this one has other threads, which open files and end as they like.
-    result = subprocess.run([sys.executable, "-c", CLOSING], check=False, capture_output=True, text=True, timeout=120)
+    result = subprocess.run([sys.executable, "-c", CLOSING], check=False, capture_output=True, text=True, timeout=280)
     assert result.stdout == "closed\n", result.stderr
 
 
-def test_making_a_pool_waits_for_nothing():
-    with Pool(2) as pool:
-        assert not any(hand.process and hand.process.kinds for hand in pool._hands), "the workers were waited for"
+def test_making_a_pool_waits_for_nothing(monkeypatch):
+    go, ready = threading.Event(), _Hand.ready
+
+    def held(self, kind):
+        assert go.wait(60), "the workers were waited for"
+        return ready(self, kind)
+
+    monkeypatch.setattr(_Hand, "ready", held)
+    with Pool(2, deadline=60) as pool:
+        assert not any(hand.process for hand in pool._hands)
+        go.set()
+        assert pool.verify([item(r"\boxed{42}")])[0].verdict == "correct"
 
 
 def test_workers_leave_when_their_parent_is_killed():
@@ -212,11 +218,11 @@ def test_workers_leave_when_their_parent_is_killed():
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    for _ in range(50):
+    for _ in range(600):
         if not Path(f"/proc/{worker}").exists() or "Z" in Path(f"/proc/{worker}/stat").read_text().rsplit(")", 1)[1].split()[0]:
             return
         time.sleep(0.1)
-    pytest.fail("the worker outlived its parent by 5 seconds")
+    pytest.fail("the worker outlived its parent by a minute")
 
 
 def test_a_worker_ignores_ctrl_c(pool):

@@ -16,10 +16,11 @@ from jaxpolya.artifacts import Stage, digest, write_whole
 from jaxpolya.config import RunConfig
 from jaxpolya.config_file import parse_config, read_yaml
 from jaxpolya.errors import ConfigError
+from jaxpolya.evaluate.audit import ACCEPTED
 from jaxpolya.evaluate.benchmarks import load_registry
 from jaxpolya.evaluate.measures import Answers, compare
 from jaxpolya.progress import Display
-from jaxpolya.report.tables import ACCEPTED, comparison_table
+from jaxpolya.report.tables import comparison_table
 from jaxpolya.results import model_of_run, read_answers
 
 MAX_NEW_TOKENS = 1024

@@ -13,7 +13,7 @@ from typing import Any
 from jaxpolya.artifacts import RunDirectory, Stage, write_whole
 from jaxpolya.config import EvalConfig, RunConfig
 from jaxpolya.errors import InputError
-from jaxpolya.evaluate.audit import warnings
+from jaxpolya.evaluate.audit import ACCEPTED, warnings
 from jaxpolya.evaluate.composition import summarise_composition
 from jaxpolya.evaluate.contamination import Overlap
 from jaxpolya.evaluate.diversity import Labels, chosen, common_length, summarise_diversity
@@ -300,9 +300,13 @@ def show_stages(run: Path) -> list[str]:
 
 
 def stage_warnings(run: Path) -> list[str]:
-    """What the audits of a run's whole stages find too large, a line each."""
-    done = RunDirectory(run).manifests()
-    return [f"{manifest['stage']}: {words}" for manifest in done for words in warnings(manifest["stats"].get("audit", {})).values()]
+    """What makes the verdicts of a run's whole stages doubtful, a line each: what was accepted, and what the audits find too large."""
+    lines = []
+    for manifest in RunDirectory(run).manifests():
+        accepted = manifest.get("identity", {}).get("verify", {}).get("math", {}).get("unevaluated") == "accept"
+        found = [*([ACCEPTED] if accepted else []), *warnings(manifest["stats"].get("audit", {})).values()]
+        lines += [f"{manifest['stage']}: {words}" for words in found]
+    return lines
 
 
 def brief(stats: Mapping[str, Any]) -> str:

@@ -315,7 +315,15 @@ def test_a_run_and_what_can_be_done_with_it(jaxpolya, refused, small, config):
     refused(INPUT, "`jaxpolya run CONFIG` makes one", "show", config.parent)
     jaxpolya(*small, "--only", "generate")
     _, out, _ = jaxpolya("show", run)
-    assert "done   generate-plain" in out and "sft-star" not in out
+    assert "done   generate-plain" in out and "sft-star" not in out and "warning" not in out
+    (manifest,) = run.glob("stages/generate-plain-*/manifest.json")
+    whole = json.loads(manifest.read_text())
+    part = {"paid": 90, "numbers": 90, "not_number": 0.5}
+    manifest.write_text(json.dumps(whole | {"stats": whole["stats"] | {"audit": {"all": part}}}))
+    assert "warning: generate-plain: 50.0% of the 90 paid answers are no numbers" in jaxpolya("show", run)[1]
+    manifest.write_text(json.dumps(whole | {"identity": whole["identity"] | {"verify": {"math": {"unevaluated": "accept"}}}}))
+    assert "warning: generate-plain: answers that were not worked out were accepted" in jaxpolya("show", run)[1]
+    manifest.write_text(json.dumps(whole))
     assert refused(INPUT, "this run isn't finished; finish it with `jaxpolya run`", "export", run, run / "out")
     code, out, err = jaxpolya(*small)
     assert code == 0 and "pass@1" in out and f"report: {run / 'report.md'}\n" in out and "sft-star: done in" in err

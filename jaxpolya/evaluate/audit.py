@@ -43,6 +43,12 @@ FEWEST = 3
 SHOWN = 5
 """Samples that an audit names of those that aren't confirmed."""
 
+ACCEPTED = (
+    "answers that were not worked out were accepted (verify.math.unevaluated: accept), so that an expression copied out of the question "
+    "is paid; these figures compare with those of graders that do so too, and RL under this setting learns to exploit it"
+)
+"""What is said of everything that was made under that setting."""
+
 Form = Literal["number", "words", "letter", "other"]
 
 

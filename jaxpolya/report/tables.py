@@ -13,10 +13,7 @@ import rich.box
 import rich.table
 from rich.text import Text
 
-ACCEPTED = (
-    "answers that were not worked out were accepted (verify.math.unevaluated: accept), so that an expression copied out of the question "
-    "is paid; these figures compare with those of graders that do so too, and RL under this setting learns to exploit it"
-)
+from jaxpolya.evaluate.audit import ACCEPTED
 
 NONE = "–"
 """What stands where there is no number."""

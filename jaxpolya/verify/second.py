@@ -49,13 +49,16 @@ def is_number(text: str) -> bool:
     return _NUMBER.fullmatch(_bare(text)) is not None
 
 
-def number_in(text: str) -> str | None:
-    """The number that a statement gives, as LaTeX: the last of a chain of equations, the first beside words. None where it is left to be
-    worked out (`97 * 49`), or where there is none."""
+def number_in(text: str, *, last: bool = False) -> str | None:
+    """The number that a statement gives, as LaTeX: of a chain of equations its last member, beside words the first number (or the last).
+
+    None where it is left to be worked out (`97 * 49`), or where there is none.
+    """
     pieces = [piece for piece in _EQUALS.split(text) if re.search(r"\d", piece, re.ASCII)]
     if not pieces:
         return None
-    match = _NUMBER.search(pieces[-1])
+    matches = list(_NUMBER.finditer(pieces[-1]))
+    match = matches[-1 if last else 0] if matches else None
     before = pieces[-1][: match.start()] if match else ""
     if match is None or _OPERATED.search(before) or _FUNCTION.search(before) or _OPERATOR.match(pieces[-1], match.end()):
         return None
@@ -67,7 +70,7 @@ def readings(response: str, kind: Kind, gold: str) -> list[str | None]:
     """What a plain reader finds in a response's boxes, tags and statements, in their order. Linear in its length.
 
     The last one is the answer; a consistent response says the same each time. None stands for one that says nothing of the gold's kind.
-    Where there is neither box, tag nor statement, the last line is read.
+    Where there is neither box, tag nor statement, the last line is read, and of its numbers the last.
 
     Args:
       response: all that the model said.
@@ -76,8 +79,8 @@ def readings(response: str, kind: Kind, gold: str) -> list[str | None]:
     """
     said = response.rpartition("</think>")[2][-TAIL:].strip()
     finals = [next(filter(None, match.groups()), "") for match in _FINAL.finditer(said)]
-    finals = [text for final in finals if (text := final.strip("$*_ \t\r"))] or said.splitlines()[-1:]
-    return [_reading(final.strip("*_ "), kind, gold) for final in finals]
+    stated = [text for final in finals if (text := final.strip("$*_ \t\r"))]
+    return [_reading(final.strip("*_ "), kind, gold, stated=bool(stated)) for final in stated or said.splitlines()[-1:]]
 
 
 def read(response: str, kind: Kind, gold: str) -> str | None:
@@ -91,11 +94,11 @@ def one_statement(response: str) -> bool:
     return sum(map(end.count, ("answer", "box", "####", "a:"))) < 2
 
 
-def _reading(final: str, kind: Kind, gold: str) -> str | None:
+def _reading(final: str, kind: Kind, gold: str, *, stated: bool) -> str | None:
     if kind == "choice":
         return final
     if is_number(gold):
-        return number_in(final)
+        return number_in(final, last=not stated)
     stop = _STOP.search(final)
     return (final[: stop.start()] if stop else final).strip().strip("$*. ") or None
 

@@ -28,6 +28,8 @@ def agrees(response, gold, kind="math", choices=None):
         ("42", "Adding up.\n#### 42"),
         ("42", "<answer>42</answer>"),
         ("42", "I add them and get\n42"),
+        ("7", "There are 4 apples and 3 pears, so 7 fruits."),
+        ("7", "The answer is 7 fruits, of which 3 are pears."),
         ("-5", "Answer: −5"),
         ("1234567", "The answer is $1,234,567."),
         ("2.5", r"The answer is 2\frac{1}{2}."),
@@ -50,6 +52,7 @@ def test_what_a_plain_reader_agrees_with(gold, response):
     [
         ("4753", "The answer is 97 * 49."),
         ("4753", r"\boxed{97\cdot 49}"),
+        ("49", "So it is 97 * 49."),
         ("20", "The answer is (4)(5)."),
         ("3", "The answer is 5 - 2."),
         ("12", "The answer is 48/4."),

@@ -23,6 +23,7 @@ from jaxpolya.evaluate.vote import ballot
 from jaxpolya.records import Question, Record, Sample
 from jaxpolya.verify.judge import Item
 from jaxpolya.verify.latex import normal
+from jaxpolya.verify.math import NOT_EVALUATED, RESTATES
 from jaxpolya.verify.pool import Pool
 from jaxpolya.verify.second import is_number, letter, number_in, one_statement, readings
 from jaxpolya.verify.structure import Words, shape
@@ -82,6 +83,8 @@ class Tally(Record):
 
     responses: int = 0
     tokens: int = 0
+    refused: int = 0
+    """Responses that equal the gold and aren't paid, for they weren't worked out or restate the question."""
     paid: int = 0
     numbers: int = 0
     """Paid answers to questions whose gold is a number."""
@@ -121,6 +124,7 @@ class Tally(Record):
         groups: dict[Any, list[Sample]] = defaultdict(list)
         for sample in samples:
             groups[sample.question_id, sample.heuristic, sample.slot, sample.step].append(sample)
+            counts["refused"] += sample.detail in (NOT_EVALUATED, RESTATES)
             if sample.verdict == "correct":
                 for name in _traits(sample, questions[sample.question_id]):
                     counts[name] += 1
@@ -264,13 +268,14 @@ def summarise(tally: Tally, read_again: tuple[int, Sequence[str]]) -> dict[str, 
       read_again: as `confirm` gives it.
 
     Returns:
-      {responses, paid, length (mean tokens), not_number (of `numbers` paid answers to golds that are numbers), not_literal (of `literals`
-      ones to golds that have a literal), contradictory, in_question, copied, unconfirmed (of `checked` ones), examples (ids of unconfirmed
-      samples), group (mean size, of `groups`), distinct_responses, distinct_answers (means)}
+      {responses, paid, length (mean tokens), refused (of all responses), not_number (of `numbers` paid answers to golds that are numbers),
+      not_literal (of `literals` ones to golds that have a literal), contradictory, in_question, copied, unconfirmed (of `checked` ones),
+      examples (ids of unconfirmed samples), group (mean size, of `groups`), distinct_responses, distinct_answers (means)}
     """
     checked, unconfirmed = read_again
     shares = {
         "length": (tally.tokens, tally.responses),
+        "refused": (tally.refused, tally.responses),
         "not_number": (tally.not_numbers, tally.numbers),
         "not_literal": (tally.not_literals, tally.literals),
         "contradictory": (tally.contradictory, tally.paid),

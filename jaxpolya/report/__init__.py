@@ -23,7 +23,7 @@ is `null` or absent, and is then left out of the report:
     contamination  {train | rl: {n, dropped, questions, shared, pairs, sets: {question set: {shared, pairs}}, examples: [Overlap]}}
     audit       {stage: {all, first, last, warnings, shown}}   of the stages that judge; absent in runs of versions without
       all, first, last   shares and means over all responses, and of RL over the first and the last quarter of the steps
-                {responses, paid, length, numbers, not_number, literals, not_literal, contradictory, in_question, copied, checked,
+                {responses, paid, length, refused, numbers, not_number, literals, not_literal, contradictory, in_question, copied, checked,
                  unconfirmed, examples, groups, group, distinct_responses, distinct_answers} (`evaluate.audit.summarise`)
       warnings  [sentence, …]
       shown     [{end: first | last, step, question, gold, answer, response}, …], paid responses of the ends of RL

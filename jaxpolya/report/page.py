@@ -236,10 +236,11 @@ def audit(results: dict[str, Any]) -> str:
     if not (table.rows or warnings or shown):
         return ""
     text = (
-        "Training finds whatever is paid, so what was paid is looked at by other code. *No literal*: not a number (words, a "
-        "letter) where the reference is one. *In question*: the answer stands there; *copied*: and isn't the reference itself. *Two "
-        "answers*: final statements that disagree. *Unconfirmed*: of a sample, what a second reading doesn't agree with. Different "
-        "responses and answers are means over the groups of one prompt.\n"
+        "Training finds whatever is paid, so what was paid is looked at by other code. *Refused*: of all responses, those that equal the "
+        "reference and aren't paid, for nothing was worked out in them; where that share rises, a model looks for a way past it. "
+        "*No literal*: not a number (words, a letter) where the reference is one. *In question*: the answer stands there; *copied*: and "
+        "isn't the reference itself. *Two answers*: final statements that disagree. *Unconfirmed*: of a sample, what a second reading "
+        "doesn't agree with. Different responses and answers are means over the groups of one prompt.\n"
     )
     said = "".join(f"- **Warning:** {tables.escape(words)}.\n" for words in warnings)
     return section(

@@ -216,13 +216,13 @@ def audit_table(results: dict[str, Any]) -> Table:
         if "all" not in audit:
             continue
         ends = [audit[end] for end in ("first", "last") if end in audit] or [audit["all"]]
-        cells = [name, number(audit["all"]["paid"])]
+        cells = [name, number(audit["all"]["paid"]), _ends(ends, "refused", percent)]
         cells += [_ends(ends, key, percent) for key in ("not_literal", "copied", "in_question", "contradictory", "unconfirmed")]
         cells += [_ends(ends, key, lambda value: number(value, 1)) for key in ("distinct_responses", "distinct_answers")]
         if name.startswith("eval-") and (base := audits.get(f"eval-base-{_set_of(name, results)}", {}).get("all")):
             ends = [base, audit["all"]]
         rows.append([Cell(text) for text in [*cells, _ends(ends, "length", number)]])
-    columns = ["stage", "paid", "no literal %", "copied %", "in question %", "two answers %", "unconfirmed %"]
+    columns = ["stage", "paid", "refused %", "no literal %", "copied %", "in question %", "two answers %", "unconfirmed %"]
     columns += ["different responses", "different answers", "tokens"]
     return Table("Paid answers, by stage (RL: first → last quarter of the steps; tokens of an evaluation: base → arm)", columns, rows)
 

@@ -7,6 +7,7 @@ import pytest
 
 from jaxpolya.evaluate.audit import WATCHED, Tally, Watch, audit_samples, audit_steps, form_of, is_literal, summarise, warnings
 from jaxpolya.records import Question, Sample
+from jaxpolya.verify.judge import Item
 from jaxpolya.verify.pool import Pool
 
 PRODUCT = Question(id="q", question="What is 97 * 49?", answer="4753")
@@ -59,7 +60,14 @@ def test_two_letters_contradict_and_a_letter_with_its_text_does_not():
 
 def test_what_is_not_paid_is_not_looked_at():
     counts = tally(sample("The answer is 97 * 49.", "97 * 49", "wrong"), sample("", None, "unparseable", 1))
-    assert (counts.responses, counts.tokens, counts.paid, counts.copied) == (2, 4, 0, 0)
+    assert (counts.responses, counts.tokens, counts.paid, counts.copied, counts.refused) == (2, 4, 0, 0, 0)
+
+
+def test_what_was_refused_for_being_no_work_is_counted(pool):
+    said = ["The answer is 97 * 49.", "The answer is 4752.", "The answer is 4753."]
+    verdicts = pool.verify(Item.of(PRODUCT, text, str(i)) for i, text in enumerate(said))
+    judged = [sample(text, v.extracted, v.verdict, i, detail=v.detail) for i, (text, v) in enumerate(zip(said, verdicts, strict=True))]
+    assert (tally(*judged).refused, tally(*judged).paid) == (1, 1)
 
 
 def test_the_golds_own_literal_may_stand_in_the_question():

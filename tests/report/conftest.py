@@ -60,7 +60,15 @@ def rl_steps(count, seed):
 
 def audited(**changes):
     counts = {"responses": 400, "paid": 100, "numbers": 100, "literals": 100, "checked": 50, "groups": 25}
-    shares = {"not_number": 0.0, "not_literal": 0.0, "contradictory": 0.01, "in_question": 0.2, "copied": 0.0, "unconfirmed": 0.02}
+    shares = {
+        "refused": 0.03,
+        "not_number": 0.0,
+        "not_literal": 0.0,
+        "contradictory": 0.01,
+        "in_question": 0.2,
+        "copied": 0.0,
+        "unconfirmed": 0.02,
+    }
     return counts | shares | {"length": 181.0, "group": 16.0, "distinct_responses": 12.25, "distinct_answers": 5.0} | changes
 
 

@@ -53,9 +53,9 @@ def test_the_audit_of_rewards(tmp_path, results):
     text = write_report(tmp_path, results, []).read_text(encoding="utf-8")
     part = text[text.index("## Audit of rewards") : text.index("## Training")]
     assert "- **Warning:** rl-polya-rl: 97.0% of the 100 paid answers of its last steps are no numbers.\n" in part
-    assert "| generate-polya | 100 | 2.0 | 0.0 | 20.0 | 1.0 | 2.0 | 12.2 | 5.0 | 181 |\n" in part
-    assert "| rl-polya-rl | 100 | 0.0→97.0 | 0.0→0.0 | 20.0→20.0 | 1.0→1.0 | 2.0→2.0 | 7.5→12.2 | 5.0→5.0 | 180→9 |\n" in part
-    assert "| eval-polya-rl-chain_sum | 100 | 0.0 | 0.0 | 20.0 | 1.0 | 2.0 | 12.2 | 5.0 | 200→10 |\n" in part
+    assert "| generate-polya | 100 | 3.0 | 2.0 | 0.0 | 20.0 | 1.0 | 2.0 | 12.2 | 5.0 | 181 |\n" in part
+    assert "| rl-polya-rl | 100 | 3.0→3.0 | 0.0→97.0 | 0.0→0.0 | 20.0→20.0 | 1.0→1.0 | 2.0→2.0 | 7.5→12.2 | 5.0→5.0 | 180→9 |\n" in part
+    assert "| eval-polya-rl-chain_sum | 100 | 3.0 | 0.0 | 0.0 | 20.0 | 1.0 | 2.0 | 12.2 | 5.0 | 200→10 |\n" in part
     assert "- **Read the audit of rewards before believing a figure:** it warns of 2 things.\n" in text
 
 

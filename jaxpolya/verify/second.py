@@ -39,13 +39,14 @@ _OPERATOR = re.compile(
 )
 _OPERATED = re.compile(r"(?:[*+×÷·∗^/]|\\(?:times|cdot|div)|\d\s*[-−])[\s$({]*$")
 _FUNCTION = re.compile(r"\\(?!text|math|bold|boxed|quad|left|right|approx|q?quad)[A-Za-z]{2,}|\b(?:sqrt|log|sum)\b")
+_UNIT = re.compile(r"\s?(?:\^?\{?\\circ\}?|°|\\(?:text|mbox|mathrm)\{[^{}\d]*\}(?:\^\{?[23]\}?)?)$")
 _EQUALS = re.compile(r"=|≈|\\approx")
 _STOP = re.compile(r"[.!?](?=\s|$)|\n|,?\s(?:because|since|as|so)\s", re.IGNORECASE)
 _LETTER = re.compile(r"(?<![A-Za-z])\(?([A-Z])\)?(?![A-Za-z]|')")
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is one number written out, with or without a currency or per cent sign."""
+    """Whether a text is one number written out, with or without a currency, degree or per cent sign or a unit in `\\text{}`."""
     return _NUMBER.fullmatch(_bare(text)) is not None
 
 
@@ -148,6 +149,7 @@ def _written(match: re.Match[str]) -> str:
 
 def _bare(text: str) -> str:
     """A number without what says of what."""
+    text = _UNIT.sub("", text.strip().strip("$"))
     return text.strip().strip("$").rstrip("%").rstrip("\\ ").strip()
 
 

@@ -34,6 +34,9 @@ def agrees(response, gold, kind="math", choices=None):
         ("1234567", "The answer is $1,234,567."),
         ("2.5", r"The answer is 2\frac{1}{2}."),
         ("2.5", "The answer is 2 1/2 cups."),
+        (r"36^\circ", r"\boxed{36^{\circ}}"),
+        (r"36^\circ", "The answer is 36 degrees."),
+        (r"15\mbox{ cm}^2", r"\boxed{15\text{ cm}^2}"),
         ("1500", r"\boxed{1.5\times10^3}"),
         ("0.25", "The answer is 25%."),
         ("25", "The answer is 25%."),
@@ -92,7 +95,26 @@ def test_all_that_a_response_says_is_read():
     assert readings(r"The answer is $\boxed{42}$.", "math", "42") == ["42"]
 
 
-@pytest.mark.parametrize("text", ["7", "-7", "7.50", "1,234", "3/4", r"-\frac{3}{4}", "1 1/2", r"2\frac{1}{2}", "50%", "$5", r"5\%", "1e9"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "7",
+        "-7",
+        "7.50",
+        "1,234",
+        "3/4",
+        r"-\frac{3}{4}",
+        "1 1/2",
+        r"2\frac{1}{2}",
+        "50%",
+        "$5",
+        r"5\%",
+        "1e9",
+        r"36^\circ",
+        "36°",
+        r"15\mbox{ cm}^2",
+    ],
+)
 def test_numbers(text):
     assert is_number(text)
 

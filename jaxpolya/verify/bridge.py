@@ -17,6 +17,8 @@ from jaxpolya.verify.wire import Made, WireError, decode, encode
 
 MAX_LENT = 64
 """Containers of the program's objects that are kept in step at a time."""
+_ANSWERED = ("name", "qualname", "doc", "module", "dict", "annotations", "wrapped", "self", "func", "members")
+_JUDGING = ("startswith", "endswith", "issubset", "issuperset", "isdisjoint", "count", "index", "rindex", "find", "rfind", "equals")
 _ENDS = {"next": StopIteration, "send": StopIteration, "wait": StopAsyncIteration}
 """Operations that may end an iteration."""
 
@@ -31,10 +33,12 @@ class _Lent:
 class Bridge:
     """What passes between the tests and one program."""
 
-    def __init__(self, program: Program, seed: str = ""):
-        """seed: of what the program must not foresee."""
-        self.program = program
+    def __init__(self, program: Program, seed: str = "", objects: bool = True):
+        """seed: of what the program must not foresee. objects: whether the tests know of classes of the program's."""
+        self.program, self.objects = program, objects
         self.asked = 0
+        self.uncarried: Uncarried | None = None
+        """Why no verdict is possible, whatever the tests have made of it."""
         self.equality = Equality(self, seed)
         self._objects: dict[int, Any] = {}
         self._classes: dict[int, Any] = {}
@@ -63,8 +67,23 @@ class Bridge:
             self._kept[_number(arguments[0]), arguments[1]] = result
         return result
 
+    def refuse(self, why: str) -> Uncarried:
+        """Gives up on the tests; returns the reason, to be raised."""
+        self.uncarried = self.uncarried or Uncarried(why)
+        return self.uncarried
+
     def attribute(self, owner: Any, name: str) -> Any:
-        """An attribute of an object or of a class; methods are asked for once."""
+        """An attribute of an object or of a class; methods are asked for once.
+
+        Names with two underscores are Python's and other libraries' way of asking an object to decide for them; few have an answer. Nor do
+        methods by which built-in values judge others, where tests expect nothing but built-in values.
+        """
+        if name.startswith("__") and name.endswith("__") and name[2:-2] not in _ANSWERED:
+            if name.startswith("__dataclass_"):
+                raise self.refuse(f"{name} is asked of the program")
+            raise AttributeError(name)
+        if not self.objects and name in _JUDGING:
+            raise AttributeError(name)
         known = self._kept.get((_number(owner), name))
         return self.ask("getattr", owner, name) if known is None else known
 
@@ -79,11 +98,14 @@ class Bridge:
 
     def _exchange(self, operation: str, arguments: Any, named: Any) -> tuple[Any, dict[str, Any]]:
         self._say((operation, arguments, named))
+        failure: AssertionError | None = None
         while True:
             message = self._hear()
             word = message[0] if type(message) is tuple and message else None
             if type(word) is not str:
                 break
+            if failure and word in ("value", "error"):
+                raise failure  # whatever the program made of it
             if word == "value" and len(message) == 3 and type(message[2]) is dict:
                 return message[1], message[2]
             if word == "error" and len(message) == 2 and isinstance(message[1], BaseException):
@@ -95,21 +117,25 @@ class Bridge:
                 break
             if not 0 <= message[1] < len(self._functions):
                 break
-            self._call_back(*message[1:])
+            failure = self._call_back(*message[1:]) or failure
         raise self.program.end_with(Died("nonsense instead of an answer"))
 
-    def _call_back(self, number: int, arguments: Any, named: Any) -> None:
+    def _call_back(self, number: int, arguments: Any, named: Any) -> AssertionError | None:
+        """Calls a function of the tests'; returns the assertion that failed in it."""
+        failure = None
         try:
             answer = ("result", self._functions[number](*arguments, **named))
         except Exception as problem:
             answer = ("raise", problem)
+            failure = problem if isinstance(problem, AssertionError) else None
         self._say(answer)
+        return failure
 
     def _say(self, message: Any) -> None:
         try:
             data = encode(message, self._describe)
         except (WireError, RecursionError) as error:
-            raise Uncarried(f"an argument can't be given to the program: {error}") from None
+            raise self.refuse(f"an argument can't be given to the program: {error}") from None
         self.program.say(data)
 
     def _hear(self) -> Any:
@@ -129,11 +155,11 @@ class Bridge:
         name = getattr(value, "__name__", "")
         if type(name) is str and getattr(builtins, name, None) is value:
             return Made("builtin", name)
-        if hasattr(kind, "__next__"):
+        if kind.__module__ in ("builtins", "itertools") and hasattr(kind, "__next__"):
             return Made("iterator", Made("theirs", self._function(value.__next__), "next"))
         if callable(value):
             return Made("theirs", self._function(value), name if type(name) is str else "function")
-        raise Uncarried(f"a value of type {kind.__name__} can't be given to the program")
+        raise self.refuse(f"a value of type {kind.__name__} can't be given to the program")
 
     def _function(self, value: Any) -> int:
         if id(value) not in self._function_numbers:
@@ -144,6 +170,8 @@ class Bridge:
     def _make(self, name: str, arguments: Any) -> Any:
         """The value that the program describes. Raises `WireError`."""
         kinds = [type(each) for each in arguments]
+        if kinds[:1] == [int] and arguments[0] < 0:
+            raise WireError("a negative number")
         if name == "object" and kinds[:1] == [int] and len(kinds) in (2, 3):
             return self._object(*arguments)
         if name == "class" and kinds == [int]:
@@ -158,7 +186,7 @@ class Bridge:
             return exception(*arguments)
         if name == "lent" and len(kinds) == 2 and kinds[0] is int:
             return self._lend(*arguments)
-        if name == "theirs" and kinds == [int] and arguments[0] >= 0:
+        if name == "theirs" and kinds == [int]:
             return self._functions[arguments[0]]
         raise WireError(f"a description of a {name[:20]!r}")
 
@@ -171,6 +199,7 @@ class Bridge:
         made = object.__new__(kind)
         object.__setattr__(made, "_jaxpolya_number_", number)
         object.__setattr__(made, "_jaxpolya_value_", value)
+        object.__setattr__(made, "_jaxpolya_told_", False)
         if issubclass(kind, RemoteIterator):
             object.__setattr__(made, "_jaxpolya_ahead_", [])
             object.__setattr__(made, "_jaxpolya_given_", 0)

@@ -27,7 +27,7 @@ from jaxpolya.records import VerdictName
 from jaxpolya.verify import blocks, printed
 from jaxpolya.verify.bridge import Bridge
 from jaxpolya.verify.remote import Uncarried, is_remote
-from jaxpolya.verify.sandbox import Died, Ended, Late, Program, Sandbox, SandboxError
+from jaxpolya.verify.sandbox import Died, Late, Program, Sandbox, SandboxError
 from jaxpolya.verify.suite import Asserts, BadTests, Pairs, read
 
 MAX_OUTPUT = 8 << 20
@@ -90,8 +90,9 @@ def _run_asserts(cage: Sandbox, suite: Asserts, program: str, end: float) -> tup
     with cage.program(end - time.monotonic()) as running:
         if trouble := _load(running, blocks.readings(program, suite.prompt), as_script=False):
             return trouble
-        bridge = Bridge(running, f"{suite.source}\n{program}")
+        bridge = Bridge(running, f"{suite.source}\n{program}", suite.objects)
         namespace = _Names(bridge, suite.names)
+        failure = None
         try:
             exec(suite.helpers, namespace)
             for name in suite.names:
@@ -100,14 +101,13 @@ def _run_asserts(cage: Sandbox, suite: Asserts, program: str, end: float) -> tup
             exec(suite.tests, namespace)
             for name in suite.collected:
                 _run_collected(namespace[name])
-        except (Ended, Uncarried):
-            raise
         except BaseException as error:  # a program may raise SystemExit
-            detail = f"{suite.failed(error)}: {_described(error)}"
-            return ("wrong" if bridge.asked else "harness_error"), detail
-        if running.ended:
-            raise running.ended
-    return ("correct", None) if bridge.asked else ("harness_error", "the tests asked the program nothing")
+            failure = f"{suite.failed(error)}: {_described(error)}"
+        if reason := running.ended or bridge.uncarried:  # whatever the tests have made of it
+            raise reason
+    if not bridge.asked:
+        return "harness_error", failure or "the tests asked the program nothing"
+    return ("wrong" if failure else "correct"), failure
 
 
 class _Names(dict[str, Any]):

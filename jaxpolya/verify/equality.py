@@ -28,38 +28,49 @@ class Equality:
         flags = about(type(one)).flags + about(type(other)).flags
         if values[0] is not None and values[1] is not None and (values[0] == values[1] or "e" not in flags):
             return bool(values[0] == values[1])
-        if "e" not in flags or self.claim(one, other) is not True:
+        if "e" not in flags or not self.claim(one, other):
             return False
         known = [made for kind in {type(one), type(other)} for made in self.made.get(kind, [])]
         differing = [each for each, _, _ in known if each is not one and each is not other][-4:]
+        made = next((made for made in known if made[0] is other or made[0] is one), known[-1] if known else None)
         if self.denies(one, other, differing):
             return True
-        made = next((made for made in known if made[0] is other or made[0] is one), known[-1] if known else None)
         if made and (made[1] or made[2]):
-            return self.denies(one, other, self.variations(type(made[0]), made[1], made[2]))
-        if made and self.denies(one, other, self.build(type(made[0]), (), {})):
-            return True
-        states = [self.bridge.ask("state", each) for each in (one, other)]
-        return type(one) is type(other) and all(type(state) is dict and state for state in states) and states[0] == states[1]
+            believed = self.denies(one, other, self.variations(type(made[0]), made[1], made[2]))
+        elif made and self.denies(one, other, self.build(type(made[0]), (), {})):
+            believed = True
+        else:
+            states = [self.bridge.ask("state", each) for each in (one, other)]
+            believed = type(one) is type(other) and all(type(state) is dict and state for state in states) and states[0] == states[1]
+        if not believed:
+            raise TypeError(f"{type(one).__name__} says that it equals another one, and of no other that it doesn't")
+        return True
 
-    def claim(self, one: Any, other: Any) -> Any:
+    def refusal(self, remote: Any, why: str) -> BaseException:
+        """What is raised where an object's word can't be taken: not the program's fault where a test has made the object."""
+        if any(each is remote for made in self.made.values() for each, _, _ in made) or type(remote) in self.made:
+            return self.bridge.refuse(f"an object of class {type(remote).__name__} {why}")
+        return TypeError(f"an object of class {type(remote).__name__} {why}")
+
+    def claim(self, one: Any, other: Any) -> bool:
         """What the program says."""
-        return self.bridge.ask("eq", one, other)
+        answer = self.bridge.ask("eq", one, other)
+        if type(answer) is not bool:
+            raise TypeError(f"{type(one).__name__} compares with a value of type {type(answer).__name__}")
+        return answer
 
     def denies(self, one: Any, other: Any, differing: list[Any]) -> bool:
         """Whether the program tells `one` from some of the differing, and again not from `other`."""
-        answers = {id(each): self.claim(one, each) is True for each in self.shuffled([other, *differing])}
+        answers = {id(each): self.claim(one, each) for each in self.shuffled([other, *differing])}
         return answers.pop(id(other)) and not all(answers.values())
 
     def variations(self, kind: type, arguments: Any, named: Any) -> list[Any]:
-        """Objects made from other arguments."""
+        """Objects made from other arguments: all of them, or one."""
+        places = self.shuffled([*range(len(arguments)), *named])[:3]
         found: list[Any] = []
-        for _ in range(8):
-            places = self.random.choice([*range(len(arguments)), *named])
-            changed = tuple(self.altered(each) if place == places else each for place, each in enumerate(arguments))
-            found += self.build(kind, changed, {name: self.altered(each) if name == places else each for name, each in named.items()})
-            if len(found) == 3:
-                break
+        for chosen in ([*range(len(arguments)), *named], *([place] for place in places)):
+            changed = [self.altered(each) if place in chosen else each for place, each in enumerate(arguments)]
+            found += self.build(kind, changed, {name: self.altered(each) if name in chosen else each for name, each in named.items()})
         return found
 
     def build(self, kind: type, arguments: Any, named: Any) -> list[Any]:

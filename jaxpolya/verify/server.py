@@ -25,6 +25,7 @@ _OPERATORS = (
 _BUILTINS = (
     "divmod round len iter next reversed str repr format hash int float complex bytes dir isinstance issubclass getattr setattr delattr"
 )
+_COMBINING = [f"__{name}__" for name in ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"]]
 _HEAP_TYPE = 1 << 9
 
 
@@ -264,8 +265,8 @@ class TheirIterator:
 def flags(kind: "Any") -> str:
     """What the judge has to know about a class before it treats an object of it.
 
-    e: equality of its own; h: a hash of its own; n: no hash; b: false sometimes; v: derived from a built-in type that can change; i: an
-    iterator of Python's own; a: a coroutine.
+    e: equality of its own; h: a hash of its own; n: no hash; o: operators of its own; b: false sometimes; v: derived from a built-in
+    type that can change; i: an iterator of Python's own; a: a coroutine. The judge is on its guard: none of them helps a program that lies.
     """
     found = ""
 
@@ -279,6 +280,8 @@ def flags(kind: "Any") -> str:
         found += "n"
     elif hashing.__flags__ & _HEAP_TYPE:
         found += "h"
+    if any(definer(name).__flags__ & _HEAP_TYPE for name in _COMBINING):
+        found += "o"
     if hasattr(kind, "__bool__") or hasattr(kind, "__len__"):
         found += "b"
     if issubclass(kind, _CHANGING) or any(base.__name__ == "deque" and not base.__flags__ & _HEAP_TYPE for base in kind.__mro__):

@@ -55,6 +55,8 @@ class Asserts:
     """Modules that `tests` uses without importing them."""
     collected: tuple[str, ...]
     """Functions and classes of tests that `tests` defines and doesn't run itself."""
+    objects: bool
+    """Whether `tests` knows of classes of the program's: a name is written like one."""
     source: str
     starts: tuple[int, ...]
     """Lines of `source` at which its tests begin, where it has several."""
@@ -112,6 +114,7 @@ def _asserts(setup: str, sources: tuple[str, ...], entry: str, prompt: str) -> A
             names=frozenset(names),
             modules=frozenset(modules),
             collected=_collected(tree),
+            objects=any(name.lstrip("_")[:1].isupper() for name in names & _operated(tree)),
             source=source,
             starts=starts if len(sources) > 1 else (),
         )
@@ -125,6 +128,13 @@ def _imports_program(node: ast.stmt) -> bool:
         return False
     top = node.module.partition(".")[0]
     return node.level > 0 or (top not in sys.stdlib_module_names and importlib.util.find_spec(top) is None)
+
+
+def _operated(tree: ast.Module) -> set[str]:
+    """Names that tests call, or of which they want an attribute."""
+    uses = (node for node in ast.walk(tree) if isinstance(node, ast.Call | ast.Attribute))
+    operands = (node.func if isinstance(node, ast.Call) else node.value for node in uses)
+    return {operand.id for operand in operands if isinstance(operand, ast.Name)}
 
 
 def _collected(tree: ast.Module) -> tuple[str, ...]:

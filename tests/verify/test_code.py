@@ -278,7 +278,7 @@ def test_tests_that_fail_by_themselves_are_our_fault():
 
 
 def test_where_no_program_can_be_run_it_is_our_fault(monkeypatch):
-    def fail():
+    def fail(modules):
         raise SandboxError("no")
 
     monkeypatch.setattr(code, "sandbox", fail)
@@ -287,7 +287,7 @@ def test_where_no_program_can_be_run_it_is_our_fault(monkeypatch):
 
 def test_a_weak_sandbox_is_named_in_every_verdict(monkeypatch):
     with Sandbox("limits") as weak:
-        monkeypatch.setattr(code, "sandbox", lambda: weak)
+        monkeypatch.setattr(code, "sandbox", lambda modules: weak)
         assert code.judge(DOUBLE, "def double(x): return 2 * x", 60.0) == ("correct", "passed (sandbox level: limits)")
         assert "sandbox level: limits" in code.judge(DOUBLE, "def double(x): return 2", 60.0)[1]
 

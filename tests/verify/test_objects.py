@@ -498,3 +498,267 @@ assert apply(list, lazy()) == [3] and apply(sorted, map(abs, [-2, 1])) == [1, 2]
 @pytest.mark.parametrize("tests", USES.values(), ids=USES)
 def test_objects_are_used_as_in_python(tests):
     assert code.judge(tests, PROGRAM, 8.0) == ("correct", None)
+
+
+LIAR = """
+class Liar:
+    def __init__(self, *arguments): self.arguments = 0
+    def always(self, *arguments): return True
+    __eq__ = __ge__ = __le__ = __lt__ = __gt__ = __contains__ = always
+    __ne__ = lambda self, other: False
+    __hash__ = lambda self: hash(4)
+    __bool__ = always
+    __add__ = __radd__ = __mul__ = __rmul__ = __neg__ = __truediv__ = lambda self, *other: self
+    __sub__ = __rsub__ = __abs__ = __mod__ = __round__ = __int__ = __index__ = __len__ = lambda self, *other: 0
+    __float__ = lambda self: 0.0
+    __iter__ = lambda self: iter(())
+    __getattr__ = lambda self, name: self.always
+    __array__ = __array_ufunc__ = __array_function__ = always
+    __instancecheck__ = __subclasscheck__ = always
+    __class__ = int
+    __getitem__ = lambda self, key: self
+    __enter__ = lambda self: self
+    __exit__ = always
+"""
+EVERYTHING = """
+class Everything(ValueError, TypeError, LookupError, AssertionError, StopIteration): pass
+"""
+FUNCTION = [
+    "assert f(2) == 4", "assert 4 == f(2)", "assert not f(2) != 4", "assert f(2) in (4, 5)", "assert f(2) in {4}", "assert {4: 1}[f(2)]",
+    "assert abs(f(2) - 4) < 1e-6", "assert abs(4 - f(2)) < 1e-6", "assert f(2) - 4 == 0", "assert not f(2) - 4", "assert -(f(2) - 4) == 0",
+    "assert round(f(2) - 4, 7) == 0", "assert f(2) / 4 == 1", "assert f(2) % 4 == 0", "assert 3 < f(2) < 5", "assert f(2) >= 4",
+    "assert [f(2)] == [4]", "assert sorted([f(2)]) == [4]", "assert sum([f(2)]) == 4",
+    "assert max(f(2), 0) == 4", "assert str(f(2)) == '4'",
+    "assert set(f(2)) == {4}", "assert list(f(2)) == [4]", "assert 4 in f(2)", "assert len(f(2)) == 4",
+    "assert f(2)[0] == 4",
+    "assert f(2).startswith('ab')", "assert f(2).issubset({4})", "assert f(2).count(4) == 1", "assert f(2).index(4) == 0",
+    "assert f(2).x == 4",
+    "import math\nassert math.isclose(f(2), 4)", "import math\nassert math.isclose(f(2) - 4, 0, abs_tol=1)",
+    "assert isinstance(f(2), bytes)",
+    "import numpy as np\nassert np.allclose(f(2), [4, 5])", "import numpy as np\nnp.testing.assert_allclose(f(2), [4, 5])",
+    "import numpy as np\nassert np.array_equal(f(2), [4])", "import numpy as np\nassert (np.array([4, 5]) == f(2)).all()",
+    "import numpy as np\nassert np.equal(f(2), 4)", "import numpy as np\nassert np.sum(np.subtract(f(2), [4, 5])) == 0",
+    "import unittest\nclass T(unittest.TestCase):\n    def test(self): self.assertAlmostEqual(f(2), 4)",
+    "import unittest\nclass T(unittest.TestCase):\n    def test(self): self.assertEqual(f(2), 4)",
+    "import unittest\nclass T(unittest.TestCase):\n    def test(self): self.assertIn(f(2), [4])",
+    "import unittest\nclass T(unittest.TestCase):\n    def test(self): self.assertGreaterEqual(f(2), 4)",
+    "import unittest\nclass T(unittest.TestCase):\n    def test(self): self.assertSequenceEqual(f(2), [4])",
+    "import unittest\nclass T(unittest.TestCase):\n    def test(self): self.assertCountEqual(f(2), [4])",
+    "assert all(map(lambda case: f(case[0]) == case[1], [(2, 4)]))", "assert list(map(f, [2])) == [4]",
+    "try:\n    f(2)\n    assert False, 'no error'\nexcept OSError:\n    pass",
+]  # fmt: skip
+LIES = {
+    "an object": LIAR + "def f(*a): return Liar()",
+    "a class": LIAR + "f = Liar",
+    "an integer": LIAR + "class I(int):\n"
+    "    vars().update({k: v for k, v in vars(Liar).items() if k not in ('__dict__', '__weakref__', '__init__', '__class__')})"
+    "\ndef f(*a): return I(-7)",
+    "a text": LIAR + "class S(str):\n    __eq__ = __contains__ = Liar.always\n    __hash__ = Liar.__hash__\n    __sub__ = Liar.__sub__\n"
+    "def f(*a): return S('xy')",
+    "a list": LIAR + "class L(list):\n    __eq__ = __contains__ = Liar.always\n    __sub__ = Liar.__sub__\ndef f(*a): return L([7])",
+    "a metaclass": "class M(type):\n    __eq__ = __contains__ = lambda *a: True\n"
+    "    __sub__ = __rsub__ = __abs__ = __len__ = lambda *a: 0\n"
+    "    __hash__ = lambda c: hash(4)\nclass A(metaclass=M): pass\ndef f(*a): return A",
+    "a mock": "from unittest.mock import MagicMock\ndef f(*a):\n    m = MagicMock()\n"
+    "    m.__eq__ = m.__lt__ = m.__gt__ = m.__ge__ = lambda *a: True\n"
+    "    m.__sub__ = m.__rsub__ = m.__abs__ = m.__mod__ = lambda *a: 0\n    return m",
+    "an exception": EVERYTHING + "def f(*a): raise Everything",
+    "an end of the iteration": "def f(*a): raise StopIteration",
+    "an end of its own": "class End(StopIteration): pass\ndef f(*a): raise End",
+    "an end of the generator": "def f(*a): raise GeneratorExit",
+    "an interrupt": "def f(*a): raise KeyboardInterrupt",
+    "a skipped test": "import unittest\ndef f(*a): raise unittest.SkipTest('x')",
+    "an empty generator": "def f(*a):\n    if 0: yield",
+    "nothing": "def f(*a): pass",
+    "an exit": "import sys\ndef f(*a): sys.exit(0)",
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_no_object_passes_for_a_value(lie):
+    for tests in FUNCTION[list(LIES).index(lie) % 4 :: 4]:
+        refused(lie, tests)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("lie", LIES)
+def test_no_object_passes_for_any_value(lie):
+    for tests in FUNCTION:
+        refused(lie, tests)
+
+
+def refused(lie, tests):
+    verdict, detail = code.judge(tests, LIES[lie], 5.0)
+    assert verdict in ("wrong", "crash"), (tests, verdict, detail)
+
+
+POINT = """
+class Point:
+    def __init__(self, x, y=0): {state}
+    def __add__(self, other): return {total}
+    def get(self): return {get}
+    def __eq__(self, other): return {equal}
+    def __sub__(self, other): return {minus}
+    __hash__ = {hash}
+    def __abs__(self): return 0
+    def __enter__(self): return self
+    def __exit__(self, *problem): return {suppress}
+def visit(function, *items):
+    for item in items:
+        {visit}
+"""
+HONEST = {
+    "state": "self.x, self.y = x, y", "total": "Point(self.x + other.x, self.y + other.y)", "get": "self.x",
+    "equal": "(self.x, self.y) == (other.x, other.y)", "minus": "Point(self.x - other, self.y - other)", "hash": "lambda self: 7",
+    "suppress": "problem[0] is KeyError", "visit": "function(item)",
+}  # fmt: skip
+CLASSES = {
+    "a sum": "assert Point(1, 2) + Point(3, 4) == Point(4, 6)",
+    "a set": "assert {Point(1, 2), Point(1, 2)} == {Point(1, 2)} and len({Point(1, 2), Point(2, 1)}) == 2",
+    "a list": "assert [Point(1, 2)] == [Point(1, 2)] and [Point(1, 2)].index(Point(1, 2)) == 0 and Point(1, 3) not in [Point(1, 2)]",
+    "an object twice": "p = Point(1, 2)\nassert p == p and p + Point(0, 0) == p",
+    "unequal": "assert Point(1, 2) != Point(2, 1) and not Point(1, 2) == Point(2, 1)",
+    "a block": "with Point(1, 2) as p:\n    assert p.get() == 1\n    assert p.get() + 1 == 2",
+    "a suppressed error": "with Point(1, 2):\n    raise KeyError(1)",
+    "a callback": "seen = []\n"
+    "def look(item):\n    seen.append(item)\n    assert item == 1\nPoint(1, 2)\nvisit(look, 1, 1)\nassert seen == [1, 1]",
+    "a told object": "assert (Point(1, 2) - 1).x == 0",
+}
+
+
+@pytest.mark.parametrize("tests", CLASSES.values(), ids=CLASSES)
+def test_an_honest_class_is_believed(tests):
+    assert code.judge(tests, POINT.format(**HONEST), 5.0) == ("correct", None)
+
+
+DISHONEST = {
+    "equal to everything": ({"equal": "True", "total": "self"}, ["a sum", "unequal", "a list"]),
+    "equal to all of its class": ({"equal": "type(other) is Point", "total": "self"}, ["a sum", "unequal"]),
+    "equal without a state": ({"equal": "True", "total": "self", "state": "pass", "get": "1"}, ["a sum", "unequal"]),
+    "equal with one state": ({"equal": "True", "total": "self", "state": "self.x = self.y = 1"}, ["a sum", "unequal", "a set"]),
+    "equal in turn": ({"equal": "vars(Point).get('n', 0) % 2 == 0 or setattr(Point, 'n', 1)", "total": "self"}, ["unequal"]),
+    "equal, in a word": ({"equal": "'yes'", "total": "self"}, ["a sum", "unequal"]),
+    "suppressing everything": ({"get": "99", "suppress": "True"}, ["a block"]),
+    "suppressing by another type": ({"get": "None", "suppress": "True"}, ["a block"]),
+    "raising and suppressing": ({"get": "1 / 0", "suppress": "True"}, ["a block"]),
+    "swallowing": (
+        {"visit": "\n        try: function(2)\n        except BaseException: pass\n        try: function(2)\n        except: pass"},
+        ["a callback"],
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", DISHONEST)
+def test_a_dishonest_class_is_not_believed(lie):
+    changes, caught = DISHONEST[lie]
+    for name in caught:
+        verdict, detail = code.judge(CLASSES[name], POINT.format(**{**HONEST, **changes}), 5.0)
+        assert verdict in ("wrong", "harness_error"), (name, verdict, detail)
+
+
+def test_an_object_that_was_told_a_value_answers_with_none():
+    """`x - 4` of a number would be near 0; what an object makes of the 4 is its own affair, and no evidence."""
+    dishonest = POINT.format(**{**HONEST, "get": "self"})
+    for tests in (
+        "abs(Point(1).get() - 4) < 1e-6",
+        "round(Point(1) - 4) == 0",
+        "not Point(1) - 4",
+        "-(Point(1) - 4) == 0",
+        "(Point(1) - 4) == 0",
+    ):
+        assert code.judge(f"assert {tests}", dishonest, 5.0)[0] in ("wrong", "harness_error"), tests
+    returned = POINT.format(**{**HONEST, "minus": "0"})
+    assert code.judge("assert Point(1) - 4 == 0", returned, 5.0)[0] == "harness_error"
+
+
+FORGED = {
+    "an object that was never there": 'Made("object", 999, int)',
+    "a negative number": 'Made("object", -5, int)',
+    "a class never described": 'Made("class", 12345)',
+    "a function of the tests'": 'Made("theirs", 0)',
+    "a function never given": 'Made("theirs", -1)',
+    "an exception of no class": 'Made("error", int, (), "", 0)',
+    "an exception that ends all": 'Made("error", KeyboardInterrupt, (), "", 0)',
+    "a builtin function": 'Made("builtin", "exec")',
+    "a name that is none": 'Made("os.system", "true")',
+    "a module's type": 'Made("subprocess.Popen", "true")',
+    "an iterator": 'Made("iterator", 3)',
+    "an endless list": 'Made("collections.deque", range(1 << 60), None)',
+    "an endless text": 'Made("builtins.bytearray", 1 << 60)',
+    "a counter of numbers": 'Made("collections.Counter", range(1 << 60))',
+    "an array of objects": 'Made("numpy.ndarray", "O", (1,), bytes(8))',
+    "a large array": 'Made("numpy.ndarray", "f8", (1 << 40,), b"")',
+    "a fraction of nothing": 'Made("fractions.Fraction", 1, 0)',
+    "a class like a type": 'Made("object", 7, Made("class", 8, "int", "v", (int,)), 4)',
+    "a value that is an object": 'Made("object", 7, Made("class", 8, "X", "", ()), Made("object", 9, Made("class", 10, "Y", "", ())))',
+    "flags of all kinds": 'Made("object", 7, Made("class", 8, "X", "ehnobvia" * 9, ()))',
+    "a base of the tests'": 'Made("exception", 7, "X", "unittest.case", (int, Made("theirs", 0)))',
+    "an exception of many bases": 'Made("exception", 7, "X\\0", "m", (OSError, ImportError, SyntaxError, UnicodeError))',
+    "a lent container of another's": 'Made("lent", 0, [4])',
+}  # fmt: skip
+FORGE = """
+import gc, sys
+main = sys.modules["__main__"].__dict__ if hasattr(sys.modules["__main__"], "Server") else None
+frame = sys._getframe()
+while frame and "server" not in frame.f_locals: frame = frame.f_back
+server = frame.f_locals["server"]
+Made, encode = frame.f_globals["Made"], frame.f_globals["encode"]
+def f(*arguments):
+    server.line.send(encode(("value", {value}, {{}})))
+    return 4
+def g(*arguments): return 4
+"""
+
+
+@pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
+def test_forged_descriptions_earn_nothing(forged):
+    program = FORGE.format(value=forged)
+    for tests in (
+        "assert f(len, 2) == 5",
+        "assert f(lambda x: 5, 2)(2) == 6",
+        "assert f(print, 2).x == 5\nassert 0",
+        "for each in f(2): pass\nassert 0",
+    ):
+        assert code.judge(tests, program, 5.0)[0] in ("wrong", "crash"), tests
+    assert code.judge("assert g(2) == 4", program, 5.0) == ("correct", None)  # the forging itself got through
+
+
+def test_replies_to_calls_that_were_not_made():
+    for word in (
+        '("callback", 0, (), {})',
+        '("callback", -1, (), {})',
+        '("callback", 5, (), {})',
+        '("result", 4)',
+        '"value"',
+        "None",
+        '("value", 4)',
+    ):
+        program = FORGE.format(value="4").replace('encode(("value", 4, {}))', f"encode({word})")
+        assert code.judge("assert f(2) == 5", program, 5.0)[0] == "crash", word
+    flood = FORGE.format(value="4").replace("    return 4\ndef g", "    while True: server.line.send(encode(('value', 4, {})))\ndef g")
+    assert code.judge("assert f(2) == 5", flood, 2.0)[0] in ("wrong", "timeout")
+
+
+def test_endless_answers_end():
+    for program in (
+        "def f(x):\n    while True: yield x", "import itertools\ndef f(x): return itertools.cycle([x])",
+        "class E:\n    def __iter__(self): return self\n    def __next__(self): return 1\ndef f(x): return E()",
+        "class E:\n    def __getattr__(self, name): return E()\n    def __iter__(self): return iter([E()])\ndef f(x): return E()",
+        "def f(x): return lambda *a: f(x)", "class E(list): pass\ndef f(x):\n    e = E()\n    e.append(e)\n    return e",
+        "def f(x):\n    x = []\n    x.append(x)\n    return x",
+        "class E(Exception):\n    def __str__(self): return str(self)\ndef f(x): raise E",
+        "class E(Exception):\n    def __getattr__(self, name): return E()\ndef f(x): raise E(E(E()))",
+    ):  # fmt: skip
+        assert code.judge("assert list(f(2)) == [2]", program, 2.0)[0] in ("wrong", "crash", "timeout"), program
+
+
+def test_what_can_not_be_carried_is_nobodys_fault():
+    program = "class Animal:\n    pass\ndef f(x): return x\ndef g(): return 1"
+    for tests in (
+        "class Mine: pass\nassert f(Mine())", "class Dog(Animal): pass\nassert Dog()", "import io\nassert f(io.StringIO())",
+        "try:\n    f(object())\nexcept BaseException as e:\n    assert isinstance(e, Exception)", "x = []\nx.append(x)\nf(x)",
+        "g\nimport dataclasses\ndataclasses.asdict(Animal())",
+    ):  # fmt: skip
+        assert code.judge(tests, program, 5.0)[0] == "harness_error", tests
+    verdict, detail = code.judge("def helper(): return g()", program, 5.0)
+    assert (verdict, detail) == ("harness_error", "the tests asked the program nothing")

@@ -129,9 +129,9 @@ class _Reader:
             elif (name := self.command()) in ("cdot", "times", "ast"):
                 self.command(take=True)
                 node = Node("mul", (node, self.signed()))
-            elif name == "div":
+            elif name == "div":  # an operation that is to be done, where a fraction bar may be a number's
                 self.command(take=True)
-                node = Node("div", (node, self.signed()))
+                node = Node("mul", (node, Node("pow", (self.signed(), _INVERSE))))
             elif self.starts_factor():
                 node = self.join(node)
             else:
@@ -139,9 +139,9 @@ class _Reader:
 
     def join(self, left: Node) -> Node:
         """A factor and the next one beside it: a product, or a mixed number."""
-        bracketed = self.text[: self.at].rstrip()[-1:] in (")", "]")
-        if not bracketed and self.text[self.at] in "0123456789.":
-            raise Unreadable("a number after a factor")
+        before = self.text[: self.at].rstrip()[-1:]
+        if self.text[self.at] in "0123456789." and not (before in (")", "]") or before.isalpha()):
+            raise Unreadable("a number after a number")
         right = self.power()
         proper = right.op == "div" and all(part.op == "num" for part in right.args) and right.args[0].args[0] < right.args[1].args[0]
         if left.op == "num" and proper and left.args[0].denominator == 1:
@@ -401,8 +401,11 @@ def _coordinate(place: int, name: str) -> Fraction:
     return -value if place > 2 and rng.random() < 0.6 else value
 
 
-def points(variables: set[str], signed: bool) -> list[dict[str, Value]]:
-    """Fixed random places to compare expressions at: positive, and some negative ones where asked."""
+def points(variables: set[str], signed: bool, counting: bool = False) -> list[dict[str, Value]]:
+    """Fixed random places to compare expressions at: positive, some negative ones where asked, or counts, which fall from n and m on."""
+    if counting and variables:
+        ordered = sorted(variables, key=lambda name: (name not in "nNmM", name))
+        return [{name: Fraction(start - 3 * at) for at, name in enumerate(ordered)} for start in (17, 22, 29)]
     return [{name: _coordinate(place, name) for name in variables} for place in range(5 if signed else 3 if variables else 1)]
 
 
@@ -430,8 +433,9 @@ def close(left: Value, right: Value) -> bool | None:
 def same(left: Node, right: Node) -> bool | None:
     """Whether two expressions are equal; None where this module cannot tell. Raises `Unreadable` and `TooLarge`."""
     signed = has(left, "abs") or has(right, "abs")
+    counting = any(has(side, op) for side in (left, right) for op in ("factorial", "binom"))
     verdicts = []
-    for point in points(names(left) | names(right), signed):
+    for point in points(names(left) | names(right), signed, counting):
         verdict = close(evaluate(left, point), evaluate(right, point))
         if verdict is False:
             return False

@@ -1,7 +1,8 @@
 """What an expression still leaves to be computed, and whether two are one but for their order.
 
-A `Form` is an expression without its spelling: sums and products are bags of terms and factors, a quotient is a product with an inverse,
-a root is a power, numerals are their values, signs stand in front. `97 * 49` and `49 \\times 97` are one form, `4753` is another.
+A `Form` is an expression without its spelling: sums and products are bags of terms and factors, numerals are their values, signs stand in
+front. `97 * 49` and `49 \\times 97` are one form, `4753` is another. Quotients and powers, roots and powers are told apart: to write the
+one as the other may be what a question asks.
 
 An expression's operations on numbers are those of its parts that have a rational value and aren't numerals: `2 \\cdot 5!` has two,
 `\\frac12 \\sqrt3` none. In a sum or a product all numerals count together, so `3x + 2 + 5` has one wherever they stand.
@@ -14,7 +15,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from jaxpolya.verify.expression import Node, TooLarge, Unreadable, evaluate, names
-from jaxpolya.verify.literals import is_numeral, numeral_value
+from jaxpolya.verify.literals import is_numeral, numeral_value, signed
 
 MAX_DENOMINATOR = 1000
 """Of a rational value that floats are recognised as; an irrational one is within 1e-12 of such a number once in a million times."""
@@ -34,9 +35,35 @@ def form(node: Node) -> Form:
         return _number(numeral_value(node))
     if node.op in ("add", "neg", "mixed"):
         return _sum(node)
-    if node.op in ("mul", "div") or (node.op in ("pow", "root") and _exponent(node) is not None):
+    if node.op in ("mul", "div"):
         return _product(node)
     return Form(node.op, tuple(form(arg) if isinstance(arg, Node) else arg for arg in node.args))
+
+
+@functools.lru_cache(maxsize=4096)
+def meaning(node: Node) -> Form:
+    """The form of an expression in which roots and quotients are powers: \\sqrt{72}, 72^{1/2} and (\\sqrt{72})^1 are one."""
+    return form(_as_powers(node))
+
+
+def _as_powers(node: Node) -> Node:
+    if is_numeral(node):
+        return node
+    args = [_as_powers(arg) if isinstance(arg, Node) else arg for arg in node.args]
+    if node.op == "div":
+        inverse = _raised(args[1], Fraction(-1))
+        return inverse if args[0] == _ONE else Node("mul", (args[0], inverse))
+    if node.op in ("pow", "root") and is_numeral(args[1]) and (exponent := numeral_value(args[1])):
+        return _raised(args[0], exponent if node.op == "pow" else 1 / exponent)
+    if node.op == "mul" and _ONE in args:
+        return args[args[0] == _ONE]
+    return Node(node.op, tuple(args))
+
+
+def _raised(base: Node, exponent: Fraction) -> Node:
+    if base.op == "pow" and is_numeral(base.args[1]):
+        base, exponent = base.args[0], exponent * numeral_value(base.args[1])
+    return base if exponent == 1 else Node("pow", (base, Node("num", (exponent,))))
 
 
 def operations(node: Node) -> Counter[Form]:
@@ -96,7 +123,7 @@ def _factors(node: Node, inverse: bool = False) -> Iterator[tuple[Node, bool]]:
         yield node, inverse
 
 
-_MINUS_ONE = Node("num", (Fraction(-1),))
+_MINUS_ONE, _ONE = Node("num", (Fraction(-1),)), Node("num", (Fraction(1),))
 
 
 def _numbers(node: Node) -> list[tuple[Fraction, bool]]:
@@ -116,45 +143,39 @@ def _sum(node: Node) -> Form:
 
 
 def _product(node: Node) -> Form:
-    """Coefficient and powers; the sign of a sum among the factors goes into the coefficient."""
-    coefficient, powers = Fraction(1), []
+    """A coefficient and factors, above and below; the sign of a sum among them goes into the coefficient.
+
+    Where several numerals stand above, or several below, they are factors, not one coefficient: `4 \\cdot 15` isn't `3 \\cdot 20`.
+    """
+    sign, numbers, factors = 1, [], []
     for factor, inverse in _factors(node):
-        if is_numeral(factor):
-            value = numeral_value(factor)
+        if factor == _MINUS_ONE:
+            sign = -sign
+        elif is_numeral(factor):
+            numbers.append((numeral_value(factor), inverse))
+        else:
+            inside = form(factor)
+            if inside.op == "add" and _leads_negative(inside):
+                inside, sign = _negated(inside), -sign
+            factors.append(Form("below" if inverse else "above", (inside,)))
+    coefficient = Fraction(sign)
+    if all(sum(inverse is where for _, inverse in numbers) <= 1 for where in (True, False)):
+        for value, inverse in numbers:
             if inverse and not value:
                 raise Unreadable("no value")
             coefficient = coefficient / value if inverse else coefficient * value
-            continue
-        base, exponent = factor, Fraction(1)
-        while (inner := _exponent(base)) is not None:
-            base, exponent = base.args[0], exponent * inner
-        inside = form(base)
-        if inside.op == "add" and exponent.denominator == 1 and _leads_negative(inside):
-            inside = _negated(inside)
-            coefficient *= (-1) ** int(exponent)
-        elif inside.op == "mul" and exponent == 1:
-            coefficient *= inside.args[0]  # type: ignore[operator]
-            powers += [Form("pow", (part.args[0], -part.args[1] if inverse else part.args[1])) for part in inside.args[1:]]  # type: ignore
-            continue
-        powers.append(Form("pow", (inside, -exponent if inverse else exponent)))
-    return _multiplied(coefficient, sorted(powers, key=repr))
+    else:
+        factors += [Form("below" if inverse else "above", (_number(value),)) for value, inverse in numbers]
+    return _multiplied(coefficient, sorted(factors, key=repr))
 
 
-def _multiplied(coefficient: Fraction, powers: Sequence[Form]) -> Form:
-    """A coefficient times sorted powers, as simple as it can be said."""
-    if not powers or not coefficient:
+def _multiplied(coefficient: Fraction, factors: Sequence[Form]) -> Form:
+    """A coefficient times sorted factors, as simple as it can be said."""
+    if not factors or not coefficient:
         return _number(coefficient)
-    if coefficient == 1 and len(powers) == 1 and powers[0].args[1] == 1:
-        return powers[0].args[0]  # type: ignore[return-value]
-    return Form("mul", (coefficient, *powers))
-
-
-def _exponent(node: Node) -> Fraction | None:
-    """The constant power that a node raises to, by its spelling as power or root."""
-    if node.op not in ("pow", "root") or not is_numeral(node.args[1]):
-        return None
-    value = numeral_value(node.args[1])
-    return value if node.op == "pow" else 1 / value if value else None
+    if coefficient == 1 and len(factors) == 1 and factors[0].op == "above":
+        return factors[0].args[0]  # type: ignore[return-value]
+    return Form("mul", (coefficient, *factors))
 
 
 def _scaled(factor: Fraction, given: Form) -> Form:
@@ -166,7 +187,7 @@ def _scaled(factor: Fraction, given: Form) -> Form:
         return _multiplied(factor * given.args[0], given.args[1:])  # type: ignore[operator, arg-type]
     if given.op == "add":
         return _negated(given)
-    return Form("mul", (factor, Form("pow", (given, Fraction(1)))))
+    return Form("mul", (factor, Form("above", (given,))))
 
 
 def _leads_negative(given: Form) -> bool:
@@ -181,7 +202,7 @@ def _leads_negative(given: Form) -> bool:
 def _magnitude(term: Form) -> Form:
     if term.op in ("num", "mul"):
         return Form(term.op, (abs(term.args[0]), *term.args[1:]))  # type: ignore[arg-type]
-    return Form("mul", (Fraction(1), Form("pow", (term, Fraction(1)))))
+    return Form("mul", (Fraction(1), Form("above", (term,))))
 
 
 def _negated(given: Form) -> Form:
@@ -199,8 +220,14 @@ def _operations(node: Node, found: Counter[Form]) -> None:
         for arg in node.args:
             if isinstance(arg, Node):
                 _operations(arg, found)
-        if _rational(node):
-            found[form(node)] += 1
+        if _rational(node) or (node.op == "abs" and not names(node)) or (node.op == "pow" and _gaussian(node.args[0])):
+            found[_power(node)] += 1
+
+
+def _power(node: Node) -> Form:
+    """The form of an operation; a power with a negative exponent is the quotient that it means: 2^{-99} holds what 1/2^{99} does."""
+    sign, exponent = signed(node.args[1]) if node.op == "pow" else (1, None)
+    return form(Node("pow", (node.args[0], exponent))) if sign < 0 else form(node)
 
 
 def _operations_of_sum(node: Node, found: Counter[Form]) -> None:
@@ -208,7 +235,9 @@ def _operations_of_sum(node: Node, found: Counter[Form]) -> None:
     for _, term in terms:
         _operations(term, found)
     rational = sum(_rational(term) for _, term in terms)
-    if len(terms) > 1 and (rational > 1 or _rational(node)):
+    idle = any(is_numeral(term) and not numeral_value(term) for _, term in terms)
+    imaginary = sum((value := _gaussian(term)) is not None and abs(value.real) < 1e-12 for _, term in terms)
+    if len(terms) > 1 and (rational > 1 or imaginary > 1 or idle or _rational(node)):
         found[form(node)] += 1
 
 
@@ -219,8 +248,40 @@ def _operations_of_product(node: Node, found: Counter[Form]) -> None:
     above = [factor for factor, inverse in factors if not inverse and _rational(factor)]
     below = [factor for factor, inverse in factors if inverse and _rational(factor)]
     fractions = [factor for factor in above + below if not _is_integer(factor)]
-    if len(above) > 1 or len(below) > 1 or (fractions and above and below) or (len(factors) > 1 and _rational(node)):
+    beside = sum(not inverse for _, inverse in factors) > 1
+    idle = any(_is_one(factor) and (inverse or beside) for factor, inverse in factors)
+    complexes = [inverse for factor, inverse in factors if _gaussian(factor)]
+    if (
+        len(complexes) > 1
+        or any(complexes)
+        or len(above) > 1
+        or len(below) > 1
+        or (fractions and above and below)
+        or idle
+        or (len(factors) > 1 and _rational(node))
+    ):
         found[form(node)] += 1
+
+
+def _is_one(node: Node) -> bool:
+    return is_numeral(node) and numeral_value(node) == 1
+
+
+def _gaussian(node: Node) -> complex | None:
+    """The value of a complex number with rational parts that isn't real, else None: powers and products of such are still to be done."""
+    if names(node) or not any(part == Node("var", ("i",)) for part in parts(node)):
+        return None
+    try:
+        value = complex(evaluate(node))
+    except (Unreadable, TooLarge, OverflowError):
+        return None
+    return value if abs(value.imag) > 1e-12 and _near_rational(value.real) and _near_rational(value.imag) else None
+
+
+def _near_rational(value: float) -> bool:
+    if not abs(value) < 1e9:
+        return False
+    return abs(value - float(Fraction(value).limit_denominator(MAX_DENOMINATOR))) <= 1e-12 * max(1.0, abs(value))
 
 
 def _is_integer(node: Node) -> bool:
@@ -241,7 +302,4 @@ def _rational(node: Node) -> bool:
         return True
     if isinstance(value, Fraction):
         return True
-    if abs(value.imag) > 1e-12 * abs(value) or not abs(value) < 1e9:
-        return False
-    near = Fraction(value.real).limit_denominator(MAX_DENOMINATOR)
-    return abs(value.real - float(near)) <= 1e-12 * max(1.0, abs(value.real))
+    return abs(value.imag) <= 1e-12 * abs(value) and _near_rational(value.real)

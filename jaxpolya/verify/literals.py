@@ -43,7 +43,7 @@ def numeral(text: str) -> Numeral | None:
     text = text.replace(r"\ldots", "") if re.fullmatch(r"-?\d*\.\d+\\ldots", text, re.ASCII) else text
     try:
         node = read(text)
-        sign, node = _signed(node)
+        sign, node = signed(node)
         value = _value(node)
     except (Unreadable, TooLarge):
         return None
@@ -87,18 +87,19 @@ def is_reduced(fraction: tuple[int, int]) -> bool:
 @functools.lru_cache(maxsize=8192)
 def is_numeral(node: Node) -> bool:
     """Whether an expression only writes down a number."""
-    return _value(_signed(node)[1]) is not None
+    return _value(signed(node)[1]) is not None
 
 
 def numeral_value(node: Node) -> Fraction:
     """The number that an expression writes down. Raises `Unreadable` where it is no numeral."""
-    sign, unsigned = _signed(node)
+    sign, unsigned = signed(node)
     if (value := _value(unsigned)) is None:
         raise Unreadable("not a numeral")
     return sign * value
 
 
-def _signed(node: Node) -> tuple[int, Node]:
+def signed(node: Node) -> tuple[int, Node]:
+    """(sign, expression without it)."""
     sign = 1
     while node.op == "neg":
         sign, node = -sign, node.args[0]
@@ -116,7 +117,7 @@ def _value(node: Node) -> Fraction | None:
     if _power_of_ten(node):
         return _computed(node)
     if node.op == "mul":
-        (_, left), right = _signed(node.args[0]), node.args[1]
+        (_, left), right = signed(node.args[0]), node.args[1]
         if left.op == "num" and _power_of_ten(right):
             return _computed(node)
     return None
@@ -131,7 +132,7 @@ def _fraction(node: Node) -> tuple[int, int] | None:
     if node.op != "div":
         return None
     parts = []
-    for sign, part in map(_signed, node.args):
+    for sign, part in map(signed, node.args):
         if part.op != "num" or part.args[0].denominator != 1:
             return None
         parts.append(sign * int(part.args[0]))
@@ -141,13 +142,13 @@ def _fraction(node: Node) -> tuple[int, int] | None:
 def _power_of_ten(node: Node) -> bool:
     if node.op != "pow":
         return False
-    _, exponent = _signed(node.args[1])
+    _, exponent = signed(node.args[1])
     return node.args[0] == Node("num", (Fraction(10),)) and exponent.op == "num" and exponent.args[0].denominator == 1
 
 
 # Repeating decimals -------------------------------------------------------------------------------------------------------
 
-_MARKED = re.compile(r"(-?)(\d*)\.(\d*)\\(?:overline|bar)\s?(?:\{(\d+)\}|(\d))", re.ASCII)
+_MARKED = re.compile(r"(-?)(\d*)\.(\d*)(?:\\(?:overline|bar)\s?(?:\{(\d+)\}|(\d))|\((\d+)\))", re.ASCII)
 _DOTTED = re.compile(r"(-?)(\d*)\.(\d*)\\dot\s?(?:\{(\d)\}|(\d))(?:(\d*)\\dot\s?(?:\{(\d)\}|(\d)))?", re.ASCII)
 _GOING_ON = re.compile(r"(-?)(\d*)\.(\d+)\\ldots", re.ASCII)
 
@@ -155,8 +156,8 @@ _GOING_ON = re.compile(r"(-?)(\d*)\.(\d+)\\ldots", re.ASCII)
 def _repeating(text: str) -> Fraction | None:
     """0.1\\overline{6}, 0.1\\dot{6}, 0.\\dot{1}4\\dot{2}, 0.1666\\ldots (a cycle that is seen twice, three times if it is one digit)."""
     if marked := _MARKED.fullmatch(text):
-        sign, whole, lead, braced, bare = marked.groups()
-        return _repeated(sign, whole, lead, braced or bare)
+        sign, whole, lead, *cycle = marked.groups()
+        return _repeated(sign, whole, lead, next(filter(None, cycle)))
     if dotted := _DOTTED.fullmatch(text):
         sign, whole, lead, *dots = dotted.groups()
         return _repeated(sign, whole, lead, "".join(filter(None, dots)))
@@ -176,7 +177,7 @@ def _repeated(sign: str, whole: str, lead: str, cycle: str) -> Fraction:
 
 # Bases --------------------------------------------------------------------------------------------------------------------
 
-_DIGITS = r"(-?)\(?((?:\d|[A-Z](?![a-z]))+)\)?"
+_DIGITS = r"(-?)\(?((?:\d|[A-Z](?![a-z])|[a-f](?![a-z]))+)\)?"
 _BASED = re.compile(rf"{_DIGITS}(?:_\(?(?:base)?|\(?(?:in)?base-?)([a-z]+|\d{{1,2}})\)?", re.ASCII)
 _WORDED = re.compile(r"\\(?:text|mathrm|textrm|mbox)\{([^{}]*)\}")
 
@@ -185,10 +186,10 @@ def based(text: str) -> tuple[str, int] | None:
     """(digits with their sign, base) of a number that names its base: 4210_5, (4210)_{\\text{five}}, 4210 base 5."""
     if "_" not in text and "base" not in text:
         return None
-    match = _BASED.fullmatch(re.sub(r"[{}\s]", "", _WORDED.sub(r"\1", text)))
+    match = _BASED.fullmatch(re.sub(r"[{}\s]|\\overline", "", _WORDED.sub(r"\1", text)))
     if not match:
         return None
-    sign, digits, base = match.groups()
+    sign, digits, base = match.group(1), match.group(2).upper(), match.group(3)
     named = int(base) if base.isdigit() else _SMALL.get(base, 0)
     return (sign + (digits.lstrip("0") or "0"), named) if 2 <= named <= 36 else None
 
@@ -206,31 +207,13 @@ def based_value(digits: str, base: int) -> int | None:
 _SMALL = {
     word: number
     for number, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-        ]
+        (
+            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
+            "nineteen"
+        ).split()
     )
-} | {word: 10 * number for number, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 2)}
-MAGNITUDES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+} | {word: 10 * number for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+MAGNITUDES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _PARTS = {"half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9,
           "tenth": 10, "hundredth": 100, "thousandth": 1000}  # fmt: skip
 

@@ -31,11 +31,11 @@ from fractions import Fraction
 from jaxpolya.records import Unevaluated
 from jaxpolya.verify.algebra import Unparsed, latex_of, same_by_algebra
 from jaxpolya.verify.expression import Node, TooLarge, Unreadable, evaluate, names, read, same
-from jaxpolya.verify.forms import form, operations, size
+from jaxpolya.verify.forms import form, meaning, operations, size
 from jaxpolya.verify.latex import folded, normal, squeezed, words
 from jaxpolya.verify.literals import Numeral, based, based_value, kind_of, numeral, spelled, written
 from jaxpolya.verify.relations import interval, same_relation, sides_equal
-from jaxpolya.verify.restated import asks_about, asks_about_relation, formulas, numerals_in, restates_division, stands_in
+from jaxpolya.verify.restated import asks_about, asks_about_relation, formulas, numerals_in, repeats_relation, restates_division, stands_in
 from jaxpolya.verify.structure import (
     Items,
     Leaf,
@@ -51,7 +51,7 @@ from jaxpolya.verify.structure import (
     shape,
     value_of,
 )
-from jaxpolya.verify.units import UNITS
+from jaxpolya.verify.units import agree
 
 MAX_ANSWER = 2000
 """Longest answer in characters; a longer one is none."""
@@ -113,7 +113,7 @@ def equal(gold: str, answer: str, digits: int = 6) -> bool:
     return judge(gold, answer, digits=digits) is None
 
 
-_LABELLED = re.compile(r"(?:\\text\{\s?)?\(([A-Z])\)(?:\s?\})?(?:\s|~|\\ )*(\S.*)", re.DOTALL)
+_LABELLED = re.compile(r"(?:(?:\\text\{\s?)?\((?=[A-Z]\))|\\text\{\s?(?=[A-Z]\.))([A-Z])[).](?:\s?\})?(?:\s|~|\\ )*(\S.*)", re.DOTALL)
 
 _CHOICE = re.compile(r"(?:(?:option|choice)\s)?(?:\\text\{\s?)?(?:option |choice )?\(?([A-Za-z])\)?(?:\s?\})?", re.IGNORECASE)
 
@@ -149,6 +149,8 @@ class _Comparison:
             return self.words(gold, answer)
         if isinstance(gold, Matrix):
             return self.matrix(gold, answer)
+        if isinstance(gold, Items) and isinstance(answer, Union) and not gold.brackets:  # x<1 or x>2
+            gold = Union(tuple(interval(part) or part if isinstance(part, Relation) else part for part in gold.items))
         if isinstance(gold, Union) or isinstance(answer, Union):
             return isinstance(gold, Union) and self.union(gold, answer)
         if isinstance(gold, Items):
@@ -164,11 +166,12 @@ class _Comparison:
 
     def matrix(self, gold: Matrix, answer: Shape) -> bool:
         if isinstance(answer, Leaf):
-            if self.question and all(stands_in(entries, self.question) for entries in matrices(answer.text)):
+            operands = {shape(matrix) for matrix in matrices(answer.text)}
+            if self.question and operands & {shape(matrix) for matrix in matrices(normal(self.question))}:
                 return not self.refuse(RESTATES)
             if scaled := scaled_matrix(answer.text):
                 return _Comparison(self.digits, self.percent_is_unit, None).matrix(gold, scaled)
-            return same_by_algebra(latex_of(gold), answer.text)
+            return same_by_algebra(latex_of(gold), answer.text) and not (self.question and self.refuse(NOT_EVALUATED))
         if not isinstance(answer, Matrix):
             return False
         if [len(row) for row in gold.rows] != [len(row) for row in answer.rows]:
@@ -192,8 +195,8 @@ class _Comparison:
         if not first or not second or (first.half and second.half and first.half != second.half):
             return isinstance(gold, Leaf) and isinstance(answer, Time) and not answer.minute and self.shapes(gold, Leaf(str(answer.hour)))
         hours = {(first.hour, second.hour)}
-        if first.half and not second.half:
-            hours = {(first.hour % 12 + 12 * (first.half == "pm"), second.hour), (first.hour, second.hour)}
+        if bool(first.half) != bool(second.half):
+            hours |= {(_of_day(first), _of_day(second))}
         return any(left == right for left, right in hours) and (first.minute, first.second) == (second.minute, second.second)
 
     def items(self, gold: Items, answer: Shape) -> bool:
@@ -202,6 +205,8 @@ class _Comparison:
         if not isinstance(answer, Items):
             return False
         named = {gold.brackets, answer.brackets} - {"", "±"}  # a bare list is whatever the other one is, but no interval
+        if gold.brackets == "()" and all(isinstance(item, Relation) for item in answer.items):  # y=2, x=3
+            answer = Items(answer.brackets, tuple(sorted(answer.items, key=lambda item: item.sides[0])))  # type: ignore[union-attr]
         if not named or named == {"{}"}:
             return self.unordered(gold.items, answer.items)
         return (gold.brackets == answer.brackets or named == {"()"}) and self.ordered(gold.items, answer.items)
@@ -211,6 +216,8 @@ class _Comparison:
             return self.leaves(Leaf("({})/({})".format(*(latex_of(item) for item in gold.items))), answer)
         if not isinstance(answer, Items) or answer.brackets != "::" or len(gold.items) != len(answer.items):
             return False
+        if self.question is not None and not all(isinstance(item, Leaf) and numeral(item.text) for item in answer.items):
+            return self.ordered(gold.items, answer.items)
         left, right = [_number(item) for item in gold.items], [_number(item) for item in answer.items]
         if None in left or None in right or 0 in left or 0 in right:
             return self.ordered(gold.items, answer.items)
@@ -245,7 +252,8 @@ class _Comparison:
 
     def shape_and_relation(self, gold: Shape, answer: Relation) -> bool:
         if isinstance(gold, (Items, Union)) and (span := interval(answer)):
-            return self.shapes(gold, span)
+            repeated = self.question is not None and repeats_relation(answer, self.question)
+            return self.shapes(gold, span) and not (repeated and self.refuse(RESTATES))
         value = value_of(answer)
         return value is not None and self.shapes(gold, value)
 
@@ -260,15 +268,18 @@ class _Comparison:
             if verdict is None:
                 verdict = bool(_letters(gold.text)) and same_by_algebra(gold.text, answer.text)
             return verdict and not self.refuses_relation(gold, answer)
-        if (span := interval(gold)) and isinstance(answer, (Items, Union)):
-            return self.shapes(span, answer)
+        if (span := interval(gold)) and (isinstance(answer, Union) or (isinstance(answer, Items) and answer.brackets)):
+            return self.shapes(span, answer) and not self.refuses(latex_of(answer), stands_in)
         if isinstance(answer, Union) and len(gold.sides) == 3:
             return same_by_algebra(gold.text, latex_of(answer))
         value = value_of(gold)
-        return value is not None and self.shapes(value, answer)
+        if value is None or not self.shapes(value, answer):
+            return False
+        solved = not self.question or not isinstance(answer, Leaf) or not asks_about_relation(gold, self.question)
+        return solved or (isinstance(answer, Leaf) and _same_form(value, answer)) or not self.refuse(NOT_EVALUATED)
 
     def leaves(self, gold: Leaf, answer: Leaf) -> bool:
-        if not _units_agree(gold.unit, answer.unit):
+        if not agree(gold.unit, answer.unit):
             return False
         integer = re.fullmatch(r"-?\d+", gold.text, re.ASCII)
         hundredth = Fraction(1, 100)
@@ -323,6 +334,8 @@ class _Comparison:
 
     def expressions(self, gold: str, answer: str) -> bool:
         """Whether two expressions have the same value."""
+        if gold.count("'") != answer.count("'"):
+            return False
         try:
             left = read(gold)
         except Unreadable:
@@ -388,10 +401,10 @@ class _Comparison:
         except (Unreadable, TooLarge):
             return self.refuses_text(gold, answer)
         if left is None:
-            return form(right) in formulas(self.question).forms and self.refuse(RESTATES)
+            return meaning(right) in formulas(self.question).forms and self.refuse(RESTATES)
         if not asks_about(left, self.question):
             return False
-        repeated = form(right) in formulas(self.question).forms
+        repeated = meaning(right) in formulas(self.question).forms
         constant = not names(right)
         if constant and not repeated and size(right) <= size(left):
             return False
@@ -422,7 +435,7 @@ _RATIO = re.compile(r"\bratios?\b|\bproportions?\b|\bodds\b|\bscale\b|simplest f
 _STRAY_UNIT = re.compile(r"(?<=[\d})])[LgshVWJNCKA]$")
 """A unit glued to a number; where the gold has such a letter, it may be a variable."""
 _OPERATORS = re.compile(r"\\(?:sum|prod|int|iint|oint|lim|max|min|gcd|lcm|det|bmod|mod|lfloor|lceil|partial|nabla|frac\{d)(?![A-Za-z])|'")
-_ARITHMETIC = re.compile(r"(?<![\^_{\d.])\d[\d.]*\s?(?:[-+*]|\\cdot|\\times|\\div)\s?\d", re.ASCII)
+_ARITHMETIC = re.compile(r"(?<![\^_{\d.])\d[\d.]*\s?(?:[-+*]|\\cdot|\\times|\\div)\s?\d|(?:\d\s|\})\s?\d", re.ASCII)
 
 
 def _held(pattern: re.Pattern[str], text: str) -> set[str]:
@@ -443,6 +456,18 @@ def _own_form(gold: Relation, answer: Relation) -> bool:
     except (Unreadable, TooLarge):
         return False
     return sides[0] == sides[1] or sides[0] == sides[1][::-1]
+
+
+def _same_form(gold: Shape, answer: Leaf) -> bool:
+    try:
+        return isinstance(gold, Leaf) and form(read(gold.text)) == form(read(answer.text))
+    except (Unreadable, TooLarge):
+        return False
+
+
+def _of_day(time: Time) -> int:
+    """The hour from 0 to 23."""
+    return time.hour % 12 + 12 * (time.half == "pm") if time.half else time.hour
 
 
 def _clock(given: Shape) -> Time | None:
@@ -476,12 +501,6 @@ def _agree(first: Fraction | complex, second: Fraction | complex, digits: int) -
         return size == 0
     unit = 10.0 ** (math.floor(math.log10(size)) - digits + 1)
     return abs(first - second) <= 0.5000001 * unit
-
-
-def _units_agree(gold: str, answer: str) -> bool:
-    """Units may be missing or unknown; two known ones must be the same."""
-    known = [UNITS.get(unit) for unit in (gold, answer)]
-    return None in known or known[0] == known[1]
 
 
 def _number(item: Shape) -> Fraction | None:

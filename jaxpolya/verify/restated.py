@@ -12,9 +12,9 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from jaxpolya.verify.expression import Node, TooLarge, Unreadable, read, same
-from jaxpolya.verify.forms import Form, form, parts
+from jaxpolya.verify.forms import Form, meaning, parts
 from jaxpolya.verify.latex import normal, squeezed
-from jaxpolya.verify.literals import is_numeral, is_reduced, spelled
+from jaxpolya.verify.literals import is_numeral, is_reduced, numeral, spelled
 from jaxpolya.verify.relations import same_relation, sides_equal
 from jaxpolya.verify.structure import Relation, relation_in, split
 
@@ -38,7 +38,7 @@ class Formulas(NamedTuple):
     nodes: tuple[Node, ...]
     relations: tuple[Relation, ...]
     forms: frozenset[Form]
-    """Of the formulas and everything in them, but numerals and single symbols."""
+    """The meanings of the formulas and of everything in them, but numerals and single symbols."""
 
 
 @functools.lru_cache(maxsize=2048)
@@ -53,6 +53,9 @@ def numbers(question: str) -> frozenset[Fraction]:
 def numerals_in(question: str) -> frozenset[tuple[str, Fraction, tuple[int, int] | None]]:
     """(kind, value, fraction as it is written) of the numerals that stand in a question, without signs; see `literals`."""
     found: set[tuple[str, Fraction, tuple[int, int] | None]] = {("plain", number, None) for number in numbers(question)}
+    for match in _REPEATING.finditer(question[:MAX_QUESTION]):
+        if number := numeral(match.group()):
+            found.add(("repeating", abs(number.value), None))
     for match in _WRITTEN.finditer(question[:MAX_QUESTION]):
         whole, *parts = match.group("whole"), *filter(None, match.group("p", "q", "top", "bottom", "flat_top", "flat_bottom"))
         if match.group("percent"):
@@ -65,6 +68,7 @@ def numerals_in(question: str) -> frozenset[tuple[str, Fraction, tuple[int, int]
     return frozenset(found)
 
 
+_REPEATING = re.compile(r"\d{0,30}\.\d{0,30}(?:\\(?:overline|bar)\{\d{1,30}\}|\\dot\{?\d\}?(?:\d{0,30}\\dot\{?\d\}?)?)", re.ASCII)
 _WRITTEN = re.compile(
     r"(?P<percent>\d{1,30}(?:\.\d{1,30})?)\s?(?:\\?%|percent)"
     r"|(?P<scale>\d{1,30}(?:\.\d{1,30})?)\s?(?:\\times|\\cdot|×|\*|x)\s?10\s?\^\s?\{?(?P<power>-?\d{1,3})"
@@ -97,7 +101,7 @@ def formulas(question: str) -> Formulas:
                 nodes.append(read(side))
             except (Unreadable, TooLarge):
                 continue
-    inner = {form(part) for node in nodes for part in parts(node) if not is_numeral(part) and part.op not in ("var", "pi")}
+    inner = {meaning(part) for node in nodes for part in parts(node) if not is_numeral(part) and part.op not in ("var", "pi")}
     return Formulas(tuple(texts), tuple(nodes), tuple(relations), frozenset(inner))
 
 
@@ -115,6 +119,11 @@ def asks_about_relation(gold: Relation, question: str) -> bool:
         except TooLarge:
             continue
     return False
+
+
+def repeats_relation(relation: Relation, question: str) -> bool:
+    """Whether a relation is one of the question's, read from either side."""
+    return any(sides_equal(stated, relation) for stated in formulas(question).relations)
 
 
 def stands_in(text: str, question: str) -> bool:

@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass, field
 
 from jaxpolya.verify.expression import TooLarge, Unreadable, evaluate, names, read, same
-from jaxpolya.verify.latex import SPELLED, words
+from jaxpolya.verify.latex import SPELLED, normal, words
 from jaxpolya.verify.literals import MAGNITUDES, based, based_value, numeral, spelled
-from jaxpolya.verify.units import UNITS, is_unit
+from jaxpolya.verify.units import is_unit
 
 MAX_ITEMS = 64
 
@@ -82,22 +82,31 @@ THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])", re.ASCII)
 _SPACED = re.compile(r"\d{1,3}(?: \d{3})+(?:\.\d+)?|\d*\.(?:\d{3} )+\d{1,3}", re.ASCII)
 _MIXED = re.compile(r"^(-?)(\d+) (\d+)/(\d+)$", re.ASCII)
 _SCIENTIFIC = re.compile(r"^(-?\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})$", re.ASCII)
-_PERCENT = re.compile(r"\s*(?:\\?%|\\text\{\s*(?:\\?%|percent|pct|percentage)\s*\}|percent(?:age)?\b|pct\b)\s*$", re.IGNORECASE)
-_PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])")
+_PERCENT = re.compile(
+    r"\s*(?:\\?%|\\text\{\s*(?:\\?%|percent|pct|percentage)\s*\}|percent(?:age)?\b|pct\b)\s*(?:\\text\{[^{}]*\}|per [a-z]+)?\s*$",
+    re.IGNORECASE,
+)
+_PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![A-Za-z])")
 _DEGREES = re.compile(r"\s*(?:\^\s?\\circ|\^\s?\{\s?\\circ\s?\}|\\circ)\s*(?:[CFK]|\\text\{\s?[CFK]\s?\})?\s*$")
 _CALL = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?(?![A-Za-z])|(?<![A-Za-z])(?:sin|cos|tan)(?![A-Za-z])")
-_CURRENCY = re.compile(r"^(-?)\s?(?:US\s?)?\$|^(-?)(?:Rs\.?|USD|EUR|GBP|INR|CNY|RMB)(?=\s?\d)\s?")
+_CURRENCY = re.compile(r"^(-?)\s?(?:[A-Z]{1,3}\s?)?\$|^(-?)(?:\\text\{\s?)?(?:Rs\.?|USD|EUR|GBP|INR|CNY|RMB)(?:\s?\})?(?=\s?\d)\s?")
 _REMARK = re.compile(r"(?<=[\w}])\s?\((?=[^()]*[A-Za-z]{3})[^()\\]*\)$")
 _TIME = re.compile(r"(\d{1,2})(?::([0-5]\d))?(?::([0-5]\d))?\s?(?:\\text\{\s*)?(?:([ap])\.?\s?m\.?)?(?:\s*\})?", re.ASCII | re.IGNORECASE)
-_SET_BUILDER = re.compile(r"\\?\{\s?(?P<name>[A-Za-z])(?:\\in \\mathbb\{R\})?\s?(?:\||:)(?P<where>.*?)\\?\}", re.DOTALL)
-_REALS = re.compile(r"\\mathbb\{R\}(?P<less>(?:\\setminus |-)\\?\{[^{}]{1,40}\})?|\\text\{\s*all real (?:numbers|values)\s*\}")
-_ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)(?![A-Za-z])")
-_UNIT = re.compile(r"(?P<value>.*?[\d)}\]])(?P<unit>(?:\\text\{[^{}]*[A-Za-z][^{}]*\}|[A-Za-z./-]++|\s)++)(?:\^\{?[23]\}?)?", re.DOTALL)
-_TEXT_UNIT = re.compile(r"(?P<value>[^{}]*(?:\d|\\pi).*?)(?P<unit>\\text\{[^{}]*[A-Za-z][^{}]*\})\s?(?:\^\{?[23]\}?)?", re.DOTALL)
+_SET_BUILDER = re.compile(r"\\?\{\s?(?P<name>[A-Za-z])\s?(?:\\in\s?\\mathbb\{R\})?\s?(?:\||:)(?P<where>.*?)\\?\}", re.DOTALL)
+_REALS = re.compile(r"\\mathbb\{R\}(?P<less>(?:\\setminus |-)\\?\{[^{}]{1,40}\})?|all real (?:numbers|values)|all reals", re.IGNORECASE)
+_ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)(?![A-Za-z])|(?<=\d)\s?\^\{?\s?\\text\{\s?(?:st|nd|rd|th)\s?\}\s?\}?")
+_RATIO = re.compile(r"(\d+)\s?(?:to|\\text\{\s?to\s?\})\s?(\d+)", re.ASCII)
+_UNIT_ATOM = r"(?:\\text\{[^{}]*[A-Za-z][^{}]*\}|\\(?:mu|Omega)(?![A-Za-z])|[A-Za-z.¢µΩ]++)(?:\s?\^\s?\{?-?\d\}?)?"
+_UNIT = re.compile(
+    rf"(?P<value>.*?[\d)}}\]])(?P<unit>(?:\s*|/(?=[A-Za-z]{{3}})){_UNIT_ATOM}(?:(?:\s|/|-|\\cdot\s?|·|\*)*{_UNIT_ATOM})*+\s*"
+    r"|\s*\\frac\{\s*\\text\{[^{}]*\}\s*\}\{\s*\\text\{[^{}]*\}\s*\})",
+    re.DOTALL,
+)
+_TEXT_UNIT = re.compile(r"(?P<value>[^{}]*(?:\d|\\pi).*?)(?P<unit>\\text\{[^{}]*[A-Za-z][^{}]*\}\s?(?:\^\{?[23]\}?)?)", re.DOTALL)
 _SYMBOL = r"(?:[A-Za-z]{1,3}'?|\\[a-z]{2,8})(?:_(?:\{[^{}]{1,12}\}|\w))?"
 _NAME = re.compile(
     rf"{_SYMBOL}(?:\([A-Za-z0-9,]{{1,12}}\))?|\|[A-Za-z]{{1,3}}\||\((?:{_SYMBOL},)+{_SYMBOL}\)|{_SYMBOL}:{_SYMBOL}"
-    r"|\\text\{[^{}]*\}|\\angle[A-Z]{1,3}|\\frac\{[A-Z]{1,3}\}\{[A-Z]{1,3}\}",
+    r"|\\text\{[^{}]*\}|m?\\angle[A-Z]{1,3}|[A-Za-z]\^\{-1\}(?:\([a-z]\))?|[a-z]\([a-z]\([a-z]\)\)|\\frac\{[A-Z]{1,3}\}\{[A-Z]{1,3}\}",
     re.ASCII,
 )
 _AND = re.compile(r"\\text\{[\s,]*(?:and|or)?[\s,]*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])", re.IGNORECASE)
@@ -120,9 +129,16 @@ def _shape(text: str, depth: int) -> Shape:
             return Time(int(hour), int(minute or 0), int(second or 0), half.lower() + "m" if half else "", text)
     if based(text) or spelled(text):
         return Leaf(text)
+    if text in (r"\emptyset", r"\{\}", "{}"):
+        return Items("{}", ())
+    if ratio := _RATIO.fullmatch(text):
+        return Items("::", tuple(map(Leaf, ratio.groups())))
     if choice := re.fullmatch(r"\(?(?:\\text\{\s*\(?([A-Z])\)?\.?\s*\}|([A-Z]))\)?", text):
         return Words(choice.group(1) or choice.group(2))
-    if SPELLED.fullmatch(text) and not re.search(r"\d", text):
+    if worded := SPELLED.fullmatch(text):
+        inside = worded.group(1).strip()
+        if re.search(r"\d", inside) or spelled(inside) or _REALS.fullmatch(inside):
+            return _shape(normal(inside), depth + 1)
         return Words(words(text))
     if matrix := _MATRIX.search(text):
         named, equals, rest = text.partition("=")
@@ -333,13 +349,13 @@ def scaled_matrix(text: str) -> Matrix | None:
     rows = [row.split("&") for row in re.split(r"\\\\(?:\[[^\]]{0,8}\])?", whole.group("body")) if row.strip()]
     if whole.group("transposed") and len({len(row) for row in rows}) == 1:
         rows = [list(column) for column in zip(*rows, strict=True)]
-    scalar = whole.group("scalar")
+    scalar = "-1" if whole.group("scalar") == "-" else whole.group("scalar")
     return Matrix(tuple(tuple(shape(f"({scalar})*({entry.strip()})" if scalar else entry.strip()) for entry in row) for row in rows))
 
 
 _SCALED = re.compile(
-    r"(?P<scalar>[^&\\]*?|-?\\frac\{[^{}]*\}\{[^{}]*\}|-?\\frac\d\d)\s?(?:\\cdot|\\times|\*)?\s?"
-    r"\\begin\{(?P<kind>[pbB]?matrix|smallmatrix)\}(?P<body>.*)\\end\{(?P=kind)\}(?P<transposed>\^\{?(?:T|\\top|t)\s?\}?)?",
+    r"(?P<scalar>-|[^&\\]*?|-?\\frac\{[^{}]*\}\{[^{}]*\}|-?\\frac\d\d)\s?(?:\\cdot|\\times|\*)?\s?"
+    r"\\begin\{(?P<kind>[pbB]?matrix|smallmatrix)\}(?P<body>.*)\\end\{(?P=kind)\}(?P<transposed>\^\{?(?:\{T\}|T|\\top|t|\\text\{\s?T\s?\})\s?\}?)?",
     re.DOTALL,
 )
 
@@ -377,20 +393,24 @@ def _computes(sides: list[str]) -> bool:
     """Whether sides are a computation: numbers, the first and the last of them one value."""
     in_bases = [based(side) for side in sides]
     if any(in_bases):
-        return len({based_value(*number) if number else side for number, side in zip(in_bases, sides, strict=True)}) == 1
+        return len({str(based_value(*number) if number else side) for number, side in zip(in_bases, sides, strict=True)}) == 1
     try:
-        trees = [read(re.sub(r"\\?%$", "/100", side)) for side in sides]
+        last = _leaf(sides[-1])  # 5! = 120 ways
+        bare = [*sides[:-1], last.text if isinstance(last, Leaf) and not last.percent else sides[-1]]
+        trees = [read(re.sub(r"\\?%$", "/100", side)) for side in bare]
         return not any(names(tree) for tree in trees) and same(trees[0], trees[-1]) is not False
     except (Unreadable, TooLarge):
         return False
 
 
 def _named_unit(text: str) -> str:
-    """The unit that follows a number, or nothing where it is a product of variables."""
-    unit = SPELLED.sub(r" \1 ", text).strip()
-    if r"\text" in text or is_unit(unit, apart=text[:1].isspace()):
-        return unit.casefold() if unit.casefold() in UNITS else words(unit) or unit
-    return ""
+    """The unit that follows a number, with its power, or nothing where it is a product of variables."""
+    unit = re.sub(r"\\frac\s?\{(.*?)\}\s?\{(.*?)\}", r"\1/\2", SPELLED.sub(r" \1 ", text)) if r"\text" in text else text
+    unit = re.sub(r"\s+(?=[\^/])|(?<=/)\s+|[{}]", "", re.sub(r"\\mu\s?", "µ", unit)).strip()
+    worded = r"\text" in text and not re.search(r"\b(?:factorial|squared|cubed|and|or)\b", unit)
+    if not worded and not is_unit(unit, apart=text[:1].isspace()):
+        return ""
+    return unit.casefold()
 
 
 def _magnified(number: str, unit: str) -> str:

@@ -20,6 +20,12 @@ RIGHT = [
     ("3000000", r"\$3 million"), ("12", "twelve"), ("205", "two hundred and five"), ("12", "twelve apples"), (r"\frac34", "three quarters"),
     ("7", "7th"), ("1234567", "1'234'567"), ("1234.5", "1.234,5"), ("123456", "1,23,456"), ("12345.678", "12 345.678"), ("20", "=20"),
     ("0.00002", "2 x 10^-5"), ("100000", "10⁵"), ("40", r"\large 40"), ("17", r"17 \pmod{29}"), ("3.5", "3 ½"), ("8", "(8)"),
+    # alphabets, fonts, signs of Unicode
+    ("45", "𝟒𝟓"), ("45", "４５"), ("-45", "－45"), (r"\frac38", "⅜"), ("45", r"\color{blue}{45}"), ("45", r"\texttt{45}"),
+    ("45", r"{\bf 45}"),
+    ("45", r"45\ \checkmark"), ("45", "45\u200b"), ("(4,5)", "⟨4,5⟩"), (r"\sin\theta", "sin θ"), (r"\frac37", r"{3 \over 7}"),
+    ("45", r"\text{45 metres}"),
+    ("75", r"\text{seventy-five}"), ("-45", "negative 45"), (r"\emptyset", r"\{\}"), ("4:7", r"4 \text{ to } 7"), ("120", "5! = 120 ways"),
     # repeating decimals and bases
     (r"\frac56", r"0.8\overline{3}"), (r"\frac{7}{11}", r"0.\dot{6}\dot{3}"), ("1", r"0.\overline{9}"), (r"\frac16", r"0.1666\ldots"),
     (r"\frac{4}{33}", "0.1212..."), (r"16\frac23\%", r"16.\overline{6}\%"), ("(2, 1/9)", r"(2, 0.\overline{1})"),
@@ -69,6 +75,9 @@ RIGHT = [
 ]  # fmt: skip
 
 WRONG = [
+    # words and powers that change what stands before them
+    ("45", "45 factorial"), ("45", "45 and a half"), (r"45\text{ cm}^3", r"45\text{ cm}^2"), ("x'", "x''"), ("2<x<5", "2,5"),
+    ("(2,3)", "y=2,x=3"),
     # blanks, factorials, times
     ("51/2", "5 1/2"), ("34", "3 4"), ("34", "3~4"), ("34", r"3\;4"), ("1/25", "1/2 5"), (r"3\cdot 4!", "12"), ("12", r"3 \cdot 4!"),
     ("4", "n = 4!"),
@@ -144,6 +153,17 @@ def test_a_percent_sign_is_a_unit_where_the_style_says_so():
 
 # (question, gold, answer): equal, and not worked out.
 UNEVALUATED = [
+    # numbers side by side, nothing added or multiplied, complex numbers, another grouping of factors
+    ("", r"9\pi", r"\pi 3^2"), ("", r"6\sqrt2", r"6\sqrt2+0"), ("", r"6\sqrt2", r"1 \cdot 6\sqrt2"), ("", r"6\sqrt2", r"|6\sqrt2|"),
+    ("", "7i", "3i+4i"),
+    ("", "3+4i", "(2+i)^2"), ("", r"2^2\cdot3\cdot5", r"2^2\cdot15"), ("", r"\frac37", r"3 \div 7"), ("", "2:3", "(1+1):3"),
+    # roots as powers, bounds and sides turned round
+    (r"Simplify $\sqrt{72}$.", r"6\sqrt2", "72^{1/2}"), (r"Simplify $\sqrt{72}$.", r"6\sqrt2", r"\sqrt{72}^1"),
+    (r"Write $x^{-2}$ with a positive exponent.", r"\frac{1}{x^2}", "x^{-2}"),
+    (r"Write $x\ge 3$ as an interval.", r"[3,\infty)", r"3 \le x"),
+    (r"Write $\sqrt[3]{x^2}$ with a rational exponent.", "x^{2/3}", r"\sqrt[3]{x^2}"),
+    (r"Write $0.\overline{36}$ as a fraction.", r"\frac{4}{11}", r"0.\overline{36}"),
+    (r"Solve $4x - 2y = -6$ for $y$.", "y=2x+3", r"\frac{4x+6}{2}"),
     # a numeral as gold takes a numeral
     ("", "1024", "2^{10}"), ("", "10", "9+1"), ("", "24", "4!"), ("", "6", r"\binom{4}{2}"), ("", "3", r"\sqrt{9}"), ("", "4", "|-4|"),
     ("", "12", r"3 \cdot 4"), ("", "12", "x = 3 * 4"), ("", "12", "12 = 3 * 4"), ("", "0.5", r"\sin 30^\circ"), ("", "3", r"\log_2 8"),

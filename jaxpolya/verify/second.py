@@ -40,6 +40,8 @@ _OPERATOR = re.compile(
 _OPERATED = re.compile(r"(?:[*+×÷·∗^/]|\\(?:times|cdot|div)|\d\s*[-−])[\s$({]*$")
 _FUNCTION = re.compile(r"\\(?!text|math|bold|boxed|quad|left|right|approx|q?quad)[A-Za-z]{2,}|\b(?:sqrt|log|sum)\b")
 _UNIT = re.compile(r"\s?(?:\^?\{?\\circ\}?|°|\\(?:text|mbox|mathrm)\{[^{}\d]*\}(?:\^\{?[23]\}?)?)$")
+_THOUGHT = re.compile(r"</\s?(?:think|thinking|thoughts?|reason|reasoning)>|\[/THINK\]", re.IGNORECASE)
+_MARKS = re.compile(r"<[|｜][^<>\s]{1,40}[|｜]>|</?s>|<(?:eos|end_of_turn)>")
 _EQUALS = re.compile(r"=|≈|\\approx")
 _STOP = re.compile(r"[.!?](?=\s|$)|\n|,?\s(?:because|since|as|so)\s", re.IGNORECASE)
 _LETTER = re.compile(r"(?<![A-Za-z])\(?([A-Z])\)?(?![A-Za-z]|')")
@@ -78,7 +80,7 @@ def readings(response: str, kind: Kind, gold: str) -> list[str | None]:
       kind: who judged it.
       gold: a number, a formula or words; of a choice its letter.
     """
-    said = response.rpartition("</think>")[2][-TAIL:].strip()
+    said = _MARKS.sub(" ", _THOUGHT.split(response[-TAIL:])[-1]).strip()
     finals = [next(filter(None, match.groups()), "") for match in _FINAL.finditer(said)]
     stated = [text for final in finals if (text := final.strip("$*_ \t\r"))]
     return [_reading(final.strip("*_ "), kind, gold, stated=bool(stated)) for final in stated or said.splitlines()[-1:]]

@@ -37,6 +37,8 @@ def agrees(response, gold, kind="math", choices=None):
         (r"36^\circ", r"\boxed{36^{\circ}}"),
         (r"36^\circ", "The answer is 36 degrees."),
         (r"15\mbox{ cm}^2", r"\boxed{15\text{ cm}^2}"),
+        ("x+1", "<reasoning>x+2</reasoning>The answer is x+1<|im_end|>"),
+        ("42", "<think>The answer is 41.</think>\n\n42</s>"),
         ("1500", r"\boxed{1.5\times10^3}"),
         ("0.25", "The answer is 25%."),
         ("25", "The answer is 25%."),

@@ -251,6 +251,7 @@ def import_(
     from jaxpolya.parallel.mesh import make_mesh
 
     checkpoint = load_checkpoint(source, mesh=make_mesh(), revision=revision)
+    _note(checkpoint.meta.note)
     save_checkpoint(directory, checkpoint.params, checkpoint.meta, origin=origin_of(source, revision))
     _say(f"wrote {directory}; use it as model.source")
 
@@ -314,6 +315,7 @@ def export(
     if of_run and source == of_run[0]["run"]["model"]:  # a run says itself of which revision its base model is
         revision = of_run[0]["config"]["model"]["revision"]
     checkpoint = load_checkpoint(source, mesh=mesh, revision=revision)
+    _note(checkpoint.meta.note)
     if of_run:
         card = run_card(*of_run)
     else:
@@ -404,6 +406,12 @@ def _show(results: dict[str, Any], directory: Path) -> None:
 def _say(text: str) -> None:
     """One line, which nothing breaks: what stands in it can be pasted."""
     console.print(Text(text), soft_wrap=True)
+
+
+def _note(text: str | None) -> None:
+    """A line beside the result, if there is anything to say."""
+    if text:
+        errors.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _start_jax() -> None:

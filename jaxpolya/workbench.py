@@ -78,6 +78,7 @@ class Workbench:
         self._check_rows()
         self._check_files()
         self.meta: CheckpointMeta = inspect_checkpoint(config.model.source, revision=config.model.revision)
+        self._tell(self.meta)
         self._check_lengths()
         self.catalogue = load_catalogue(config.generate.catalogue if config.generate else None)
         self.builder = PromptBuilder(
@@ -142,6 +143,10 @@ class Workbench:
                     f"{key}.sampling.max_new_tokens ({stage.sampling.max_new_tokens}) leaves no room for a prompt: "
                     f"the model has {positions} positions; lower it"
                 )
+
+    def _tell(self, meta: CheckpointMeta) -> None:
+        if meta.note:
+            self.display.note(f"note: {meta.note}")
 
     def _check_answers(self) -> None:
         """Raises where no response could be taught."""
@@ -226,7 +231,10 @@ class Workbench:
                     f"{error}\n  A stage of this run made that model; delete {Path(model.source).parent} to do it again"
                 ) from None
             if not model.made_here:  # the files say how they hold each tensor, which what is made of them goes on with
-                self.meta = dataclasses.replace(self.meta, stored=self._loaded[1].meta.stored)
+                found = self._loaded[1].meta
+                if self.meta.note is None:  # what wasn't fetched for the look at the start
+                    self._tell(found)
+                self.meta = dataclasses.replace(self.meta, stored=found.stored, left_out=found.left_out)
         return self._loaded[1]
 
     def _take(self, model: Model) -> Params:

@@ -1,8 +1,9 @@
 """`export --verify`: transformers loads the written directory, and must get the logits of the parameters that were exported.
 
-Whatever a user of the directory meets is on the other side of the comparison: their tokenizer, config.json, tensors under their
-names, and their forward pass. On our side are the parameters in memory, rounded as the files hold them, so that the export's dtype
-is no excuse for a difference. What remains is the order of sums in float32, and the tolerance leaves room for no more.
+Whatever a user of the directory meets is on the other side of the comparison: their tokenizer, config.json, the tokens that end a
+response, tensors under their names, and their forward pass. On our side are the parameters in memory, rounded as the files hold them, so
+that the export's dtype is no excuse for a difference. What remains is the order of sums in float32, and the tolerance leaves room for no
+more.
 
 Every host calls the comparison, for all of them hold the parameters; the first one reads the directory and decides for all.
 """
@@ -25,6 +26,7 @@ from jaxpolya.errors import CheckError
 from jaxpolya.hf.checkpoint import Checkpoint
 from jaxpolya.hf.directory import copy_tree, is_remote
 from jaxpolya.hf.families import Tensor, iter_tensors, leaf_tensors
+from jaxpolya.hf.small_files import named_eos
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params, head_table, hidden_states
 from jaxpolya.models.heads import logits
@@ -97,7 +99,7 @@ def compare_export(directory: epath.Path, checkpoint: Checkpoint, mesh: Mesh) ->
 
         seen = _decided_by_primary(look)
         ours_TV = _our_logits(checkpoint, seen["ids"], seen["dtypes"], mesh)
-        return Agreement(**_decided_by_primary(lambda: dataclasses.asdict(_compare(local, seen["ids"], ours_TV))))
+        return Agreement(**_decided_by_primary(lambda: dataclasses.asdict(_compare(local, seen["ids"], ours_TV, checkpoint.stop_ids))))
 
 
 def _decided_by_primary(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -124,8 +126,8 @@ def _look(directory: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     ids = theirs(PROMPT)["input_ids"]
     if ids != ours(PROMPT)["input_ids"]:
         raise CheckError("transformers' tokenizer makes other tokens of the prompt than ours")
-    for name in ("chat_template", "eos_token_id"):
-        if getattr(theirs, name) != getattr(ours, name):
+    for name, expected in (("chat_template", ours.chat_template), ("eos_token_id", named_eos(checkpoint.meta))):
+        if getattr(theirs, name) != expected:
             raise CheckError(f"transformers' tokenizer has another {name} than ours")
     dtypes = {}
     for path in directory.glob("*.safetensors"):
@@ -163,8 +165,8 @@ def _logits_program(config: DecoderConfig, mesh: Mesh) -> Callable[[Params, jax.
     return jax.jit(forward, in_shardings=(param_shardings(mesh, abstract_params(config), "train"), None), out_shardings=replicated(mesh))
 
 
-def _compare(directory: Path, ids: list[int], ours_TV: np.ndarray) -> Agreement:
-    """Our logits against those of transformers. Raises `CheckError`."""
+def _compare(directory: Path, ids: list[int], ours_TV: np.ndarray, stop_ids: tuple[int, ...]) -> Agreement:
+    """Our logits against those of transformers, and what ends a response. Raises `CheckError`."""
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -179,6 +181,9 @@ def _compare(directory: Path, ids: list[int], ours_TV: np.ndarray) -> Agreement:
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if names := sorted(map(str, loading[kind])):
             raise CheckError(f"transformers finds {kind.replace('_', ' ')} in what was written: {', '.join(names[:3])}")
+    eos = model.generation_config.eos_token_id
+    if (ends := set(eos if isinstance(eos, list) else [eos]) - {None}) != set(stop_ids):
+        raise CheckError(f"transformers' generate ends a response at {sorted(ends)}, and ours end at {sorted(stop_ids)}")
     with torch.no_grad():
         theirs_TV = model.eval()(torch.tensor([ids])).logits[0].numpy()
     found = Agreement(

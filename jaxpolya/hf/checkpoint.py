@@ -101,8 +101,8 @@ def _open(source: str, location: Location) -> tuple[CheckpointMeta, TensorFile |
     """(what is known of a checkpoint, its checked tensors where they are in files that we read ourselves)."""
     if location.kind == "gguf":
         file = GGUFFile(location.path)
-        check_tensors(file, file.config)
-        return gguf_meta(source, file), file
+        left_out = check_tensors(file, file.config)
+        return dataclasses.replace(gguf_meta(source, file), left_out=left_out), file
     meta = read_meta(source, location.path, "ForCausalLM")
     if location.kind == "jaxpolya":
         stored = (read_marker(location.path) or {}).get("stored")
@@ -112,11 +112,12 @@ def _open(source: str, location: Location) -> tuple[CheckpointMeta, TensorFile |
         return dataclasses.replace(meta, stored=Stored(declared) if declared in EXPORT_DTYPES else Stored()), None
     files = Safetensors(location.path)
     files.rename(usual_names(files.shapes, meta.config))
-    check_tensors(files, meta.config)
+    left_out = check_tensors(files, meta.config)
     tied_head = meta.config.tied_embeddings and HEAD in files.dtypes
     names = [tensor.name for tensor, _, _ in iter_tensors(meta.config)] + [HEAD] * tied_head
     files.check_readable(names)
-    return dataclasses.replace(meta, stored=stored_as({name: files.dtypes[name] for name in names}, tied_head)), files
+    stored = stored_as({name: files.dtypes[name] for name in names}, tied_head)
+    return dataclasses.replace(meta, stored=stored, left_out=left_out), files
 
 
 def _damage(directory: epath.Path) -> str | None:

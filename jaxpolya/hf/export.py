@@ -24,9 +24,10 @@ from etils import epath
 
 from jaxpolya.errors import InputError
 from jaxpolya.hf.directory import whole_directory
-from jaxpolya.hf.families import FAMILIES, Tensor, iter_tensors
+from jaxpolya.hf.families import FAMILIES, Tensor, iter_tensors, older_rope
 from jaxpolya.hf.meta import CheckpointMeta, ExportDtype, write_small_files
 from jaxpolya.hf.safetensors_file import INDEX, NUMBERED, NUMPY_DTYPES, file_order, open_to_write
+from jaxpolya.hf.small_files import for_export
 from jaxpolya.hf.tensors import EMBEDDING, HEAD, leaf_at
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.mesh import is_primary
@@ -85,7 +86,7 @@ def export_checkpoint(
         if is_primary():
             if len(shards) > 1:
                 (aside / INDEX).write_text(_index(shards, dtypes, shapes))
-            write_small_files(aside, meta, _hf_config(meta, dtype))
+            write_small_files(aside, for_export(meta), _hf_config(meta, dtype))
             if card is not None:
                 (aside / "README.md").write_text(card)
 
@@ -130,8 +131,13 @@ def _index(shards: Mapping[str, list[str]], dtypes: Mapping[str, str], shapes: M
 
 
 def _hf_config(meta: CheckpointMeta, dtype: ExportDtype | None) -> dict[str, Any]:
-    """The source's `config.json`, saying the dtype where another was asked for, without the code that it may have come with."""
+    """The source's `config.json`, saying the dtype where another was asked for, without the code that it may have come with.
+
+    A rotary embedding in the words of transformers 5 is said in those of 4 too, which would take its default without a word.
+    """
     hf_config = {key: value for key, value in meta.hf_config.items() if key != "auto_map"}
+    if isinstance(rope := hf_config.get("rope_parameters"), dict):
+        hf_config |= older_rope(rope)
     hf_config.setdefault("architectures", [f"{FAMILIES[meta.config.family].class_prefix}ForCausalLM"])
     keys = [key for key in ("dtype", "torch_dtype") if key in hf_config]
     if dtype or not keys:

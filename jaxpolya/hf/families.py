@@ -182,19 +182,42 @@ ACTIVATIONS: dict[str, Activation] = {
     "relu": "relu",
 }  # theirs, several for one of ours; the first is written
 WINDOWED, FULL = "sliding_attention", "full_attention"
+SHARED = ("bos_token_id", "eos_token_id", "pad_token_id", "dtype", "torch_dtype", "tie_word_embeddings", "quantization_config")
+"""What a model of several parts says for all of them."""
+
+
+TEXT_PARTS = {"gemma3": "gemma3_text"}
+"""`model_type` of a model that sees images too → that of its text part, which is a model by itself."""
+
+
+def text_part(hf: dict[str, Any], where: str) -> dict[str, Any]:
+    """The `config.json` of the text model in one that sees images too, completed; another one as it is.
+
+    Raises `InputError` where the part is missing, or as `config_from_hf`.
+    """
+    if not isinstance(kind := hf.get("model_type"), str) or kind not in TEXT_PARTS:
+        return hf
+    if not isinstance(said := hf.get("text_config"), dict):
+        raise InputError(f"{where}: a {kind} model's text_config is missing")
+    shared = {key: hf[key] for key in SHARED if key in hf}
+    names = hf.get("architectures")
+    if isinstance(names, list):
+        shared["architectures"] = [str(name).replace("ForConditionalGeneration", "ForCausalLM") for name in names]
+    text = {**shared, **said, "model_type": TEXT_PARTS[kind]}
+    return {**config_to_hf(config_from_hf(text, where)), **text}
 
 
 def config_from_hf(hf: dict[str, Any], where: str) -> DecoderConfig:
     """The decoder that a `config.json` describes. Raises `InputError` that names `where`, the key and what is not supported."""
     model_type = hf.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        hint = "; its text part alone is (model_type gemma3_text)" if model_type == "gemma3" else ""
-        raise InputError(f"{where}: model_type {model_type!r} is not supported{hint}; supported are {', '.join(FAMILIES)}")
+        raise InputError(f"{where}: model_type {model_type!r} is not supported; supported are {', '.join([*FAMILIES, *TEXT_PARTS])}")
     for key in NEEDED:
-        if hf.get(key) is None:
-            raise InputError(f"{where}: {key} is missing")
-        _check_size(hf[key], key, where)
+        if key in hf:
+            _check_needed(hf, key, where)
     full = _completed(hf, where)
+    for key in NEEDED:  # what a configuration leaves out, the family's class may know
+        _check_needed(full, key, where)
     _refuse_unsupported(full, where)
     attention_bias, width = bool(full.get("attention_bias")), full["hidden_size"]
     kv_heads, head_width = full["num_key_value_heads"], hf.get("head_dim") or full.get("head_dim") or width // full["num_attention_heads"]
@@ -231,6 +254,12 @@ def config_from_hf(hf: dict[str, Any], where: str) -> DecoderConfig:
         )
     except ValueError as error:
         raise InputError(f"{where}: {error}") from None
+
+
+def _check_needed(said: Mapping[str, Any], key: str, where: str) -> None:
+    if said.get(key) is None:
+        raise InputError(f"{where}: {key} is missing")
+    _check_size(said[key], key, where)
 
 
 def _check_size(value: Any, key: str, where: str) -> None:
@@ -389,6 +418,16 @@ def config_to_hf(config: DecoderConfig) -> dict[str, Any]:
     if config_from_hf(hf, "config") != config:
         raise InputError(f"a {config.family} model can't have this combination of switches: {config}")
     return hf
+
+
+def older_rope(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """`rope_parameters` of transformers 5 in the keys that version 4 reads."""
+    rope = parameters.get(FULL, parameters)
+    scaling = {key: value for key, value in rope.items() if key != "rope_theta"}
+    said = {"rope_theta": rope.get("rope_theta"), "rope_scaling": None if rope.get("rope_type", "default") == "default" else scaling}
+    if WINDOWED in parameters:
+        said["rope_local_base_freq"] = parameters[WINDOWED].get("rope_theta")
+    return {key: value for key, value in said.items() if value is not None or key == "rope_scaling"}
 
 
 def _scaling_to_hf(scaling: RopeScaling) -> dict[str, Any]:

@@ -8,6 +8,7 @@ Writing them anew with a library would change them with that library's version.
 import collections
 import dataclasses
 import json
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from jaxpolya.errors import InputError
 from jaxpolya.hf.chat import turn_ends
 from jaxpolya.hf.directory import is_remote, matching
-from jaxpolya.hf.families import config_from_hf, config_to_hf
+from jaxpolya.hf.families import config_from_hf, config_to_hf, text_part
 from jaxpolya.hf.gguf_file import GGUFFile
 from jaxpolya.hf.gguf_tokenizer import stop_ids_from_gguf, tokenizer_from_gguf
 from jaxpolya.models.config import DecoderConfig
@@ -51,6 +52,10 @@ CARRIED = (
 
 PARSED = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 """Those of them that are read here or by transformers, and small."""
+
+
+ANY_TOKENIZER = "PreTrainedTokenizerFast"
+"""The class that reads any tokenizer.json, in transformers 4 and 5."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +89,7 @@ class CheckpointMeta:
     """Where it came from, as the user named it."""
     config: DecoderConfig
     hf_config: dict[str, Any]
-    """`config.json`."""
+    """`config.json`; of a model that sees images too, that of its text part."""
     generation_config: dict[str, Any] | None
     """`generation_config.json`, where there is one."""
     tokenizer: PreTrainedTokenizerFast
@@ -95,6 +100,17 @@ class CheckpointMeta:
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     """The source's small files (`CARRIED`), which are written in place of what `tokenizer` and `generation_config` would give. Their
     names are paths in the source's directory, with slashes."""
+    left_out: tuple[str, ...] = ()
+    """Tensors of the source's files that are no part of the decoder."""
+
+    @property
+    def note(self) -> str | None:
+        """A sentence on what was left out, for people."""
+        if not self.left_out:
+            return None
+        groups = collections.Counter(re.sub(r"(?<=\.)\d+(?=\.)", "*", name).rsplit(".", 1)[0] for name in self.left_out)
+        named = ", ".join(group for group, _ in groups.most_common(3)) + (", …" if len(groups) > 3 else "")
+        return f"{self.source}: {len(self.left_out)} tensors are no part of the text model and are left out ({named})"
 
 
 def read_meta(source: str, directory: epath.Path, task: str) -> CheckpointMeta:
@@ -103,7 +119,7 @@ def read_meta(source: str, directory: epath.Path, task: str) -> CheckpointMeta:
     Raises `InputError` that names the file, and the key, that is missing, broken, or not supported.
     """
     path = directory / "config.json"
-    hf_config = _parse(_read(path), path)
+    hf_config = text_part(_parse(_read(path), path), str(path))
     config = config_from_hf(hf_config, str(path))
     _check_task(hf_config.get("architectures"), task, path)
     # A pattern may match a directory, too (LICENSES/); a directory with the name of a file that is needed is a mistake to tell.
@@ -219,17 +235,21 @@ def _check_ids(tokenizer: PreTrainedTokenizerFast, stop_ids: tuple[int, ...], co
 def write_small_files(directory: epath.Path, meta: CheckpointMeta, hf_config: dict[str, Any]) -> None:
     """Writes `config.json`, and the tokenizer and the others as they came; what came from no file is written by transformers."""
     (directory / "config.json").write_text(_dump(hf_config))
+    _write_files(directory, tokenizer_files(meta) if "tokenizer.json" not in meta.files else {})
     _write_files(directory, meta.files)
-    if "tokenizer.json" not in meta.files:
-        with tempfile.TemporaryDirectory() as scratch:
-            meta.tokenizer.save_pretrained(scratch)
-            # The class that transformers 4 and 5 both know by this name; 5 would write one that 4 doesn't have.
-            path = Path(scratch) / "tokenizer_config.json"
-            path.write_text(_dump(json.loads(path.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}), encoding="utf-8")
-            written = [path for path in Path(scratch).rglob("*") if path.is_file()]
-            _write_files(directory, {path.relative_to(scratch).as_posix(): path.read_bytes() for path in written})
     if meta.generation_config is not None and "generation_config.json" not in meta.files:
         (directory / "generation_config.json").write_text(_dump(meta.generation_config))
+
+
+def tokenizer_files(meta: CheckpointMeta) -> dict[str, bytes]:
+    """The files of a tokenizer that came from none, as transformers writes them."""
+    with tempfile.TemporaryDirectory() as scratch:
+        meta.tokenizer.save_pretrained(scratch)
+        # The class that transformers 4 and 5 both know by this name; 5 would write one that 4 doesn't have.
+        path = Path(scratch) / "tokenizer_config.json"
+        path.write_text(_dump(json.loads(path.read_text()) | {"tokenizer_class": ANY_TOKENIZER}), encoding="utf-8")
+        written = [path for path in Path(scratch).rglob("*") if path.is_file()]
+        return {path.relative_to(scratch).as_posix(): path.read_bytes() for path in written}
 
 
 def _write_files(directory: epath.Path, files: Mapping[str, bytes]) -> None:

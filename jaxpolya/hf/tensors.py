@@ -20,7 +20,8 @@ import functools
 import itertools
 import math
 import mmap
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -38,8 +39,22 @@ PIECE_BYTES = 4 << 20  # of parameters that a thread fills in one go
 READERS = 4
 Bounds = tuple[tuple[int, int], ...]
 """Where a shard begins and ends along each axis."""
-ROTARY_TABLES = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+WRAPPERS = ("language_model.model.", "model.language_model.model.", "model.language_model.", "language_model.")
+"""Before the names of a text model's tensors (in place of `model.`) where it is a part of one that sees images too."""
+BESIDE = re.compile(
+    # Tables that are computed, not learned: rotary frequencies, causal masks, positions, Gemma's scale of embeddings
+    r"(?:^|\.)(?:rotary_emb\w*\..+|inv_freq|(?:self_)?attn\.(?:bias|masked_bias)|causal_mask|position_ids|embed_scale)$"
+    # Parts for images and sounds
+    r"|^(?:model\.)?(?:vision_\w+|visual|audio_\w+|embed_vision|embed_audio|multi_modal_projector|mm_projector)\."
+    # Heads beside the language model's: a value head of RL, a score, heads that guess several tokens
+    r"|^(?:model\.)?(?:(?!lm_)\w*_heads?|score)\."
+    # Multi-token prediction
+    r"|(?:^|\.)(?:mtp\w*|nextn\w*)\."
+)
+"""Names of tensors that change nothing of a decoder's logits."""
+PREDICTS_MORE = re.compile(r"^model\.layers\.(\d+)\.(?:eh_proj|enorm|hnorm)\.")
+"""A layer behind the last one that has such tensors is one of multi-token prediction."""
 
 
 class TensorFile(Protocol):
@@ -60,20 +75,26 @@ class TensorFile(Protocol):
 def usual_names(names: Iterable[str], config: DecoderConfig) -> dict[str, str]:
     """Name in the files → name that `save_pretrained` would have given it, where that is another.
 
-    A base model saved by itself has no `model.` before its names. Of a tied pair, `safetensors.torch.save_model` keeps the name
-    that comes first in the alphabet, which is the head's. transformers reads both kinds.
+    A base model saved by itself has no `model.` before its names; a text model that is part of a larger one has more. Of a tied pair,
+    `safetensors.torch.save_model` keeps the name that comes first in the alphabet, which is the head's. transformers reads all of these.
     """
     names = set(names)
     usual = {name: name for name in names}
-    if EMBEDDING.removeprefix("model.") in names:
+    if wrapper := next((prefix for prefix in WRAPPERS if prefix + EMBEDDING.removeprefix("model.") in names), None):
+        head = wrapper.removesuffix("model.") + HEAD if wrapper.endswith("model.") else HEAD
+        usual |= {name: "model." + name.removeprefix(wrapper) for name in names if name.startswith(wrapper)}
+        usual |= {head: HEAD} if head in names else {}
+    elif EMBEDDING.removeprefix("model.") in names:
         usual = {name: name if name.startswith(("model.", "lm_head.", "score.")) else f"model.{name}" for name in names}
     if config.tied_embeddings and HEAD in names and EMBEDDING not in usual.values():
         usual[HEAD] = EMBEDDING
     return {name: becomes for name, becomes in usual.items() if name != becomes}
 
 
-def check_tensors(files: TensorFile, config: DecoderConfig, also: Mapping[str, tuple[int, ...]] | None = None) -> None:
-    """Raises `InputError` where files and configuration disagree about a tensor's existence or shape.
+def check_tensors(files: TensorFile, config: DecoderConfig, also: Mapping[str, tuple[int, ...]] | None = None) -> tuple[str, ...]:
+    """The tensors that are no part of the decoder and change nothing of it.
+
+    Raises `InputError` where files and configuration disagree about a tensor's existence or shape.
 
     Args:
       files: the weights.
@@ -82,21 +103,27 @@ def check_tensors(files: TensorFile, config: DecoderConfig, also: Mapping[str, t
     """
     needed = {tensor.name: tensor.shape for tensor, _, _ in iter_tensors(config)} | dict(also or {})
     problems = [f"{files.where(name)}: tensor {name} is missing" for name in needed if name not in files.shapes]
-    # A tied head may be stored a second time, and old Llama files hold rotary tables: both are redundant.
+    # A tied head may be stored a second time.
     redundant = {HEAD: needed[EMBEDDING]} if config.tied_embeddings else {}
     problems += [
         f"{files.where(name)}: tensor {name} has shape {list(files.shapes[name])}; the configuration asks for {list(shape)}"
         for name, shape in (redundant | needed).items()
         if name in files.shapes and files.shapes[name] != shape
     ]
-    problems += [
-        f"{files.where(name)}: tensor {name} is unknown to a {config.family} model"
-        for name in files.shapes
-        if name not in needed and name not in redundant and not name.endswith(ROTARY_TABLES)
-    ]
+    others = [name for name in files.shapes if name not in needed and name not in redundant]
+    beside = _beside(others, config)
+    problems += [f"{files.where(name)}: tensor {name} is unknown to a {config.family} model" for name in others if name not in beside]
     if problems:
         more = f" (and {len(problems) - 3} more like it)" if len(problems) > 3 else ""
         raise InputError("; ".join(problems[:3]) + more)
+    return tuple(beside)
+
+
+def _beside(names: Sequence[str], config: DecoderConfig) -> list[str]:
+    """Those of a decoder's unknown tensors that are known to be none of it."""
+    behind = {int(found[1]) for name in names if (found := PREDICTS_MORE.match(name)) and int(found[1]) >= config.layers}
+    further = tuple(f"model.layers.{i}." for i in behind)
+    return [name for name in names if BESIDE.search(name) or name.startswith(further)]
 
 
 def check_tied_head(files: TensorFile, config: DecoderConfig) -> None:

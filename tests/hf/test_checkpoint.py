@@ -112,7 +112,7 @@ def test_files_without_a_model_are_named(tmp_path, copy):
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor"),
         ({"hidden_act": "mish"}, "activation 'mish' is not supported"),
         ({"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}}, "partial rotary"),
-        ({"model_type": "gemma3"}, "its text part alone is"),
+        ({"model_type": "gemma3"}, "a gemma3 model's text_config is missing"),
         ({"model_type": "gemma2", "use_bidirectional_attention": True}, "only causal models"),
         ({"model_type": "gemma2", "query_pre_attn_scalar": -1}, "query_pre_attn_scalar is -1; a positive number"),
         ({"model_type": "gemma2", "final_logit_softcapping": float("nan")}, "final_logit_softcapping is nan; a positive number"),

@@ -5,6 +5,7 @@ combination is named by its keys. Symbols in the field docs are those of the pap
 This module imports neither jax nor numpy.
 """
 
+import difflib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +24,12 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 Aggregation = Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "constant"]
 """What a policy loss is a mean over; see `train.losses.aggregate`."""
+
+ALGORITHMS = ("grpo", "dr_grpo", "dapo", "gspo", "gspo_token", "cispo", "rloo", "reinforce++", "reinforce++-baseline", "maxrl", "reinforce")
+"""The algorithms that are built in; see `train.algorithms`."""
+
+KlEstimator = Literal["k1", "k2", "k3"]
+"""How a divergence is estimated at a token; see `train.losses.kl_estimates`."""
 
 NO_ARGUMENTS = frozenset(
     {"conversation", "messages", "tokenize", "add_generation_prompt", "continue_final_message", "chat_template", "padding", "truncation"}
@@ -338,8 +345,20 @@ class SftConfig(Strict):
         return self
 
 
+class KlConfig(Strict):
+    """A divergence from the reference, the model that the arm's RL starts from."""
+
+    weight: PositiveFloat
+    """β."""
+    estimator: KlEstimator = "k3"
+    """`k1` log p − log q, `k2` (log p − log q)² / 2, `k3` q/p − 1 − log q/p. In the loss k1 has no gradient in expectation, k2 that of
+    KL(policy ‖ reference), k3 that of KL(reference ‖ policy). In the reward k1 has that of KL(policy ‖ reference), the others neither's."""
+    place: Literal["loss", "reward"] = "loss"
+    """Added to each token's loss, or taken off its reward before advantages are made."""
+
+
 class RlConfig(Strict):
-    """GRPO from the arm's model, with the verifier's reward."""
+    """Policy gradients from the arm's model, with the verifier's reward."""
 
     questions: Sources
     """The RL questions (paper: DAPO-Math-17K); several sources are joined."""
@@ -357,22 +376,34 @@ class RlConfig(Strict):
     """G: rollouts per question (paper: 16)."""
     updates: PositiveInt = 1
     """Optimizer steps per round; the round's groups are split evenly."""
-    algorithm: Literal["grpo", "dapo", "dr_grpo"] = "grpo"
-    """`grpo`: token mean over the batch, group-normalised advantages, no KL (the paper's set-up). `dapo`: the same without the groups
-    that carry no signal. `dr_grpo`: advantages not divided by the group's deviation, constant divisor."""
+    algorithm: str = "grpo"
+    """One that is built in (docs/algorithms.md), or `module:attribute` or `path/to/file.py:attribute` of one's own."""
     aggregation: Aggregation | None = None
     """What the loss is a mean over; unset takes the algorithm's own. `seq_mean_token_mean` is that of GRPO as first published (arXiv
     2402.03300): the mean over responses of each one's token mean."""
-    clip_low: Fraction = 0.2
-    """ε_low of the ratio's clip."""
-    clip_high: NonNegativeFloat = 0.2
-    """ε_high of the ratio's clip."""
+    clip_low: Fraction | None = None
+    """ε_low of the ratio's clip; unset takes the algorithm's own."""
+    clip_high: NonNegativeFloat | None = None
+    """ε_high of the ratio's clip; unset takes the algorithm's own."""
+    clip_dual: Annotated[float, Field(gt=1)] | None = None
+    """c of the dual clip, for tokens of negative advantage; unset takes the algorithm's own, which is none in those built in."""
+    entropy_bonus: NonNegativeFloat = 0.0
+    """Times the entropy of each token's distribution (nats), is taken off the loss."""
     mask_truncated: bool = False
     """Leave responses that hit `max_new_tokens` out of the loss (overlong filtering)."""
     checkpoint_every: PositiveInt = 10
     """Steps between two checkpoints."""
     seed: Seed = 0
     """Seed of question order and of sampling."""
+
+    @pydantic.field_validator("algorithm")
+    @classmethod
+    def _known_algorithm(cls, name: str) -> str:
+        if ":" not in name and name not in ALGORITHMS:
+            close = difflib.get_close_matches(name, ALGORITHMS, n=1)
+            own = "module:attribute or path/to/file.py:attribute"
+            raise ValueError(f"{name!r} is none of {', '.join(ALGORITHMS)}, nor {own}{f'; did you mean {close[0]}?' if close else ''}")
+        return name
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "RlConfig":

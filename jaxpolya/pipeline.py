@@ -52,6 +52,7 @@ from jaxpolya.report.card import run_card
 from jaxpolya.report.page import write_report
 from jaxpolya.results import collect_results, example_samples, write_results
 from jaxpolya.stages import digest_or_none, row_stats, sample_stats, source_identity, stage_fields
+from jaxpolya.train.algorithms import rl_fields
 from jaxpolya.train.objectives import Forward
 from jaxpolya.train.rl import check_prompts, run_rl
 from jaxpolya.train.sft import row_length, run_sft, sft_batches, sft_examples, split_heldout
@@ -329,7 +330,7 @@ class Pipeline(Workbench):
             start = self.models[BASE if arm == "rl" else arm.removesuffix("+rl")]
             questions_stage, _ = self.questions["rl"]
             asked = {"questions": questions_stage.directory.name, **self._policy}
-            identity = {"rl": stage_fields(config), **asked, **self._model_identity(start)}
+            identity = {"rl": rl_fields(config), **asked, **self._model_identity(start)}
             stage = self._stage(f"rl-{arm.replace('+', '-')}", identity)
 
             def train(stage: Stage = stage, arm: str = arm, start: Model = start) -> dict[str, Any]:

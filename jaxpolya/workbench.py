@@ -34,6 +34,7 @@ from jaxpolya.polya.respond import Asking, Prompt, make_prompts, respond
 from jaxpolya.progress import Display
 from jaxpolya.records import Question, Sample, write_records
 from jaxpolya.results import brief
+from jaxpolya.train.algorithms import make_algorithm
 from jaxpolya.train.sft import check_rows
 from jaxpolya.verify.judge import Policy
 from jaxpolya.verify.pool import Pool
@@ -163,6 +164,8 @@ class Workbench:
             raise InputError(f"select.external: {select.external} is not a file; name JSON lines of {{question_id or question, response}}")
         if self.config.sft_arms and select.adherence == "reward_model" and select.reward_model:
             inspect_reward_model(select.reward_model)
+        if self.config.rl_arms and self.config.rl:
+            make_algorithm(self.config.rl)
 
     def _check_rows(self) -> None:
         for key, stage, used in (("sft", self.config.sft, self.config.sft_arms), ("rl", self.config.rl, self.config.rl_arms)):

@@ -34,8 +34,9 @@ def token_logprobs(
     *,
     temperature: float = 1.0,
     chunk: int | None = None,
+    entropy_gradient: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-    """(log p of each target [B, T], entropy of each distribution [B, T]), float32, in nats; the entropy has no gradient.
+    """(log p of each target [B, T], entropy of each distribution [B, T]), float32, in nats.
 
     Args:
       config: how logits are capped.
@@ -44,6 +45,7 @@ def token_logprobs(
       targets_BT: int32.
       temperature: divides the logits.
       chunk: positions of a row whose logits exist at one time; None makes chunks of `CHUNK_TOKENS`.
+      entropy_gradient: whether the entropy has one; it costs another pass over the chunk's logits.
     """
     B, T, D = hidden_BTD.shape
     chunk = min(T, chunk or max(1, CHUNK_TOKENS * data_shards_in_context() // B))
@@ -61,7 +63,8 @@ def token_logprobs(
         # A masked sum instead of a gather: it stays local where the vocabulary is sharded.
         hit_BCV = jnp.arange(scores_BCV.shape[-1]) == targets_BC[..., None]
         target_BC = jnp.sum(jnp.where(hit_BCV, scores_BCV, 0.0), axis=-1)
-        still_BCV, still_BC = jax.lax.stop_gradient((scores_BCV, normaliser_BC))
+        still = (scores_BCV, normaliser_BC)
+        still_BCV, still_BC = still if entropy_gradient else jax.lax.stop_gradient(still)
         entropy_BC = still_BC - jnp.sum(jnp.exp(still_BCV - still_BC[..., None]) * still_BCV, axis=-1)
         return None, (target_BC - normaliser_BC, entropy_BC)
 

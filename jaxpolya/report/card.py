@@ -62,7 +62,7 @@ def run_card(results: Mapping[str, Any], arm: str) -> str:
     seen = _seen_from(results, arm, learned)
     datasets = [source["name"] for sources in learned.values() for source in sources if _is_on_the_hub(source)]
     done = {_kind(arm): FINE_TUNED[_kind(arm)]} if "train" in learned else {}
-    done |= {config["rl"]["algorithm"]: REWARDED} if "rl" in learned else {}
+    done |= {config["rl"]["algorithm"].rpartition(":")[2]: REWARDED} if "rl" in learned else {}
     sections = [
         _front_matter(facts["origin"], list(done), datasets),
         f"# {facts['name']}: {arm}\n",

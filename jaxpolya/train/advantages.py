@@ -1,30 +1,64 @@
-"""Group-relative advantages: a response is judged against the other responses to its own question.
+"""Advantages: how much better than expected a response was, by several notions of what was to be expected.
 
-This is host code in numpy: rewards come from the verifier, a few hundred numbers a step. A reward that we failed to compute
-(verdict `harness_error`) is NaN. It is left out of its group's mean and deviation, and out of the loss: neither a reward
-nor a penalty for what was not the response's doing.
+This is host code in numpy: rewards come from the verifier, a few hundred numbers a round. A reward that we failed to compute
+(verdict `harness_error`) is NaN. It is left out of every mean and deviation, and out of the loss: neither a reward nor a penalty
+for what was not the response's doing.
 
-The deviation is that of a sample (ddof = 1) plus 1e-6. A group whose rewards are all equal, or of which one reward is left,
-says nothing about which response was better: its advantages are exactly 0, and it is counted.
+An estimator is a function of `Rewards`. Those here that compare a response with the others to its question give exactly 0 where
+the group says nothing about which was better: all rewards are equal, or one is left.
 """
 
 import dataclasses
-from typing import Literal
+import math
+from collections.abc import Callable
 
 import numpy as np
-
-AdvantageKind = Literal["normalised", "centred"]
 
 STD_OFFSET = 1e-6
 """Added to a group's standard deviation."""
 
+LEAST_VARIANCE = 1e-8
+"""Of a round's advantages, where they are divided by their deviation."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rewards:
+    """What is known of P groups of G responses."""
+
+    rewards_PG: np.ndarray
+    """float64: of the whole response; NaN where it isn't known."""
+    lengths_PG: np.ndarray
+    """int64: tokens of each response, at least 1."""
+    kl_PGT: np.ndarray | None = None
+    """float64: β · KL at each token, which is taken off its reward; 0 beyond a response's end. None: no KL in the reward."""
+
+    @property
+    def valid_PG(self) -> np.ndarray:
+        """bool: the reward is known."""
+        return ~np.isnan(self.rewards_PG)
+
+    @property
+    def totals_PG(self) -> np.ndarray:
+        """float64: reward less all of the response's KL; NaN where it isn't known."""
+        return self.rewards_PG if self.kl_PGT is None else self.rewards_PG - self.kl_PGT.sum(axis=-1)
+
+    @property
+    def mask_PGT(self) -> np.ndarray:
+        """bool: tokens of responses whose reward is known."""
+        return (np.arange(self.lengths_PG.max()) < self.lengths_PG[..., None]) & self.valid_PG[..., None]
+
+
+Estimator = Callable[[Rewards], np.ndarray]
+"""rewards → advantages: floats [P, G], one for all tokens of a response, or [P, G, T], one a token, T the longest response. Finite where
+`valid_PG`; what they hold elsewhere, and beyond a response's end, doesn't matter. Must depend on its argument alone."""
+
 
 @dataclasses.dataclass(frozen=True)
-class GroupAdvantages:
+class Advantages:
     """What the rewards of P groups of G responses say."""
 
-    advantages_PG: np.ndarray
-    """float32; 0 where `valid_PG` is False."""
+    advantages_PGT: np.ndarray
+    """float32, T = 1 where all tokens of a response have the same; 0 where `valid_PG` is False."""
     valid_PG: np.ndarray
     """bool; False marks responses that must stay out of the loss."""
     signal_P: np.ndarray
@@ -34,35 +68,113 @@ class GroupAdvantages:
     up over hosts and steps."""
 
 
-def group_advantages(rewards_PG: np.ndarray, kind: AdvantageKind) -> GroupAdvantages:
-    """Advantages within each row of rewards, NaN being a reward that is not known.
-
-    - `normalised`: (R − mean) / (std + 1e-6), ddof = 1 (GRPO, arXiv 2402.03300, §4.1.2).
-    - `centred`: R − mean (Dr. GRPO, arXiv 2503.20783: dividing by the deviation favours questions that are nearly always or
-      nearly never solved).
-    """
-    rewards_PG = np.asarray(rewards_PG, np.float64)
-    valid_PG = ~np.isnan(rewards_PG)
-    known_PG = np.where(valid_PG, rewards_PG, 0.0)
-    count_P1 = valid_PG.sum(axis=1, keepdims=True)
-    centred_PG = np.where(valid_PG, known_PG - known_PG.sum(axis=1, keepdims=True) / np.maximum(count_P1, 1), 0.0)
-    highest_P = np.where(valid_PG, rewards_PG, -np.inf).max(axis=1)
-    lowest_P = np.where(valid_PG, rewards_PG, np.inf).min(axis=1)
-    signal_P = highest_P > lowest_P
-    advantages_PG = centred_PG
-    if kind == "normalised":
-        std_P1 = np.sqrt((centred_PG**2).sum(axis=1, keepdims=True) / np.maximum(count_P1 - 1, 1))
-        advantages_PG = centred_PG / (std_P1 + STD_OFFSET)
-    return GroupAdvantages(
-        # Rounding of the mean must not become an advantage where all rewards are equal.
-        advantages_PG=np.where(signal_P[:, None], advantages_PG, 0.0).astype(np.float32),
+def estimate(estimator: Estimator, rewards: Rewards) -> Advantages:
+    """An estimator's advantages, checked, and what the rewards say besides. Raises `ValueError` where they can't be advantages."""
+    valid_PG = rewards.valid_PG
+    found = np.asarray(estimator(rewards))
+    P, G = valid_PG.shape
+    per_token = (P, G, int(rewards.lengths_PG.max(initial=1)))
+    if found.shape not in ((P, G), per_token) or not np.issubdtype(found.dtype, np.floating):
+        raise ValueError(f"gave {found.dtype} of shape {found.shape}; floats of shape {(P, G)} or {per_token} were expected")
+    if found.ndim == 2:
+        found, counted = found[..., None], valid_PG[..., None]
+    else:
+        counted = rewards.mask_PGT
+    if not np.isfinite(found[counted]).all():
+        raise ValueError("gave an advantage that is not finite for a response whose reward is known")
+    rewards_PG = rewards.rewards_PG
+    return Advantages(
+        advantages_PGT=np.where(counted, found, 0.0).astype(np.float32),
         valid_PG=valid_PG,
-        signal_P=signal_P,
+        signal_P=_signal(rewards_PG),
         stats={
-            "reward_sum": float(known_PG.sum()),
+            "reward_sum": float(np.where(valid_PG, rewards_PG, 0.0).sum()),
             "reward_count": int(valid_PG.sum()),
-            "groups": len(rewards_PG),
-            "no_signal": int((~signal_P).sum()),
+            "groups": P,
+            "no_signal": int((~_signal(rewards_PG)).sum()),
             "masked": int((~valid_PG).sum()),
         },
     )
+
+
+# Against the group ------------------------------------------------------------------------------------------------------
+
+
+def centred(rewards: Rewards) -> np.ndarray:
+    """R − mean (Dr. GRPO, arXiv 2503.20783, §3.2: dividing by the deviation favours questions nearly always or nearly never solved)."""
+    centred_PG, _ = _centred(rewards.totals_PG)
+    return centred_PG
+
+
+def normalised(rewards: Rewards) -> np.ndarray:
+    """(R − mean) / (std + 1e-6), std with ddof = 1 (GRPO, arXiv 2402.03300, §4.1.2)."""
+    centred_PG, count_P1 = _centred(rewards.totals_PG)
+    std_P1 = np.sqrt((centred_PG**2).sum(axis=1, keepdims=True) / np.maximum(count_P1 - 1, 1))
+    return centred_PG / (std_P1 + STD_OFFSET)
+
+
+def leave_one_out(rewards: Rewards) -> np.ndarray:
+    """R less the mean of the *other* rewards, which is (R − mean) · n / (n − 1) for n known ones (RLOO, arXiv 2402.14740, eq. 8)."""
+    centred_PG, count_P1 = _centred(rewards.totals_PG)
+    return centred_PG * count_P1 / np.maximum(count_P1 - 1, 1)
+
+
+def mean_normalised(rewards: Rewards) -> np.ndarray:
+    """(R − mean) / mean (MaxRL, arXiv 2602.02710): for rewards of 0 and 1 its expected gradient is that of a truncated log-likelihood of
+    success, of which the success rate itself is the first term. 0 where the mean isn't positive: nobody succeeded."""
+    totals_PG = rewards.totals_PG
+    centred_PG, count_P1 = _centred(totals_PG)
+    mean_P1 = np.where(np.isnan(totals_PG), 0.0, totals_PG).sum(axis=1, keepdims=True) / np.maximum(count_P1, 1)
+    return np.where(mean_P1 > 0, centred_PG / np.where(mean_P1 > 0, mean_P1, 1.0), 0.0)
+
+
+# Against the round, or nothing ------------------------------------------------------------------------------------------
+
+
+def batch_normalised(rewards: Rewards) -> np.ndarray:
+    """[P, G, T]: R − Σ of the KL from the token on, less the mean over all tokens of the round, by their deviation (REINFORCE++, arXiv
+    2501.03262: the definitions of A and of its global normalisation)."""
+    returns_PGT = np.broadcast_to(rewards.rewards_PG[..., None], rewards.mask_PGT.shape)
+    if rewards.kl_PGT is not None:
+        returns_PGT = returns_PGT - rewards.kl_PGT[..., ::-1].cumsum(axis=-1)[..., ::-1]
+    return _whitened(returns_PGT, rewards.mask_PGT)
+
+
+def group_batch_normalised(rewards: Rewards) -> np.ndarray:
+    """[P, G, T]: R − the group's mean, then as `batch_normalised` (REINFORCE++ with baseline, arXiv 2501.03262)."""
+    centred_PG, _ = _centred(rewards.totals_PG)
+    return _whitened(np.broadcast_to(centred_PG[..., None], rewards.mask_PGT.shape), rewards.mask_PGT)
+
+
+def plain(rewards: Rewards) -> np.ndarray:
+    """R itself, no baseline (REINFORCE, Williams 1992)."""
+    return rewards.totals_PG
+
+
+def _whitened(values_PGT: np.ndarray, mask_PGT: np.ndarray) -> np.ndarray:
+    """Less the mean, by the deviation (ddof = 0), both over the tokens in the mask."""
+    inside = values_PGT[mask_PGT]
+    if not len(inside):
+        return np.zeros(mask_PGT.shape)
+    return np.where(mask_PGT, values_PGT - inside.mean(), 0.0) / math.sqrt(max(inside.var(), LEAST_VARIANCE))
+
+
+def _centred(totals_PG: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(R − mean over the known ones, their number [P, 1]); exactly 0 in groups without signal, where rounding mustn't become one."""
+    valid_PG = ~np.isnan(totals_PG)
+    known_PG = np.where(valid_PG, totals_PG, 0.0)
+    count_P1 = valid_PG.sum(axis=1, keepdims=True)
+    centred_PG = np.where(valid_PG, known_PG - known_PG.sum(axis=1, keepdims=True) / np.maximum(count_P1, 1), 0.0)
+    return np.where(_signal(totals_PG)[:, None], centred_PG, 0.0), count_P1
+
+
+def _signal(rewards_PG: np.ndarray) -> np.ndarray:
+    """Whether a group has two different known rewards, [P]."""
+    valid_PG = ~np.isnan(rewards_PG)
+    return np.where(valid_PG, rewards_PG, -np.inf).max(axis=1) > np.where(valid_PG, rewards_PG, np.inf).min(axis=1)
+
+
+def soft_overlong_penalty(lengths: np.ndarray, longest: int, buffer: int) -> np.ndarray:
+    """What is added to the reward of responses of these lengths (DAPO, arXiv 2503.14476, eq. 13): 0 up to `longest` − `buffer` tokens, from
+    there falling evenly to −1 at `longest`. float64, of the lengths' shape."""
+    return np.clip((longest - buffer - lengths) / buffer, -1.0, 0.0)

@@ -1,8 +1,9 @@
-"""The clipped policy-gradient loss, and what "the mean over a batch" means for it.
+"""What a policy-gradient step minimises, and what "the mean over a batch" means for it.
 
-The per-token loss is the same in every algorithm here; they differ in how advantages are made and in what the sum is divided
-by, which is what `ALGORITHMS` says. That choice is not cosmetic: a mean per sequence pays less for each token of a long
-response, a mean over tokens does not, and a constant divisor takes no notice of length at all.
+An algorithm brings a per-token loss (`policy_terms`); this file puts it together with what can be added to every one of them (a
+divergence from the reference, a bonus for entropy, weights that correct for the sampler) and aggregates the sum. What it is
+divided by is not cosmetic: a mean per sequence pays less for each token of a long response, a mean over tokens does not, and a
+constant divisor takes no notice of length at all.
 
 Everything is returned as `Mean`, a sum with its count, and divided by nobody in here. A caller differentiates `.sum`, adds
 sums and counts over micro-batches (`jax.tree.map(jnp.add, …)`) and divides once at the end, so packing, accumulation and
@@ -16,35 +17,16 @@ a row, is the same thing with all ids 1, which is the default.
 """
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-from jaxpolya.config import Aggregation
-from jaxpolya.train.advantages import AdvantageKind
+from jaxpolya.config import Aggregation, KlConfig, KlEstimator
 
 MAX_LOG_RATIO = 20.0
 """Log-ratios are held within ± this: e^20 is far outside any clip, and exp must not overflow on a token gone astray."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Algorithm:
-    """What tells one group-relative algorithm from another, besides ε."""
-
-    advantages: AdvantageKind
-    aggregation: Aggregation
-    drops_no_signal: bool
-    """Whether groups whose rewards are all equal leave the denominator too (their advantages are 0 in any case)."""
-
-
-ALGORITHMS = {
-    "grpo": Algorithm("normalised", "token_mean", drops_no_signal=False),
-    "dapo": Algorithm("normalised", "token_mean", drops_no_signal=True),
-    "dr_grpo": Algorithm("centred", "constant", drops_no_signal=False),
-}
-"""By the names of `RlConfig.algorithm`: GRPO as arXiv 2402.03300 with the token mean of arXiv 2503.14476 (DAPO, eq. 8), the same
-without groups that carry no signal, and Dr. GRPO (arXiv 2503.20783)."""
 
 
 @jax.tree_util.register_dataclass
@@ -61,46 +43,150 @@ class Mean:
         return self.sum / jnp.maximum(self.count, 1)
 
 
-def policy_loss(
-    logp_new_BT: jax.Array,
-    logp_old_BT: jax.Array,
-    advantages_BT: jax.Array,
-    mask_BT: jax.Array,
-    *,
-    clip_low: float,
-    clip_high: float,
-    aggregation: Aggregation = "token_mean",
-    segment_ids_BT: jax.Array | None = None,
-    max_length: int | None = None,
-) -> tuple[dict[str, Mean], dict[str, jax.Array]]:
-    """The clipped surrogate (PPO, arXiv 1707.06347, eq. 7, with ε_low and ε_high as in DAPO, eq. 8), to be minimised.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Tokens:
+    """What a per-token loss sees of a micro-batch: arrays [B, T], 0 wherever `mask_BT` is False. Log-probs are natural.
 
-    With r = exp(logp_new − logp_old), a token's loss is −min(r·A, clip(r, 1−ε_low, 1+ε_high)·A).
-
-    Args:
-      logp_new_BT: natural-log probabilities of the tokens under the trained policy; the only argument with a gradient.
-      logp_old_BT: the same under the policy that sampled them.
-      advantages_BT: A, repeated over a sequence's tokens.
-      mask_BT: bool, the tokens that are learnt from; the other arrays may hold anything elsewhere.
-      clip_low, clip_high: ε_low and ε_high.
-      aggregation: what the loss is divided by; see `aggregate`, which also explains the last two.
-      segment_ids_BT: int32.
-      max_length: tokens.
-
-    Returns:
-      Means and maxima, float32 at least, each computed over the whole batch. Means: `loss` (by `aggregation`) and, per token,
-      `clip` (share of tokens whose gradient the clip removes), `ratio` (r), and `kl_k1`, `kl_k2`, `kl_k3` (estimates of
-      KL(old ‖ new), nats). Maxima: `ratio_max`.
+    Made by `Tokens.of`. `logp_new_BT` is the only array with a gradient.
     """
-    ratio_BT = jnp.exp(_log_ratio(logp_new_BT, logp_old_BT, mask_BT))
-    # The minimum binds from above where A > 0 and from below where A < 0.
-    bounded_BT = jnp.where(advantages_BT > 0, jnp.minimum(ratio_BT, 1 + clip_high), jnp.maximum(ratio_BT, 1 - clip_low))
-    clipped_BT = (bounded_BT != ratio_BT) & (advantages_BT != 0)
-    per_token = {"clip": clipped_BT, "ratio": ratio_BT}
-    per_token |= {f"kl_{name}": kl_BT for name, kl_BT in kl_estimates(logp_old_BT, logp_new_BT, mask_BT).items()}
-    means = {name: aggregate(values_BT, mask_BT, "token_mean") for name, values_BT in per_token.items()}
-    means["loss"] = aggregate(-bounded_BT * advantages_BT, mask_BT, aggregation, segment_ids_BT=segment_ids_BT, max_length=max_length)
-    return means, {"ratio_max": jnp.max(jnp.where(mask_BT, ratio_BT, 0))}
+
+    logp_new_BT: jax.Array
+    """Under the policy that is trained."""
+    logp_old_BT: jax.Array
+    """Under the policy that drew the round: the sampler's record, or recomputed by the trainer before the round's first update."""
+    advantages_BT: jax.Array
+    """A."""
+    mask_BT: jax.Array
+    """bool: the tokens that are learnt from."""
+    segment_ids_BT: jax.Array
+    """int32: sequences counted 1, 2, … within a row, 0 on padding."""
+    logp_sampler_BT: jax.Array
+    """As the sampler recorded it; `logp_old_BT` itself where that isn't recomputed."""
+    logp_ref_BT: jax.Array | None
+    """Under the reference, the model that the arm's training started from; None where nothing needs it."""
+
+    @classmethod
+    def of(
+        cls,
+        logp_new_BT: jax.Array,
+        logp_old_BT: jax.Array,
+        advantages_BT: jax.Array,
+        mask_BT: jax.Array,
+        segment_ids_BT: jax.Array | None = None,
+        *,
+        logp_sampler_BT: jax.Array | None = None,
+        logp_ref_BT: jax.Array | None = None,
+    ) -> "Tokens":
+        """Arrays that may hold anything outside the mask; None for the segments takes each row for one sequence."""
+
+        def inside(values_BT: jax.Array) -> jax.Array:
+            return jnp.where(mask_BT, values_BT, 0).astype(jnp.promote_types(values_BT.dtype, jnp.float32))
+
+        old_BT = jax.lax.stop_gradient(inside(logp_old_BT))
+        return cls(
+            logp_new_BT=inside(logp_new_BT),
+            logp_old_BT=old_BT,
+            advantages_BT=jax.lax.stop_gradient(inside(advantages_BT)),
+            mask_BT=mask_BT,
+            segment_ids_BT=jnp.ones(mask_BT.shape, jnp.int32) if segment_ids_BT is None else segment_ids_BT,
+            logp_sampler_BT=old_BT if logp_sampler_BT is None else jax.lax.stop_gradient(inside(logp_sampler_BT)),
+            logp_ref_BT=None if logp_ref_BT is None else jax.lax.stop_gradient(inside(logp_ref_BT)),
+        )
+
+    @property
+    def log_ratio_BT(self) -> jax.Array:
+        """log r = logp_new − logp_old, held within ±`MAX_LOG_RATIO`."""
+        return _bounded(self.logp_new_BT - self.logp_old_BT)
+
+    @property
+    def ratio_BT(self) -> jax.Array:
+        """r; 1 outside the mask."""
+        return jnp.exp(self.log_ratio_BT)
+
+    def sequence_mean(self, values_BT: jax.Array) -> jax.Array:
+        """At each token the mean of a per-token quantity over the learnt tokens of its sequence, [B, T]; 0 on padding."""
+        per_sequence = _per_sequence(self.mask_BT.shape[1])
+        sums_BS = per_sequence(jnp.where(self.mask_BT, values_BT, 0), self.segment_ids_BT)
+        counts_BS = per_sequence(self.mask_BT.astype(sums_BS.dtype), self.segment_ids_BT)
+        means_BT = jnp.take_along_axis(sums_BS / jnp.maximum(counts_BS, 1), self.segment_ids_BT, axis=1)
+        return jnp.where(self.mask_BT, means_BT, 0)
+
+
+TokenLoss = Callable[[Tokens], tuple[jax.Array, dict[str, jax.Array]]]
+"""tokens → (what each token adds to the loss, [B, T], to be minimised; per-token quantities [B, T] whose means are logged by name).
+
+Both may hold anything outside the mask. It is traced by `jax.jit` and must be hashable (a function, or a frozen dataclass with
+`__call__`): equal ones share a compiled program.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyLoss:
+    """The whole loss: an algorithm's own term and what is added to it. Hashable."""
+
+    token_loss: TokenLoss
+    aggregation: Aggregation = "token_mean"
+    max_length: int | None = None
+    """The longest response possible, in tokens; `constant` divides by it."""
+    kl: KlConfig | None = None
+    """A divergence from the reference, where it is part of the loss."""
+    entropy_bonus: float = 0.0
+    """What a nat of entropy takes off a token's loss."""
+    tis: float | None = None
+    """C: each token's loss times min(π_old / π_sampler, C)."""
+    icepop: tuple[float, float] | None = None
+    """[α, β]: each token's loss times π_old / π_sampler, or 0 where that is outside."""
+
+    def __call__(self, tokens: Tokens, entropy_BT: jax.Array) -> tuple[dict[str, Mean], dict[str, jax.Array]]:
+        """Means and maxima over a micro-batch, float32 at least.
+
+        Args:
+          tokens: the batch.
+          entropy_BT: of the new policy's distributions, nats; with a gradient where there is a bonus for it.
+
+        Returns:
+          Means: `loss` (by `aggregation`) and, per token, `ratio` (r), `entropy`, `kl_k1`, `kl_k2`, `kl_k3` (estimates of
+          KL(old ‖ new), nats), `sampler_kl` (k3 of KL(sampler ‖ new)), `reference_kl` (k3 of KL(new ‖ reference), where there is one),
+          `corrected` (share of tokens whose weight `tis` or `icepop` changed to a bound or to 0) and what the token loss reports, such
+          as `clip`. Maxima: `ratio_max`.
+        """
+        loss_BT, reported = self.token_loss(tokens)
+        weights_BT, corrected_BT = self._correction(tokens)
+        per_token = dict(reported) | {"ratio": tokens.ratio_BT, "entropy": entropy_BT}
+        if weights_BT is not None:
+            loss_BT, per_token["corrected"] = loss_BT * weights_BT, corrected_BT
+        if self.kl is not None:
+            loss_BT = loss_BT + self.kl.weight * self._divergence(tokens, self.kl.estimator)
+        if self.entropy_bonus:
+            loss_BT = loss_BT - self.entropy_bonus * jnp.where(tokens.mask_BT, entropy_BT, 0)
+        old_new = kl_estimates(tokens.logp_old_BT, tokens.logp_new_BT, tokens.mask_BT)
+        per_token |= {f"kl_{name}": kl_BT for name, kl_BT in old_new.items()}
+        per_token["sampler_kl"] = kl_estimates(tokens.logp_sampler_BT, tokens.logp_new_BT, tokens.mask_BT)["k3"]
+        if tokens.logp_ref_BT is not None:
+            per_token["reference_kl"] = self._divergence(tokens, "k3")
+        means = {name: aggregate(values_BT, tokens.mask_BT, "token_mean") for name, values_BT in per_token.items()}
+        means["loss"] = aggregate(
+            loss_BT, tokens.mask_BT, self.aggregation, segment_ids_BT=tokens.segment_ids_BT, max_length=self.max_length
+        )
+        return means, {"ratio_max": jnp.max(jnp.where(tokens.mask_BT, tokens.ratio_BT, 0))}
+
+    @staticmethod
+    def _divergence(tokens: Tokens, estimator: KlEstimator) -> jax.Array:
+        if tokens.logp_ref_BT is None:
+            raise ValueError("a divergence from the reference needs the reference's log-probs")
+        return kl_estimates(tokens.logp_new_BT, tokens.logp_ref_BT, tokens.mask_BT)[estimator]
+
+    def _correction(self, tokens: Tokens) -> tuple[jax.Array | None, jax.Array]:
+        """(the weights that make up for a sampler that isn't the trainer's old policy, which of them a bound has changed)."""
+        weights_BT = jnp.exp(_bounded(tokens.logp_old_BT - tokens.logp_sampler_BT))
+        if self.icepop is not None:
+            low, high = self.icepop
+            outside_BT = (weights_BT < low) | (weights_BT > high)
+            return jnp.where(outside_BT, 0, weights_BT), outside_BT
+        if self.tis is not None:
+            return jnp.minimum(weights_BT, self.tis), weights_BT > self.tis
+        return None, weights_BT
 
 
 def aggregate(
@@ -132,8 +218,7 @@ def aggregate(
 
     if segment_ids_BT is None:
         segment_ids_BT = jnp.ones(values_BT.shape, jnp.int32)
-    # A row of T tokens holds at most T sequences; id 0, the padding, is cut off. The last axis then counts sequences.
-    per_sequence = jax.vmap(partial(jax.ops.segment_sum, num_segments=values_BT.shape[1] + 1))
+    per_sequence = _per_sequence(values_BT.shape[1])
     if mode == "constant":
         if max_length is None:
             raise ValueError("aggregation 'constant' divides by rows · max_length: max_length is needed")
@@ -147,17 +232,25 @@ def aggregate(
     return Mean(sums.sum(), (tokens > 0).sum(dtype=dtype))
 
 
-def kl_estimates(logp_BT: jax.Array, logp_other_BT: jax.Array, mask_BT: jax.Array) -> dict[str, jax.Array]:
+def _per_sequence(row_tokens: int) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """(values [B, T], segment ids [B, T]) → sums [B, T + 1] by segment id; a row of T tokens holds at most T sequences, 0 is padding."""
+    return jax.vmap(partial(jax.ops.segment_sum, num_segments=row_tokens + 1))
+
+
+def kl_estimates(logp_BT: jax.Array, logp_other_BT: jax.Array, mask_BT: jax.Array) -> dict[KlEstimator, jax.Array]:
     """Per-token estimates k1, k2, k3 of KL(p ‖ q) in nats, from tokens that were sampled from p; 0 outside the mask.
 
     With log r = log q − log p (Schulman, "Approximating KL divergence", 2020): k1 = −log r is unbiased and noisy, k2 =
     (log r)² / 2 is biased and calm, k3 = r − 1 − log r is unbiased, calm and never negative.
+
+    That is about their values. As losses, whose gradient is taken by p at fixed tokens, they are something else: k1 has the
+    gradient ∇ log p, which is 0 in expectation; k2 has (log p − log q) ∇ log p, the gradient of KL(p ‖ q); k3 has (1 − q/p)
+    ∇ log p, in expectation the gradient of KL(q ‖ p), the other direction.
     """
-    log_ratio_BT = _log_ratio(logp_other_BT, logp_BT, mask_BT)
+    difference_BT = logp_other_BT.astype(jnp.promote_types(logp_other_BT.dtype, jnp.float32)) - logp_BT
+    log_ratio_BT = _bounded(jnp.where(mask_BT, difference_BT, 0))
     return {"k1": -log_ratio_BT, "k2": log_ratio_BT**2 / 2, "k3": jnp.expm1(log_ratio_BT) - log_ratio_BT}
 
 
-def _log_ratio(logp_new_BT: jax.Array, logp_old_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:
-    """logp_new − logp_old, safe to exponentiate: 0 outside the mask, bounded inside it; at least float32."""
-    difference_BT = logp_new_BT.astype(jnp.promote_types(logp_new_BT.dtype, jnp.float32)) - logp_old_BT
-    return jnp.clip(jnp.where(mask_BT, difference_BT, 0), -MAX_LOG_RATIO, MAX_LOG_RATIO)
+def _bounded(log_ratio_BT: jax.Array) -> jax.Array:
+    return jnp.clip(log_ratio_BT, -MAX_LOG_RATIO, MAX_LOG_RATIO)

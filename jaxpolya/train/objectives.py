@@ -11,11 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxpolya.config import Aggregation
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, head_table, hidden_states
 from jaxpolya.models.heads import token_logprobs
-from jaxpolya.train.losses import Mean, aggregate, policy_loss
+from jaxpolya.train.losses import Mean, PolicyLoss, Tokens, aggregate
 from jaxpolya.train.state import LossFn, Maxima, Means
 
 
@@ -30,6 +29,8 @@ class Forward:
     """Recompute blocks in the backward pass."""
     temperature: float = 1.0
     """Divides the logits."""
+    entropy_gradient: bool = False
+    """Whether the entropy has a gradient."""
 
     def logprobs(self, params: Params, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         """(log p of tokens 1 … T−1, entropy of their distributions), [B, T − 1] float32; entry t is about token t + 1."""
@@ -37,7 +38,9 @@ class Forward:
             params, self.config, batch["tokens"], batch["positions"], batch["segment_ids"], dtype=self.dtype, remat=self.remat
         )
         table_VD, targets = head_table(params), batch["tokens"][:, 1:]
-        return token_logprobs(self.config, hidden_BTD[:, :-1], table_VD, targets, temperature=self.temperature)
+        return token_logprobs(
+            self.config, hidden_BTD[:, :-1], table_VD, targets, temperature=self.temperature, entropy_gradient=self.entropy_gradient
+        )
 
 
 @functools.cache
@@ -53,27 +56,19 @@ def sft_objective(forward: Forward) -> LossFn:
 
 
 @functools.cache
-def policy_objective(forward: Forward, *, clip_low: float, clip_high: float, aggregation: Aggregation, max_length: int) -> LossFn:
-    """The clipped surrogate of `losses.policy_loss` over the tokens of weight 1.
+def policy_objective(forward: Forward, loss: PolicyLoss) -> LossFn:
+    """A policy-gradient loss over the tokens of weight 1.
 
     The batch has two arrays more than SFT's: `logp_old`, recorded by the sampler, and `advantage`.
     """
+    forward = dataclasses.replace(forward, entropy_gradient=loss.entropy_bonus > 0)
 
     def objective(params: Params, batch: dict[str, jax.Array]) -> tuple[Means, Maxima]:
         logp, entropy = forward.logprobs(params, batch)
         mask = batch["weights"][:, 1:] > 0
-        means, maxima = policy_loss(
-            logp,
-            batch["logp_old"][:, 1:],
-            batch["advantage"][:, 1:],
-            mask,
-            clip_low=clip_low,
-            clip_high=clip_high,
-            aggregation=aggregation,
-            segment_ids_BT=batch["segment_ids"][:, 1:],
-            max_length=max_length,
-        )
-        return means | {"entropy": aggregate(entropy, mask, "token_mean"), "tokens": _count(mask)}, maxima
+        tokens = Tokens.of(logp, batch["logp_old"][:, 1:], batch["advantage"][:, 1:], mask, batch["segment_ids"][:, 1:])
+        means, maxima = loss(tokens, entropy)
+        return means | {"tokens": _count(mask)}, maxima
 
     return objective
 

@@ -1,8 +1,8 @@
-"""Reinforcement learning: rounds of rollouts from the current weights and updates on their verdicts (GRPO, arXiv 2402.03300).
+"""Reinforcement learning: rounds of rollouts from the current weights and updates on their verdicts.
 
-A round asks P questions, G responses each; the verifier's rewards become group-relative advantages; the round's groups are
+A round asks P questions, G responses each; the verifier's rewards become advantages, by the `algorithm`; the round's groups are
 split into `updates` optimizer steps. The sampler's recorded log-probs are those of the old policy: it and the trainer compute
-the same quantity. There is no KL term, as in the paper.
+the same quantity.
 
 Rollouts are written, with their verdicts, as they happen, one file a round, so a killed round keeps what was finished. A round
 after the last checkpoint is trained on again from those files: the weights that drew them are the weights that would draw
@@ -29,9 +29,9 @@ from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.respond import Asking, Prompt, respond
 from jaxpolya.progress import Task
 from jaxpolya.records import Sample, Verdict, write_records
-from jaxpolya.train.advantages import group_advantages
+from jaxpolya.train.advantages import Rewards, estimate
+from jaxpolya.train.algorithms import Algorithm, make_algorithm, policy_loss
 from jaxpolya.train.checkpoints import Checkpoints
-from jaxpolya.train.losses import ALGORITHMS
 from jaxpolya.train.metrics import StepLog
 from jaxpolya.train.objectives import Forward, policy_objective
 from jaxpolya.train.sft import check_rows
@@ -98,14 +98,11 @@ def run_rl(
     """
     check_prompts(prompts, config)
     check_rows(config.batching.micro_rows, mesh, "rl.batching.micro_rows")
-    algorithm = ALGORITHMS[config.algorithm]
+    algorithm, _ = make_algorithm(config)
     optimizer = make_optimizer(config.optimizer, config.steps * config.updates)
     objective = policy_objective(
         Forward(decoder, dtype, remat=config.batching.remat == "block", temperature=config.sampling.temperature),
-        clip_low=config.clip_low,
-        clip_high=config.clip_high,
-        aggregation=config.aggregation or algorithm.aggregation,
-        max_length=config.sampling.max_new_tokens,
+        policy_loss(config, algorithm),
     )
     update = Step(objective, decoder, mesh, optimizer)
     checkpoints = Checkpoints(directory / "checkpoints")
@@ -124,7 +121,7 @@ def run_rl(
         weights: Params = state["params"]
         samples = respond(engine, lambda weights=weights: weights, asked, asking, pool=pool, out=file, task=task)  # type: ignore[misc]
         del weights  # the update consumes them
-        examples, facts, rated = make_examples(samples, asked, config)
+        examples, facts, rated = make_examples(samples, asked, config, algorithm)
         if is_primary():
             write_records(file, rated)
         updates: list[Measured] = []
@@ -147,29 +144,29 @@ def run_rl(
 
 
 def make_examples(
-    samples: Sequence[Sample], prompts: Sequence[Prompt], config: RlConfig
+    samples: Sequence[Sample], prompts: Sequence[Prompt], config: RlConfig, algorithm: Algorithm
 ) -> tuple[list[Example], dict[str, float], list[Sample]]:
     """(training examples, facts of the round, the samples with reward and advantage), all in the order of the samples.
 
     Samples come group by group, a group a prompt. A `harness_error` has no reward and its tokens stay out of the loss; so do
-    those of truncated responses where `mask_truncated`, and those of groups without signal where the algorithm drops them.
+    those of truncated responses where `mask_truncated`, and those of groups without signal where the algorithm needs mixed ones.
     """
-    algorithm = ALGORITHMS[config.algorithm]
     rewards = [reward_of(sample) for sample in samples]
-    groups = group_advantages(
-        np.array([np.nan if reward is None else reward for reward in rewards]).reshape(-1, config.group), algorithm.advantages
-    )
-    learnt_PG = groups.valid_PG & (groups.signal_P[:, None] if algorithm.drops_no_signal else True)
-    learnt, advantages = learnt_PG.reshape(-1).copy(), groups.advantages_PG.reshape(-1)
+    known = np.array([np.nan if reward is None else reward for reward in rewards]).reshape(-1, config.group)
+    lengths = np.array([len(sample.token_ids) for sample in samples]).reshape(-1, config.group)
+    groups = estimate(algorithm.advantages, Rewards(known, lengths))
+    learnt_PG = groups.valid_PG & (groups.signal_P[:, None] if algorithm.needs.mixed_groups else True)
+    learnt, advantages = learnt_PG.reshape(-1).copy(), groups.advantages_PGT.reshape(len(samples), -1)
     truncated = np.array([sample.finish == "length" for sample in samples])
     if config.mask_truncated:
         learnt &= ~truncated
     examples, rated = [], []
     for i, sample in enumerate(samples):
-        advantage = np.full(len(sample.token_ids), advantages[i], np.float32)
-        example = token_example(prompts[i // config.group].ids, sample.token_ids, logp_old=sample.logprobs, advantage=advantage)
+        own = advantages[i, : len(sample.token_ids)]  # one, or one a token
+        along = np.broadcast_to(own, len(sample.token_ids))
+        example = token_example(prompts[i // config.group].ids, sample.token_ids, logp_old=sample.logprobs, advantage=along)
         examples.append(example if learnt[i] else dataclasses.replace(example, weights=np.zeros_like(example.weights)))
-        rated.append(dataclasses.replace(sample, reward=rewards[i], advantage=float(advantages[i])))
+        rated.append(dataclasses.replace(sample, reward=rewards[i], advantage=float(own.mean())))
     counts = groups.stats
     facts = {
         "reward": counts["reward_sum"] / max(counts["reward_count"], 1),

@@ -1,4 +1,4 @@
-"""Group-relative advantages: closed forms, masked rewards, groups without signal, an independent oracle."""
+"""Advantages: closed forms, masked rewards, groups without signal, KL in the reward, an independent oracle."""
 
 import json
 from pathlib import Path
@@ -6,48 +6,157 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxpolya.train.advantages import group_advantages
+from jaxpolya.train import advantages
+from jaxpolya.train.advantages import Rewards, estimate, soft_overlong_penalty
 
 ORACLE = Path(__file__).parents[2].parent / "shared/oracles/policy_losses.json"
+WITHIN_GROUPS = ["centred", "normalised", "leave_one_out", "mean_normalised"]
+ALL = [*WITHIN_GROUPS, "batch_normalised", "group_batch_normalised", "plain"]
+
+
+def rewards(rows, lengths=None, kl=None) -> Rewards:
+    rows = np.array(rows, np.float64)
+    return Rewards(rows, np.ones(rows.shape, int) if lengths is None else np.array(lengths), kl)
+
+
+def found(name: str, *arguments, **keywords) -> advantages.Advantages:
+    return estimate(getattr(advantages, name), rewards(*arguments, **keywords))
 
 
 def test_normalised_uses_the_sample_deviation():
-    found = group_advantages(np.array([[1.0, 0.0], [3.0, 1.0]]), "normalised")
+    of_two = found("normalised", [[1.0, 0.0], [3.0, 1.0]])
     # Two rewards a, b: mean-distance (a−b)/2 over sample deviation (a−b)/√2 is 1/√2 whatever the rewards.
-    np.testing.assert_allclose(found.advantages_PG, [[0.5**0.5, -(0.5**0.5)]] * 2, atol=2e-6)
-    assert found.advantages_PG.dtype == np.float32
+    np.testing.assert_allclose(of_two.advantages_PGT[..., 0], [[0.5**0.5, -(0.5**0.5)]] * 2, atol=2e-6)
+    assert of_two.advantages_PGT.dtype == np.float32
 
 
 def test_centred_keeps_the_scale_of_the_rewards():
-    found = group_advantages(np.array([[1.0, 0.0, 0.0, 0.0]]), "centred")
-    np.testing.assert_allclose(found.advantages_PG, [[0.75, -0.25, -0.25, -0.25]])
+    np.testing.assert_allclose(found("centred", [[1.0, 0.0, 0.0, 0.0]]).advantages_PGT[0, :, 0], [0.75, -0.25, -0.25, -0.25])
 
 
-@pytest.mark.parametrize("kind", ["normalised", "centred"])
-def test_masked_rewards_leave_mean_and_deviation_alone(kind):
-    whole = group_advantages(np.array([[1.0, 0.0, 0.5]]), kind)
-    holed = group_advantages(np.array([[1.0, np.nan, 0.0, 0.5, np.nan]]), kind)
-    np.testing.assert_array_equal(holed.advantages_PG[:, [0, 2, 3]], whole.advantages_PG)
-    np.testing.assert_array_equal(holed.advantages_PG[:, [1, 4]], 0)
+@pytest.mark.parametrize("name", ALL)
+def test_masked_rewards_leave_the_others_alone(name):
+    whole = found(name, [[1.0, 0.0, 0.5]], [[2, 3, 1]])
+    holed = found(name, [[1.0, np.nan, 0.0, 0.5, np.nan]], [[2, 3, 3, 1, 2]])
+    np.testing.assert_array_equal(holed.advantages_PGT[:, [0, 2, 3]], whole.advantages_PGT)
+    np.testing.assert_array_equal(holed.advantages_PGT[:, [1, 4]], 0)
     np.testing.assert_array_equal(holed.valid_PG, [[True, False, True, True, False]])
     assert holed.stats == {"reward_sum": 1.5, "reward_count": 3, "groups": 1, "no_signal": 0, "masked": 2}
 
 
-@pytest.mark.parametrize("kind", ["normalised", "centred"])
+@pytest.mark.parametrize("name", WITHIN_GROUPS)
 @pytest.mark.filterwarnings("error")
-def test_groups_without_signal_are_exactly_zero_and_counted(kind):
+def test_groups_without_signal_are_exactly_zero_and_counted(name):
     nan = np.nan
-    rewards = np.array([[0.1, 0.1, 0.1], [0.0, 0.0, 0.0], [nan, 1.0, nan], [nan, nan, nan], [1.0, 0.0, nan]])
-    found = group_advantages(rewards, kind)
-    assert not found.advantages_PG[:4].any() and found.advantages_PG[4].any()
-    np.testing.assert_array_equal(found.signal_P, [False, False, False, False, True])
-    assert found.stats["no_signal"] == 4
+    mixed = found(name, [[0.1, 0.1, 0.1], [0.0, 0.0, 0.0], [nan, 1.0, nan], [nan, nan, nan], [1.0, 0.0, nan]])
+    assert not mixed.advantages_PGT[:4].any() and mixed.advantages_PGT[4].any()
+    np.testing.assert_array_equal(mixed.signal_P, [False, False, False, False, True])
+    assert mixed.stats["no_signal"] == 4
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.filterwarnings("error")
+def test_a_round_of_which_nothing_is_known_is_zero(name):
+    assert not found(name, [[np.nan, np.nan]]).advantages_PGT.any()
 
 
 @pytest.mark.skipif(not ORACLE.exists(), reason="the oracle file lies outside the repository")
-@pytest.mark.parametrize("name", ["rewards_1", "rewards_2"])
-def test_oracle(name):
+@pytest.mark.parametrize(
+    ("entry", "name", "of"),
+    [
+        ("grpo_advantages_rewards_1_ddof1", "normalised", "rewards_1"),
+        ("grpo_advantages_rewards_2_ddof1", "normalised", "rewards_2"),
+        ("rloo_advantages_rewards_2", "leave_one_out", "rewards_2"),
+    ],
+)
+def test_oracle(entry, name, of):
     oracle = json.loads(ORACLE.read_text())
-    rewards = np.array(oracle["fixture"][name]).reshape(2, 3)
-    expected = np.array(oracle["expected"][f"grpo_advantages_{name}_ddof1"]["value"]).reshape(2, 3)
-    np.testing.assert_allclose(group_advantages(rewards, "normalised").advantages_PG, expected, atol=1e-6)
+    given, expected = (np.array(values).reshape(2, 3) for values in (oracle["fixture"][of], oracle["expected"][entry]["value"]))
+    np.testing.assert_allclose(found(name, given).advantages_PGT[..., 0], expected, atol=1e-6)
+
+
+# What the oracle lacks, written out from the papers one number at a time --------------------------------------------------
+
+
+def random_round(seed=0, P=3, G=4, T=6):
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, T + 1, (P, G))
+    kl = np.where(np.arange(lengths.max()) < lengths[..., None], rng.normal(0, 0.1, (P, G, lengths.max())), 0.0)
+    return rng.normal(0.5, 0.3, (P, G)), lengths, kl
+
+
+@pytest.mark.parametrize("with_kl", [False, True])
+def test_reinforce_plus_plus_by_hand(with_kl):
+    given, lengths, kl = random_round()
+    P, G = given.shape
+    # A_t = r − Σ_{i ≥ t} β KL(i), then less the mean and by the deviation over all tokens of the batch (arXiv 2501.03262).
+    raw = {
+        (p, g, t): given[p, g] - (sum(kl[p, g, i] for i in range(t, lengths[p, g])) if with_kl else 0.0)
+        for p in range(P)
+        for g in range(G)
+        for t in range(lengths[p, g])
+    }
+    mean = sum(raw.values()) / len(raw)
+    deviation = (sum((value - mean) ** 2 for value in raw.values()) / len(raw)) ** 0.5
+    result = found("batch_normalised", given, lengths, kl if with_kl else None).advantages_PGT
+    for place, value in raw.items():
+        assert result[place] == pytest.approx((value - mean) / deviation, abs=1e-6)
+    assert not result[np.arange(result.shape[-1]) >= lengths[..., None]].any()
+
+
+@pytest.mark.parametrize("with_kl", [False, True])
+def test_reinforce_plus_plus_with_baseline_by_hand(with_kl):
+    given, lengths, kl = random_round(1)
+    totals = given - (kl.sum(-1) if with_kl else 0.0)
+    raw = [totals[p, g] - totals[p].mean() for p in range(3) for g in range(4) for _ in range(lengths[p, g])]
+    expected = (totals - totals.mean(axis=1, keepdims=True) - np.mean(raw)) / np.std(raw)
+    result = found("group_batch_normalised", given, lengths, kl if with_kl else None).advantages_PGT
+    np.testing.assert_allclose(result[..., 0], expected, atol=1e-6)
+
+
+def test_maxrl_by_hand():
+    # (r − r̂) / r̂ with r̂ the group's mean (arXiv 2602.02710); a group that nobody solved is silent.
+    result = found("mean_normalised", [[1, 0, 0, 0], [1, 1, 0, 1], [0, 0, 0, 0]]).advantages_PGT[..., 0]
+    np.testing.assert_allclose(result, [[3, -1, -1, -1], [1 / 3, 1 / 3, -1, 1 / 3], [0, 0, 0, 0]], atol=1e-6)
+
+
+def test_maxrl_estimates_the_gradient_of_a_truncated_log_likelihood():
+    """For N draws that succeed with probability p: ∂/∂p log p = 1 / p = Σ (1 − p)^(k − 1), cut off."""
+    p, N = 0.3, 5
+    gradient = 0.0
+    for draw in np.ndindex(*[2] * N):
+        chance = np.prod([p if hit else 1 - p for hit in draw])
+        advantages_G = found("mean_normalised", [draw]).advantages_PGT[0, :, 0]
+        score = np.array([1 / p if hit else -1 / (1 - p) for hit in draw])  # ∂ log chance of each draw / ∂p
+        gradient += chance * float(advantages_G @ score) / N
+    # The terms are those up to N − 1: the N-th is what taking the scores' mean off costs, since it isn't taken off where all fail.
+    assert gradient == pytest.approx(sum((1 - p) ** (k - 1) for k in range(1, N)), rel=1e-6)
+
+
+def test_kl_in_the_reward_is_taken_off_it():
+    kl = np.array([[[0.25, 0.25], [0.5, 0.0]]])
+    for name in ("centred", "normalised", "leave_one_out", "plain"):
+        taken = found(name, [[1.0, 0.0]], [[2, 1]], kl).advantages_PGT
+        np.testing.assert_allclose(taken, found(name, [[0.5, -0.5]], [[2, 1]]).advantages_PGT, atol=1e-6)
+
+
+def test_soft_overlong_penalty_is_the_papers():
+    longest, buffer = 20, 5
+    lengths = np.arange(1, 21)
+    # Eq. 13 of arXiv 2503.14476, its three cases.
+    expected = [0.0 if n <= longest - buffer else ((longest - buffer) - n) / buffer if n <= longest else -1.0 for n in lengths]
+    np.testing.assert_allclose(soft_overlong_penalty(lengths, longest, buffer), expected)
+    assert expected[-1] == -1 and expected[15] == -0.2
+
+
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        (lambda rewards: rewards.rewards_PG[:, :1], r"float64 of shape \(1, 1\); floats of shape \(1, 2\)"),
+        (lambda rewards: np.zeros((1, 2), int), "int64"),
+        (lambda rewards: np.full((1, 2), np.nan), "not finite"),
+    ],
+)
+def test_what_can_be_no_advantages_is_refused(estimator, message):
+    with pytest.raises(ValueError, match=message):
+        estimate(estimator, rewards([[1.0, 0.0]]))

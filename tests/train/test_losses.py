@@ -1,4 +1,4 @@
-"""The clipped surrogate: closed forms, gradients, padding, packing, and an oracle made by other implementations."""
+"""Means, divergences and the whole loss: closed forms, gradients, padding, packing, and an oracle made by other implementations."""
 
 import json
 import typing
@@ -9,12 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolya.config import Aggregation, RlConfig
-from jaxpolya.train.losses import ALGORITHMS, Mean, aggregate, kl_estimates, policy_loss
+from jaxpolya.config import Aggregation
+from jaxpolya.train.algorithms import PRESETS
+from jaxpolya.train.losses import Mean, PolicyLoss, Tokens, aggregate, kl_estimates
+from jaxpolya.train.policy_terms import Cispo, Gspo, PpoClip, Reinforce
 
 ORACLE = Path(__file__).parents[2].parent / "shared/oracles/policy_losses.json"
 MODES = typing.get_args(Aggregation)
-CLIP = {"clip_low": 0.2, "clip_high": 0.28}
+CLIP = PpoClip(0.2, 0.28)
+TERMS = [CLIP, PpoClip(0.2, 0.28, dual=3.0), Gspo(0.1, 0.1), Gspo(0.1, 0.1, "token"), Cispo(), Reinforce()]
 
 
 def batch(rows=3, length=7, seed=0):
@@ -27,75 +30,56 @@ def batch(rows=3, length=7, seed=0):
     return [np.asarray(x, np.float32) for x in (new, old, advantages)] + [mask]
 
 
-def loss_value(*arrays, **settings):
-    return policy_loss(*map(jnp.asarray, arrays), **settings)[0]["loss"].value
+def measured(loss: PolicyLoss, *arrays, entropy=None, **named):
+    arrays = [None if array is None else jnp.asarray(array) for array in arrays]
+    tokens = Tokens.of(*arrays, **named)
+    return loss(tokens, jnp.zeros_like(tokens.logp_new_BT) if entropy is None else entropy)
 
 
-def test_every_configured_algorithm_has_its_row():
-    assert set(ALGORITHMS) == set(typing.get_args(RlConfig.model_fields["algorithm"].annotation))
+def loss_value(loss: PolicyLoss, *arrays, **named):
+    return measured(loss, *arrays, **named)[0]["loss"].value
 
 
-@pytest.mark.parametrize(
-    ("ratio", "advantage", "loss", "clipped"),
-    [
-        (1.0, 2.0, -2.0, 0),
-        (1.5, 2.0, -2.56, 1),  # held at 1 + ε_high
-        (0.5, 2.0, -1.0, 0),  # the minimum takes the worse value
-        (0.5, -2.0, 1.6, 1),  # held at 1 − ε_low
-        (1.5, -2.0, 3.0, 0),
-        (1.5, 0.0, 0.0, 0),
-        (0.5, 0.0, 0.0, 0),
-    ],
-)
-def test_surrogate_of_one_token(ratio, advantage, loss, clipped):
-    old, mask = jnp.array([[-2.0, -1.0]]), jnp.array([[True, False]])
-
-    def surrogate(new):
-        means, peaks = policy_loss(new, old, jnp.full((1, 2), advantage), mask, **CLIP)
-        return means["loss"].sum, (means, peaks)
-
-    new = old + jnp.array([[np.log(ratio), 3.0]])
-    (value, (means, peaks)), gradient = jax.value_and_grad(surrogate, has_aux=True)(new)
-    assert value == pytest.approx(loss, abs=1e-5)
-    assert means["clip"].value == clipped
-    assert means["ratio"].value == pytest.approx(ratio, rel=1e-5) and peaks["ratio_max"] == pytest.approx(ratio, rel=1e-5)
-    # d loss / d logp = −A·r, and nothing where the clip holds.
-    np.testing.assert_allclose(gradient, [[0.0 if clipped else -advantage * ratio, 0.0]], atol=1e-5)
-
-
-def test_gradient_matches_finite_differences():
+@pytest.mark.parametrize("term", TERMS, ids=str)
+def test_gradients_match_finite_differences(term):
     with jax.enable_x64(True):
         new, old, advantages, mask = (jnp.asarray(x, jnp.float64) if x.dtype != bool else jnp.asarray(x) for x in batch())
-        for mode in MODES:
-            value = lambda new, mode=mode: loss_value(new, old, advantages, mask, aggregation=mode, max_length=7, **CLIP)  # noqa: E731
+        for mode in MODES if term == CLIP else ["seq_mean_token_mean"]:
+            loss = PolicyLoss(term, mode, max_length=7)
+            value = lambda new, loss=loss: loss_value(loss, new, old, advantages, mask)  # noqa: E731
             gradient = jax.grad(value)(new)
+            if isinstance(term, Cispo | Gspo) and getattr(term, "form", "token") == "token":
+                continue  # a stopped gradient is none of a value's; these are compared with their formulas
             direction = jnp.asarray(np.random.default_rng(1).normal(size=new.shape))
             slope = (value(new + 1e-6 * direction) - value(new - 1e-6 * direction)) / 2e-6
             assert jnp.vdot(gradient, direction) == pytest.approx(float(slope), rel=1e-6)
 
 
+@pytest.mark.parametrize("term", TERMS, ids=str)
 @pytest.mark.parametrize("garbage", [-1e9, 1e9, np.nan, np.inf, -np.inf])
-def test_padding_reaches_neither_values_nor_gradients(garbage):
+def test_padding_reaches_neither_values_nor_gradients(garbage, term):
     new, old, advantages, mask = batch()
     soiled = [np.where(mask, x, y).astype(np.float32) for x, y in ((new, garbage), (old, -garbage), (advantages, garbage))]
+    whole = PolicyLoss(term, "seq_mean_token_mean", entropy_bonus=0.1)
 
-    def run(new, old, advantages):
+    def run(new, old, advantages, entropy):
         def loss(new):
-            means, peaks = policy_loss(new, old, advantages, mask, aggregation="seq_mean_token_mean", **CLIP)
+            means, peaks = measured(whole, new, old, advantages, mask, entropy=jnp.asarray(entropy))
             return means["loss"].sum, (means, peaks)
 
         return jax.value_and_grad(loss, has_aux=True)(jnp.asarray(new))
 
-    clean, soiled = run(new, old, advantages), run(*soiled)
+    clean, soiled = run(new, old, advantages, -new), run(*soiled, -soiled[0])
     for expected, found in zip(jax.tree.leaves(clean), jax.tree.leaves(soiled), strict=True):
         np.testing.assert_array_equal(found, expected)
     assert not np.asarray(soiled[1])[~mask].any()
 
 
+@pytest.mark.parametrize("term", TERMS, ids=str)
 @pytest.mark.parametrize("advantage", [1.0, -1.0])
-def test_a_ratio_beyond_float32_stays_finite(advantage):
+def test_a_ratio_beyond_float32_stays_finite(advantage, term):
     one = jnp.ones((1, 1))
-    value, gradient = jax.value_and_grad(lambda new: loss_value(new, -200 * one, advantage * one, one > 0, **CLIP))(-0.1 * one)
+    value, gradient = jax.value_and_grad(lambda new: loss_value(PolicyLoss(term), new, -200 * one, advantage * one, one > 0))(-0.1 * one)
     assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
@@ -126,14 +110,14 @@ def test_constant_needs_its_divisor():
 def test_nothing_counted_is_zero():
     new, old, advantages, mask = batch()
     for mode in MODES:
-        assert loss_value(new, old, advantages, np.zeros_like(mask), aggregation=mode, max_length=7, **CLIP) == 0
+        assert loss_value(PolicyLoss(CLIP, mode, max_length=7), new, old, advantages, np.zeros_like(mask)) == 0
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_packed_rows_give_the_padded_numbers(mode):
+def packed_and_padded():
+    """Six sequences, one of them masked whole, each with a prompt token: padded [6, 5], and the same in three rows of 16."""
     arrays = batch(rows=6, length=5)
     mask = arrays[3].copy()
-    mask[:, 0] = mask[2] = False  # a prompt token each, and one sequence that is all masked
+    mask[:, 0] = mask[2] = False
     lengths = arrays[3].sum(axis=1)
     packed = [np.full((3, 16), -7, np.float32) for _ in range(3)] + [np.zeros((3, 16), bool), np.zeros((3, 16), np.int32)]
     for row, members in enumerate([(0, 1, 2), (3, 4), (5,)]):
@@ -142,23 +126,34 @@ def test_packed_rows_give_the_padded_numbers(mode):
             here = slice(start, start := start + lengths[i])
             for target, source in zip(packed, [*arrays[:3], mask, np.full((6, 5), number)], strict=True):
                 target[row, here] = source[i, : lengths[i]]
-    padded, _ = policy_loss(*arrays[:3], mask, aggregation=mode, max_length=5, **CLIP)
-    found, _ = policy_loss(*map(jnp.asarray, packed[:4]), aggregation=mode, max_length=5, segment_ids_BT=jnp.asarray(packed[4]), **CLIP)
-    for name, pair in padded.items():
-        assert found[name].sum == pytest.approx(float(pair.sum), rel=1e-5, abs=1e-6), name
-        assert found[name].count == pair.count, name
+    return packed, [*arrays[:3], mask]
 
 
+@pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("mode", MODES)
-def test_micro_batches_add_up(mode):
+def test_packed_rows_give_the_padded_numbers(mode, preset):
+    packed, padded = packed_and_padded()
+    loss = PolicyLoss(PRESETS[preset].token_loss, mode, max_length=5, entropy_bonus=0.1)
+    expected, _ = measured(loss, *padded, entropy=-padded[0])
+    found, _ = measured(loss, *packed, entropy=-packed[0])
+    for name, pair in expected.items():
+        assert found[name].sum == pytest.approx(float(pair.sum), rel=1e-6, abs=1e-6), name
+        assert found[name].count == pair.count, name
+    gradients = [jax.grad(lambda new, rest=rest: measured(loss, new, *rest)[0]["loss"].sum)(new) for new, *rest in (packed, padded)]
+    np.testing.assert_allclose(*(np.sort(gradient[np.nonzero(gradient)]) for gradient in gradients), atol=1e-6)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("mode", MODES)
+def test_micro_batches_add_up(mode, preset):
     arrays = batch(rows=4)
-    settings = {"aggregation": mode, "max_length": 7, **CLIP}
-    whole, _ = policy_loss(*arrays, **settings)
-    halves = [policy_loss(*(x[rows] for x in arrays), **settings)[0] for rows in (slice(0, 1), slice(1, 4))]
+    loss = PolicyLoss(PRESETS[preset].token_loss, mode, max_length=7)
+    whole, _ = measured(loss, *arrays)
+    halves = [measured(loss, *(x[rows] for x in arrays))[0] for rows in (slice(0, 1), slice(1, 4))]
     total = jax.tree.map(jnp.add, *halves)
     for name, pair in whole.items():
         assert isinstance(total[name], Mean)
-        assert total[name].value == pytest.approx(float(pair.value), rel=1e-5, abs=1e-6), name
+        assert total[name].value == pytest.approx(float(pair.value), rel=1e-6, abs=1e-6), name
 
 
 @pytest.mark.parametrize(("q", "k2_error"), [([0.5, 0.2, 0.3], 0.25), ([0.69, 0.21, 0.1], 0.02)])
@@ -174,12 +169,51 @@ def test_kl_estimates_average_to_the_divergence(q, k2_error):
     assert k2 @ p == pytest.approx(divergence, rel=k2_error)
 
 
+def test_kl_estimates_have_the_gradients_that_are_said_of_them():
+    """Expected gradients of a loss at tokens drawn from p, by the logits of p, against those of the two divergences."""
+    logits, q = jnp.array([0.4, -0.3, 0.9]), jnp.array([0.5, 0.2, 0.3])
+    with jax.enable_x64(True):
+        p = np.asarray(jax.nn.softmax(logits))
+
+        def expected(estimator):
+            def loss(logits):
+                estimates = kl_estimates(jax.nn.log_softmax(logits)[None], jnp.log(q)[None], jnp.ones((1, 3), bool))
+                return (estimates[estimator][0] * p).sum()  # the tokens are drawn: p's own weight has no gradient
+
+            return jax.grad(loss)(logits)
+
+        def rewarded(estimator):
+            logp = jax.nn.log_softmax(logits)
+            penalty = kl_estimates(logp[None], jnp.log(q)[None], jnp.ones((1, 3), bool))[estimator][0]
+            return jax.grad(lambda logits: (p * jax.lax.stop_gradient(penalty) * jax.nn.log_softmax(logits)).sum())(logits)
+
+        def divergence(direction):
+            def kl(logits):
+                logp = jax.nn.log_softmax(logits)
+                return (jnp.exp(logp) * (logp - jnp.log(q))).sum() if direction == "p, q" else (q * (jnp.log(q) - logp)).sum()
+
+            return jax.grad(kl)(logits)
+
+        np.testing.assert_allclose(expected("k1"), 0, atol=1e-7)
+        np.testing.assert_allclose(expected("k2"), divergence("p, q"), atol=1e-7)
+        np.testing.assert_allclose(expected("k3"), divergence("q, p"), atol=1e-7)
+        np.testing.assert_allclose(rewarded("k1"), divergence("p, q"), atol=1e-7)
+        np.testing.assert_allclose(rewarded("k3"), divergence("p, q") - divergence("q, p"), atol=1e-7)
+
+
+def test_an_entropy_bonus_takes_its_share_off_every_token():
+    new, old, advantages, mask = batch()
+    entropy = jnp.asarray(np.random.default_rng(2).uniform(0, 3, new.shape), jnp.float32)
+    without, bonus = (loss_value(PolicyLoss(CLIP, entropy_bonus=b), new, old, advantages, mask, entropy=entropy) for b in (0.0, 0.3))
+    assert bonus == pytest.approx(float(without) - 0.3 * float(entropy[mask].mean()), rel=1e-5)
+
+
 def oracle_fixture(dtype):
     i, t = np.arange(6)[:, None], np.arange(5)[None]
     old = -1 - 0.1 * i - 0.05 * t
     lengths = np.array([5, 2, 3, 4, 1, 5])[:, None]
     advantages = np.broadcast_to(np.array([1, -1, 0.5, -0.5, 2, -2])[:, None], (6, 5))
-    floats = (old + 0.6 * np.sin(1.7 * i + 0.9 * t), old, old - 0.2 * np.cos(i + t), advantages)
+    floats = (old + 0.6 * np.sin(1.7 * i + 0.9 * t), old, old - 0.2 * np.cos(i + t), old + 0.3 * np.sin(2 * i - t), advantages)
     return [jnp.asarray(x, dtype) for x in floats] + [jnp.asarray(t < lengths)]
 
 
@@ -188,20 +222,29 @@ def oracle_fixture(dtype):
 def test_oracle(x64, tolerance):
     expected = {name: entry["value"] for name, entry in json.loads(ORACLE.read_text())["expected"].items()}
     with jax.enable_x64(x64):
-        new, old, ref, advantages, mask = oracle_fixture(jnp.float64 if x64 else jnp.float32)
+        new, old, ref, rollout, advantages, mask = oracle_fixture(jnp.float64 if x64 else jnp.float32)
+        value = lambda loss, **named: loss_value(loss, new, old, advantages, mask, **named)  # noqa: E731
         found = {
-            f"ppo_clip_0.2_0.28_{mode}": loss_value(new, old, advantages, mask, aggregation=mode, **CLIP)
+            f"ppo_clip_0.2_0.28_{mode}": value(PolicyLoss(CLIP, mode))
             for mode in ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum")
         }
-        found["ppo_clip_0.2_0.2_token_mean"] = loss_value(new, old, advantages, mask, clip_low=0.2, clip_high=0.2)
-        found["dr_grpo_0.2_0.28_constant_T5_divided_by_rows"] = loss_value(
-            new, old, advantages, mask, aggregation="constant", max_length=5, **CLIP
+        found["ppo_clip_0.2_0.2_token_mean"] = value(PolicyLoss(PpoClip(0.2, 0.2)))
+        found["dr_grpo_0.2_0.28_constant_T5_divided_by_rows"] = value(PolicyLoss(CLIP, "constant", max_length=5))
+        for form in ("sequence", "token"):
+            name = "gspo_0.2_0.28_sequence_mean"
+            gspo = value(PolicyLoss(Gspo(0.2, 0.28, form), "seq_mean_token_mean"))
+            np.testing.assert_allclose(gspo, expected[name], rtol=0, atol=tolerance, err_msg=f"{name}, {form} form")
+            found[name] = gspo
+        found["ppo_clip_0.2_0.28_token_mean_times_truncated_importance_weight_cap_1.2"] = value(
+            PolicyLoss(CLIP, tis=1.2), logp_sampler_BT=rollout
         )
         for name, kl in kl_estimates(new, ref, mask).items():
             found[f"kl_{name}_token_mean"] = aggregate(kl, mask, "token_mean").value
-        gradient = jax.grad(loss_value)(new, old, advantages, mask, **CLIP)
+        gradient = jax.grad(lambda new: loss_value(PolicyLoss(CLIP), new, old, advantages, mask))(new)
         for row in (0, 1):
             found[f"gradient_wrt_logp_new_ppo_clip_0.2_0.28_token_mean_row_{row}"] = gradient[row]
         assert new.dtype == found["ppo_clip_0.2_0.2_token_mean"].dtype == (jnp.float64 if x64 else jnp.float32)
+    elsewhere = {name for name in expected if "advantages" in name}  # tests/train/test_advantages.py
+    assert found.keys() == expected.keys() - elsewhere
     for name, value in found.items():
         np.testing.assert_allclose(value, expected[name], rtol=0, atol=tolerance, err_msg=name)

@@ -14,7 +14,10 @@ from jaxpolya.models.decoder import init_params
 from jaxpolya.parallel.mesh import make_mesh
 from jaxpolya.polya.respond import Prompt
 from jaxpolya.records import Question, Sample
+from jaxpolya.train.algorithms import make_algorithm, policy_loss
+from jaxpolya.train.losses import PolicyLoss
 from jaxpolya.train.objectives import Forward, policy_objective, sft_objective
+from jaxpolya.train.policy_terms import PpoClip
 from jaxpolya.train.rl import make_examples, round_prompts
 from jaxpolya.train.score import score_examples
 from jaxpolya.train.state import Measured, Step, init_state, make_optimizer
@@ -62,12 +65,16 @@ def rollouts(verdicts: list[str], asked: list[Prompt], truncated=()) -> list[Sam
     ]  # fmt: skip
 
 
+def made(samples, asked, config):
+    return make_examples(samples, asked, config, make_algorithm(config)[0])
+
+
 VERDICTS = ["correct", "wrong", "harness_error", "unparseable", "wrong", "wrong", "timeout", "crash"]
 
 
 def test_examples_carry_their_own_prompt_and_advantage():
     asked = prompts(2)
-    examples, facts, rated = make_examples(rollouts(VERDICTS, asked), asked, rl_config(prompts=2))
+    examples, facts, rated = made(rollouts(VERDICTS, asked), asked, rl_config(prompts=2))
     for i, example in enumerate(examples):
         assert tuple(example.tokens[:-3]) == asked[i // 4].ids
     assert [r.reward for r in rated] == [1, 0, None, 0, 0, 0, 0, 0]
@@ -81,8 +88,7 @@ def test_examples_carry_their_own_prompt_and_advantage():
 def test_what_stays_out_of_the_loss():
     asked = prompts(2)
     counted = lambda **changes: [  # noqa: E731
-        bool(example.weights.sum())
-        for example in make_examples(rollouts(VERDICTS, asked, truncated={1}), asked, rl_config(prompts=2, **changes))[0]
+        bool(example.weights.sum()) for example in made(rollouts(VERDICTS, asked, truncated={1}), asked, rl_config(prompts=2, **changes))[0]
     ]
     assert counted(algorithm="dapo") == [True, True, False, True, False, False, False, False]
     assert counted(mask_truncated=True) == [True, False, False, True, True, True, True, True]
@@ -107,11 +113,14 @@ def random_examples(count: int, seed: int = 0):
     return made
 
 
-@pytest.mark.parametrize("objective", ["sft", "policy"])
+@pytest.mark.parametrize("objective", ["sft", "grpo", "gspo"])
 def test_an_update_is_the_same_from_any_micro_batches(objective, mesh):
     forward = Forward(CONFIG, jnp.dtype("float32"), remat=True)
-    clip = {"clip_low": 0.2, "clip_high": 0.2, "max_length": 8}
-    loss = sft_objective(forward) if objective == "sft" else policy_objective(forward, aggregation="token_mean", **clip)
+    if objective == "sft":
+        loss = sft_objective(forward)
+    else:
+        config = rl_config(algorithm=objective, entropy_bonus=0.01)
+        loss = policy_objective(forward, policy_loss(config, make_algorithm(config)[0]))
     optimizer = make_optimizer(Optimizer(learning_rate=1e-2, warmup=0), 4)
     batch = pack(random_examples(24), row_tokens=32, rows_multiple=8)
     updates = {}
@@ -126,7 +135,7 @@ def test_an_update_is_the_same_from_any_micro_batches(objective, mesh):
 
 def test_several_updates_are_measured_as_one(mesh):
     """What a round reports is over all tokens of all its updates, however unevenly they were dealt out, and a maximum is one."""
-    loss = policy_objective(Forward(CONFIG, jnp.dtype("float32")), aggregation="token_mean", clip_low=0.2, clip_high=0.2, max_length=8)
+    loss = policy_objective(Forward(CONFIG, jnp.dtype("float32")), PolicyLoss(PpoClip()))
     optimizer = make_optimizer(Optimizer(learning_rate=1e-12, warmup=0), 4)
     examples = random_examples(24)
     update, state = Step(loss, CONFIG, mesh, optimizer), init_state(params(), CONFIG, mesh, optimizer)

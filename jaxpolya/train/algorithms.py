@@ -1,0 +1,159 @@
+"""Algorithms by name: each a handful of settings of the same code, and the door for a user's own.
+
+An `Algorithm` says how advantages are made (`advantages`), what a token then adds to the loss (`policy_terms`), what the loss is a
+mean over (`losses.aggregate`), and what a round must give it. `docs/algorithms.md` has the formulas. Settings of `RlConfig` that
+are set go before an algorithm's own.
+"""
+
+import dataclasses
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpolya.config import Aggregation, RlConfig
+from jaxpolya.doors import is_reference, load
+from jaxpolya.errors import ConfigError
+from jaxpolya.stages import stage_fields
+from jaxpolya.train.advantages import (
+    Estimator,
+    Rewards,
+    batch_normalised,
+    centred,
+    estimate,
+    group_batch_normalised,
+    leave_one_out,
+    mean_normalised,
+    normalised,
+    plain,
+)
+from jaxpolya.train.losses import PolicyLoss, TokenLoss, Tokens
+from jaxpolya.train.policy_terms import Cispo, Gspo, PpoClip, Reinforce
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """What a round must give an algorithm, besides rollouts and their rewards."""
+
+    mixed_groups: bool = False
+    """Groups whose verdicts are all equal leave the loss and its denominator (their advantages are 0 against the group in any case)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Algorithm:
+    """What tells one policy-gradient algorithm from another."""
+
+    advantages: Estimator
+    """Rewards of a round → advantages; numpy, on the host."""
+    token_loss: TokenLoss
+    """Tokens of a micro-batch → their losses; traced by jax."""
+    aggregation: Aggregation = "token_mean"
+    """What the loss is a mean over."""
+    needs: Needs = Needs()
+    """What a round must give it."""
+
+
+PRESETS = {
+    # arXiv 2402.03300, eq. 3 without its KL term, with the token mean of arXiv 2503.14476, eq. 8, as verl has it.
+    "grpo": Algorithm(normalised, PpoClip(0.2, 0.2)),
+    # arXiv 2503.20783, §3.2: no deviation, a constant divisor.
+    "dr_grpo": Algorithm(centred, PpoClip(0.2, 0.2), "constant"),
+    # arXiv 2503.14476, eq. 8 (clip-higher, token mean) and 11 (groups with both right and wrong responses).
+    "dapo": Algorithm(normalised, PpoClip(0.2, 0.28), needs=Needs(mixed_groups=True)),
+    # arXiv 2507.18071, eq. 5 to 7, with the ε of its §5.1; `gspo_token` is eq. 13 and 14.
+    "gspo": Algorithm(normalised, Gspo(3e-4, 4e-4), "seq_mean_token_mean"),
+    "gspo_token": Algorithm(normalised, Gspo(3e-4, 4e-4, "token"), "seq_mean_token_mean"),
+    # arXiv 2506.13585, eq. 4 and 5: no bound from below; its upper ε isn't published, weights up to 5 are ScaleRL's (arXiv 2510.13786).
+    "cispo": Algorithm(normalised, Cispo(1.0, 4.0)),
+    # arXiv 2402.14740, eq. 8: the sequence is the action.
+    "rloo": Algorithm(leave_one_out, Reinforce(), "seq_mean_token_sum"),
+    # arXiv 2501.03262: advantages normalised over the round; the second takes the group's mean off first.
+    "reinforce++": Algorithm(batch_normalised, PpoClip(0.2, 0.2)),
+    "reinforce++-baseline": Algorithm(group_batch_normalised, PpoClip(0.2, 0.2)),
+    # arXiv 2602.02710: divided by the group's mean; the sequence is the action.
+    "maxrl": Algorithm(mean_normalised, PpoClip(0.2, 0.2), "seq_mean_token_sum"),
+    # Williams 1992: no baseline, no ratio.
+    "reinforce": Algorithm(plain, Reinforce(), "seq_mean_token_sum"),
+}
+"""By the names of `RlConfig.algorithm`."""
+
+CLIPS = {"clip_low": "low", "clip_high": "high", "clip_dual": "dual"}
+"""Settings of `RlConfig` → fields of a token loss, where it has them."""
+
+KEY = "rl.algorithm"
+
+
+def make_algorithm(config: RlConfig) -> tuple[Algorithm, str | None]:
+    """(the algorithm with the configuration's own settings, the digest of the file that a user brought; None for a preset).
+
+    Raises `ConfigError` where it can't be found, isn't an `Algorithm`, doesn't do what one does, or has no such setting.
+    """
+    algorithm, digest = _named(config.algorithm)
+    for setting, field in CLIPS.items():
+        value = getattr(config, setting)
+        if value is None:
+            continue
+        loss = algorithm.token_loss
+        if not dataclasses.is_dataclass(loss) or field not in {known.name for known in dataclasses.fields(loss)}:
+            raise ConfigError(f"rl.{setting}: the algorithm {config.algorithm} has no such bound; leave it out")
+        algorithm = dataclasses.replace(algorithm, token_loss=dataclasses.replace(loss, **{field: value}))  # type: ignore[arg-type, type-var]
+    return dataclasses.replace(algorithm, aggregation=config.aggregation or algorithm.aggregation), digest
+
+
+def rl_fields(config: RlConfig) -> dict[str, Any]:
+    """What an RL stage is known by of its configuration: the content of a user's algorithm counts, not where it lies."""
+    _, digest = make_algorithm(config)
+    fields = stage_fields(config)
+    return fields if digest is None else fields | {"algorithm": [config.algorithm.rpartition(":")[2], digest]}
+
+
+def policy_loss(config: RlConfig, algorithm: Algorithm) -> PolicyLoss:
+    """The loss that an algorithm and a configuration's terms make together."""
+    return PolicyLoss(
+        algorithm.token_loss,
+        algorithm.aggregation,
+        max_length=config.sampling.max_new_tokens,
+        entropy_bonus=config.entropy_bonus,
+    )
+
+
+def _named(name: str) -> tuple[Algorithm, str | None]:
+    if not is_reference(name):
+        return PRESETS[name], None
+    found, digest = load(name, KEY)
+    if not isinstance(found, Algorithm):
+        raise ConfigError(f"{KEY}: {name} is {_a(found)}, and an Algorithm (jaxpolya.train.algorithms) was expected")
+    _check(found, name)
+    return found, digest
+
+
+def _check(algorithm: Algorithm, name: str) -> None:
+    """Tries an algorithm on two groups of two responses, so that what it can't do is known before a weight is loaded."""
+    if algorithm.aggregation not in get_args(Aggregation):
+        raise ConfigError(f"{KEY}: {name}: aggregation {algorithm.aggregation!r} is not one of {', '.join(get_args(Aggregation))}")
+    if not isinstance(algorithm.needs, Needs):
+        raise ConfigError(f"{KEY}: {name}: needs is {_a(algorithm.needs)}, and a Needs was expected")
+    rewards = Rewards(np.array([[1.0, 0.0], [1.0, np.nan]]), np.array([[3, 1], [2, 3]]))
+    try:
+        estimate(algorithm.advantages, rewards)
+    except Exception as error:
+        raise ConfigError(f"{KEY}: {name}: its advantages, tried on two groups: {_said(error)}") from error
+    floats, mask, ids = (jax.ShapeDtypeStruct((2, 3), dtype) for dtype in (jnp.float32, jnp.bool_, jnp.int32))
+    try:
+        hash(algorithm.token_loss)
+        loss_BT, reported = jax.eval_shape(lambda *arrays: algorithm.token_loss(Tokens.of(*arrays)), floats, floats, floats, mask, ids)
+        shapes = {"the loss": loss_BT.shape} | {key: value.shape for key, value in reported.items()}
+    except Exception as error:
+        raise ConfigError(f"{KEY}: {name}: its token loss, tried on arrays of shape (2, 3): {_said(error)}") from error
+    if wrong := [f"{what} has shape {shape}" for what, shape in shapes.items() if shape != (2, 3)]:
+        raise ConfigError(f"{KEY}: {name}: its token loss, tried on arrays of shape (2, 3): {', '.join(wrong)}")
+
+
+def _said(error: Exception) -> str:
+    first = (str(error).splitlines() or [""])[0]
+    return first if type(error) is ValueError else f"{type(error).__name__}: {first}"
+
+
+def _a(found: Any) -> str:
+    return f"the class {found.__name__}" if isinstance(found, type) else f"of type {type(found).__name__}"

@@ -1,0 +1,138 @@
+"""Algorithms by name, a configuration's own settings, and the door for those that users bring."""
+
+import json
+from pathlib import Path
+
+import pytest
+from test_steps import rl_config
+
+from jaxpolya.config import ALGORITHMS
+from jaxpolya.config_file import parse_config
+from jaxpolya.errors import ConfigError
+from jaxpolya.pipeline import Pipeline
+from jaxpolya.progress import Display
+from jaxpolya.train.algorithms import PRESETS, Algorithm, make_algorithm, rl_fields
+from jaxpolya.train.policy_terms import Gspo, PpoClip
+
+OWN = """
+import numpy as np
+from jaxpolya.train.algorithms import Algorithm
+from jaxpolya.train.policy_terms import PpoClip
+
+def halves(rewards):
+    return rewards.rewards_PG - 0.5
+
+def loss(tokens):
+    return -tokens.advantages_BT * tokens.ratio_BT, {}
+
+mine = Algorithm(halves, loss)
+clipped = Algorithm(halves, PpoClip(0.1, 0.1))
+number = 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    def write(text: str = OWN, name: str = "own.py") -> str:
+        (tmp_path / name).write_text(text)
+        return str(tmp_path / name)
+
+    return write
+
+
+def brought(reference: str, **changes) -> tuple[Algorithm, str | None]:
+    return make_algorithm(rl_config(algorithm=reference, **changes))
+
+
+def test_every_configured_algorithm_is_built():
+    assert list(PRESETS) == list(ALGORITHMS)
+    assert all(brought(name) == (preset, None) for name, preset in PRESETS.items())
+
+
+def test_what_is_set_goes_before_the_algorithms_own():
+    algorithm, _ = brought("dapo", clip_high=0.4, clip_dual=3.0, aggregation="seq_mean_token_mean")
+    assert algorithm.token_loss == PpoClip(0.2, 0.4, 3.0) and algorithm.aggregation == "seq_mean_token_mean"
+    assert brought("gspo", clip_low=1e-3)[0].token_loss == Gspo(1e-3, 4e-4)
+    with pytest.raises(ConfigError, match=r"rl\.clip_low: the algorithm rloo has no such bound"):
+        brought("rloo", clip_low=0.1)
+    with pytest.raises(ConfigError, match=r"rl\.clip_dual: the algorithm cispo has no such bound"):
+        brought("cispo", clip_dual=3.0)
+
+
+def test_a_users_own(own):
+    path = own()
+    algorithm, digest = brought(f"{path}:mine")
+    assert isinstance(algorithm, Algorithm) and len(digest) == 64
+    assert brought(f"{path}:mine") == (algorithm, digest), "the same file gives the same functions, which share compiled programs"
+    assert brought(f"{path}:clipped", clip_low=0.3)[0].token_loss == PpoClip(0.3, 0.1)
+    with pytest.raises(ConfigError, match=r"clip_low: the algorithm .* has no such bound"):
+        brought(f"{path}:mine", clip_low=0.3)
+
+
+def test_a_module_is_named_by_its_name(own, tmp_path, monkeypatch):
+    own(name="brought_by_a_test.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert brought("brought_by_a_test:mine")[0].aggregation == "token_mean"
+
+
+def test_a_stage_is_known_by_the_files_content(own, tmp_path):
+    here = own()
+    before = rl_fields(rl_config(algorithm=f"{here}:mine"))
+    (tmp_path / "elsewhere").mkdir()
+    assert rl_fields(rl_config(algorithm=f"{own(name='elsewhere/other.py')}:mine")) == before
+    assert rl_fields(rl_config(algorithm=f"{here}:clipped")) != before
+    own(OWN + "# edited\n")
+    assert rl_fields(rl_config(algorithm=f"{here}:mine")) != before
+
+
+@pytest.mark.parametrize(
+    ("text", "attribute", "message"),
+    [
+        (None, "mine", r"missing\.py is not a file"),
+        (OWN, "yours", r"has no yours; it has .*mine"),
+        (OWN, "number", "is of type int, and an Algorithm"),
+        (OWN, "Algorithm", "is the class Algorithm, and an Algorithm"),
+        ("import nonsense_that_is_nowhere", "mine", "can't be imported: ModuleNotFoundError"),
+        ("def (", "mine", "can't be imported: SyntaxError"),
+        (OWN + "mine = Algorithm(halves, loss, 'mean')", "mine", "aggregation 'mean' is not one of token_mean"),
+        (OWN + "mine = Algorithm(halves, loss, needs='all')", "mine", "needs is of type str"),
+        (OWN + "mine = Algorithm(lambda: 1, loss)", "mine", "its advantages, tried on two groups: TypeError"),
+        (OWN + "mine = Algorithm(lambda r: r.rewards_PG[0], loss)", "mine", r"its advantages, .*floats of shape \(2, 2\)"),
+        (OWN + "mine = Algorithm(halves, lambda tokens: 1.0)", "mine", "its token loss, tried on arrays"),
+        (OWN + "mine = Algorithm(halves, lambda t: (t.ratio_BT.sum(), {}))", "mine", r"the loss has shape \(\)"),
+        (OWN + "mine = Algorithm(halves, lambda t: (t.ratio_BT, {'a': t.ratio_BT[0]}))", "mine", r"a has shape \(3,\)"),
+        (OWN + "mine = Algorithm(halves, lambda t: (t.logp_nwe_BT, {}))", "mine", "AttributeError.*logp_nwe_BT"),
+    ],
+)
+def test_what_cant_be_an_algorithm_is_a_sentence(own, tmp_path, text, attribute, message):
+    path = own(text) if text else str(tmp_path / "missing.py")
+    with pytest.raises(ConfigError, match=rf"^rl\.algorithm: .*{message}"):
+        brought(f"{path}:{attribute}")
+
+
+def test_a_module_that_isnt_there_is_a_sentence():
+    with pytest.raises(ConfigError, match=r"the module nowhere\.at_all can't be imported: .*named with its \.py"):
+        brought("nowhere.at_all:mine")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("gropo", "did you mean grpo"), ("ppo", "is none of grpo"), ("own.py", "nor module:attribute")]
+)
+def test_an_unknown_name_is_answered(name, message):
+    with pytest.raises(ValueError, match=message):
+        rl_config(algorithm=name)
+
+
+def test_the_example_learns(guesser, tiny_run):
+    """A user's own algorithm through a whole RL stage; only the file is named."""
+    example = Path(__file__).parents[2] / "examples" / "signed_reward.py"
+    tree = tiny_run(arms=["rl"], export=False)
+    tree["rl"]["algorithm"] = f"{example}:signed"
+    Pipeline(parse_config(tree), Display(quiet=True)).run()
+    (stage,) = (tiny_run.directory / "runs" / "tiny" / "stages").glob("rl-rl-*")
+    steps = [json.loads(line) for line in (stage / "steps.jsonl").read_text().splitlines()]
+    samples = [json.loads(line) for path in stage.glob("rollouts/*.jsonl") for line in path.read_text().splitlines()]
+    assert {(sample["reward"], sample["advantage"]) for sample in samples} == {(0, -1), (1, 1)}
+    assert all(step["grad_norm"] > 0 and step["moved"] >= 0 and "clip" not in step for step in steps)
+    identity = json.loads((stage / "manifest.json").read_text())["identity"]["rl"]["algorithm"]
+    assert identity[0] == "signed" and len(identity[1]) == 64

@@ -26,6 +26,11 @@ MAX_BLOCKS = 32
 _OPENING = re.compile(r"(?P<lead>[ \t]*(?:>[ \t]*|(?:[-*+]|\d{1,9}[.)])[ \t]+)*)(?P<fence>`{3,}|~{3,})(?P<info>[^`]*)")
 _PYTHON = re.compile(r"(?:python|py|ipython)[\d.]*")
 _LANGUAGE = re.compile(r"[\s{.]*([\w+#-]*(?:\.\d+)*)")
+_WRAPPERS = r"(?:answer|code|python|solution)"
+_TAG = re.compile(rf"^[ \t]*(?:\[/?[A-Z]{{2,20}}\][ \t]*$|</?{_WRAPPERS}>[ \t]*)|</{_WRAPPERS}>[ \t]*$", re.MULTILINE)
+"""What some formats set around code: `[BEGIN]`, `[DONE]`, `<answer>`."""
+_STUB = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+\w[^\n]*:[ \t]*(?:#[^\n]*)?\n?[ \t]*(?:\.\.\.|pass)[ \t]*$", re.MULTILINE)
+"""A function without a body, such as a reminder of what was asked for."""
 _NAME = re.compile(r"[^\W\d]\w*")
 _DEFINITION = re.compile(r"^([ \t]*)(?:(?:async[ \t]+)?def|class)[ \t]+([^\W\d]\w*)", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"^([^\W\d]\w*+(?:[ \t]*+,[ \t]*+[^\W\d]\w*+)*+)[ \t]*+(?::[^=\n]*)?=(?!=)", re.MULTILINE)
@@ -40,7 +45,11 @@ _WRITES = re.compile(r"\b(?:print|pprint|write|writelines)[ \t]*\(")
 _READS = re.compile(r"\b(?:input|stdin|fileinput)\b|\bopen\([ \t]*(?:0|[\"']/dev/)|\bos\.read\b")
 _ACTS = re.compile(r"^(?!def |class |async |import |from |@|#)(?:(?:if|for|while|with|try)\b|[^\s#\"'][^\n#]*\()", re.MULTILINE)
 _BODY = re.compile(r"(?:[ \t]*\n)*[ \t]+\S|(?:.*\n)*?(?:return|yield)\b")
-_START = re.compile(r"^(?:from[ \t]+[\w.]+[ \t]+import\b|import[ \t]+\w|(?:async[ \t]+)?def[ \t]+\w|class[ \t]+\w|@\w)", re.MULTILINE)
+_START = re.compile(
+    r"^(?:from[ \t]+[\w.]+[ \t]+import\b|import[ \t]+\w|(?:async[ \t]+)?def[ \t]+\w|class[ \t]+\w|@\w|print[ \t]*\("
+    r"|[^\W\d]\w*(?:[ \t]*,[ \t]*[^\W\d]\w*)*[ \t]*=[^=])",
+    re.MULTILINE,
+)
 _PARAGRAPH = re.compile(r"\n(?=[^\s#)\]}])")
 
 
@@ -62,6 +71,9 @@ def extract(response: str, names: Collection[str] = (), reads: bool | None = Non
     blocks, outside, cut_off = _blocks(said)
     if cut_off:
         return None
+    fenced = outside.count("\n") < said.count("\n")
+    if not fenced:
+        outside = _unprompted(_TAG.sub("", said).split("\n"))
     if names:
         found = _defining(blocks, names)
         if not found and _defined(outside).intersection(names):
@@ -72,7 +84,7 @@ def extract(response: str, names: Collection[str] = (), reads: bool | None = Non
         last = next(iter(_last_first(blocks)), None)
         if names:  # a body, of a prompt's last function, is no demonstration
             last = next((index for index in _last_first(blocks) if _BODY.match(blocks[index].text)), last)
-        found = blocks[last].text if last is not None else said if outside is said else ""
+        found = blocks[last].text if last is not None else "" if fenced else outside
     found = found.strip("\r\n").rstrip()
     return found if found.strip() and len(found) <= MAX_SOURCE else None
 
@@ -96,7 +108,7 @@ def readings(program: str, prompt: str = "") -> list[str]:
     return [f"{prompt}\n{reading}" for reading in found] if prompt else found
 
 
-def _blocks(said: str) -> tuple[list[Block], str, bool]:
+def _blocks(said: str, document: bool = False) -> tuple[list[Block], str, bool]:
     """(blocks that may be Python, what stands outside of all blocks, whether the last block may be Python and never ends)."""
     blocks: list[Block] = []
     outside: list[str] = []
@@ -110,13 +122,13 @@ def _blocks(said: str) -> tuple[list[Block], str, bool]:
             if opened is None:
                 outside.append(line)
         elif _closes(line, opened):
-            if (python := _may_be_python(opened["info"])) is not None:
+            if opened["info"].strip().lower() in ("markdown", "md") and not document:  # an answer that is a document
+                blocks += _blocks("\n".join(lines), document=True)[0]
+            elif (python := _may_be_python(opened["info"])) is not None:
                 blocks.append(Block(_unprompted(lines), python))
             opened = None
         else:
             lines.append(_within(line, opened["lead"]))
-    if opened is None and len(outside) == said.count("\n") + 1:
-        return [], said, False
     return blocks[-MAX_BLOCKS:], "\n".join(outside), opened is not None and _may_be_python(opened["info"]) is not None
 
 
@@ -155,7 +167,7 @@ def _unprompted(lines: list[str]) -> str:
 
 def _defined(text: str) -> set[str]:
     """What a text defines at its top level."""
-    found = {match.group(2) for match in _DEFINITION.finditer(text) if not match.group(1)}
+    found = {match.group(2) for match in _DEFINITION.finditer(_STUB.sub("", text)) if not match.group(1)}
     for match in _ASSIGNMENT.finditer(text):
         found.update(_NAME.findall(match.group(1)))
     return found

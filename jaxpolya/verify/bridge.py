@@ -6,14 +6,15 @@ given out, a description that describes nothing: any of these ends the program, 
 """
 
 import builtins
+import os
 import sys
-from typing import Any
+from typing import IO, Any
 
 from jaxpolya.verify.equality import Equality
 from jaxpolya.verify.mirrored import STEERING, Mirrored, exception, exception_class
 from jaxpolya.verify.remote import About, Raised, RemoteIterator, RemoteType, Uncarried, about, is_remote, waiting
 from jaxpolya.verify.sandbox import Died, Program
-from jaxpolya.verify.wire import Made, WireError, decode, encode
+from jaxpolya.verify.wire import MAX_BYTES, Made, WireError, decode, encode
 
 MAX_LENT = 64
 """Containers of the program's objects that are kept in step at a time."""
@@ -33,9 +34,13 @@ class _Lent:
 class Bridge:
     """What passes between the tests and one program."""
 
-    def __init__(self, program: Program, seed: str = "", objects: bool = True):
-        """seed: of what the program must not foresee. objects: whether the tests know of classes of the program's."""
+    def __init__(self, program: Program, seed: str = "", objects: bool = True, output: IO[bytes] | None = None):
+        """seed: of what the program must not foresee. objects: whether the tests know of classes of the program's.
+
+        output: the file that it prints to, where the tests look at that.
+        """
         self.program, self.objects = program, objects
+        self._output, self._shown, self._screen = output, 0, sys.stdout
         self.asked = 0
         self.uncarried: Uncarried | None = None
         """Why no verdict is possible, whatever the tests have made of it."""
@@ -57,6 +62,7 @@ class Bridge:
             result, notes = self._exchange(operation, arguments, named)
         finally:
             self._take_lent()
+            self._show()
         changed = notes.get("changed")
         if type(changed) is dict:
             for key, value in changed.items():
@@ -66,6 +72,14 @@ class Bridge:
         if notes.get("kept") is True:
             self._kept[_number(arguments[0]), arguments[1]] = result
         return result
+
+    def _show(self) -> None:
+        """Lets a test that has replaced `sys.stdout` see what the program has printed."""
+        if self._output:
+            new = os.pread(self._output.fileno(), MAX_BYTES, self._shown)
+            self._shown += len(new)
+            if sys.stdout is not self._screen:
+                sys.stdout.write(new.decode(errors="replace"))
 
     def refuse(self, why: str) -> Uncarried:
         """Gives up on the tests; returns the reason, to be raised."""

@@ -14,6 +14,7 @@ anything, or that want what can't be carried to it, are ours: `harness_error`.
 """
 
 import atexit
+import contextlib
 import functools
 import importlib
 import tempfile
@@ -87,10 +88,13 @@ def sandbox(modules: tuple[str, ...] = ()) -> Sandbox:
 
 
 def _run_asserts(cage: Sandbox, suite: Asserts, program: str, end: float) -> tuple[VerdictName, str | None]:
-    with cage.program(end - time.monotonic()) as running:
+    with (
+        tempfile.TemporaryFile(buffering=0) if suite.prints else contextlib.nullcontext() as output,
+        cage.program(end - time.monotonic(), stdout=output) as running,
+    ):
         if trouble := _load(running, blocks.readings(program, suite.prompt), as_script=False):
             return trouble
-        bridge = Bridge(running, f"{suite.source}\n{program}", suite.objects)
+        bridge = Bridge(running, f"{suite.source}\n{program}", suite.objects, output)
         namespace = _Names(bridge, suite.names)
         failure = None
         try:
@@ -105,6 +109,8 @@ def _run_asserts(cage: Sandbox, suite: Asserts, program: str, end: float) -> tup
             failure = f"{suite.failed(error)}: {_described(error)}"
         if reason := running.ended or bridge.uncarried:  # whatever the tests have made of it
             raise reason
+    if failure and suite.beyond:
+        return "harness_error", f"{failure}; the tests use {', '.join(sorted(suite.beyond))}, which doesn't reach a program in the sandbox"
     if not bridge.asked:
         return "harness_error", failure or "the tests asked the program nothing"
     return ("wrong" if failure else "correct"), failure

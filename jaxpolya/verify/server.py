@@ -8,6 +8,8 @@ Objects of the program's own are numbered when they first leave, and are kept. W
 the judge has to know about it (`flags`), and the built-in value of one that is derived from an immutable built-in type.
 """
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +80,7 @@ class Server:
     def answer(self, value: "Any") -> None:
         """Sends the judge a message."""
         self.told = []
+        show_output()
         data = encode(value, self.describe)
         self.known.update(self.told)
         self.line.send(data)
@@ -311,6 +314,15 @@ def _unchanging(value: "Any", kind: "Any") -> "Any":
 def _named_base(kind: "Any") -> "Any":
     """The built-in exception that a class is, or is derived from."""
     return next(base for base in kind.__mro__ if base.__module__ == "builtins")
+
+
+def show_output() -> bool:
+    """Brings what was printed to where it can be seen; False where the program has made that impossible."""
+    try:
+        sys.stdout.flush()
+    except (AttributeError, OSError, ValueError):
+        return False
+    return True
 
 
 def words(problem: BaseException) -> str:

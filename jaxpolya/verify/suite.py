@@ -16,6 +16,8 @@ from types import CodeType
 from typing import Any
 
 _KEYS = frozenset({"prompt", "test", "tests", "test_list", "entry_point", "test_setup_code", "test_imports", "challenge_test_list"})
+_BEYOND = frozenset({"stdin", "environ", "patch", "tempfile", "open"})
+_PATCHED = {"sys.stdin": "stdin", "builtins.input": "stdin", "sys.stdout": "stdout", "builtins.open": "open", "os.environ": "environ"}
 _SOURCES = ("test", "tests", "test_list")
 
 
@@ -57,6 +59,10 @@ class Asserts:
     """Functions and classes of tests that `tests` defines and doesn't run itself."""
     objects: bool
     """Whether `tests` knows of classes of the program's: a name is written like one."""
+    prints: bool
+    """Whether `tests` looks at what is printed."""
+    beyond: frozenset[str]
+    """What `tests` changes of the world around it, which is not the program's world."""
     source: str
     starts: tuple[int, ...]
     """Lines of `source` at which its tests begin, where it has several."""
@@ -105,6 +111,8 @@ def _asserts(setup: str, sources: tuple[str, ...], entry: str, prompt: str) -> A
             tree.body += ast.parse(f"check({entry})").body
         tree.body = [node for node in tree.body if not _imports_program(node)]
         names, modules = _stand_ins(tree, helpers, entry)
+        mentioned = _mentioned(tree)
+        prints = bool({"stdout", "redirect_stdout"} & mentioned)
         if not names:
             raise BadTests("the tests call no function of the program")
         return Asserts(
@@ -115,6 +123,8 @@ def _asserts(setup: str, sources: tuple[str, ...], entry: str, prompt: str) -> A
             modules=frozenset(modules),
             collected=_collected(tree),
             objects=any(name.lstrip("_")[:1].isupper() for name in names & _operated(tree)),
+            prints=prints,
+            beyond=frozenset((_BEYOND & mentioned) - names - ({"patch"} if prints else set())),
             source=source,
             starts=starts if len(sources) > 1 else (),
         )
@@ -128,6 +138,18 @@ def _imports_program(node: ast.stmt) -> bool:
         return False
     top = node.module.partition(".")[0]
     return node.level > 0 or (top not in sys.stdlib_module_names and importlib.util.find_spec(top) is None)
+
+
+def _mentioned(tree: ast.Module) -> set[str]:
+    """What tests use of Python's: names that they don't define themselves, attributes, and what they patch by its full name."""
+    names: set[str] = set()
+    bound = _bound(ast.Module([node for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom)], []))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            (names if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return (names - bound) | attributes | {_PATCHED[text] for text in texts & _PATCHED.keys()}
 
 
 def _operated(tree: ast.Module) -> set[str]:

@@ -84,6 +84,18 @@ def test_blocks_that_need_each_other_come_together():
     assert extract(unrelated, {"f"}).startswith("def f")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"[BEGIN]\n{DOUBLE}\n[DONE]", f"[PYTHON]\n{DOUBLE}\n[/PYTHON]", f"<answer>{DOUBLE}</answer>", f"<code>\n{DOUBLE}\n</code>\n",
+        f"````markdown\n# So\n{FENCED}````", ">>> def double(x):\n...     return 2 * x\n...",
+        f"{FENCED}as you asked:\n```python\ndef double(x):  # this\n    ...\n```",
+    ],
+)  # fmt: skip
+def test_what_is_set_around_a_program_is_not_part_of_it(said):
+    assert extract(said, {"double"}).strip() == DOUBLE
+
+
 def test_what_was_typed_into_an_interpreter_is_a_program():
     session = "```python\n>>> def double(x):\n...     return 2 * x\n...\n>>> double(2)\n4\n```"
     assert extract(session, {"double"}) == "def double(x):\n    return 2 * x\n\ndouble(2)"
@@ -123,6 +135,7 @@ def test_the_first_reading_is_the_program_itself():
     assert readings(f"Sure:\n\n{DOUBLE}\n\nThis doubles x.\n[DONE]")[1:] == [
         f"{DOUBLE}\n\nThis doubles x.\n[DONE]", f"{DOUBLE}\n\nThis doubles x.", f"{DOUBLE}\n",
     ]  # fmt: skip
+    assert f"{READ}\n" in readings(f"So, in short:\n\n{READ}\n\nDone.")
     assert readings("    x = 1\n    print(x)")[1] == "x = 1\nprint(x)"
 
 

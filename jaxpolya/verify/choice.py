@@ -75,7 +75,9 @@ def extract(response: str, choices: list[str]) -> str | None:
     for statement in stated:
         if statement.weight == "strong":
             box = BOX.search(statement.line)  # speaks for itself; what stands before it may name a choice too
-            readings.append((statement.start, *reader.state(statement.line[: box.start()] if box else statement.line)))
+            letters, tentative = reader.state(statement.line[: box.start()] if box else statement.line)
+            listed = letters | reader.next_line(said, statement.start) if letters else letters
+            readings.append((statement.start, listed, tentative))
     for mark in called:
         if mark.re is _CALLED:
             readings.append((mark.start(), *reader.state(_line(said, mark.end()))))
@@ -125,11 +127,11 @@ class _Choices:
         """The one choice that a text is: its letter, its text, or the two together."""
         if len(text) > MAX_STATEMENT:
             return set()
-        plain = _plain(text)
-        for said, choices in ((plain, self.plain), (_ARTICLE.sub("", plain), self.nouns)):
+        plain, bare = _plain(text), _bare(text)
+        noun = plain if _OPTION.match(bare.lstrip("# ")) else _ARTICLE.sub("", plain)  # "A. Rome" is a letter and a text, "a Rome" a text
+        for said, choices in ((plain, self.plain), (noun, self.nouns)):
             if same := {letter for letter, choice in choices.items() if choice == said}:
                 return same if len(same) == 1 else set()
-        bare = _bare(text)
         if (trail := _TRAIL.fullmatch(bare)) and self.plain.get(trail[2]) == _plain(trail[1]):
             return {trail[2]}
         lead = _LEAD.fullmatch(bare)
@@ -161,12 +163,33 @@ class _Choices:
             return True
         if own and said.casefold().startswith(own.casefold()):
             said = said[len(own) :].lstrip()
+            if self._next_option(said) - {letter}:
+                return False
             return said[:1] in tuple(".,:;(–—-") or bool(_REASON.match(said))
         return bool(_REASON.match(said))
 
+    def _next_option(self, text: str) -> set[str]:
+        """The choice that a text begins with as lists of choices do: its letter and its text. A list of all choices names none."""
+        option = _OPTION.match(_DELIMITER.sub("", text, count=1))
+        letters = self.known(option[1]) if option else set()
+        named = _plain(_DELIMITER.sub("", text, count=1))[1:].strip()
+        return {letter for letter in letters if named == self.plain[letter] or named.startswith(f"{self.plain[letter]} ")}
+
+    def next_line(self, said: str, start: int) -> set[str]:
+        """The choice that the line after a statement lists, if it does."""
+        rest = said[start:].partition("\n")[2].lstrip()
+        return self._next_option(rest[:MAX_STATEMENT].partition("\n")[0])
+
     def _is_another(self, rest: str, letters: set[str]) -> bool:
-        """Whether what follows "B." is another choice's text."""
-        return any(choice == _plain(rest) for letter, choice in self.plain.items() if letter not in letters and choice)
+        """Whether what follows "B." is another choice's text, or the list of all choices."""
+        rest = _DELIMITER.sub("", rest, count=1)
+        begun = [letter for letter, choice in self.plain.items() if choice and f"{_plain(rest)} ".startswith(f"{choice} ")]
+        if not begun:
+            return False
+        longest = max(begun, key=lambda letter: len(self.plain[letter]))
+        if longest not in letters:
+            return True
+        return bool(self._next_option(rest[len(self.choices[longest]) :]) - letters)
 
 
 def _only(letters: set[str]) -> str | None:

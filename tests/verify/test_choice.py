@@ -127,3 +127,24 @@ def test_gold_is_a_letter_or_a_choice():
 def test_equal_choices_are_told_apart_by_letter_only():
     assert extract("Answer: same", ["same", "same"]) is None
     assert extract("Answer: B", ["same", "same"]) == "B"
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        r"\boxed{A. Ann Lee; B. Bob Ray; C. Cid}",
+        "The answer is A. Ann Lee; B. Bob Ray; C. Cid.",
+        "The answer is A. Ann Lee\nB. Bob Ray\nC. Cid.",
+        "<answer>A. Ann Lee\nB. Bob Ray\nC. Cid</answer>",
+        "Answer: (A) Ann Lee (B) Bob Ray (C) Cid",
+    ],
+)
+def test_a_list_of_the_choices_names_none(response):
+    assert extract(response, ["Ann Lee", "Bob Ray", "Cid"]) is None
+
+
+@pytest.mark.parametrize(
+    "response", ["The answer is A. Bob Ray.", r"\boxed{A. Bob Ray}", "#### A. Bob Ray", "<answer>A. Bob Ray</answer>", "Answer: (A) Bob Ray"]
+)
+def test_a_letter_and_the_text_of_another_choice_name_none(response):
+    assert extract(response, ["Ann Lee", "Bob Ray", "Cid"]) is None

@@ -35,6 +35,7 @@ from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.records import Extraction, Kind, Question, iter_json
 from jaxpolya.verify.code import BadTests, read
 from jaxpolya.verify.gym import refused
+from jaxpolya.verify.gym_rules import FORMULAS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,6 +241,10 @@ def _open_gym(source: GymSource) -> Iterable[Mapping[str, Any]]:
         )
     if (reason := refused(source.name)) and source.verifier in (None, "reasoning_gym"):
         raise ConfigError(f"{reason}; use another one")
+    if source.name in FORMULAS and source.verifier == "math":
+        raise ConfigError(
+            f"reasoning_gym's {source.name} asks for a formula with a given value, and mathematics compares values; leave `verifier` unset"
+        )
     known = sorted({field.name for field in dataclasses.fields(DATASETS[source.name][1])} - {"seed", "size"})
     if unknown := sorted(set(source.params) - set(known)):
         raise ConfigError(f"reasoning_gym's {source.name} has no parameter {', '.join(unknown)}; it has {', '.join(known) or 'none'}")

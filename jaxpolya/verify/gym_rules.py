@@ -32,6 +32,9 @@ REFUSED = {
 }
 """Generator → why its answers can't be judged."""
 
+FORMULAS = frozenset({"puzzle24", "countdown"})
+"""Generators whose answers are formulas that are not worked out: judged as mathematics, the target in the question would be right."""
+
 FORMS = {
     "complex_arithmetic": re.compile(r"[\s\d.+\-()ij]+", re.ASCII),
     "polynomial_equations": re.compile(r"\s*[-+]?[\d.]+\s*(?:,\s*[-+]?[\d.]+\s*)*", re.ASCII),

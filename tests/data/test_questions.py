@@ -392,6 +392,7 @@ def test_a_small_family_repeats_itself():
         (gym("chain_sum", verifier="choice"), "have no choices; leave `verifier` unset"),
         (gym("rubiks_cube", verifier="code"), "have no tests; leave `verifier` unset"),
         (gym("word_ladder"), "makes other questions in every process"),
+        (gym("countdown", verifier="math"), "mathematics compares values"),
         (gym("propositional_logic"), "can't be judged: every premise in the question"),
         (gym("arc_agi", size=1), "arc_agi can't be used: its scorer needs Python objects"),
     ],

@@ -34,12 +34,14 @@ class _Lent:
 class Bridge:
     """What passes between the tests and one program."""
 
-    def __init__(self, program: Program, seed: str = "", objects: bool = True, output: IO[bytes] | None = None):
+    def __init__(self, program: Program, seed: str = "", objects: bool = True, changes: bool = False, output: IO[bytes] | None = None):
         """seed: of what the program must not foresee. objects: whether the tests know of classes of the program's.
 
-        output: the file that it prints to, where the tests look at that.
+        changes: whether they look at what functions with a result do to their arguments. output: the file that it prints to, where the
+        tests look at that.
         """
         self.program, self.objects = program, objects
+        self.calling = "change" if changes else "call"
         self._output, self._shown, self._screen = output, 0, sys.stdout
         self.asked = 0
         self.uncarried: Uncarried | None = None

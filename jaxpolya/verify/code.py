@@ -94,7 +94,7 @@ def _run_asserts(cage: Sandbox, suite: Asserts, program: str, end: float) -> tup
     ):
         if trouble := _load(running, blocks.readings(program, suite.prompt), as_script=False):
             return trouble
-        bridge = Bridge(running, f"{suite.source}\n{program}", suite.objects, output)
+        bridge = Bridge(running, f"{suite.source}\n{program}", suite.objects, suite.changes, output)
         namespace = _Names(bridge, suite.names)
         failure = None
         try:

@@ -187,7 +187,8 @@ class Remote(_Forwarding, metaclass=RemoteType):
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """What the program's function gives."""
-        return about(type(self)).bridge.ask("call", self, *arguments, **named)
+        bridge = about(type(self)).bridge
+        return bridge.ask(bridge.calling, self, *arguments, **named)
 
     def __getattr__(self, name: str) -> Any:
         return about(type(self)).bridge.attribute(self, name)

@@ -52,6 +52,7 @@ class Server:
         self.operations |= {name: self.builtins[name] for name in _BUILTINS.split()}
         own = "get call method send several plain same update state wait duplicate"
         self.operations |= {name: getattr(self, name) for name in own.split()}
+        self.operations["change"] = self.call
 
     def serve(self) -> "Any":
         """Does what is asked until the result of a callback arrives, which it returns or raises."""
@@ -66,7 +67,7 @@ class Server:
             notes: dict[str, Any] = {}
             try:
                 result = self.operations[operation](*arguments, **named)
-                if operation == "call" and result is None:
+                if operation == "change" or (operation == "call" and result is None):
                     notes = self.changes(decode(data, self.make), arguments, named)
                 elif operation in ("getattr", "getitem", "get"):
                     result, notes = self.lasting(result, arguments)
@@ -172,7 +173,7 @@ class Server:
     # Notes ----------------------------------------------------------------------------------------------------------------------
 
     def changes(self, before: "Any", arguments: "Any", named: "Any") -> "dict[str, Any]":
-        """The arguments that a function which returns nothing has changed in place: that is what it was called for."""
+        """The arguments that a function has changed in place."""
         after = {**dict(enumerate(arguments)), **named}
         old = {**dict(enumerate(before[1])), **before[2]}
         changed = {

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
+from jaxpolya.verify import arguments
+
 _KEYS = frozenset({"prompt", "test", "tests", "test_list", "entry_point", "test_setup_code", "test_imports", "challenge_test_list"})
 _BEYOND = frozenset({"stdin", "environ", "patch", "tempfile", "open"})
 _PATCHED = {"sys.stdin": "stdin", "builtins.input": "stdin", "sys.stdout": "stdout", "builtins.open": "open", "os.environ": "environ"}
@@ -59,6 +61,8 @@ class Asserts:
     """Functions and classes of tests that `tests` defines and doesn't run itself."""
     objects: bool
     """Whether `tests` knows of classes of the program's: a name is written like one."""
+    changes: bool
+    """Whether `tests` looks at arguments that a function with a result may have changed, see `arguments.shown`."""
     prints: bool
     """Whether `tests` looks at what is printed."""
     beyond: frozenset[str]
@@ -123,6 +127,7 @@ def _asserts(setup: str, sources: tuple[str, ...], entry: str, prompt: str) -> A
             modules=frozenset(modules),
             collected=_collected(tree),
             objects=any(name.lstrip("_")[:1].isupper() for name in names & _operated(tree)),
+            changes=arguments.shown(tree, names),
             prints=prints,
             beyond=frozenset((_BEYOND & mentioned) - names - ({"patch"} if prints else set())),
             source=source,

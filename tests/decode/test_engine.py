@@ -158,6 +158,17 @@ def test_stop_strings_end_a_response_and_are_cut_off(params, mesh):
     assert len(stopped.text.split()) < len(stopped.tokens) <= len(longest.tokens)
 
 
+def test_stop_strings_may_hold_the_stop_token(params, mesh):
+    asked = requests(30, 2)
+    free = by_sample(run(engine(mesh), params, asked, seed=3))
+    ended = next(done for done in free.values() if done.finish == "stop" and len(done.tokens) > 2)
+    last = f"{ended.tokens[-2]} {STOP}"
+    assert last not in ended.text
+    stopped = by_sample(run(engine(mesh, stop=[last]), params, asked, seed=3))[ended.request.id, ended.index]
+    assert (stopped.tokens, stopped.finish) == (ended.tokens, "stop")
+    assert stopped.text == ended.text.removesuffix(str(ended.tokens[-2]))
+
+
 def test_eight_devices_draw_the_same_greedy_tokens(params, mesh):
     asked = requests(12, 2)
     one = by_sample(run(engine(mesh, temperature=0.0, rows=32), params, asked, seed=0))

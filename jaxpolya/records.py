@@ -94,7 +94,7 @@ class Sample(Record):
 
     `index` counts the samples of one prompt from 0. `response` is the text as the model wrote it, control tokens by their names, without
     the stop token or stop string that ended it. The verdict is on this text, behind the tag of a thought that the prompt opened
-    (`polya.respond.judged`). `token_ids` and `logprobs` cover the response, its stop token included;
+    (`verify.speech.opened_thought`). `token_ids` and `logprobs` cover the response, its stop token included;
     log-probs are natural logs under the temperature-scaled full-vocabulary distribution that the token was drawn from.
     `step`, `reward` and `advantage` belong to RL rollouts.
     """

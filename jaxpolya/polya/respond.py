@@ -98,11 +98,6 @@ def make_prompts(
     return kept, len(made) - len(kept)
 
 
-def judged(prompt: str, response: str) -> str:
-    """The text that a verdict is on: the response, behind the tag of a thought that the prompt opened and the response is to close."""
-    return opened_thought(prompt) + response
-
-
 def respond(
     engine: Engine,
     params: Callable[[], Params],

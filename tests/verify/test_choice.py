@@ -144,7 +144,8 @@ def test_a_list_of_the_choices_names_none(response):
 
 
 @pytest.mark.parametrize(
-    "response", ["The answer is A. Bob Ray.", r"\boxed{A. Bob Ray}", "#### A. Bob Ray", "<answer>A. Bob Ray</answer>", "Answer: (A) Bob Ray"]
+    "response",
+    ["The answer is A. Bob Ray.", r"\boxed{A. Bob Ray}", "#### A. Bob Ray", "<answer>A. Bob Ray</answer>", "Answer: (A) Bob Ray"],
 )
 def test_a_letter_and_the_text_of_another_choice_name_none(response):
     assert extract(response, ["Ann Lee", "Bob Ray", "Cid"]) is None

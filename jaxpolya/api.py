@@ -25,7 +25,7 @@ from pydantic import Field, PositiveInt
 from jaxpolya.config import DecodeConfig, RunConfig, Sampling, Seed, Strict
 from jaxpolya.config_file import build, load_config, parse_config
 from jaxpolya.decode.engine import Completion, Engine, Request
-from jaxpolya.errors import ConfigError, InputError
+from jaxpolya.errors import ConfigError, InputError, not_finite
 from jaxpolya.hf.checkpoint import Checkpoint, load_checkpoint
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params, head_table, hidden_states
@@ -63,7 +63,8 @@ class Model:
     def logits(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         """Logits [rows, T, V], float32, of token rows; T is the longest row's length, and what lies beyond a row's end means nothing.
 
-        Raises `InputError` where there is no row, or one is empty, longer than the model's positions, or not of its token ids.
+        Raises `InputError` where there is no row, or one is empty, longer than the model's positions, or not of its token ids, and where
+        the model gives NaN.
         """
         _check_rows(rows, self.checkpoint.config)
         shards = data_shards(self.mesh)
@@ -73,9 +74,11 @@ class Model:
         for i, row in enumerate(rows):
             tokens_BT[i, : len(row)], segment_ids_BT[i, : len(row)] = row, 1
         program = _logits_program(self.checkpoint.config, self.mesh, self.dtype)
-        return to_host(program(self.checkpoint.params, batch_to_mesh(tokens_BT, self.mesh), batch_to_mesh(segment_ids_BT, self.mesh)))[
-            : len(rows)
-        ]
+        placed = batch_to_mesh((tokens_BT, segment_ids_BT), self.mesh)
+        logits_BTV = to_host(program(self.checkpoint.params, *placed))[: len(rows)]
+        if any(np.isnan(logits_BTV[i, : len(row)]).any() for i, row in enumerate(rows)):
+            raise not_finite(self.checkpoint.meta.source, "logits", self.dtype)
+        return logits_BTV
 
     def generate(
         self,
@@ -105,8 +108,8 @@ class Model:
           rows: responses decoded side by side.
 
         Raises:
-          ConfigError, InputError: an argument is out of its range, a prompt and its response don't fit the model, or there is no
-            chat template.
+          ConfigError, InputError: an argument is out of its range, a prompt and its response don't fit the model, there is no chat
+            template, or the model's log-probs are not finite.
         """
         prompts = build(_Asked, "generate", prompts=prompts, samples=samples, seed=seed, chat=chat).prompts
         sampling = build(Sampling, "generate", max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, stop=stop)
@@ -123,6 +126,7 @@ class Model:
             decode=builder.spelling.decode,
             engine=build(DecodeConfig, "generate", rows=rows),
             dtype=self.dtype,
+            model=self.checkpoint.meta.source,
         )
         requests = [Request(str(i), prompt, i * samples, range(samples)) for i, prompt in enumerate(ids)]
         done = [completion for window in engine.run(self.checkpoint.params, requests, seed) for completion in window]

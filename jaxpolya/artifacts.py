@@ -1,7 +1,7 @@
 """The run directory: what is done is not done again, and nothing is ever lost.
 
     runs/NAME/
-      config.yaml               the resolved configuration of the last start
+      config.yaml               the format of the directory, and the resolved configuration of the last start
       stages/STAGE-HASH/        one stage's files; `manifest.json`, written last, says that it is whole
       results.json report.md plots/ export/
 
@@ -15,7 +15,6 @@ import datetime
 import fcntl
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
@@ -26,6 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from jaxpolya.errors import InputError, MachineError
+from jaxpolya.records import dump, read_json, write_json
+
+FORMAT = 2
+"""What the files of a run directory mean; raised where a reader of the number before would misread them. 1 said no number."""
+
+FORMAT_LINE = "# run directory format: "
+"""Begins config.yaml."""
 
 MANIFEST = "manifest.json"
 ATTEMPTS = "attempts.jsonl"
@@ -34,7 +40,7 @@ SECONDS = "seconds"
 
 def digest(value: Any) -> str:
     """SHA-256 of a JSON value, hexadecimal; the order of keys doesn't matter."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(write_json(value, "an identity", sort_keys=True).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:
@@ -65,7 +71,7 @@ def files_digest(files: Mapping[str, Any]) -> str:
 def read_manifest(path: Path) -> dict[str, Any]:
     """A stage's manifest. Raises `InputError` where it can't be read."""
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path.read_text(encoding="utf-8"))
         if {"stage", "finished", "seconds", "stats", "files"} <= set(manifest):
             return manifest
     except (ValueError, TypeError):
@@ -108,7 +114,11 @@ class Stage:
         """Notes that the stage is (again) being worked on."""
         self.directory.mkdir(parents=True, exist_ok=True)
         with (self.directory / ATTEMPTS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"started": _now(), **provenance}) + "\n")
+            file.write(dump({"started": _now(), **provenance}))
+
+    def reopen(self) -> None:
+        """Makes a whole stage one that is to be finished: its files stay."""
+        (self.directory / MANIFEST).unlink()
 
     def note_seconds(self, seconds: float) -> None:
         """Adds the time that this try worked. One that was killed could not; its time is lost, and its work is not."""
@@ -132,7 +142,7 @@ class Stage:
             "identity": self.identity,
             "provenance": dict(provenance),
         }
-        write_whole(self.directory / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        write_whole(self.directory / MANIFEST, write_json(manifest, f"the manifest of {self.name}", indent=1) + "\n")
         return manifest
 
 
@@ -141,6 +151,22 @@ class RunDirectory:
 
     def __init__(self, path: Path):
         self.path = path
+
+    def check_format(self) -> int | None:
+        """The directory's format, None where there is none yet. Raises `InputError` where it is of a later version than this one."""
+        path = self.path / "config.yaml"
+        if not path.is_file():
+            return None
+        with path.open(encoding="utf-8", errors="replace") as file:
+            line = file.readline()
+        said = line.removeprefix(FORMAT_LINE).strip() if line.startswith(FORMAT_LINE) else "1"
+        number = int(said) if said.isascii() and said.isdigit() else 1
+        if number > FORMAT:
+            raise InputError(
+                f"{self.path} was made by a later version of jaxpolya (its run directory format is {number}, and this version knows "
+                f"{FORMAT}); update jaxpolya, or set another `name`"
+            )
+        return number
 
     def stage(self, name: str, identity: Mapping[str, Any]) -> Stage:
         """The stage with this name and identity, done or not."""

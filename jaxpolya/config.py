@@ -5,7 +5,9 @@ combination is named by its keys. Symbols in the field docs are those of the pap
 This module imports neither jax nor numpy.
 """
 
+import dataclasses
 import difflib
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +20,20 @@ from jaxpolya.records import Extraction, Kind, Unevaluated
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 """What every random generator that we use takes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """Marks a field that stages are not known by (`stages.stage_fields`).
+
+    Every field without it is part of their identity: a new one that changes a result can't reuse what was drawn without it.
+    """
+
+    why: str
+
+
+HOW = LeftOut("it says how fast, how often or where a stage works; what comes out is the same")
+CONTENT = LeftOut("it names an input; the identity holds the input's content in its place")
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """What may name a directory."""
@@ -133,6 +149,12 @@ class GymSource(Source):
     params: dict[str, Any] = {}
     """The generator's own parameters, such as `{min_terms: 2}`."""
 
+    @pydantic.field_validator("params")
+    @classmethod
+    def _finite(cls, params: dict[str, Any]) -> dict[str, Any]:
+        json.dumps(params, allow_nan=False)  # raises a ValueError: nobody is known by NaN
+        return params
+
 
 AnySource = Annotated[JsonlSource | HubSource | TfdsSource | GymSource, Field(discriminator="kind")]
 
@@ -146,9 +168,9 @@ Sources = Annotated[list[AnySource], Field(min_length=1)]
 class ModelConfig(Strict):
     """The base model π_0: generates, is fine-tuned, and starts RL."""
 
-    source: str
+    source: Annotated[str, CONTENT]
     """A Hugging Face directory, a `.gguf` file, a hub name, or a model that jaxpolya wrote."""
-    revision: str | None = None
+    revision: Annotated[str | None, CONTENT] = None
     """Commit or tag of a hub model."""
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Activations and the decode copy; parameters are trained in float32."""
@@ -188,9 +210,9 @@ class MeshConfig(Strict):
 class DecodeConfig(Strict):
     """Shape of the decode engine. Changes speed and memory (and floating-point rounding), not what is asked of the model."""
 
-    rows: PositiveInt = 64
+    rows: Annotated[PositiveInt, HOW] = 64
     """B: responses decoded side by side over the whole mesh; the samples of a prompt share a lane."""
-    window: PositiveInt = 16
+    window: Annotated[PositiveInt, HOW] = 16
     """Tokens between two looks of the host: finished rows leave and lanes are refilled only then."""
 
 
@@ -212,12 +234,13 @@ class CodeConfig(Strict):
 class VerifyConfig(Strict):
     """The verifier: its process pool, and what it accepts."""
 
-    workers: PositiveInt | None = None
+    workers: Annotated[PositiveInt | None, HOW] = None
     """Processes on this host; unset is the number of cores, at most 16."""
-    deadline: PositiveFloat = 10.0
-    """Seconds for one verdict; then the worker is killed and the verdict is `timeout`."""
-    memory_mb: PositiveInt = 2048
-    """Address-space limit of a worker, in MiB."""
+    deadline: Annotated[PositiveFloat, HOW] = 10.0
+    """Seconds for one verdict; then the worker is killed and the verdict is `timeout`. Under a larger one, generate and eval judge their
+    time-outs and crashes again."""
+    memory_mb: Annotated[PositiveInt, HOW] = 2048
+    """Address-space limit of a worker, in MiB; larger, it has the same effect as a larger deadline."""
     math: MathConfig = MathConfig()
     """What counts as an answer in mathematics."""
     code: CodeConfig = CodeConfig()
@@ -247,7 +270,7 @@ class Sampling(Strict):
 class GenerateConfig(Strict):
     """The base model answers every training question under every heuristic (paper §3: self-generated approaches)."""
 
-    questions: Sources
+    questions: Annotated[Sources, CONTENT]
     """The mid-training questions; several sources are joined."""
     sampling: Sampling
     """How the responses are drawn."""
@@ -261,7 +284,7 @@ class GenerateConfig(Strict):
     """Worked examples before the question."""
     four_phases: bool = False
     """Frame every heuristic by Pólya's four phases: understand, plan, carry out, look back."""
-    catalogue: Path | None = None
+    catalogue: Annotated[Path | None, CONTENT] = None
     """A YAML file that adds heuristics or replaces them by key."""
     plain_samples: PositiveInt = 8
     """Responses per question without any heuristic, for the arms that need them (STaR)."""
@@ -276,7 +299,7 @@ class SelectConfig(Strict):
     """n: approaches kept per question, at most (paper: 1 … 64)."""
     adherence: Literal["pmi", "reward_model"] = "pmi"
     """Who says how well a response follows its heuristic: the base model's pointwise mutual information, or a reward model."""
-    reward_model: str | None = None
+    reward_model: Annotated[str | None, CONTENT] = None
     """A sequence-classification checkpoint, for `adherence: reward_model`."""
     duplicate_overlap: Fraction = 0.9
     """Of two responses to a question whose token 5-gram sets overlap at least this much (Jaccard), one is kept; 1: exact copies only."""
@@ -284,8 +307,10 @@ class SelectConfig(Strict):
     """Cap on questions, drawn by `seed`: the fixed-budget ablation (few × many against many × one)."""
     match: Literal["none", "instances", "tokens"] = "none"
     """Cut all SFT arms to the smallest one's number of instances or response tokens."""
-    external: Path | None = None
+    external: Annotated[Path | None, CONTENT] = None
     """JSON lines of `{question_id or question, response}` for the `external` arms."""
+    external_verdicts: Literal["correct", "all"] = "correct"
+    """Which of those traces are learned: the ones that the verifier finds correct, or all."""
     seed: Seed = 0
     """Seed of the cap and of the matching cut."""
 
@@ -314,9 +339,9 @@ class Batching(Strict):
 
     row_tokens: PositiveInt
     """T: tokens of a packed row; longer sequences are left out and counted."""
-    micro_rows: PositiveInt = 8
+    micro_rows: Annotated[PositiveInt, HOW] = 8
     """B: rows of one forward and backward pass, over the whole mesh."""
-    remat: Literal["none", "block"] = "block"
+    remat: Annotated[Literal["none", "block"], HOW] = "block"
     """Recompute each block in the backward pass instead of keeping its activations."""
 
 
@@ -333,7 +358,7 @@ class SftConfig(Strict):
     """Passes over the data."""
     heldout: Fraction = 0.02
     """Share of the questions whose rows measure the held-out loss."""
-    checkpoint_every: PositiveInt = 100
+    checkpoint_every: Annotated[PositiveInt, HOW] = 100
     """Steps between two checkpoints."""
     seed: Seed = 0
     """Seed of the order and of the held-out split."""
@@ -360,7 +385,7 @@ class KlConfig(Strict):
 class RlConfig(Strict):
     """Policy gradients from the arm's model, with the verifier's reward."""
 
-    questions: Sources
+    questions: Annotated[Sources, CONTENT]
     """The RL questions (paper: DAPO-Math-17K); several sources are joined."""
     sampling: Sampling
     """How rollouts are drawn; the loss uses the same temperature."""
@@ -391,7 +416,7 @@ class RlConfig(Strict):
     """Times the entropy of each token's distribution (nats), is taken off the loss."""
     mask_truncated: bool = False
     """Leave responses that hit `max_new_tokens` out of the loss (overlong filtering)."""
-    checkpoint_every: PositiveInt = 10
+    checkpoint_every: Annotated[PositiveInt, HOW] = 10
     """Steps between two checkpoints."""
     seed: Seed = 0
     """Seed of question order and of sampling."""
@@ -419,7 +444,7 @@ class RlConfig(Strict):
 class EvalConfig(Strict):
     """Unbiased pass@k of every arm on every question set."""
 
-    questions: dict[Annotated[str, Field(pattern=NAME)], Sources] = Field(min_length=1)
+    questions: Annotated[dict[Annotated[str, Field(pattern=NAME)], Sources], CONTENT] = Field(min_length=1)
     """Question sets by name."""
     sampling: Sampling
     """How responses are drawn."""
@@ -427,7 +452,7 @@ class EvalConfig(Strict):
     """Responses per question; pass@k is reported for k up to it."""
     greedy: bool = False
     """Ask each question once more at temperature 0, and report that accuracy too."""
-    bootstrap: PositiveInt = 1000
+    bootstrap: Annotated[PositiveInt, HOW] = 1000
     """Resamples of the questions behind an interval."""
     composition: Literal["none", "markers", "model"] = "markers"
     """Who says which heuristics a solution uses: nobody, the catalogue's markers, or the base model (slow; see docs/diversity.md)."""

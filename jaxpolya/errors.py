@@ -56,6 +56,20 @@ class CheckError(JaxpolyaError):
     exit_code = 6
 
 
+def not_finite(model: str, what: str, dtype: object) -> InputError:
+    """What to say of a model that doesn't compute.
+
+    Args:
+      model: as the user knows it.
+      what: came out as NaN or infinite.
+      dtype: that it computed in.
+    """
+    return InputError(
+        f"{model}: its {what} are not finite numbers (NaN or infinite): its weights are damaged, or it overflows in {dtype}; take another "
+        "checkpoint, or compute in float32"
+    )
+
+
 def nearest_path(path: Any) -> str:
     """A hint at what a missing path (pathlib's or etils') may have meant, or at how much of it is there; "" where nothing is near."""
     parent = path.parent

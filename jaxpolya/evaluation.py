@@ -20,6 +20,7 @@ from jaxpolya.evaluate.audit import ACCEPTED
 from jaxpolya.evaluate.benchmarks import load_registry
 from jaxpolya.evaluate.measures import Answers, compare
 from jaxpolya.progress import Display
+from jaxpolya.records import write_json
 from jaxpolya.report.tables import comparison_table
 from jaxpolya.results import model_of_run, read_answers
 
@@ -124,7 +125,7 @@ def compare_models(model: Evaluated, other: Evaluated) -> dict[str, Any]:
     table = comparison_table(comparison)
     accepted = f"\nWarning: {ACCEPTED}.\n" if "accept" in {one.verify.math.unevaluated for one in (run, other.run)} else ""
     directory, stem = run.output / run.name, f"against-{other.run.name}"
-    write_whole(directory / f"{stem}.json", json.dumps(comparison, indent=1, ensure_ascii=False) + "\n")
+    write_whole(directory / f"{stem}.json", write_json(comparison, f"{stem}.json", indent=1) + "\n")
     write_whole(directory / f"{stem}.md", f"# {table.title}\n\n{table.to_markdown()}\nBold: the interval leaves out 0.\n{accepted}")
     return comparison
 

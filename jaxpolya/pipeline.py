@@ -8,6 +8,7 @@ A stage is a function of its configuration and its inputs (`artifacts`): whole o
 model that a stage leaves is known by the name of the stage's directory, which holds the hash of all that led to it.
 """
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -15,11 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxpolya.artifacts import Stage, digest, file_digest, write_whole
+from jaxpolya.artifacts import FORMAT, FORMAT_LINE, Stage, digest, file_digest, write_whole
 from jaxpolya.config import AnySource, Sampling
 from jaxpolya.config_file import dump_config
 from jaxpolya.data.questions import load_questions
-from jaxpolya.errors import ConfigError, InputError, RunError
+from jaxpolya.errors import ConfigError, RunError
 from jaxpolya.evaluate.audit import Tally, audit_samples, audit_steps
 from jaxpolya.evaluate.composition import SEVERAL, HeuristicJudge, Markers, Solution
 from jaxpolya.evaluate.contamination import Overlap, find_overlaps
@@ -41,21 +42,21 @@ from jaxpolya.polya.select import (
     approach_rows,
     by_question,
     capped,
-    external_rows,
     match_arms,
     needs_scores,
     require_rows,
     star_rows,
 )
+from jaxpolya.polya.traces import ELSEWHERE, TOO_LONG, Trace, judge_traces, read_traces, require_traces
 from jaxpolya.records import Question, Sample, SftRow, read_records, write_records
 from jaxpolya.report.card import run_card
 from jaxpolya.report.page import write_report
 from jaxpolya.results import collect_results, example_samples, write_results
-from jaxpolya.stages import digest_or_none, row_stats, sample_stats, source_identity, stage_fields
+from jaxpolya.stages import digest_or_none, meaning, row_stats, sample_stats, samples_digest, source_identity, stage_fields
 from jaxpolya.train.algorithms import rl_fields
 from jaxpolya.train.objectives import Forward
 from jaxpolya.train.rl import check_prompts, run_rl
-from jaxpolya.train.sft import row_length, run_sft, sft_batches, sft_examples, split_heldout
+from jaxpolya.train.sft import run_sft, sft_batches, sft_examples, split_heldout
 from jaxpolya.verify.pool import Pool
 from jaxpolya.verify.sandbox import machine_weakness
 from jaxpolya.workbench import BASE, Model, Workbench
@@ -70,13 +71,14 @@ class Pipeline(Workbench):
         Raises:
           JaxpolyaError: the run can't go on; what is done stays done.
         """
+        self._check_format()
         with self.run_directory.lock() if is_primary() else contextlib.nullcontext(), self._pool() as pool:
             if is_primary():
-                write_whole(self.run_directory.path / "config.yaml", dump_config(self.config))
+                write_whole(self.run_directory.path / "config.yaml", f"{FORMAT_LINE}{FORMAT}\n{dump_config(self.config)}")
             wait_for_all("start")
             base = Model(fingerprint(self.config.model.source, self.config.model.revision), self.config.model.source)
             steps: dict[str, Callable[[], None]] = {
-                "questions": self._questions_phase,
+                "questions": functools.partial(self._questions_phase, base, pool),
                 "generate": functools.partial(self._generate_phase, base, pool),
                 "select": functools.partial(self._select_phase, base),
                 "sft": functools.partial(self._sft_phase, base),
@@ -91,7 +93,14 @@ class Pipeline(Workbench):
                     return None
             return self._report()
 
-    def _questions_phase(self) -> None:
+    def _check_format(self) -> None:
+        if (found := self.run_directory.check_format()) is not None and found < FORMAT:
+            self.display.note(
+                f"{self.run_directory.path} was begun by an earlier version of jaxpolya, whose stages are known by less than their results "
+                "rest on: they are left where they are, and done anew"
+            )
+
+    def _questions_phase(self, base: Model, pool: Pool) -> None:
         self.questions: dict[str, tuple[Stage, list[Question]]] = {}
         wanted: dict[str, Sequence[AnySource]] = {}
         if self.config.sft_arms and self.config.generate:
@@ -100,7 +109,7 @@ class Pipeline(Workbench):
             wanted["rl"] = self.config.rl.questions
         wanted |= {f"eval-{name}": sources for name, sources in self.config.eval.questions.items()}
         for use, sources in wanted.items():
-            stage = self._stage(f"questions-{use}", {"sources": [source_identity(source) for source in sources]})
+            stage = self._stage(f"questions-{use}", {"sources": [source_identity(source) for source in sources], **meaning("questions")})
 
             def load(stage: Stage = stage, sources: Sequence[AnySource] = sources) -> dict[str, Any]:
                 loaded = load_questions(sources)
@@ -120,6 +129,7 @@ class Pipeline(Workbench):
             if weakness:
                 self.display.note(f"warning: {weakness}")
         self._ask_bare()
+        self._judge_traces(base, pool)
 
     def _compare_with_evaluation(self) -> None:
         """Finds the training questions that an evaluation set asks too, and leaves them out where that is asked for."""
@@ -128,7 +138,8 @@ class Pipeline(Workbench):
         for use in [use for use in ("train", "rl") if use in self.questions]:
             raw, questions = self.questions[use]
             sets = {name: stage.directory.name for name, (stage, _) in evaluated.items()}
-            stage = self._stage(f"contamination-{use}", {"n": config.n, "questions": raw.directory.name, "sets": sets})
+            identity = {**stage_fields(config, without=("drop",)), "questions": raw.directory.name, "sets": sets}
+            stage = self._stage(f"contamination-{use}", {**identity, **meaning("contamination")})
             file = stage.directory / "contamination.jsonl"
 
             def compare(questions: list[Question] = questions, file: Path = file) -> dict[str, Any]:
@@ -171,22 +182,48 @@ class Pipeline(Workbench):
             check_prompts(prompts, config)
             self.bare["rl"] = prompts, too_long + over
 
+    def _judge_traces(self, base: Model, pool: Pool) -> None:
+        """Looks through the traces of the external arms before anything is generated for them to be compared with."""
+        self.traces: list[Trace] = []
+        path, keep = self.config.select.external, self.config.select.external_verdicts
+        if "external" not in self.config.sft_arms or path is None:
+            return
+        questions_stage, questions = self.questions["train"]
+        identity = {"traces": file_digest(path), "questions": questions_stage.directory.name, **self._policy, **self._model_identity(base)}
+        stage = self._stage("traces", identity)
+        file = stage.directory / "traces.jsonl"
+
+        def judge() -> dict[str, Any]:
+            found, elsewhere = read_traces(path, questions)
+            known = read_records(file, Trace) if file.exists() else []
+            lesson = Lessons(self.meta.tokenizer, self.builder, self.meta.stop_ids).trace_row
+            judged, too_long = judge_traces(path, found, known, questions, lesson, self.meta.config.context, pool)
+            if is_primary():
+                write_records(file, judged)
+            dropped = {ELSEWHERE: elsewhere, TOO_LONG: too_long}
+            verdicts = dict(collections.Counter(str(trace.verdict) for trace in judged).most_common())
+            return {"traces": len(judged), "verdicts": verdicts, "dropped": {why: number for why, number in dropped.items() if number}}
+
+        self._do(stage, judge, judged=(file, Trace))
+        judged = read_records(file, Trace)
+        self.traces = [trace for trace in judged if keep == "all" or trace.verdict == "correct"]
+        require_traces(path, self.traces, judged)
+
     def _generate_phase(self, base: Model, pool: Pool) -> None:
         self.samples: dict[str, tuple[Stage, list[Sample]]] = {}
         config = self.config.generate
         if config is None:
             return
         questions_stage, questions = self.questions.get("train", (None, []))
-        asked = {"questions": questions_stage and questions_stage.directory.name, "seed": config.seed}
-        common = {**asked, **self._policy, **self._model_identity(base)}
+        common = {"questions": questions_stage and questions_stage.directory.name, **self._policy, **self._model_identity(base)}
         if "star" in self.config.sft_arms:
-            stage = self._stage("generate-plain", {**common, "samples": config.plain_samples, "sampling": stage_fields(config.sampling)})
+            other = ("samples", "heuristics", "slots", "exemplars", "four_phases")
+            stage = self._stage("generate-plain", {"generate": stage_fields(config, without=other), **common})
             self._generate(stage, "plain", _bare(questions), config.plain_samples, base, pool)
         if {"polya", "wrong"} & set(self.config.sft_arms):
-            fields = ("samples", "sampling", "heuristics", "slots", "exemplars", "four_phases")
             offered = self.catalogue.model_copy(update={"heuristics": self.catalogue.pick(config.heuristics)})
-            identity = {**common, **{name: stage_fields(config)[name] for name in fields}, "catalogue": offered.fingerprint}
-            stage = self._stage("generate-polya", identity)
+            identity = {"generate": stage_fields(config, without=("plain_samples",)), "catalogue": offered.fingerprint}
+            stage = self._stage("generate-polya", {**identity, **common})
             # Slot by slot: prompts under one slot begin with the same exemplars, whose prefill they share.
             number = range(len(self.slots["math"]))
             pairs = [(question, self.slots[KINDS[question.verifier]][i]) for i in number for question in questions]
@@ -206,7 +243,7 @@ class Pipeline(Workbench):
             audit = self._audited(lambda: audit_samples(drawn, asked, pool, stage.name, greedy=not config.sampling.temperature))
             return {**sample_stats(drawn), "prompts": len(prompts), "too_long": too_long, **audit}
 
-        self._do(stage, generate)
+        self._do(stage, generate, judged=(file, Sample))
         # Nothing after this asks for log-probs, which are half of the memory.
         self.samples[arm] = stage, [dataclasses.replace(sample, logprobs=[]) for sample in read_records(file, Sample)]
 
@@ -220,16 +257,18 @@ class Pipeline(Workbench):
             "kinds": kinds,
             "questions": self.questions["train"][0].directory.name,
             **self._model_identity(base),
-            "samples": {arm: stage.directory.name for arm, (stage, _) in self.samples.items()},
-            "external": config.external and file_digest(config.external) if "external" in kinds else None,
+            "samples": {arm: samples_digest(samples) for arm, (_, samples) in self.samples.items()},
+            # What adherence asks with.
+            "asked": {"four_phases": self.config.generate and self.config.generate.four_phases, "catalogue": self.catalogue.fingerprint},
+            "external": digest([[trace.question_id, trace.response] for trace in self.traces]),
             "reward_model": fingerprint(config.reward_model) if config.adherence == "reward_model" and config.reward_model else None,
         }
-        stage = self._stage("select", identity)
+        stage = self._stage("select", {**identity, **meaning("prompts", "selection")})
 
         def select() -> dict[str, Any]:
             questions = {question.id: question for question in self.questions["train"][1]}
             lessons = Lessons(self.meta.tokenizer, self.builder, self.meta.stop_ids)
-            external, too_long = self._external(lessons, questions)
+            external = [lessons.trace_row(questions[trace.question_id], trace.response) for trace in self.traces]
             grouped = {kind: self._candidates(kind) for kind in kinds if kind != "external"}
             ids = {kind: found.keys() for kind, found in grouped.items()} | (
                 {"external": {row.question_id for row in external}} if external else {}
@@ -248,7 +287,7 @@ class Pipeline(Workbench):
             if is_primary():
                 for kind, found in rows.items():
                     write_records(stage.directory / f"{kind}.jsonl", found)
-            return {kind: row_stats(found) | ({"too_long": too_long} if kind == "external" else {}) for kind, found in rows.items()}
+            return {kind: row_stats(found) for kind, found in rows.items()}
 
         self._do(stage, select)
         self._adherence = None
@@ -257,17 +296,6 @@ class Pipeline(Workbench):
     def _candidates(self, kind: str) -> dict[str, list[Sample]]:
         """The responses that may become rows of one kind of arm, per question."""
         return by_question(self.samples["plain" if kind == "star" else "polya"][1], "wrong" if kind == "wrong" else "correct")
-
-    def _external(self, lessons: Lessons, questions: Mapping[str, Question]) -> tuple[list[SftRow], int]:
-        """(the rows of the `external` arms, how many were left out for exceeding the model's context), if these arms are asked for."""
-        path = self.config.select.external
-        if "external" not in self.config.sft_arms or path is None:
-            return [], 0
-        rows = external_rows(path, list(questions.values()), lessons.trace_row)
-        kept = [row for row in rows if row_length(row) <= self.meta.config.context]
-        if not kept:
-            raise InputError(f"{path}: no trace, with its question, fits the model's {self.meta.config.context} positions")
-        return kept, len(rows) - len(kept)
 
     def _select(
         self, kind: str, grouped: Mapping[str, Sequence[Sample]], lessons: Lessons, base: Model, questions: Mapping[str, Question]
@@ -297,7 +325,9 @@ class Pipeline(Workbench):
             self._adherence = Reward(model, self.builder, four_phases=four_phases)
         elif self._adherence is None:
             forward = Forward(self.meta.config, self.dtype)
-            self._adherence = MutualInformation(self._load(base).params, forward, self.mesh, self.builder, four_phases=four_phases)
+            self._adherence = MutualInformation(
+                self._load(base).params, forward, self.mesh, self.builder, four_phases=four_phases, model=base.source
+            )
         return self._adherence
 
     def _sft_phase(self, base: Model) -> None:
@@ -305,7 +335,7 @@ class Pipeline(Workbench):
         for kind in self.config.sft_arms:
             assert config is not None
             identity = {"sft": stage_fields(config), "rows": digest_or_none(self.rows[kind]), **self._model_identity(base)}
-            stage = self._stage(f"sft-{kind}", identity)
+            stage = self._stage(f"sft-{kind}", {**identity, **meaning("prompts", "training")})
 
             def train(stage: Stage = stage, kind: str = kind) -> dict[str, Any]:
                 rows, heldout_rows = split_heldout(read_records(self.rows[kind], SftRow), config.heldout, config.seed)
@@ -315,7 +345,7 @@ class Pipeline(Workbench):
                 with self.display.task(stage.name, sft_batches(config, examples).steps) as task:
                     result = run_sft(
                         config, self.meta.config, lambda: self._take(base), self.mesh, examples, heldout,
-                        dtype=self.dtype, directory=stage.directory, task=task,
+                        dtype=self.dtype, directory=stage.directory, task=task, model=base.source,
                     )  # fmt: skip
                 save_checkpoint(stage.directory / "model", result.params, self.meta)
                 return {**result.stats, "too_long": too_long}
@@ -331,14 +361,15 @@ class Pipeline(Workbench):
             questions_stage, _ = self.questions["rl"]
             asked = {"questions": questions_stage.directory.name, **self._policy}
             identity = {"rl": rl_fields(config), **asked, **self._model_identity(start)}
-            stage = self._stage(f"rl-{arm.replace('+', '-')}", identity)
+            stage = self._stage(f"rl-{arm.replace('+', '-')}", {**identity, **meaning("training")})
 
             def train(stage: Stage = stage, arm: str = arm, start: Model = start) -> dict[str, Any]:
                 prompts, too_long = self.bare["rl"]
+                name = f"{start.source}, as the arm {arm} trained it"
                 with self.display.task(stage.name, config.steps * config.prompts * config.group) as task:
                     result = run_rl(
                         config, self.meta.config, lambda: self._take(start), self.mesh, prompts,
-                        self._engine(prompts, config.sampling, config.group, at_a_time=config.prompts), pool,
+                        self._engine(prompts, config.sampling, config.group, name, at_a_time=config.prompts), pool,
                         arm=arm, dtype=self.dtype, directory=stage.directory, task=task, note=self.display.note,
                     )  # fmt: skip
                 save_checkpoint(stage.directory / "model", result.params, self.meta)
@@ -375,21 +406,24 @@ class Pipeline(Workbench):
     def _evaluate(self, use: str, arm: str, name: str, sampling: Sampling, samples: int, pool: Pool) -> Stage:
         """The stage of one arm's answers to one question set."""
         seed, model = self.config.eval.seed, self.models[arm]
-        fields = {"sampling": stage_fields(sampling), "samples": samples, "seed": seed}
+        asked = self.config.eval.model_copy(update={"sampling": sampling, "samples": samples})
         questions_stage, questions = self.questions[f"eval-{name}"]
-        identity = {**fields, "questions": questions_stage.directory.name, **self._policy, **self._model_identity(model)}
+        identity = {"eval": stage_fields(asked, without=("greedy", "composition")), "questions": questions_stage.directory.name}
+        identity |= {**self._policy, **self._model_identity(model)}
         stage = self._stage(f"{use}-{arm.replace('+', '-')}-{name}", identity)
+
+        file = stage.directory / "samples.jsonl"
 
         def evaluate() -> dict[str, Any]:
             prompts, too_long = self.bare[f"eval-{name}"]
-            file, asked = stage.directory / "samples.jsonl", {question.id: question for question in questions}
+            asked = {question.id: question for question in questions}
             drawn = self._respond(prompts, sampling, Asking(arm, use, samples, seed), model, pool, file, stage.name)
             if is_primary():
                 write_parquet(stage.directory / "samples.parquet", drawn, asked)
             audit = self._audited(lambda: audit_samples(drawn, asked, pool, stage.name, greedy=not sampling.temperature))
             return {**sample_stats(drawn), "too_long": too_long, **audit}
 
-        self._do(stage, evaluate)
+        self._do(stage, evaluate, judged=(file, Sample))
         return stage
 
     def _label_solutions(self, base: Model) -> None:
@@ -399,12 +433,13 @@ class Pipeline(Workbench):
             return
         reach = (Markers if judged_by == "markers" else ModelJudge).reach
         known_by = [[h.key, h.title, h.instruction, h.markers] for h in self.catalogue.heuristics]
-        identity = {"judge": judged_by, "reach": list(reach), "heuristics": digest(known_by)}
+        identity = {"judge": judged_by, "reach": list(reach), "heuristics": digest(known_by), **meaning("composition")}
         if judged_by == "model":
             identity |= self._model_identity(base)
         for arm, sets in self.evaluations.items():
             for name, evaluated in sets.items():
-                stage = self._stage(f"labels-{arm.replace('+', '-')}-{name}", {**identity, "samples": evaluated.directory.name})
+                said = samples_digest(read_records(evaluated.directory / "samples.jsonl", Sample), verdicts=False)
+                stage = self._stage(f"labels-{arm.replace('+', '-')}-{name}", {**identity, "samples": said})
 
                 def label(stage: Stage = stage, evaluated: Stage = evaluated, name: str = name) -> dict[str, Any]:
                     questions = {question.id: question for question in self.questions[f"eval-{name}"][1]}
@@ -421,7 +456,7 @@ class Pipeline(Workbench):
         if self.config.eval.composition == "markers":
             return Markers(self.catalogue.heuristics)
         forward = Forward(self.meta.config, self.dtype)
-        return ModelJudge(self._load(base).params, forward, self.mesh, self.builder, self.catalogue.heuristics)
+        return ModelJudge(self._load(base).params, forward, self.mesh, self.builder, self.catalogue.heuristics, model=base.source)
 
     def _report(self) -> dict[str, Any]:
         self._phase = "report"

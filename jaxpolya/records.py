@@ -2,7 +2,8 @@
 
 Everything that a stage learns is written as one JSON object a line, so that a person can read it, `datasets` can load it, and
 a killed process loses at most the line that it was writing. `None` fields are left out. Readers name the file and the line
-of whatever they cannot read; a torn last line (the mark of a kill) is the one thing that `Appender` mends by itself.
+of whatever they cannot read. JSON is the standard's: it has no NaN and no Infinity, which other readers refuse, and a record that
+holds one is never written. A torn last line (the mark of a kill) is the one thing that `Appender` mends by itself.
 
 This module imports neither jax nor numpy: verifier workers read records too.
 """
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
-from jaxpolya.errors import InputError
+from jaxpolya.errors import InputError, RunError
 
 Kind = Literal["math", "choice", "code", "reasoning_gym"]
 Extraction = Literal["boxed", "statement", "number", "tag"]
@@ -77,6 +78,9 @@ class Verdict(Record):
         "correct": 1.0, "wrong": 0.0, "unparseable": 0.0, "timeout": 0.0, "crash": 0.0, "harness_error": None,
     }  # fmt: skip
 
+    LIMITED: ClassVar = ("timeout", "crash")
+    """What larger limits may turn into another verdict."""
+
     verdict: VerdictName
     extracted: str | None = None
     seconds: float = 0.0
@@ -88,8 +92,21 @@ class Verdict(Record):
         return self.PAYS[self.verdict]
 
 
+class Judged:
+    """What a record with a verdict can tell. A `timeout` or `crash` belongs to the verifier's limits, which stand beside it: `deadline`
+    in seconds, and `memory_mb`."""
+
+    verdict: VerdictName | None
+    deadline: float | None
+    memory_mb: int | None
+
+    def outgrown(self, deadline: float, memory_mb: int) -> bool:
+        """Whether the verdict was cut short by smaller limits than these: it has to be found again."""
+        return self.verdict in Verdict.LIMITED and (deadline > (self.deadline or 0) or memory_mb > (self.memory_mb or 0))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sample(Record):
+class Sample(Judged, Record):
     """One response to one question, with its verdict once it has one.
 
     `index` counts the samples of one prompt from 0. `response` is the text as the model wrote it, control tokens by their names, without
@@ -116,6 +133,8 @@ class Sample(Record):
     extracted: str | None = None
     seconds: float | None = None
     detail: str | None = None
+    deadline: float | None = None
+    memory_mb: int | None = None
     step: int | None = None
     reward: float | None = None
     advantage: float | None = None
@@ -140,6 +159,31 @@ class SftRow(Record):
     source: str = ""
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number of JSON's")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_LARGE = re.compile(r"[eE]\+?\d{3}|\d{300}")
+"""What a number that is read as infinite looks like; few lines have it."""
+
+
+def read_json(text: str) -> Any:
+    """The value of a JSON text. Raises `ValueError` where it isn't the standard's: NaN, Infinity, and numbers too large for a float."""
+    value = _DECODER.decode(text)
+    if _LARGE.search(text):
+        json.dumps(value, allow_nan=False)
+    return value
+
+
+def write_json(value: Any, what: str, **options: Any) -> str:
+    """A value as standard JSON; `options` are `json.dumps`'. Raises `RunError` that names `what` where a number in it is not finite."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, **options)
+    except ValueError as error:
+        raise RunError(f"{what} holds a number that is not finite, and is not written ({error})") from None
+
+
 RecordT = TypeVar("RecordT", bound=Record)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -157,7 +201,7 @@ def iter_json(path: str | os.PathLike[str], name: str | None = None, *, mend: bo
                 if not line.strip():
                     continue
                 try:
-                    row = json.loads(line)
+                    row = read_json(line)
                     if "\\u" in line or _SURROGATES.search(line):
                         text = json.dumps(row, ensure_ascii=False)
                         if broken := _SURROGATES.search(text):
@@ -202,7 +246,7 @@ def write_records(path: str | os.PathLike[str], records: Iterable[Record | dict[
 def dump(record: Record | dict[str, Any]) -> str:
     """One line of a JSON-lines file."""
     row = record.to_json() if isinstance(record, Record) else record
-    return json.dumps(row, ensure_ascii=False) + "\n"
+    return write_json(row, str(row.get("id", "a record"))) + "\n"
 
 
 class Appender:

@@ -5,7 +5,6 @@ Its form is described in `jaxpolya.report`. This module doesn't import jax.
 
 import contextlib
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from jaxpolya.evaluate.composition import summarise_composition
 from jaxpolya.evaluate.contamination import Overlap
 from jaxpolya.evaluate.diversity import Labels, chosen, common_length, summarise_diversity
 from jaxpolya.evaluate.measures import Answers, compare, measure
-from jaxpolya.records import Question, Sample, iter_json, read_records
+from jaxpolya.records import Question, Sample, Verdict, iter_json, read_json, read_records, write_json
 
 EXAMPLES = 256  # samples of a file among which the report looks for readable ones
 OVERLAPS = 10  # pairs of training and evaluation questions that the report shows of each training set
@@ -40,6 +39,7 @@ def evaluation(answers: Answers, config: RunConfig, base: Answers | None) -> dic
         "truncated": sum(s.finish == "length" for s in samples) / len(samples),
         "unparseable": sum(s.verdict == "unparseable" for s in samples) / len(samples),
         "harness_error": sum(s.verdict == "harness_error" for s in samples) / len(samples),
+        "cut_short": sum(s.verdict in Verdict.LIMITED for s in samples) / len(samples),
         "tokens_mean": sum(len(s.token_ids) for s in samples) / len(samples),
     }
     if base is not None:
@@ -49,7 +49,7 @@ def evaluation(answers: Answers, config: RunConfig, base: Answers | None) -> dic
 
 def write_results(directory: Path, results: Mapping[str, Any]) -> None:
     """results.json, for programs."""
-    write_whole(directory / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write_whole(directory / "results.json", write_json(results, "results.json", indent=1) + "\n")
 
 
 def collect_results(
@@ -94,7 +94,9 @@ def collect_results(
         for arm, description in describe(of_arms, labels, config.eval).items():
             arms[arm]["eval"][name] |= description
     first = next(iter(config.eval.questions))
-    best = max(arms, key=lambda arm: arms[arm]["eval"][first]["pass"]["1"]["mean"])
+    # Whatever an arm does better, it isn't RL's doing where that had no signal.
+    fit = [arm for arm, found in arms.items() if not (found["rl"] or {}).get("without_signal")] or list(arms)
+    best = max(fit, key=lambda arm: arms[arm]["eval"][first]["pass"]["1"]["mean"])
     return {
         "run": {"name": config.name, "model": config.model.source, "arms": list(config.arms), "seeds": _seeds(config), **facts},
         "config": config.model_dump(mode="json"),
@@ -106,6 +108,7 @@ def collect_results(
             use: _contamination(stages[f"contamination-{use}"], config) for use in ("train", "rl") if f"contamination-{use}" in stages
         },
         "audit": _audit(config, stages),
+        "left_out": left_out(stages, config),
         "generation": _generation([stage for name, stage in stages.items() if name.startswith("generate-")]),
         "stages": [_stage_row(stage) for stage in stages.values()],
     }
@@ -167,7 +170,8 @@ def _rl(stage: Stage | None) -> dict[str, Any] | None:
         return None
     # The audit's sums of each step are in the log; what they say stands in `audit`.
     rows = (row for _, row in iter_json(stage.directory / "steps.jsonl"))
-    return {"steps": [{name: value for name, value in row.items() if name != "audit"} for row in rows]}
+    steps = [{name: value for name, value in row.items() if name != "audit"} for row in rows]
+    return {"steps": steps, "without_signal": all(step["grad_norm"] == 0 for step in steps)}
 
 
 def _audit(config: RunConfig, stages: Mapping[str, Stage]) -> dict[str, Any]:
@@ -199,6 +203,24 @@ def _paid(asked: Stage, trained: Stage) -> list[dict[str, Any]]:
                 break
         shown += chosen.values()
     return shown
+
+
+def left_out(stages: Mapping[str, Stage], config: RunConfig) -> dict[str, dict[str, int]]:
+    """Set of questions, or stage → reason → how many of its questions, traces or rows took no part; without those that are whole."""
+    found: dict[str, dict[str, int]] = {}
+    for name, stage in stages.items():
+        stats = (stage.manifest or {}).get("stats", {})
+        if name.startswith("questions-"):
+            found[name.removeprefix("questions-")] = dict(stats["dropped"])
+        elif name == "traces":
+            wrong = stats["traces"] - stats["verdicts"].get("correct", 0) if config.select.external_verdicts == "correct" else 0
+            found[name] = {**stats["dropped"], "not correct": wrong}
+        elif name.startswith("sft-"):
+            found[name] = {"row too long": stats["too_long"]}
+        elif name.startswith(("generate-", "rl-", "eval-", "greedy-")):
+            found[name] = {"prompt too long": stats["too_long"]}
+    counted = {name: {why: number for why, number in reasons.items() if number} for name, reasons in found.items()}
+    return {name: reasons for name, reasons in counted.items() if reasons}
 
 
 def _seeds(config: RunConfig) -> dict[str, int]:
@@ -240,7 +262,7 @@ def read_results(run: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     with contextlib.suppress(ValueError, RecursionError):
-        results = json.loads(path.read_text(encoding="utf-8"))
+        results = read_json(path.read_text(encoding="utf-8"))
         if isinstance(results, dict) and set(results) >= KEYS and results["best"] in results["models"]:
             return results
     raise InputError(f"{path} is damaged, or of another version of jaxpolya; `jaxpolya run` writes it again from the stages")
@@ -259,6 +281,7 @@ def arm_of_run(run: Path, arm: str | None = None) -> tuple[dict[str, Any], str] 
     """(results, best or named arm) of a run; None where `run` is not a run directory. Raises `InputError`."""
     if not (run / "config.yaml").exists() or not (run / "stages").is_dir():
         return None
+    RunDirectory(run).check_format()
     results = read_results(run)
     if results is None:
         models = ", ".join(str(path) for path in sorted(run.glob("stages/*/model")))
@@ -288,6 +311,7 @@ def show_stages(run: Path) -> list[str]:
         runs = sorted({str(path.parent) for place in (run, run.parent) for path in place.glob("*/config.yaml")})
         there = f"runs near it: {', '.join(runs)}" if runs else "`jaxpolya run CONFIG` makes one, below the config's `output`"
         raise InputError(f"{run} is not a run directory; {there}")
+    RunDirectory(run).check_format()
     done = RunDirectory(run).manifests()
     whole = {Path(manifest["directory"]).name for manifest in done}
     begun = sorted(path.name for path in run.glob("stages/*") if path.is_dir() and path.name not in whole)
@@ -301,6 +325,7 @@ def show_stages(run: Path) -> list[str]:
 
 def stage_warnings(run: Path) -> list[str]:
     """What makes the verdicts of a run's whole stages doubtful, a line each: what was accepted, and what the audits find too large."""
+    RunDirectory(run).check_format()
     lines = []
     for manifest in RunDirectory(run).manifests():
         accepted = manifest.get("identity", {}).get("verify", {}).get("math", {}).get("unevaluated") == "accept"
@@ -312,7 +337,7 @@ def stage_warnings(run: Path) -> list[str]:
 def brief(stats: Mapping[str, Any]) -> str:
     """What of a stage's counts is worth a line."""
     parts = []
-    if "verdicts" in stats:
+    if "samples" in stats:
         parts = [f"{stats['samples']} responses", f"{stats['verdicts'].get('correct', 0)} correct", f"{stats['tokens']} tokens"]
         if broken := stats["verdicts"].get("harness_error"):
             parts.append(f"{broken} could not be judged")
@@ -322,6 +347,7 @@ def brief(stats: Mapping[str, Any]) -> str:
             parts.append(f"held-out {stats['heldout_first']:.3f} → {stats['heldout_last']:.3f}")
     else:
         parts = [f"{value} {key}" for key, value in stats.items() if isinstance(value, int) and key != "too_long"]
+        parts += [f"{number} {verdict}" for verdict, number in stats.get("verdicts", {}).items()]
         parts += [f"{value['rows']} {key} rows" for key, value in stats.items() if isinstance(value, dict) and "rows" in value]
         parts += [f"left out {number} × {reason}" for reason, number in stats.get("dropped", {}).items()]
     if stats.get("too_long"):

@@ -4,23 +4,60 @@ A stage's identity holds all that changes its result and nothing else: how often
 time, or where a file lies doesn't count; what lies in the file does.
 """
 
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pydantic_core
+
 from jaxpolya.artifacts import file_digest, files_digest
-from jaxpolya.config import AnySource, HubSource, JsonlSource, Strict, TfdsSource
+from jaxpolya.config import AnySource, HubSource, JsonlSource, LeftOut, Strict, TfdsSource
 from jaxpolya.errors import InputError
 from jaxpolya.records import Sample, SftRow
 
+MEANINGS = {
+    "questions": 1,
+    "contamination": 1,
+    "prompts": 1,
+    "verdicts": 1,
+    "selection": 1,
+    "training": 1,
+    "composition": 1,
+}
+"""What our own code means: raise a number where code gives other results for the same configuration and inputs (another wording of
+prompts, another extraction or comparison, another order of batches), and the stages that rest on it are done anew."""
 
-def stage_fields(config: Strict) -> dict[str, Any]:
-    """A stage's configuration without the fields that don't change its result."""
-    tree = config.model_dump(mode="json", exclude={"questions", "checkpoint_every", "bootstrap", "external", "reward_model"})
-    for key in ("micro_rows", "remat"):
-        tree.get("batching", {}).pop(key, None)
-    return tree
+
+def meaning(*parts: str) -> dict[str, int]:
+    """The versions of the code that a stage rests on, for its identity."""
+    return {part: MEANINGS[part] for part in parts}
+
+
+def stage_fields(config: Strict, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """A configuration for an identity: every field, at any depth, but those that are marked `LeftOut` and those named here.
+
+    Args:
+      config: of a stage, or a part of one.
+      without: fields that this stage doesn't look at, or whose value stands elsewhere in its identity.
+    """
+    fields = type(config).model_fields
+    if unknown := set(without) - set(fields):
+        raise KeyError(f"{type(config).__name__} has no {', '.join(unknown)}")
+    marked = {name for name, field in fields.items() if any(isinstance(mark, LeftOut) for mark in field.metadata)}
+    return {name: _plain(getattr(config, name)) for name in fields if name not in marked and name not in without}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Strict):
+        return stage_fields(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return pydantic_core.to_jsonable_python(value)
 
 
 def source_identity(source: AnySource) -> dict[str, Any]:
@@ -39,6 +76,18 @@ def source_identity(source: AnySource) -> dict[str, Any]:
 def digest_or_none(path: Path) -> str | None:
     """SHA-256 of a file, or None where there is none."""
     return file_digest(path) if path.exists() else None
+
+
+def samples_digest(samples: Iterable[Sample], *, verdicts: bool = True) -> str:
+    """SHA-256 of what later stages may take from samples: what was asked and said and, if wanted, the verdicts; not how long those took.
+
+    The name of the samples' stage would not do: verdicts that were cut short are judged again under larger limits.
+    """
+    total = hashlib.sha256()
+    for sample in samples:
+        row = [sample.id, sample.prompt, sample.response, sample.token_ids, sample.finish, sample.verdict if verdicts else None]
+        total.update(json.dumps(row).encode())
+    return total.hexdigest()
 
 
 def sample_stats(samples: Sequence[Sample]) -> dict[str, Any]:

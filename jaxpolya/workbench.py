@@ -32,8 +32,9 @@ from jaxpolya.polya.catalogue import Slot, load_catalogue, most_slots, slots
 from jaxpolya.polya.prompts import KINDS, PromptBuilder
 from jaxpolya.polya.respond import Asking, Prompt, make_prompts, respond
 from jaxpolya.progress import Display
-from jaxpolya.records import Question, Sample, write_records
+from jaxpolya.records import Judged, Question, Record, Sample, Verdict, read_records, write_records
 from jaxpolya.results import brief
+from jaxpolya.stages import meaning, stage_fields
 from jaxpolya.train.algorithms import make_algorithm
 from jaxpolya.train.sft import check_rows
 from jaxpolya.verify.judge import Policy
@@ -182,14 +183,24 @@ class Workbench:
         generated = bool(kinds) and self.config.generate is not None
         generate = ("star" in kinds) + bool({"polya", "wrong"} & kinds) if generated else 0
         questions = 2 * generated + 2 * bool(self.config.rl_arms) + sets  # those to learn from are compared with the others
-        return questions + generate + bool(kinds) + len(kinds) + len(self.config.rl_arms) + evaluations
+        return questions + ("external" in kinds) + generate + bool(kinds) + len(kinds) + len(self.config.rl_arms) + evaluations
 
     def _stage(self, name: str, identity: Mapping[str, Any]) -> Stage:
         self._stages[name] = self.run_directory.stage(name, identity)
         return self._stages[name]
 
-    def _do(self, stage: Stage, work: Callable[[], Mapping[str, Any]]) -> None:
-        """Does a stage unless it is whole, and clears away what only a broken-off one needs."""
+    def _do(self, stage: Stage, work: Callable[[], Mapping[str, Any]], *, judged: tuple[Path, type[Record]] | None = None) -> None:
+        """Does a stage unless it is whole, and clears away what only a broken-off one needs.
+
+        Args:
+          stage: the stage.
+          work: does it, and returns its stats.
+          judged: the stage's file of records (`records.Judged`) whose verdicts follow the verifier's limits, and their kind. Where the
+            limits have grown since, the stage is whole no longer: `work` finds all of its records there, and judges again what was cut
+            short.
+        """
+        if judged and stage.manifest is not None:
+            self._reopen_outgrown(stage, *judged)
         if not from_primary(stage.manifest is not None):
             if self._only and self._phase not in (self._only, "questions"):
                 raise RunError(
@@ -217,6 +228,23 @@ class Workbench:
             raise InputError(trouble)
         if is_primary():
             shutil.rmtree(stage.directory / "checkpoints", ignore_errors=True)
+
+    def _reopen_outgrown(self, stage: Stage, file: Path, kind: type[Record]) -> None:
+        """Takes the manifest from a whole stage that has verdicts which smaller limits cut short. Raises `RunError` under `--only`."""
+        verdicts, verify = (stage.manifest or {})["stats"]["verdicts"], self.config.verify
+        cut = 0
+        if is_primary() and any(verdicts.get(name) for name in Verdict.LIMITED) and not stage.changed_file():
+            found = read_records(file, kind)
+            cut = sum(isinstance(one, Judged) and one.outgrown(verify.deadline, verify.memory_mb) for one in found)
+        if not (cut := from_primary(cut)):
+            return
+        what = f"{stage.name}: {cut} verdicts were cut short by smaller limits than verify.deadline and verify.memory_mb set now"
+        if self._only and self._phase != self._only:
+            raise RunError(f"--only {self._only}: {what}, and have to be found again first; leave --only away")
+        self.display.note(f"{what}; they are judged again")
+        if is_primary():
+            stage.reopen()
+        wait_for_all(f"{stage.name} again")
 
     # Models ----------------------------------------------------------------------------------------------------------------
 
@@ -247,15 +275,15 @@ class Workbench:
         return params
 
     def _model_identity(self, model: Model) -> dict[str, Any]:
-        fields = ("compute_dtype", "chat", "system", "chat_arguments")
-        return {"model": model.identity, **{name: getattr(self.config.model, name) for name in fields}}
+        """What a stage that asks or trains a model is known by, beside its own fields."""
+        return {"model": model.identity, **stage_fields(self.config.model), "decode": stage_fields(self.config.decode)}
 
     # Asking ----------------------------------------------------------------------------------------------------------------
 
     @property
     def _policy(self) -> dict[str, Any]:
         """The settings that verdicts depend on, for the identities of stages that judge."""
-        return {"verify": self.config.verify.model_dump(mode="json", include={"math", "code"})}
+        return {"verify": stage_fields(self.config.verify), **meaning("prompts", "verdicts")}
 
     def _pool(self) -> Pool:
         verify = self.config.verify
@@ -272,7 +300,7 @@ class Workbench:
         room = self.meta.config.context - sampling.max_new_tokens
         return make_prompts(self.builder, pairs, longest=min(sampling.max_prompt_tokens or room, room), key=key, four_phases=four_phases)
 
-    def _engine(self, prompts: Sequence[Prompt], sampling: Sampling, samples: int, *, at_a_time: int | None = None) -> Engine:
+    def _engine(self, prompts: Sequence[Prompt], sampling: Sampling, samples: int, model: str, *, at_a_time: int | None = None) -> Engine:
         return Engine(
             self.meta.config,
             self.mesh,
@@ -284,12 +312,13 @@ class Workbench:
             decode=self.builder.spelling.decode,
             engine=self.config.decode,
             dtype=self.dtype,
+            model=model,
         )
 
     def _respond(
         self, prompts: Sequence[Prompt], sampling: Sampling, asking: Asking, model: Model, pool: Pool, file: Path, title: str
     ) -> list[Sample]:
-        engine = self._engine(prompts, sampling, asking.samples)
+        engine = self._engine(prompts, sampling, asking.samples, model.source)
         with self.display.task(title, len(prompts) * asking.samples) as task:
             drawn = respond(engine, lambda: self._load(model).params, prompts, asking, pool=pool, out=file, task=task)
         if is_primary():

@@ -1,5 +1,6 @@
 """The Python lines of the README, on a tiny checkpoint."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -27,7 +28,7 @@ import jaxpolya
 assert jaxpolya.verify_response("The answer is 12.", answer="12").verdict == "correct"
 print("jax" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=True)
     assert done.stdout.strip() == "False"
 
 
@@ -51,6 +52,18 @@ def test_logits_are_those_of_transformers(tiny_checkpoint, mesh):
         with torch.no_grad():
             expected = oracle(torch.tensor([row])).logits[0].numpy()
         np.testing.assert_allclose(found[i, : len(row)], expected, atol=1e-4)
+
+
+def test_a_model_that_gives_nan_is_named(model):
+    blocks = model.checkpoint.params["blocks"]
+    name = next(iter(blocks))
+    params = model.checkpoint.params | {"blocks": blocks | {name: blocks[name].at[0].set(np.nan)}}
+    broken = dataclasses.replace(model, checkpoint=dataclasses.replace(model.checkpoint, params=params))
+    with pytest.raises(InputError, match=rf"^{model.checkpoint.meta.source}: its logits are not finite"):
+        broken.logits([[1, 2, 3]])
+    for temperature in (0.0, 1.0):
+        with pytest.raises(InputError, match=rf"^{model.checkpoint.meta.source}: its log-probs are not finite"):
+            broken.generate(["What is 3 * 4?"], max_new_tokens=4, temperature=temperature)
 
 
 def test_samples_carry_the_log_probs_of_the_model(model):

@@ -177,7 +177,7 @@ def test_the_resolved_configuration_is_one(jaxpolya, config, tmp_path):
 
 def test_a_reader_that_stops_early_is_no_trouble(config):
     command = f"'{sys.executable}' -m jaxpolya.cli config '{config}' | head -c 1"
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, timeout=600, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 

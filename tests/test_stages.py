@@ -1,10 +1,13 @@
 """What a stage is known by: all that changes its result, and nothing else."""
 
+from typing import Annotated
+
 import pytest
 
-from jaxpolya.config import Batching, HubSource, JsonlSource, Optimizer, SftConfig, TfdsSource
+from jaxpolya.config import HOW, Batching, HubSource, JsonlSource, LeftOut, Optimizer, SftConfig, Strict, TfdsSource
 from jaxpolya.errors import InputError
-from jaxpolya.stages import source_identity, stage_fields
+from jaxpolya.records import Sample
+from jaxpolya.stages import samples_digest, source_identity, stage_fields
 
 ROW = '{"question": "1 + 1?", "answer": "2"}\n'
 
@@ -43,3 +46,52 @@ def test_how_a_stage_works_is_not_what_it_is():
 
     assert stage_fields(sft()) == stage_fields(sft(micro_rows=4, remat="none", every=7))
     assert stage_fields(sft()) != stage_fields(sft(rate=1e-5))
+
+
+def models(kind=Strict):
+    for model in kind.__subclasses__():
+        if model.__module__ == "jaxpolya.config":
+            yield model
+        yield from models(model)
+
+
+def test_every_field_is_part_of_the_identity_unless_it_says_why_not():
+    left_out = {f"{model.__name__}.{name}" for model in models() for name, field in model.model_fields.items() if is_left_out(field)}
+    assert left_out == {
+        "ModelConfig.source", "ModelConfig.revision", "DecodeConfig.rows", "DecodeConfig.window", "VerifyConfig.workers",
+        "VerifyConfig.deadline", "VerifyConfig.memory_mb", "GenerateConfig.questions", "GenerateConfig.catalogue",
+        "SelectConfig.reward_model", "SelectConfig.external", "Batching.micro_rows", "Batching.remat", "SftConfig.checkpoint_every",
+        "RlConfig.questions", "RlConfig.checkpoint_every", "EvalConfig.questions", "EvalConfig.bootstrap",
+    }  # fmt: skip
+
+
+def is_left_out(field) -> bool:
+    return any(isinstance(mark, LeftOut) and mark.why for mark in field.metadata)
+
+
+def test_a_new_field_counts_without_anybody_thinking_of_it():
+    class Inner(Strict):
+        old: int = 1
+        new: tuple[float, ...] = (0.5,)
+        rows: Annotated[int, HOW] = 3
+
+    class Outer(Strict):
+        inner: Inner = Inner()
+        several: dict[str, list[Inner]]
+
+    outer = Outer(several={"a": [Inner(new=())]})
+    assert stage_fields(outer) == {"inner": {"old": 1, "new": [0.5]}, "several": {"a": [{"old": 1, "new": []}]}}
+    assert stage_fields(outer, without=("several",)) == {"inner": {"old": 1, "new": [0.5]}}
+    with pytest.raises(KeyError, match="Outer has no gone"):
+        stage_fields(outer, without=("gone",))
+
+
+def test_samples_are_known_by_what_later_stages_take_from_them():
+    def digest(**changes):
+        fields = {"id": "q#0", "response": "r", "token_ids": [1], "verdict": "wrong", "seconds": 1.0, "logprobs": [-1.0]} | changes
+        sample = Sample(question_id="q", arm="polya", stage="generate", index=0, prompt="p", finish="stop", seed=0, **fields)
+        return samples_digest([sample]), samples_digest([sample], verdicts=False)
+
+    assert digest() == digest(seconds=9.0, deadline=1.0, detail="slow", logprobs=[])
+    assert digest()[0] != digest(verdict="correct")[0] and digest()[1] == digest(verdict="correct")[1]
+    assert len({digest(response="other"), digest(token_ids=[2]), digest(), digest(id="q#1")}) == 4

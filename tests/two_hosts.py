@@ -25,7 +25,7 @@ def on_two_hosts(program: str, *arguments) -> list[str]:
     printed = []
     try:
         for host in hosts:
-            out, err = host.communicate(timeout=280)
+            out, err = host.communicate(timeout=600)
             assert host.returncode == 0, err
             printed.append(out)
     finally:

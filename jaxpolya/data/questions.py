@@ -87,6 +87,7 @@ def _clean(source: AnySource, dropped: collections.Counter[str]) -> list[Questio
     for row in _read(source, name):
         try:
             question = _gym_question(source, name, row) if isinstance(source, GymSource) else _question(source, name, row)
+            _require_finite(question)
         except (_Unusable, NotAChoice) as reason:
             lost[str(reason)] += 1
             continue
@@ -97,6 +98,14 @@ def _clean(source: AnySource, dropped: collections.Counter[str]) -> list[Questio
         raise InputError(f"{_place(source)} has no usable question" + (f": left out {why}" if why else "; it is empty"))
     dropped.update(lost)
     return list(questions.values())
+
+
+def _require_finite(question: Question) -> None:
+    """Raises `_Unusable` where a test or an entry holds NaN or an infinity: records are JSON, which has neither."""
+    try:
+        json.dumps([question.tests, question.entry], allow_nan=False)
+    except ValueError:
+        raise _Unusable("a number that is not finite") from None
 
 
 def _cut(source: AnySource, questions: list[Question]) -> list[Question]:

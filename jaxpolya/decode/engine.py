@@ -31,7 +31,7 @@ from jaxpolya.decode.programs import (
     make_window,
 )
 from jaxpolya.decode.sampling import Draw
-from jaxpolya.errors import InputError
+from jaxpolya.errors import InputError, not_finite
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, to_host
@@ -88,6 +88,7 @@ class Engine:
         decode: Callable[[list[int]], str],
         engine: DecodeConfig = DecodeConfig(),  # noqa: B008 (frozen)
         dtype: Any = jnp.bfloat16,
+        model: str = "the model",
     ):
         """An engine for prompts of up to `longest_prompt` tokens.
 
@@ -103,6 +104,7 @@ class Engine:
           decode: token ids → text, control tokens by their names: stop strings may be such, and the verifier has to see them.
           engine: batch rows and window length.
           dtype: compute and cache dtype.
+          model: its name in errors.
 
         Raises:
           InputError: the prompt and response don't fit the model's positions.
@@ -116,6 +118,7 @@ class Engine:
         group = min(samples, max(1, engine.rows // shards))
         window = min(engine.window, sampling.max_new_tokens)
         self.mesh, self.sampling, self.stop_ids, self.decode = mesh, sampling, frozenset(stop_ids), decode
+        self.model = model
         self.plan = Plan(
             config=config,
             lanes=min(max(1, engine.rows // group // shards), -(-prompts * -(-samples // group) // shards)) * shards,
@@ -139,6 +142,9 @@ class Engine:
           params: training parameters on the mesh; the decode copy lives as long as the iteration.
           requests: in order of admission.
           seed: of all randomness.
+
+        Raises:
+          InputError: the model's log-probs are not finite, so that nothing it says was drawn from anything.
         """
         plan = self.plan
         weights = decode_copy(params, plan.config, self.mesh, plan.dtype)
@@ -151,6 +157,8 @@ class Engine:
             window = make_window(plan, self.mesh, _live_slots(plan, int(table.length_PG[table.live_PG].max()) + plan.window))
             lanes, tokens, logps = window(weights, lanes, table.rows(), key, self._temperature, self._top_p)
             tokens_PGN, logps_PGN = to_host((tokens, logps))
+            if not np.isfinite(logps_PGN[table.live_PG]).all():
+                raise not_finite(self.model, "log-probs", plan.dtype)
             yield list(self._collect(table, tokens_PGN, logps_PGN))
 
     def _lane_loads(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Sequence[int]]]:

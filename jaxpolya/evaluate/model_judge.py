@@ -37,8 +37,19 @@ class ModelJudge:
     name = "model"
     reach = (50, 4)
 
-    def __init__(self, params: Params, forward: Forward, mesh: Mesh, builder: PromptBuilder, heuristics: Sequence[Heuristic]):
+    def __init__(
+        self,
+        params: Params,
+        forward: Forward,
+        mesh: Mesh,
+        builder: PromptBuilder,
+        heuristics: Sequence[Heuristic],
+        *,
+        model: str = "the judge",
+    ):
+        """Judges with the given parameters; `model` names them in errors."""
         self._params, self._forward, self._mesh, self._builder, self._heuristics = params, forward, mesh, builder, heuristics
+        self._model = model
         self._positions = forward.config.context
 
     def label(self, solutions: Sequence[Solution]) -> list[list[str]]:
@@ -58,7 +69,9 @@ class ModelJudge:
         examples = [example for pair in pairs for example in pair]
         row_tokens = max(SHORTEST_ROW, -(-max(len(example) for example in examples) // 128) * 128)
         rows = max(1, PASS_TOKENS // row_tokens) * data_shards(self._mesh)
-        scored = score_examples(self._params, self._forward, self._mesh, examples, row_tokens=row_tokens, micro_rows=rows)
+        scored = score_examples(
+            self._params, self._forward, self._mesh, examples, row_tokens=row_tokens, micro_rows=rows, model=self._model
+        )
         sums = [float(values[example.weights > 0].sum()) for values, example in zip(scored, examples, strict=True)]
         return np.array(sums[::2]) - np.array(sums[1::2])
 

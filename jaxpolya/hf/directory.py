@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 from etils import epath
 
 from jaxpolya.artifacts import package_version
@@ -56,6 +57,8 @@ def for_orbax(directory: epath.Path) -> Iterator[epath.Path]:
     if is_remote(directory) or glob.escape(str(directory)) == str(directory):
         yield directory
         return
+    if jax.process_count() > 1:  # the hosts must name it alike, and a link of one is not there for the others
+        raise MachineError(f"{directory}: on several hosts, name a directory without *, ? and [, which Orbax reads as a pattern")
     with tempfile.TemporaryDirectory() as scratch:
         link = Path(scratch) / "directory"
         link.symlink_to(directory)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxpolya.errors import InputError
+from jaxpolya.errors import InputError, not_finite
 from jaxpolya.hf.families import iter_tensors
 from jaxpolya.hf.meta import CheckpointMeta, read_meta
 from jaxpolya.hf.safetensors_file import Safetensors
@@ -60,6 +60,8 @@ class RewardModel:
             with jax.set_mesh(self._mesh):
                 scores_B = _score(self._params, self._score_D, self.meta.config, self._dtype, *placed)
             scores[chosen] = to_host(scores_B)[: len(chosen)]
+        if not np.isfinite(scores).all():
+            raise not_finite(self.meta.source, "scores", self._dtype)
         return scores
 
 

@@ -50,8 +50,10 @@ class MutualInformation:
     length.
     """
 
-    def __init__(self, params: Params, forward: Forward, mesh: Mesh, builder: PromptBuilder, *, four_phases: bool):
+    def __init__(self, params: Params, forward: Forward, mesh: Mesh, builder: PromptBuilder, *, four_phases: bool, model: str):
+        """Scores with the given parameters; `model` names them in errors."""
         self._params, self._forward, self._mesh, self._builder, self._four_phases = params, forward, mesh, builder, four_phases
+        self._model = model
 
     def score(self, cases: Sequence[Case]) -> np.ndarray:
         """One number a case, in nats per token."""
@@ -66,7 +68,9 @@ class MutualInformation:
         ]
         row_tokens = max(SHORTEST_ROW, -(-max(len(example) for example in examples) // 128) * 128)
         rows = max(1, PASS_TOKENS // row_tokens) * data_shards(self._mesh)
-        scored = score_examples(self._params, self._forward, self._mesh, examples, row_tokens=row_tokens, micro_rows=rows)
+        scored = score_examples(
+            self._params, self._forward, self._mesh, examples, row_tokens=row_tokens, micro_rows=rows, model=self._model
+        )
         means = [float(values[example.weights > 0].mean()) for values, example in zip(scored, examples, strict=True)]
         return np.array(means[: len(cases)]) - np.array(means[len(cases) :])
 

@@ -2,7 +2,8 @@
 
 Decoding, verifying and writing overlap: finished responses go to the verifier pool at once, and each is written with its
 verdict as soon as that is known. The file is the memory: what it holds is not asked again, so that a killed stage goes on
-where it was. A sample's randomness is addressed by its place in the list of prompts, so what remains is drawn as if nothing
+where it was. What the verifier's limits cut short is judged again under larger ones, but for RL, whose model was trained on what was
+judged then. A sample's randomness is addressed by its place in the list of prompts, so what remains is drawn as if nothing
 had happened.
 
 With several hosts, each verifies its share of the responses; verdicts are exchanged after every window, and the primary host
@@ -66,6 +67,11 @@ class Asking:
     first_sequence: int = 0
     """Sequence id of the first sample; calls of one arm, stage and seed must not share sequences."""
     step: int | None = None
+
+    @property
+    def judges_again(self) -> bool:
+        """Whether verdicts that smaller limits cut short are found again under larger ones. RL has trained on them: there they stay."""
+        return self.stage != "rl"
 
     @property
     def stream(self) -> int:
@@ -142,6 +148,8 @@ def respond(
             for completions in engine.run(params(), requests, asking.stream):
                 writer.take(completions)
             writer.drain()
+    if asking.judges_again:
+        known |= _judged_again([s for s in known.values() if s.outgrown(pool.deadline, pool.memory_mb)], places, pool)
     samples = [known[sample_id] for sample_id in places]
     _require_judged(samples, out)
     return samples
@@ -176,6 +184,36 @@ def _read_known(out: Path, places: Mapping[str, tuple[Prompt, int]]) -> dict[str
     return known
 
 
+def _judged_again(samples: Sequence[Sample], places: Mapping[str, tuple[Prompt, int]], pool: Pool) -> dict[str, Sample]:
+    """The samples with new verdicts, by id."""
+    found = judge_all([_item(places[sample.id][0], sample.response, sample.id) for sample in samples], pool)
+    return {sample.id: dataclasses.replace(sample, **fields) for sample, fields in zip(samples, found, strict=True)}
+
+
+def judge_all(items: Sequence[Item], pool: Pool) -> list[dict[str, Any]]:
+    """The verdicts on items that all hosts hold, as the fields of their records; each host judges its share."""
+    if not items:
+        return []
+    mine = range(jax.process_index(), len(items), jax.process_count())
+    verdicts = pool.verify([items[i] for i in mine])
+    found: dict[int, dict[str, Any]] = {}
+    for share in exchange({str(i): verdict.to_json() for i, verdict in zip(mine, verdicts, strict=True)}):
+        found |= {int(i): _verdict_fields(Verdict.from_json(verdict), pool) for i, verdict in share.items()}
+    return [found[i] for i in range(len(items))]
+
+
+def _item(prompt: Prompt, response: str, sample_id: str) -> Item:
+    """What the verifier is asked about a response."""
+    return Item.of(prompt.question, opened_thought(prompt.text) + response, sample_id)
+
+
+def _verdict_fields(verdict: Verdict, pool: Pool) -> dict[str, Any]:
+    """The fields of a sample that its verdict fills in, all of them."""
+    limited = verdict.verdict in Verdict.LIMITED
+    limits = {"deadline": pool.deadline if limited else None, "memory_mb": pool.memory_mb if limited else None}
+    return dataclasses.asdict(verdict) | limits
+
+
 def _require_judged(samples: Sequence[Sample], out: Path) -> None:
     """Raises `MachineError` where the verifier failed on more than a few responses: what follows would learn from its failure."""
     failed = [sample for sample in samples if sample.verdict == "harness_error"]
@@ -203,9 +241,7 @@ class _Writer:
             self._waiting[sample_id] = completion
             if self._arrived % jax.process_count() == jax.process_index():
                 prompt = self._prompts[completion.request.id]
-                self._judging[sample_id] = self._pool.submit(
-                    Item.of(prompt.question, opened_thought(prompt.text) + completion.text, sample_id)
-                )
+                self._judging[sample_id] = self._pool.submit(_item(prompt, completion.text, sample_id))
             self._arrived += 1
         self._write_judged()
 
@@ -246,7 +282,7 @@ class _Writer:
             logprobs=completion.logprobs,
             finish=completion.finish,
             seed=self._asking.seed,
-            **verdict.to_json(),
+            **_verdict_fields(verdict, self._pool),
         )
         self._known[sample_id] = sample
         if self._file:

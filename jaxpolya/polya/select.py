@@ -11,11 +11,10 @@ A question with fewer than n keeps those that it has. Everything here is a funct
 import collections
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Literal
 
-from jaxpolya.errors import InputError, RunError
-from jaxpolya.records import Question, Sample, SftRow, iter_json
+from jaxpolya.errors import RunError
+from jaxpolya.records import Sample, SftRow, Verdict
 
 SHINGLE = 5  # tokens of the n-grams whose sets are compared
 
@@ -95,30 +94,6 @@ def star_rows(grouped: Mapping[str, Sequence[Sample]], row: Callable[[Sample, fl
     return [row(samples[0], None) for samples in grouped.values()]
 
 
-def external_rows(path: Path, questions: Sequence[Question], row: Callable[[Question, str], SftRow]) -> list[SftRow]:
-    """Rows of the `external` arm from JSON lines of `{question_id or question, response}`: `row(question, trace)` of each.
-
-    Raises `InputError` naming the line.
-    """
-    by_id = {question.id: question for question in questions}
-    by_text = {" ".join(question.question.split()): question.id for question in questions}
-    rows = []
-    for number, trace in iter_json(path):
-        response, text = trace.get("response"), trace.get("question")
-        if not isinstance(response, str) or not response.strip():
-            raise InputError(f"{path}:{number}: needs a `response`, the trace to learn")
-        question_id = trace.get("question_id") if "question_id" in trace else by_text.get(" ".join(str(text).split()))
-        if question_id not in by_id:
-            raise InputError(f"{path}:{number}: no training question has this question_id or question text")
-        try:
-            rows.append(row(by_id[question_id], response))
-        except InputError as error:
-            raise InputError(f"{path}:{number}: {error}") from None
-    if not rows:
-        raise InputError(f"{path}: holds no traces")
-    return rows
-
-
 def capped(candidates: Mapping[str, Iterable[str]], limit: int | None, seed: int) -> frozenset[str] | None:
     """The questions to keep: at most `limit`, drawn by `seed` from those that every arm has candidates for; None keeps all.
 
@@ -166,8 +141,11 @@ def require_rows(rows: Mapping[str, Sequence[SftRow]], samples: Mapping[str, Seq
             )
             counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common()) or "no responses"
             wanted = "wrong" if arm == "wrong" else "correct"
+            limited = any(sample.verdict in Verdict.LIMITED for sample in samples.get(arm, ()))
+            hint = " Under a larger verify.deadline or verify.memory_mb, what was cut short is judged again." if limited else ""
             raise RunError(
                 f"the {arm} arm has nothing to learn from: it takes {wanted} responses that were not cut off (with "
                 f"select.max_questions, to questions that every arm has some of), and there are {counts}. Take easier questions, a "
-                "stronger model, more samples or a longer sampling.max_new_tokens; the samples are in the generate stage's directory"
+                "stronger model, more samples or a longer sampling.max_new_tokens; the samples are in the generate stage's "
+                f"directory.{hint}"
             )

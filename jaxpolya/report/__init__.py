@@ -13,12 +13,13 @@ is `null` or absent, and is then left out of the report:
                   majority: {mean, low, high},         absent for programs
                   greedy: {mean, low, high},           only with `eval.greedy`
                   versus_base: {"1": {…}, …},          optional: paired differences from the arm `base`, `majority` and `greedy` too
-                  truncated, unparseable, tokens_mean,
+                  truncated, unparseable, harness_error, cut_short, tokens_mean,
                   diversity: {questions, samples, length, kernel, distinct_1 … distinct_3, self_bleu, vendi,
                               label_entropy (nats): each {mean, low, high}} | null,
                   composition: {judge, questions, solutions, rate: {mean, low, high}, by_heuristic: {key: share}} | null}}
       sft       {rows, tokens, steps, loss_first, loss_last, heldout_first, heldout_last} | null
-      rl        {steps: [{step, reward, length, truncated, entropy, clip, kl, grad_norm, no_signal}, …]} | null
+      rl        {steps: [{step, reward, length, truncated, entropy, clip, kl, grad_norm, no_signal, cut_short}, …],
+                 without_signal: no step had a gradient} | null
     selection   {kind: {rows, questions, per_question: {"1": questions with one row, …}, by_heuristic: {key: rows}}}
     contamination  {train | rl: {n, dropped, questions, shared, pairs, sets: {question set: {shared, pairs}}, examples: [Overlap]}}
     audit       {stage: {all, first, last, warnings, shown}}   of the stages that judge; absent in runs of versions without
@@ -27,6 +28,7 @@ is `null` or absent, and is then left out of the report:
                  unconfirmed, examples, groups, group, distinct_responses, distinct_answers} (`evaluate.audit.summarise`)
       warnings  [sentence, …]
       shown     [{end: first | last, step, question, gold, answer, response}, …], paid responses of the ends of RL
+    left_out    {question set, or stage: {reason: number}}  questions, traces and rows that took no part
     generation  {heuristic: {samples, correct, truncated}}
     stages      [{name, seconds, tokens, tokens_per_second}, …]
 """

@@ -81,9 +81,10 @@ def findings(results: dict[str, Any]) -> str:
     lines, comparisons = [], 0
     if doubts := len(tables.audit_warnings(results)):
         lines.append(f"- **Read the audit of rewards before believing a figure:** it warns of {doubts} thing{'s' * (doubts > 1)}.")
+    idle = tables.without_signal(results)
     for name, arms in sets.items():
         evaluation = next(iter(arms.values()))
-        said, compared = _findings_of_set(arms)
+        said, compared = _findings_of_set(arms, idle)
         lines += [
             f"- **{name}** ({evaluation['questions']:,} questions, {evaluation['samples']} samples each)",
             *(f"  - {line}" for line in said),
@@ -91,6 +92,12 @@ def findings(results: dict[str, Any]) -> str:
         comparisons += compared
     if comparisons > 1:
         lines.append(f"- {comparisons} comparisons at 95 %: if no arm differed, about one in twenty would still look as if it did.")
+    if idle:
+        lines.append(
+            f"- RL of {_join(idle)} had no signal: the gradient was 0 in every step (no group held two different rewards, or none was "
+            "learned from), so nothing was learned. Such an arm is not called better or worse; take easier questions, or a larger group."
+        )
+    lines += _cut_short(results)
     if any(entry.get("sft") or entry.get("rl") for entry in results["arms"].values()):
         lines.append(
             "- Each arm was trained once: the intervals speak of the choice of questions, not of what another training seed would give."
@@ -114,15 +121,29 @@ class _Difference:
         return f"{self.arm} ({_points(self.mean)} points, {_points(self.low)} to {_points(self.high)})"
 
 
-def _findings_of_set(arms: dict[str, dict[str, Any]]) -> tuple[list[str], int]:
-    """The sentences on one question set, and how many comparisons they rest on."""
+def _cut_short(results: dict[str, Any]) -> list[str]:
+    """What RL learned from responses that the verifier's limits cut short."""
+    lines = []
+    for arm, entry in results["arms"].items():
+        steps = (entry.get("rl") or {}).get("steps") or []
+        if share := sum(step.get("cut_short", 0) for step in steps) / max(len(steps), 1):
+            lines.append(
+                f"- {percent(share)} % of the responses that RL of {arm} learned from were cut short by the verifier's limits, and paid 0; "
+                "they stay as they were judged then."
+            )
+    return lines
+
+
+def _findings_of_set(arms: dict[str, dict[str, Any]], idle: Sequence[str] = ()) -> tuple[list[str], int]:
+    """The sentences on one question set, and how many comparisons they rest on; arms that are `idle` are not compared."""
     reference = "base" if "base" in arms else next(iter(arms))
     questions = min(evaluation["questions"] for evaluation in arms.values())
     ks = sorted(set.intersection(*({int(k) for k in evaluation["pass"]} for evaluation in arms.values())))
     first, last = str(ks[0]), str(ks[-1])
     lines, compared = [], 0
 
-    differences = {k: _differences(arms, reference, k) for k in dict.fromkeys((first, last))}
+    rated = {arm: evaluation for arm, evaluation in arms.items() if arm == reference or arm not in idle}
+    differences = {k: _differences(rated, reference, k) for k in dict.fromkeys((first, last))}
     own = max(50 * (evaluation["pass"][first]["high"] - evaluation["pass"][first]["low"]) for evaluation in arms.values())
     between = max(((found.high - found.low) / 2 for found in differences[first]), default=0.0)
     if questions < MIN_QUESTIONS:
@@ -134,7 +155,7 @@ def _findings_of_set(arms: dict[str, dict[str, Any]]) -> tuple[list[str], int]:
             lines.append(f"A difference from {reference} is known to about ±{between:.1f} points: a smaller one cannot be seen here.")
         if len(arms) == 1:
             lines.append(f"Only {reference} was evaluated: there is nothing to compare it with.")
-        else:
+        elif len(rated) > 1:
             lines += [_comparison(found, reference, k) for k, found in differences.items()]
             compared = sum(map(len, differences.values()))
 
@@ -150,6 +171,11 @@ def _findings_of_set(arms: dict[str, dict[str, Any]]) -> tuple[list[str], int]:
         lines.append(f"Many responses were cut at the token limit, which holds pass@k down: {_join(cut)}.")
     if failed := [f"{arm} ({percent(share)} %)" for arm, evaluation in arms.items() if (share := evaluation.get("harness_error"))]:
         lines.append(f"Some responses could not be judged, for the verifier failed on them; they count as failures: {_join(failed)}.")
+    if cut := [f"{arm} ({percent(share)} %)" for arm, evaluation in arms.items() if (share := evaluation.get("cut_short"))]:
+        lines.append(
+            "Some responses were cut short by the verifier's limits and count as failures; under a larger verify.deadline or "
+            f"verify.memory_mb the same command judges them again: {_join(cut)}."
+        )
     return lines, compared
 
 
@@ -281,7 +307,8 @@ def _training(results: dict[str, Any], drawn: dict[str, bytes | None]) -> str:
 
 def _data(results: dict[str, Any], drawn: dict[str, bytes | None]) -> str:
     found = [titled(tables.selection_table(results)), titled(tables.heuristics_table(results))]
-    return section("Fine-tuning data", *(found if any(found) else ["No fine-tuning data was made.\n"]), _picture("sources.png", drawn))
+    made = found if any(found) else ["No fine-tuning data was made.\n"]
+    return section("Fine-tuning data", *made, _picture("sources.png", drawn), titled(tables.left_out_table(results)))
 
 
 def _rollouts(results: dict[str, Any], samples: list[dict[str, Any]]) -> str:

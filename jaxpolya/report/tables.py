@@ -82,6 +82,11 @@ def question_sets(results: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]
     return sets
 
 
+def without_signal(results: dict[str, Any]) -> list[str]:
+    """The arms whose RL had a gradient of 0 in every step: no group held two different rewards, or none was learned from."""
+    return [arm for arm, entry in results.get("arms", {}).items() if (entry.get("rl") or {}).get("without_signal")]
+
+
 def eval_tables(results: dict[str, Any]) -> list[Table]:
     """Arms × metrics, a table for each question set."""
     tables = []
@@ -93,7 +98,7 @@ def eval_tables(results: dict[str, Any]) -> list[Table]:
         columns += [_pass_column([evaluation.get(measure) for evaluation in arms.values()]) for measure in single]
         rows = [
             [
-                Cell(arm),
+                Cell(f"{arm} (RL without signal)" if arm in without_signal(results) else arm),
                 *(column[i] for column in columns),
                 Cell(percent(evaluation.get("truncated"))),
                 Cell(percent(evaluation.get("unparseable"))),
@@ -257,6 +262,16 @@ def contamination_table(results: dict[str, Any]) -> Table:
         for name, shared in entry["sets"].items()
     ]
     return Table("Shared questions", ["to learn from", "evaluation set", "questions", "shared", "pairs"], rows)
+
+
+def left_out_table(results: dict[str, Any]) -> Table:
+    """What took no part in the run, and why."""
+    rows = [
+        [Cell(name), Cell(why), Cell(number(count))]
+        for name, reasons in (results.get("left_out") or {}).items()
+        for why, count in reasons.items()
+    ]
+    return Table("Left out", ["of", "because", "number"], rows)
 
 
 def stages_table(results: dict[str, Any]) -> Table:

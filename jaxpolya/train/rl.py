@@ -32,6 +32,7 @@ from jaxpolya.records import Sample, Verdict, write_records
 from jaxpolya.train.advantages import Rewards, estimate
 from jaxpolya.train.algorithms import Algorithm, make_algorithm, policy_loss
 from jaxpolya.train.checkpoints import Checkpoints
+from jaxpolya.train.health import Health
 from jaxpolya.train.metrics import StepLog
 from jaxpolya.train.objectives import Forward, policy_objective
 from jaxpolya.train.sft import check_rows
@@ -111,6 +112,7 @@ def run_rl(
         state = checkpoints.restore(done, abstract_state(decoder, mesh, optimizer))
     else:
         state = init_state(start(), decoder, mesh, optimizer)
+    health = Health(directory, decoder.vocab_size, engine.model)
     log = StepLog(directory / "steps.jsonl", keep=done, primary=is_primary())
     task.advance(done * config.prompts * config.group)
     watch = Watch()
@@ -133,6 +135,7 @@ def run_rl(
         facts |= Measured.of(updates).facts
         facts["kl"] = facts["kl_k3"]
         tally = Tally.of(rated, {prompt.question.id: prompt.question for prompt in asked})
+        health.check_step({"step": step, **facts})
         log.append({"step": step, **facts, **step_facts(tally), "audit": tally.to_json()})
         task.advance(0, reward=facts["reward"])
         for words in watch.see(tally):
@@ -140,6 +143,7 @@ def run_rl(
         if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
             checkpoints.save(step + 1, state)
     checkpoints.close()
+    health.check_end(state["params"], update.glance(state, batch, config.batching.micro_rows))
     return RlResult(state["params"], log.close())
 
 
@@ -173,6 +177,7 @@ def make_examples(
         "length": float(np.mean([len(sample.token_ids) for sample in samples])),
         "truncated": float(truncated.mean()),
         "unparseable": float(np.mean([sample.verdict == "unparseable" for sample in samples])),
+        "cut_short": float(np.mean([sample.verdict in Verdict.LIMITED for sample in samples])),
         "no_signal": counts["no_signal"] / counts["groups"],
         "masked": counts["masked"] / len(samples),
     }

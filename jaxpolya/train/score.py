@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolya.data.packing import Example, pack, unpack
+from jaxpolya.errors import not_finite
 from jaxpolya.models.decoder import Params, abstract_params
 from jaxpolya.parallel.mesh import batch_to_mesh, to_host
 from jaxpolya.parallel.sharding import batch_sharding, param_shardings, replicated
@@ -17,7 +18,7 @@ PACKED_AT_ONCE = 4096  # examples; a run may have hundreds of thousands, and the
 
 
 def score_examples(
-    params: Params, forward: Forward, mesh: Mesh, examples: Sequence[Example], *, row_tokens: int, micro_rows: int
+    params: Params, forward: Forward, mesh: Mesh, examples: Sequence[Example], *, row_tokens: int, micro_rows: int, model: str = "the model"
 ) -> Iterator[np.ndarray]:
     """Log-probs [n] of each example's tokens (nats; entry 0 is 0, for nothing comes before it), in the examples' order.
 
@@ -28,6 +29,9 @@ def score_examples(
       examples: none longer than `row_tokens`.
       row_tokens: T.
       micro_rows: B, a multiple of the mesh's data shards.
+      model: its name in errors.
+
+    Raises `InputError` where its log-probs are not finite.
     """
     program = _program(forward, mesh)
     for start in range(0, len(examples), PACKED_AT_ONCE):
@@ -42,6 +46,8 @@ def score_examples(
         logp_RT = np.pad(np.concatenate(scored), ((0, 0), (1, 0)))
         for values in unpack(logp_RT, some):
             # What an earlier segment's last token says of the next one's first means nothing.
+            if not np.isfinite(values[1:]).all():
+                raise not_finite(model, "log-probs", forward.dtype)
             yield np.concatenate([np.zeros(1, np.float32), values[1:]])
 
 

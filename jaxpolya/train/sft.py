@@ -6,6 +6,7 @@ them. Batches are functions of the step number, so that a resumed stage needs it
 
 import dataclasses
 import json
+import math
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,13 +18,14 @@ from jax.sharding import Mesh
 from jaxpolya.artifacts import write_whole
 from jaxpolya.config import SftConfig
 from jaxpolya.data.packing import Batch, Example, PackedBatches, pack, token_example
-from jaxpolya.errors import ConfigError, InputError, RunError
+from jaxpolya.errors import ConfigError, InputError, RunError, not_finite
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, is_primary, to_host
 from jaxpolya.progress import Task
 from jaxpolya.records import SftRow
 from jaxpolya.train.checkpoints import Checkpoints
+from jaxpolya.train.health import Health
 from jaxpolya.train.metrics import StepLog
 from jaxpolya.train.objectives import Forward, sft_objective
 from jaxpolya.train.state import Step, abstract_state, init_state, make_evaluation, make_optimizer
@@ -82,6 +84,7 @@ def run_sft(
     dtype: Any,
     directory: Path,
     task: Task,
+    model: str = "the model",
 ) -> SftResult:
     """Fine-tunes from `start()`, or goes on from whatever `directory` holds.
 
@@ -94,6 +97,11 @@ def run_sft(
       dtype: compute dtype.
       directory: of the stage; `checkpoints/`, `steps.jsonl` and `heldout.json` are written below it.
       task: is advanced by one a step.
+      model: what `start` loads, as errors name it.
+
+    Raises:
+      InputError: the model is broken, or the newest checkpoint.
+      RunError: the training has diverged, or the network has died.
     """
     check_rows(config.batching.micro_rows, mesh, "sft.batching.micro_rows")
     batches = sft_batches(config, train)
@@ -101,11 +109,14 @@ def run_sft(
     objective = sft_objective(Forward(decoder, dtype, remat=config.batching.remat == "block"))
     update = Step(objective, decoder, mesh, optimizer)
     heldout_loss = _heldout(config, decoder, mesh, heldout, dtype)
+    health = Health(directory, decoder.vocab_size, model)
     checkpoints = Checkpoints(directory / "checkpoints")
     done = checkpoints.latest()
     if done is None:
         state = init_state(start(), decoder, mesh, optimizer)
         first = heldout_loss(state["params"])
+        if first is not None and not math.isfinite(first):
+            raise not_finite(model, "log-probs of held-out responses", dtype)
         if is_primary():
             write_whole(directory / "heldout.json", json.dumps({"first": first}))
     else:
@@ -114,12 +125,14 @@ def run_sft(
     task.advance(done or 0)
     for step, batch in enumerate(batches.stream(done or 0), done or 0):
         state, facts = update(state, batch, config.batching.micro_rows)
+        health.check_step({"step": step, **facts})
         log.append({"step": step, **facts})
         task.advance(1, loss=facts["loss"])
         if (step + 1) % config.checkpoint_every == 0 and step + 1 < batches.steps:
             checkpoints.save(step + 1, state)
     checkpoints.close()
     steps = log.close()
+    health.check_end(state["params"], update.glance(state, batch, config.batching.micro_rows))
     stats = {
         "rows": len(train),
         "steps": batches.steps,

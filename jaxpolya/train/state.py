@@ -149,6 +149,13 @@ class Step:
         tokens = means.pop("tokens").sum
         return state, Measured(means, {name: float(value) for name, value in maxima.items()}, {"tokens": float(tokens)})
 
+    def glance(self, state: State, batch: Mapping[str, np.ndarray], micro_rows: int) -> dict[str, float]:
+        """The means over a batch's first micro-batch under a state, which stays as it is; no program is compiled for it."""
+        with jax.set_mesh(self._mesh):
+            micro = batch_to_mesh({name: array[:micro_rows] for name, array in batch.items()}, self._mesh)
+            _, means, _ = self._accumulate(state["params"], self._zeros(), micro)
+        return {name: float(mean.value) for name, mean in jax.tree.map(float, to_host(means)).items()}
+
 
 @functools.cache
 def _zeros(config: DecoderConfig, mesh: Mesh) -> Callable[[], Params]:
@@ -190,6 +197,16 @@ def _update(config: DecoderConfig, mesh: Mesh, optimizer: optax.GradientTransfor
 
     whole = replicated(mesh)
     return jax.jit(update, donate_argnums=0, in_shardings=(shardings, shardings["params"], whole), out_shardings=(shardings, whole))
+
+
+def all_finite(params: Params) -> bool:
+    """Whether no parameter is NaN or infinite; alike on all hosts."""
+    return bool(to_host(_all_finite(params)))
+
+
+@jax.jit
+def _all_finite(params: Params) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
 
 
 def make_evaluation(loss_fn: LossFn, config: DecoderConfig, mesh: Mesh) -> Callable[[Params, dict[str, jax.Array]], Means]:

@@ -38,7 +38,7 @@ def run_hosts(config, count: int, devices: int) -> None:
     ]  # fmt: skip
     try:
         for host in started:
-            out, _ = host.communicate(timeout=280)
+            out, _ = host.communicate(timeout=600)
             assert host.returncode == 0, out
     finally:
         for host in started:

@@ -213,7 +213,7 @@ def test_a_template_that_refuses_anything_else():
 
 def test_the_builder_starts_without_jax_and_transformers():
     check = "import sys, jaxpolya.polya.prompts; assert not {'jax', 'transformers', 'numpy'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", check], check=True, timeout=280)
+    subprocess.run([sys.executable, "-c", check], check=True, timeout=600)
 
 
 def test_a_template_that_tells_the_date_tells_the_same_every_day(make_tokenizer):

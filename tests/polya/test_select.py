@@ -2,9 +2,9 @@
 
 import pytest
 
-from jaxpolya.errors import InputError, RunError
-from jaxpolya.polya.select import best_per_slot, by_question, capped, external_rows, match_arms, needs_scores, star_rows
-from jaxpolya.records import Question, Sample, SftRow
+from jaxpolya.errors import RunError
+from jaxpolya.polya.select import best_per_slot, by_question, capped, match_arms, needs_scores, star_rows
+from jaxpolya.records import Sample, SftRow
 
 
 def sample(index: int, slot: int | None = 0, tokens=None, verdict="correct", finish="stop", question="q") -> Sample:
@@ -75,25 +75,3 @@ def test_arms_are_matched_in_instances_or_tokens():
 def test_a_budget_that_no_row_fits_is_named():
     with pytest.raises(RunError, match="the star arm has only 20 tokens, and no row of the polya arm is that short"):
         match_arms({"star": [row(20, "a")], "polya": [row(40, "b")]}, "tokens", lambda r: len(r.response), 0)
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ('{"question_id": "q"}', ":1: needs a `response`"),
-        ('{"question_id": "z", "response": "r"}', ":1: no training question"),
-        ("", "holds no traces"),
-    ],
-)
-def test_broken_traces_are_named(tmp_path, line, message):
-    path = tmp_path / "traces.jsonl"
-    path.write_text(line + "\n")
-    with pytest.raises(InputError, match=message):
-        external_rows(path, [Question(id="q", question="What?", answer="1")], lambda question, trace: trace)
-
-
-def test_traces_are_found_by_question_text_too(tmp_path):
-    path = tmp_path / "traces.jsonl"
-    path.write_text('{"question": "What  is it?", "response": "one"}\n')
-    asked = Question(id="q", question="What is it?", answer="1")
-    assert external_rows(path, [asked], lambda question, trace: (question, trace)) == [(asked, "one")]

@@ -84,7 +84,7 @@ class Cloud:
         base = {"PATH": f"{self.directory / 'bin'}:/usr/bin:/bin", "HOME": str(self.directory), "FAKE": str(self.directory)}
         environment = {name: value for name, value in (base | cloud | settings).items() if value is not None}
         command = ["bash", str(ROOT / "tpu_scripts" / script), *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False, cwd=self.directory)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False, cwd=self.directory)
 
     def starts(self, host):
         """How often the host's jaxpolya was started."""

@@ -144,10 +144,10 @@ def test_the_pool_reads_a_second_time_beside_its_verdicts():
     "piece", ["\\boxed{", "answer is ", "the answer ", "{}", "A:\n", "1,", "1,111", "answer is - ", "\\boxed{{{{", "answer is x ", "= 1 "]
 )
 def test_hostile_responses_take_no_time(piece):
-    begun = time.perf_counter()
+    begun = time.process_time()
     for gold in ("42", "x"):
         readings("\\boxed{" + piece * (100_000 // len(piece)), "math", gold)
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 @pytest.mark.skipif(not ORACLES.exists(), reason="the shared verdicts are not here")

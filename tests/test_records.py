@@ -1,0 +1,45 @@
+"""Records are standard JSON, whatever a model computed."""
+
+import json
+
+import pytest
+
+from jaxpolya.artifacts import digest, read_manifest
+from jaxpolya.errors import InputError, RunError
+from jaxpolya.records import Appender, SftRow, iter_json, read_records, write_records
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_is_not_finite_is_not_written(tmp_path, value):
+    row = SftRow(question_id="q", prompt="p", response="r", adherence=value)
+    path = tmp_path / "rows.jsonl"
+    for write in (lambda: write_records(path, [row]), lambda: write_records(path, [{"id": "x", "deep": [{"a": value}]}])):
+        with pytest.raises(RunError, match="not finite, and is not written"):
+            write()
+    assert not path.exists()
+    with Appender(path) as appender:
+        with pytest.raises(RunError, match="x holds a number"):
+            appender.append({"id": "x", "logprobs": [value]})
+        appender.append({"id": "y"})
+    assert [row for _, row in iter_json(path)] == [{"id": "y"}]
+    with pytest.raises(RunError):
+        digest({"seed": value})
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1E+400", "1" * 320 + ".0"])
+def test_a_number_that_is_not_finite_is_not_read(tmp_path, number):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'{{"question_id": "q", "prompt": "p", "response": "NaN 1e999"}}\n{{"question_id": "q", "adherence": {number}}}\n')
+    with pytest.raises(InputError, match=r"rows\.jsonl:2: not JSON"):
+        read_records(path, SftRow)
+    manifest = {"stage": "s", "finished": "f", "seconds": 1.0, "stats": {}, "files": {}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest).replace("1.0", number))
+    with pytest.raises(InputError, match="is damaged; delete"):
+        read_manifest(tmp_path / "manifest.json")
+
+
+def test_large_and_small_numbers_are_numbers(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1e-999, "b": 1e300, "c": %s, "d": "1e999"}\n' % ("7" * 400))
+    ((_, row),) = iter_json(path)
+    assert row == {"a": 0.0, "b": 1e300, "c": int("7" * 400), "d": "1e999"}

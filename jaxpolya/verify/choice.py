@@ -176,9 +176,10 @@ class _Choices:
         return {letter for letter in letters if named == self.plain[letter] or named.startswith(f"{self.plain[letter]} ")}
 
     def next_line(self, said: str, start: int) -> set[str]:
-        """The choice that the line after a statement lists, if it does."""
-        rest = said[start:].partition("\n")[2].lstrip()
-        return self._next_option(rest[:MAX_STATEMENT].partition("\n")[0])
+        """The choice that the line after a statement lists, with nothing said about it, if it does."""
+        end = said.find("\n", start)
+        line = said[end : end + MAX_STATEMENT].strip().partition("\n")[0] if end >= 0 else ""
+        return {letter for letter in self._next_option(line) if _plain(line) == f"{letter.lower()} {self.plain[letter]}"}
 
     def _is_another(self, rest: str, letters: set[str]) -> bool:
         """Whether what follows "B." is another choice's text, or the list of all choices."""

@@ -74,6 +74,7 @@ def test_no_single_choice(response):
         "What the answer is: let's see. Answer: B",
         "The answer is the bird that sings. So the answer is B.", "The answer must be either A or B.\nIt sings: the answer is B.",
         "The answer is either A or B. It sings, so the answer is B.", "The answer is B. A and C are too large.",
+        "Answer: B\n\nA. heron: too large.\nC. a red kite is too large.", "Answer: B\nC. a red kite is too large.",
         # Headings and labels of options are no answers.
         "#### Candidate: heron\nToo large.\n\nThe answer is B.", "A: heron\nB: wren\nC: a red kite\n\nAnswer: B",
         "**A: heron** wades.\n**B: wren** sings.\n\n**Answer: B**", "A. The heron wades.\nB. The wren sings.\nAnswer is B.",
@@ -135,6 +136,7 @@ def test_equal_choices_are_told_apart_by_letter_only():
         r"\boxed{A. Ann Lee; B. Bob Ray; C. Cid}",
         "The answer is A. Ann Lee; B. Bob Ray; C. Cid.",
         "The answer is A. Ann Lee\nB. Bob Ray\nC. Cid.",
+        "The answer is A. Ann Lee\n\nB. Bob Ray\n\nC. Cid.",
         "<answer>A. Ann Lee\nB. Bob Ray\nC. Cid</answer>",
         "Answer: (A) Ann Lee (B) Bob Ray (C) Cid",
     ],

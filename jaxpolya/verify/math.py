@@ -31,7 +31,7 @@ from fractions import Fraction
 from jaxpolya.records import Unevaluated
 from jaxpolya.verify.algebra import Unparsed, latex_of, same_by_algebra
 from jaxpolya.verify.expression import Node, TooLarge, Unreadable, evaluate, names, read, same
-from jaxpolya.verify.forms import form, meaning, operations, size
+from jaxpolya.verify.forms import form, meaning, operations, parts, size
 from jaxpolya.verify.latex import folded, normal, squeezed, words
 from jaxpolya.verify.literals import Numeral, based, based_value, kind_of, numeral, spelled, written
 from jaxpolya.verify.relations import interval, same_relation, sides_equal
@@ -404,7 +404,8 @@ class _Comparison:
             return meaning(right) in formulas(self.question).forms and self.refuse(RESTATES)
         if not asks_about(left, self.question):
             return False
-        repeated = meaning(right) in formulas(self.question).forms
+        stated, own = formulas(self.question).forms, {meaning(part) for part in parts(left)}
+        repeated = meaning(right) in stated or any(meaning(part) in stated - own for part in parts(right))
         constant = not names(right)
         if constant and not repeated and size(right) <= size(left):
             return False

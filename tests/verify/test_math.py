@@ -158,6 +158,8 @@ UNEVALUATED = [
     ("", "7i", "3i+4i"),
     ("", "3+4i", "(2+i)^2"), ("", r"2^2\cdot3\cdot5", r"2^2\cdot15"), ("", r"\frac37", r"3 \div 7"), ("", "2:3", "(1+1):3"),
     # roots as powers, bounds and sides turned round
+    (r"Simplify $\sqrt{72}$.", r"6\sqrt2", r"\frac{2\sqrt{72}}{2}"), (r"Simplify $\sqrt{72}$.", r"6\sqrt2",
+         r"\frac{10 \cdot \sqrt{72}}{10}"),
     (r"Simplify $\sqrt{72}$.", r"6\sqrt2", "72^{1/2}"), (r"Simplify $\sqrt{72}$.", r"6\sqrt2", r"\sqrt{72}^1"),
     (r"Write $x^{-2}$ with a positive exponent.", r"\frac{1}{x^2}", "x^{-2}"),
     (r"Write $x\ge 3$ as an interval.", r"[3,\infty)", r"3 \le x"),

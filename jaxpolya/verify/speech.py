@@ -17,8 +17,8 @@ This runs in the parent process, where no deadline protects it: one scan, linear
 import re
 from typing import Literal
 
-_THINKING = frozenset(
-    {"think", "thinking", "thought", "thoughts", "reason", "reasoning", "analysis", "scratchpad", "reflection", "monologue", "antthinking"}
+_THINKING = re.compile(
+    r"(?:begin|start|end)?(?:of)?([a-z]*(?:think|thought|scratch|reflect|monologue)[a-z]*|reason(?:ing)?|analysis|rationale|cot)"
 )
 _SPEAKERS = frozenset({"assistant", "model", "chatbot", "answer", "final", "response"})
 _ENDS = re.compile(r"/s|eo[stmd](?:_id)?|end[_▁]?of[_▁]?(?:text|turn|sentence)|return|call|user|system")
@@ -101,14 +101,14 @@ def opened_thought(prompt: str) -> str:
 def _read(mark: re.Match[str]) -> tuple[_Kind, str]:
     """What a mark does, and the name of the thought that it opens or closes."""
     if speaker := mark["speaker"]:
-        if (speaker := speaker.lower()) in _THINKING or speaker == "commentary":
+        if _THINKING.fullmatch(speaker := speaker.lower()) or speaker == "commentary":
             return "opens", _TURN
         return ("speaks" if speaker in _SPEAKERS else "end"), ""
     label = (mark["token"] or mark["bare"] or mark["tag"] or mark["square"] or mark["arrow"]).lower()
     words = _WORD.findall(label)
-    if not _THINKING.isdisjoint(words):
-        closes = label.startswith("/") or "end" in words
-        return ("closes" if closes else "opens"), " ".join(word for word in words if word not in ("begin", "start", "of", "end"))
+    if thinking := [found[1] for word in words if (found := _THINKING.fullmatch(word))]:
+        closes = label.startswith("/") or any(word.startswith("end") for word in words)
+        return ("closes" if closes else "opens"), " ".join(thinking)
     if mark["tag"] or mark["square"] or mark["arrow"]:
         return "text", ""
     if label in ("s", "bos") or words[:1] in (["begin"], ["startoftext"]) or "response" in words:

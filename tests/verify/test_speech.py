@@ -8,7 +8,8 @@ from jaxpolya.verify.speech import opened_thought, spoken
 
 OPEN_AND_CLOSED = [
     ("<think>", "</think>"), ("<Think>", "</THINK>"), ("<thinking>", "</thinking>"), ("[THINK]", "[/THINK]"),
-    ("<reasoning>", "</reasoning>"), ("<thought>", "</thought>"), ("<scratchpad id='1'>", "</scratchpad>"), ("◁think▷", "◁/think▷"),
+    ("<reasoning>", "</reasoning>"), ("<inner_thoughts>", "</inner_thoughts>"), ("<|startofthink|>", "<|endofthink|>"), ("<cot>", "</cot>"),
+    ("<thought>", "</thought>"), ("<scratchpad id='1'>", "</scratchpad>"), ("◁think▷", "◁/think▷"),
     ("<seed:think>", "</seed:think>"), ("<|begin_of_thought|>", "<|end_of_thought|>"), ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"), ("<|channel>thought\n", "<channel|>"),
     ("<|im_start|>think\n", "<|im_start|>answer\n"), ("<｜begin▁of▁thinking｜>", "<｜end▁of▁thinking｜>"),

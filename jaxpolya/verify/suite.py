@@ -9,6 +9,7 @@ import builtins
 import functools
 import importlib.util
 import itertools
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from jaxpolya.verify import arguments
 _KEYS = frozenset({"prompt", "test", "tests", "test_list", "entry_point", "test_setup_code", "test_imports", "challenge_test_list"})
 _BEYOND = frozenset({"stdin", "environ", "patch", "tempfile", "open"})
 _PATCHED = {"sys.stdin": "stdin", "builtins.input": "stdin", "sys.stdout": "stdout", "builtins.open": "open", "os.environ": "environ"}
+_ENTRY = re.compile(r"[^\W\d]\w*(?:(?:\(\))?(?:\.[^\W\d]\w*)+)?")
 _SOURCES = ("test", "tests", "test_list")
 
 
@@ -95,8 +97,8 @@ def read(tests: Any) -> Pairs | Asserts:
     if len(given) != 1:
         raise BadTests(f"tests need one of {', '.join(_SOURCES)}")
     entry, prompt = _text(tests, "entry_point"), _text(tests, "prompt")
-    if entry and not entry.isidentifier():
-        raise BadTests(f"the entry_point {entry!r} is not a name")
+    if entry and not _ENTRY.fullmatch(entry):
+        raise BadTests(f"the entry_point {entry!r} is not a name, nor a method such as Solution().solve")
     setup = f"{_lines(tests.get('test_imports') or [])}\n{_text(tests, 'test_setup_code')}"
     return _asserts(setup, _sources(given[0]), entry, prompt)
 
@@ -114,7 +116,7 @@ def _asserts(setup: str, sources: tuple[str, ...], entry: str, prompt: str) -> A
                 raise BadTests("tests that define check(candidate) need an entry_point")
             tree.body += ast.parse(f"check({entry})").body
         tree.body = [node for node in tree.body if not _imports_program(node)]
-        names, modules = _stand_ins(tree, helpers, entry)
+        names, modules = _stand_ins(tree, helpers, entry.partition("(")[0].partition(".")[0])
         mentioned = _mentioned(tree)
         prints = bool({"stdout", "redirect_stdout"} & mentioned)
         if not names:
@@ -207,11 +209,12 @@ def _bound(tree: ast.Module) -> set[str]:
 
 
 def _complete(prompt: str) -> str:
-    """A prompt as a module: its last function may lack a body."""
+    """A prompt as a module: its last function, or method, may lack a body."""
     try:
         ast.parse(prompt)
     except SyntaxError:
-        return prompt.rstrip() + "\n    pass\n"
+        heads = re.findall(r"^([ \t]*)(?:async[ \t]+)?def[ \t]", prompt, re.MULTILINE)
+        return f"{prompt.rstrip()}\n{heads[-1] if heads else ''}    pass\n"
     return prompt
 
 

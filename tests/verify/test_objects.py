@@ -752,6 +752,20 @@ def test_endless_answers_end():
         assert code.judge("assert list(f(2)) == [2]", program, 2.0)[0] in ("wrong", "crash", "timeout"), program
 
 
+def test_an_entry_point_may_be_a_method():
+    tests = {
+        "entry_point": "Solution().double",
+        "prompt": "class Node:\n    def __init__(self, value): self.value = value\n\n\n"
+        "class Solution:\n    def double(self, node: Node) -> int:\n",
+        "test": "def check(candidate):\n    assert candidate(node=Node(2)) == 4\n    assert candidate(Node(-1)) == -2",
+    }
+    for response in ("class Solution:\n    def double(self, node):\n        return 2 * node.value", "        return 2 * node.value"):
+        assert code.judge(tests, response, 60.0) == ("correct", None)
+    verdict, detail = code.judge(tests, "class Solution:\n    def triple(self, node): return 2 * node.value", 60.0)
+    assert verdict == "wrong" and "'Solution' object has no attribute 'double'" in detail
+    assert code.judge(tests, "class Solution:\n    def double(self, node): return node", 60.0)[0] == "wrong"
+
+
 def test_what_is_printed_reaches_tests_that_look():
     program = "import sys\ndef greet(name):\n    print('Hello', name)\n    sys.stdout.write('!')\n    return len(name)"
     redirected = "import io, contextlib\nout = io.StringIO()\nwith contextlib.redirect_stdout(out):\n    assert greet('Ann') == 3\n"

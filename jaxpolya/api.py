@@ -112,8 +112,10 @@ class Model:
             template, or the model's log-probs are not finite.
         """
         prompts = build(_Asked, "generate", prompts=prompts, samples=samples, seed=seed, chat=chat).prompts
-        sampling = build(Sampling, "generate", max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, stop=stop)
         builder = PromptBuilder(self.checkpoint.tokenizer, chat=chat, chat_arguments=chat_arguments)
+        sampling = build(Sampling, "generate", max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, stop=stop)
+        if builder.chat:  # what opens the next turn ends this one
+            sampling = sampling.model_copy(update={"stop": [*sampling.stop, *builder.stops]})
         ids = [builder.say(prompt) if builder.chat else builder.encode(prompt) for prompt in prompts]
         engine = Engine(
             self.checkpoint.config,

@@ -100,6 +100,19 @@ def test_greedy_is_the_argmax(model):
     assert logits.argmax(axis=-1).tolist() == first.tokens
 
 
+def test_stop_strings_may_be_special_tokens(model):
+    """Random weights write all kinds of tokens."""
+    asked = {"prompts": ["What is 3 * 4?"], "samples": 16, "max_new_tokens": 40, "temperature": 2.0, "seed": 5}
+    tokenizer = model.checkpoint.tokenizer
+    turn = tokenizer.convert_tokens_to_ids("<|turn|>")
+    (free,), (stopped,) = model.generate(**asked), model.generate(**asked, stop=["<|turn|>"])
+    assert any(turn in answer.tokens for answer in free)
+    for before, after in zip(free, stopped, strict=True):
+        cut = turn in before.tokens
+        assert after.tokens == (before.tokens[: before.tokens.index(turn) + 1] if cut else before.tokens)
+        assert after.text == before.text.partition("<|turn|>")[0] and after.finish == ("stop" if cut else before.finish)
+
+
 def test_what_doesn_t_fit_is_said(model, tmp_path):
     with pytest.raises(InputError, match="exceed the model's 256 positions"):
         model.generate(["What?"], max_new_tokens=300)

@@ -6,6 +6,7 @@ import pytest
 
 from jaxpolya.config import HubSource
 from jaxpolya.config_file import load_config
+from jaxpolya.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -76,3 +77,10 @@ def test_the_reader_is_told(path):
 def _cut(source, size):
     left = size - source.skip
     return left if source.limit is None else min(left, source.limit)
+
+
+def test_a_chat_template_is_told_what_is_its_own():
+    told = load_config(ROOT / "configs/quickstart.yaml", ["model.chat_arguments={enable_thinking: false}"])
+    assert told.model.chat_arguments == {"enable_thinking": False}
+    with pytest.raises(ConfigError, match=r"chat_arguments: .*add_generation_prompt can't be set"):
+        load_config(ROOT / "configs/quickstart.yaml", ["model.chat_arguments={add_generation_prompt: false}"])

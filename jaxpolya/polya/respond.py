@@ -149,7 +149,8 @@ def respond(
                 writer.take(completions)
             writer.drain()
     if asking.judges_again:
-        known |= _judged_again([s for s in known.values() if s.outgrown(pool.deadline, pool.memory_mb)], places, pool)
+        cut = [sample for sample in known.values() if sample.verdict in Verdict.LIMITED]
+        known |= _judged_again([sample for sample in cut if sample.outgrown(pool.deadline, pool.memory_mb)], places, pool)
     samples = [known[sample_id] for sample_id in places]
     _require_judged(samples, out)
     return samples

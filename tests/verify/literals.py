@@ -55,7 +55,7 @@ def value(text: str) -> Fraction | None:
 
 
 def _unwrapped(text: str) -> str:
-    text = text.strip(" .,;:!?")
+    text = text.strip(" ,;:!?").rstrip(" .,;:!?")
     while len(text) > 2 and text[0] + text[-1] in ("()", "[]", "{}"):
         text = text[1:-1].strip()
     return text
@@ -142,4 +142,4 @@ def _clean(text: str) -> str:
         text = re.sub(re.escape(spelling) + (r"(?![A-Za-z])" if spelling[-1].isalpha() else ""), lambda _, ours=ours: ours, text)
     text = _SPELLED.sub(r" \1 ", text)
     text = _DROPPED.sub(" ", re.sub(r"\\[%$]", lambda sign: sign.group()[1] if sign.group() == r"\%" else " ", text))
-    return re.sub(r"\s+", " ", text).strip(" .*").casefold()
+    return re.sub(r"\s+", " ", text).strip(" *").rstrip(" .").casefold()

@@ -100,7 +100,7 @@ def judge(
         return None
     if r"\text" in gold_text and folded(gold) == folded(answer):
         return None
-    comparison = _Comparison(digits, percent_is_unit, None if unevaluated == "accept" else question)
+    comparison = _Comparison(digits, percent_is_unit, None if unevaluated == "accept" else _DRAWING.sub(" ", question))
     if comparison.shapes(shape(gold_text), shape(answer_text)):
         return None
     if not comparison.refused:
@@ -431,6 +431,8 @@ class _Comparison:
         return (asks_about_relation(gold, self.question) or stands_in(answer.text, self.question)) and self.refuse(RESTATES)
 
 
+_DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)", re.DOTALL)
+"""A drawing as a program: its numbers and formulas are the draughtsman's, not the question's."""
 _BASES = re.compile(r"\bbases?\b|\bbinary\b|\bternary\b|\boctal\b|\bhexadecimal\b|\d_\{?\d", re.IGNORECASE)
 _RATIO = re.compile(r"\bratios?\b|\bproportions?\b|\bodds\b|\bscale\b|simplest form|lowest terms", re.IGNORECASE)
 _STRAY_UNIT = re.compile(r"(?<=[\d})])[LgshVWJNCKA]$")

@@ -245,3 +245,9 @@ def test_a_time_is_no_ratio(question, gold, answer):
 
 def test_a_ratio_is_one_where_the_question_speaks_of_it():
     assert judge("2:15", "4:30", question="What is the ratio of cats to dogs?") is None
+
+
+def test_the_numbers_of_a_drawing_are_not_the_questions():
+    drawing = '[asy]\ndraw((0,0)--(1,0.5)); label("6/8", (0,0.75));\n[/asy]'
+    assert judge(r"\frac{1}{2}", "0.5", question=f"What is the chance that two coins agree?\n{drawing}") is None
+    assert judge(r"\frac{3}{4}", "6/8", question=f"Which part is shaded?\n{drawing}") is None

@@ -12,14 +12,17 @@ from typing import IO, Any
 
 from jaxpolya.verify.equality import Equality
 from jaxpolya.verify.mirrored import STEERING, Mirrored, exception, exception_class
-from jaxpolya.verify.remote import About, Raised, RemoteIterator, RemoteType, Uncarried, about, is_remote, waiting
+from jaxpolya.verify.remote import About, Raised, RemoteIterator, RemoteType, Uncarried, about, builtin_value, is_remote, waiting
 from jaxpolya.verify.sandbox import Died, Program
 from jaxpolya.verify.wire import MAX_BYTES, Made, WireError, decode, encode
 
 MAX_LENT = 64
 """Containers of the program's objects that are kept in step at a time."""
 _ANSWERED = ("name", "qualname", "doc", "module", "dict", "annotations", "wrapped", "self", "func", "members")
-_JUDGING = ("startswith", "endswith", "issubset", "issuperset", "isdisjoint", "count", "index", "rindex", "find", "rfind", "equals")
+_JUDGING = frozenset(
+    "startswith endswith issubset issuperset isdisjoint count index rindex find rfind equals difference symmetric_difference"
+    " intersection replace".split()
+)
 _ENDS = {"next": StopIteration, "send": StopIteration, "wait": StopAsyncIteration}
 """Operations that may end an iteration."""
 
@@ -92,14 +95,15 @@ class Bridge:
         """An attribute of an object or of a class; methods are asked for once.
 
         Names with two underscores are Python's and other libraries' way of asking an object to decide for them; few have an answer. Nor do
-        methods by which built-in values judge others, where tests expect nothing but built-in values.
+        methods by which built-in values judge others, where tests expect nothing but built-in values: there the object's built-in value has
+        the word.
         """
         if name.startswith("__") and name.endswith("__") and name[2:-2] not in _ANSWERED:
             if name.startswith("__dataclass_"):
                 raise self.refuse(f"{name} is asked of the program")
             raise AttributeError(name)
         if not self.objects and name in _JUDGING:
-            raise AttributeError(name)
+            return getattr(builtin_value(owner) if is_remote(owner) else None, name)
         known = self._kept.get((_number(owner), name))
         return self.ask("getattr", owner, name) if known is None else known
 

@@ -247,6 +247,7 @@ class Jail:
         with open(root + "/runner.pyc", "wb") as file:
             file.write(code)
         os.mkdir(root + "/tmp")
+        os.symlink("/tmp", root + "/dev/shm")  # where semaphores of multiprocessing lie
         _read_only(root, 0, _NOSUID)
         os.chroot(root)
         os.chdir("/")

@@ -119,6 +119,8 @@ SCRIPTS = {
     "/dev/stdin by pathlib": "import pathlib\na, b = pathlib.Path('/dev/stdin').read_text().split()\nprint(int(a) + int(b))",
     "/dev/stdout": "with open('/dev/stdout', 'w') as out: print(int(input()) + int(input()), file=out)",
     "descriptors": "import sys\nsys.stdin = open(0)\na, b = sys.stdin.readlines()\nopen(1, 'w').write(str(int(a) + int(b)))",
+    "a pool of processes": "import multiprocessing\na, b = int(input()), int(input())\n"
+    "with multiprocessing.Pool(2) as pool: print(sum(pool.map(abs, [a, b])))",
     "an error in a thread": SUM + "import threading\nthreading.Thread(target=lambda: 1 / 0).start()",
     "standard error": SUM + "import sys\nprint('debug', file=sys.stderr)",
     "arguments": "import sys\nassert len(sys.argv) == 1 and __file__ == sys.argv[0]\n" + SUM,

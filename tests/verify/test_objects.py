@@ -752,6 +752,12 @@ def test_endless_answers_end():
         assert code.judge("assert list(f(2)) == [2]", program, 2.0)[0] in ("wrong", "crash", "timeout"), program
 
 
+def test_a_derived_value_is_judged_by_its_value():
+    program = "class S(str):\n    def startswith(self, x): return True\ndef f(): return S('abc')"
+    assert code.judge("assert f().startswith('ab') and f().count('a') == 1 and f().upper() == 'ABC'", program, 60.0) == ("correct", None)
+    assert code.judge("assert f().startswith('xy')", program, 60.0)[0] == "wrong"
+
+
 def test_an_entry_point_may_be_a_method():
     tests = {
         "entry_point": "Solution().double",

@@ -55,7 +55,7 @@ def trained(model, directory, unevaluated, seed, steps):
         "model": {"source": str(model), "compute_dtype": "float32"},
         "rl": {
             "questions": questions, "sampling": sampling, "optimizer": {"learning_rate": 2e-3}, "steps": steps, "prompts": 10, "group": 8,
-            "batching": {"row_tokens": 512, "micro_rows": 8}, "checkpoint_every": 100, "seed": seed,
+            "batching": {"row_tokens": 128, "micro_rows": 24, "remat": "none"}, "checkpoint_every": 100, "seed": seed,
         },
         "eval": {"questions": {"products": questions}, "sampling": sampling, "samples": 4, "bootstrap": 10, "composition": "none"},
         "decode": {"rows": 80, "window": 8},

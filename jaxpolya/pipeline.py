@@ -202,7 +202,9 @@ class Pipeline(Workbench):
                 write_records(file, judged)
             dropped = {ELSEWHERE: elsewhere, TOO_LONG: too_long}
             verdicts = dict(collections.Counter(str(trace.verdict) for trace in judged).most_common())
-            return {"traces": len(judged), "verdicts": verdicts, "dropped": {why: number for why, number in dropped.items() if number}}
+            counts = {"traces": len(judged), "verdicts": verdicts, "dropped": {why: number for why, number in dropped.items() if number}}
+            asked, said = {question.id: question for question in questions}, [trace.as_sample() for trace in judged]
+            return {**counts, **self._audited(lambda: audit_samples(said, asked, pool, stage.name))}
 
         self._do(stage, judge, judged=(file, Trace))
         judged = read_records(file, Trace)

@@ -274,7 +274,7 @@ def summarise(tally: Tally, read_again: tuple[int, Sequence[str]]) -> dict[str, 
     """
     checked, unconfirmed = read_again
     shares = {
-        "length": (tally.tokens, tally.responses),
+        "length": (tally.tokens, tally.responses if tally.tokens else 0),
         "refused": (tally.refused, tally.responses),
         "not_number": (tally.not_numbers, tally.numbers),
         "not_literal": (tally.not_literals, tally.literals),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jaxpolya.errors import InputError, RunError
 from jaxpolya.polya.respond import judge_all
-from jaxpolya.records import Judged, Question, Record, SftRow, VerdictName, iter_json
+from jaxpolya.records import Judged, Question, Record, Sample, SftRow, VerdictName, iter_json
 from jaxpolya.train.sft import row_length
 from jaxpolya.verify.judge import Item
 from jaxpolya.verify.pool import Pool
@@ -35,6 +35,13 @@ class Trace(Judged, Record):
     detail: str | None = None
     deadline: float | None = None
     memory_mb: int | None = None
+
+    def as_sample(self) -> Sample:
+        """This trace as a response that somebody else gave."""
+        return Sample(
+            id=self.id, question_id=self.question_id, arm="external", stage="traces", index=0, prompt="", response=self.response,
+            token_ids=[], logprobs=[], finish="stop", seed=0, verdict=self.verdict, extracted=self.extracted, detail=self.detail,
+        )  # fmt: skip
 
 
 def read_traces(path: Path, questions: Sequence[Question]) -> tuple[list[Trace], int]:

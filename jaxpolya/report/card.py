@@ -155,7 +155,9 @@ def _seen_from(results: Mapping[str, Any], arm: str, learned: Mapping[str, Any])
     """The results with that arm and the base model alone, and with the data that the arm learned from."""
     # STaR's responses are asked for without a heuristic; external ones aren't asked for.
     asked = {"star": lambda key: key == "plain", "polya": lambda key: key != "plain", "wrong": lambda key: key != "plain"}.get(_kind(arm))
-    stages = {"star": ["generate-plain"], "polya": ["generate-polya"], "wrong": ["generate-polya"]}.get(_kind(arm), [])
+    stages = {"star": ["generate-plain"], "polya": ["generate-polya"], "wrong": ["generate-polya"], "external": ["traces"]}.get(
+        _kind(arm), []
+    )
     stages += [f"rl-{arm.replace('+', '-')}"] if arm.endswith("rl") else []
     stages += [f"eval-{name.replace('+', '-')}-{asked}" for name in ("base", arm) for asked in results["config"]["eval"]["questions"]]
     return {

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from jaxpolya.evaluate.audit import WATCHED, Tally, Watch, audit_samples, audit_steps, form_of, is_literal, summarise, warnings
+from jaxpolya.polya.traces import Trace
 from jaxpolya.records import Question, Sample
 from jaxpolya.verify.judge import Item
 from jaxpolya.verify.pool import Pool
@@ -119,6 +120,14 @@ def test_a_sample_is_read_a_second_time(pool):
     assert set(found) == {"not_number", "unconfirmed"}
     assert "40.0% of the 10 paid answers are no numbers" in found["not_number"] and "q-None#0" in found["unconfirmed"]
     assert warnings(audit_samples(honest, {"q": PRODUCT}, pool, "stage")) == {}
+
+
+def test_traces_of_somebody_else_are_looked_at(pool):
+    said = ["The answer is 97 * 49.", "The answer is 4753.", "So the answer is 4753."]
+    traces = [Trace(id=str(i), question_id="q", response=text, verdict="correct", extracted=text[14:-1]) for i, text in enumerate(said)]
+    part = audit_samples([trace.as_sample() for trace in traces], {"q": PRODUCT}, pool, "traces")["all"]
+    assert (part["paid"], part["unconfirmed"], part["examples"], part["distinct_responses"]) == (3, 1 / 3, ["0"], 3.0)
+    assert "length" not in part, "their tokens are nobody's"
 
 
 def test_programs_have_no_second_reading(pool):

@@ -412,10 +412,28 @@ class RlConfig(Strict):
     """ε_high of the ratio's clip; unset takes the algorithm's own."""
     clip_dual: Annotated[float, Field(gt=1)] | None = None
     """c of the dual clip, for tokens of negative advantage; unset takes the algorithm's own, which is none in those built in."""
+    kl: KlConfig | None = None
+    """A divergence from the model that the arm's RL starts from, of which a copy in the compute dtype is held; unset is none."""
     entropy_bonus: NonNegativeFloat = 0.0
     """Times the entropy of each token's distribution (nats), is taken off the loss."""
     mask_truncated: bool = False
     """Leave responses that hit `max_new_tokens` out of the loss (overlong filtering)."""
+    overlong_buffer: NonNegativeInt | None = None
+    """Over the last so many of `max_new_tokens`, the reward falls evenly by 1 (DAPO's soft penalty); 0 is off, and unset takes the
+    algorithm's own: a fifth of `max_new_tokens` in `dapo`, else off."""
+    refills: NonNegativeInt | None = None
+    """How often a round asks `prompts` further questions to replace groups without both right and wrong responses (DAPO's dynamic
+    sampling); unset takes the algorithm's own: 9 in `dapo`, else none."""
+    epochs: PositiveInt = 1
+    """μ: passes over a round, each of `updates` optimizer steps."""
+    old_logprobs: Literal["sampler", "trainer"] = "sampler"
+    """Whose log-probs the ratio is taken against: those that the sampler recorded, or the trainer's own, computed before a round's first
+    update (one more forward pass)."""
+    tis: PositiveFloat | None = None
+    """C: weighs each token's loss by min(trainer's / sampler's probability, C); needs `old_logprobs: trainer`."""
+    icepop: tuple[NonNegativeFloat, PositiveFloat] | None = None
+    """[α, β]: weighs each token's loss by the trainer's / the sampler's probability, or by 0 outside of these; needs `old_logprobs:
+    trainer`."""
     checkpoint_every: Annotated[PositiveInt, HOW] = 10
     """Steps between two checkpoints."""
     seed: Seed = 0
@@ -434,6 +452,14 @@ class RlConfig(Strict):
     def _consistent(self) -> "RlConfig":
         if self.prompts % self.updates:
             raise ValueError(f"prompts ({self.prompts}) is not a multiple of updates ({self.updates})")
+        if (self.overlong_buffer or 0) > self.sampling.max_new_tokens:
+            raise ValueError(f"overlong_buffer ({self.overlong_buffer}) exceeds sampling.max_new_tokens ({self.sampling.max_new_tokens})")
+        if self.tis is not None and self.icepop is not None:
+            raise ValueError("tis and icepop are two corrections of the same difference; set one of them")
+        if (self.tis is not None or self.icepop is not None) and self.old_logprobs == "sampler":
+            raise ValueError("tis and icepop weigh the trainer's probabilities against the sampler's: set old_logprobs to trainer")
+        if self.icepop is not None and not self.icepop[0] <= 1 <= self.icepop[1]:
+            raise ValueError(f"icepop ({list(self.icepop)}) must have 1 between its ends: it is the weight of a token on which both agree")
         if self.sampling.temperature == 0:
             raise ValueError("sampling.temperature is 0: greedy rollouts of a group are all alike and carry no signal")
         if self.sampling.top_k or self.sampling.top_p < 1:

@@ -55,7 +55,7 @@ from jaxpolya.results import collect_results, example_samples, write_results
 from jaxpolya.stages import digest_or_none, meaning, row_stats, sample_stats, samples_digest, source_identity, stage_fields
 from jaxpolya.train.algorithms import rl_fields
 from jaxpolya.train.objectives import Forward
-from jaxpolya.train.rl import check_prompts, run_rl
+from jaxpolya.train.rl import check_prompts, rollout_file, run_rl
 from jaxpolya.train.sft import run_sft, sft_batches, sft_examples, split_heldout
 from jaxpolya.verify.pool import Pool
 from jaxpolya.verify.sandbox import machine_weakness
@@ -375,7 +375,7 @@ class Pipeline(Workbench):
                         arm=arm, dtype=self.dtype, directory=stage.directory, task=task, note=self.display.note,
                     )  # fmt: skip
                 save_checkpoint(stage.directory / "model", result.params, self.meta)
-                tokens = sum(step["length"] for step in result.steps) * config.prompts * config.group
+                tokens = sum(step["length"] * (1 + step.get("refills", 0)) for step in result.steps) * config.prompts * config.group
                 audit = self._audited(lambda: self._audit_rl(stage, result.steps, pool))
                 return {"steps": config.steps, "tokens": round(tokens), "too_long": too_long, **audit}
 
@@ -387,7 +387,9 @@ class Pipeline(Workbench):
         counted = [step for step in steps if "audit" in step]
 
         def samples_of(place: int) -> list[Sample]:
-            return read_records(stage.directory / "rollouts" / f"{counted[place]['step']:06d}.jsonl", Sample)
+            step = counted[place]
+            files = [rollout_file(stage.directory, step["step"], attempt) for attempt in range(1 + step.get("refills", 0))]
+            return [sample for file in files for sample in read_records(file, Sample)]
 
         tallies = [Tally.from_json(step["audit"]) for step in counted]
         return audit_steps(tallies, samples_of, {question.id: question for question in self.questions["rl"][1]}, pool, stage.name)

@@ -10,12 +10,17 @@ the group says nothing about which was better: all rewards are equal, or one is 
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jaxpolya.config import KlConfig
+
 STD_OFFSET = 1e-6
 """Added to a group's standard deviation."""
+
+MAX_LOG_RATIO = 20.0
+"""Log-ratios are held within ± this: e^20 is far outside any clip, and exp must not overflow on a token gone astray."""
 
 LEAST_VARIANCE = 1e-8
 """Of a round's advantages, where they are divided by their deviation."""
@@ -53,48 +58,29 @@ Estimator = Callable[[Rewards], np.ndarray]
 `valid_PG`; what they hold elsewhere, and beyond a response's end, doesn't matter. Must depend on its argument alone."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Advantages:
-    """What the rewards of P groups of G responses say."""
+def estimate(estimator: Estimator, rewards: Rewards) -> np.ndarray:
+    """An estimator's advantages, checked: float32 [P, G, T], T = 1 where all tokens of a response have the same; 0 where there is none.
 
-    advantages_PGT: np.ndarray
-    """float32, T = 1 where all tokens of a response have the same; 0 where `valid_PG` is False."""
-    valid_PG: np.ndarray
-    """bool; False marks responses that must stay out of the loss."""
-    signal_P: np.ndarray
-    """bool; False marks groups without two different rewards."""
-    stats: dict[str, float]
-    """`reward_sum` and `reward_count` over valid responses, `groups`, `no_signal` (groups), `masked` (responses); all of them add
-    up over hosts and steps."""
-
-
-def estimate(estimator: Estimator, rewards: Rewards) -> Advantages:
-    """An estimator's advantages, checked, and what the rewards say besides. Raises `ValueError` where they can't be advantages."""
-    valid_PG = rewards.valid_PG
+    Raises `ValueError` where they can't be advantages.
+    """
     found = np.asarray(estimator(rewards))
-    P, G = valid_PG.shape
+    P, G = rewards.rewards_PG.shape
     per_token = (P, G, int(rewards.lengths_PG.max(initial=1)))
     if found.shape not in ((P, G), per_token) or not np.issubdtype(found.dtype, np.floating):
         raise ValueError(f"gave {found.dtype} of shape {found.shape}; floats of shape {(P, G)} or {per_token} were expected")
     if found.ndim == 2:
-        found, counted = found[..., None], valid_PG[..., None]
+        found, counted = found[..., None], rewards.valid_PG[..., None]
     else:
         counted = rewards.mask_PGT
     if not np.isfinite(found[counted]).all():
         raise ValueError("gave an advantage that is not finite for a response whose reward is known")
-    rewards_PG = rewards.rewards_PG
-    return Advantages(
-        advantages_PGT=np.where(counted, found, 0.0).astype(np.float32),
-        valid_PG=valid_PG,
-        signal_P=_signal(rewards_PG),
-        stats={
-            "reward_sum": float(np.where(valid_PG, rewards_PG, 0.0).sum()),
-            "reward_count": int(valid_PG.sum()),
-            "groups": P,
-            "no_signal": int((~_signal(rewards_PG)).sum()),
-            "masked": int((~valid_PG).sum()),
-        },
-    )
+    return np.where(counted, found, 0.0).astype(np.float32)
+
+
+def mixed_groups(rewards_PG: np.ndarray) -> np.ndarray:
+    """Whether a group has two different known rewards, bool [P]."""
+    valid_PG = ~np.isnan(rewards_PG)
+    return np.where(valid_PG, rewards_PG, -np.inf).max(axis=1) > np.where(valid_PG, rewards_PG, np.inf).min(axis=1)
 
 
 # Against the group ------------------------------------------------------------------------------------------------------
@@ -165,16 +151,24 @@ def _centred(totals_PG: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     known_PG = np.where(valid_PG, totals_PG, 0.0)
     count_P1 = valid_PG.sum(axis=1, keepdims=True)
     centred_PG = np.where(valid_PG, known_PG - known_PG.sum(axis=1, keepdims=True) / np.maximum(count_P1, 1), 0.0)
-    return np.where(_signal(totals_PG)[:, None], centred_PG, 0.0), count_P1
-
-
-def _signal(rewards_PG: np.ndarray) -> np.ndarray:
-    """Whether a group has two different known rewards, [P]."""
-    valid_PG = ~np.isnan(rewards_PG)
-    return np.where(valid_PG, rewards_PG, -np.inf).max(axis=1) > np.where(valid_PG, rewards_PG, np.inf).min(axis=1)
+    return np.where(mixed_groups(totals_PG)[:, None], centred_PG, 0.0), count_P1
 
 
 def soft_overlong_penalty(lengths: np.ndarray, longest: int, buffer: int) -> np.ndarray:
     """What is added to the reward of responses of these lengths (DAPO, arXiv 2503.14476, eq. 13): 0 up to `longest` − `buffer` tokens, from
     there falling evenly to −1 at `longest`. float64, of the lengths' shape."""
     return np.clip((longest - buffer - lengths) / buffer, -1.0, 0.0)
+
+
+def kl_in_reward(logp_old: Sequence[np.ndarray], logp_ref: Sequence[np.ndarray], shape: tuple[int, int], kl: KlConfig) -> np.ndarray:
+    """β · KL at each token of P · G responses, float64 [P, G, T], 0 beyond their ends: `Rewards.kl_PGT`.
+
+    `logp_old` and `logp_ref` hold each response's log-probs, under the policy that drew it and under the reference. It is the old policy's
+    divergence: the reward is a number. In the policy gradient k1 there has the gradient of KL(policy ‖ reference); k3 has that less the
+    gradient of KL(reference ‖ policy), and k2 that of neither.
+    """
+    kl_PGT = np.zeros((*shape, max(map(len, logp_old))))
+    for row, old, ref in zip(kl_PGT.reshape(-1, kl_PGT.shape[-1]), logp_old, logp_ref, strict=True):
+        k1 = np.clip(np.asarray(old, np.float64) - np.asarray(ref, np.float64), -MAX_LOG_RATIO, MAX_LOG_RATIO)
+        row[: len(k1)] = {"k1": k1, "k2": k1**2 / 2, "k3": np.expm1(-k1) + k1}[kl.estimator]
+    return kl.weight * kl_PGT

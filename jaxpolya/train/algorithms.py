@@ -36,8 +36,14 @@ from jaxpolya.train.policy_terms import Cispo, Gspo, PpoClip, Reinforce
 class Needs:
     """What a round must give an algorithm, besides rollouts and their rewards."""
 
+    reference: bool = False
+    """`Tokens.logp_ref_BT`: log-probs under the model that the arm's RL starts from, of which a copy in the compute dtype is held."""
     mixed_groups: bool = False
     """Groups whose verdicts are all equal leave the loss and its denominator (their advantages are 0 against the group in any case)."""
+    refills: int = 0
+    """How often further questions are asked to replace those groups, at most, where `mixed_groups`."""
+    overlong: float = 0.0
+    """Share of the longest response possible over which the reward falls by 1 (`advantages.soft_overlong_penalty`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +65,9 @@ PRESETS = {
     "grpo": Algorithm(normalised, PpoClip(0.2, 0.2)),
     # arXiv 2503.20783, §3.2: no deviation, a constant divisor.
     "dr_grpo": Algorithm(centred, PpoClip(0.2, 0.2), "constant"),
-    # arXiv 2503.14476, eq. 8 (clip-higher, token mean) and 11 (groups with both right and wrong responses).
-    "dapo": Algorithm(normalised, PpoClip(0.2, 0.28), needs=Needs(mixed_groups=True)),
+    # arXiv 2503.14476, eq. 8 (clip-higher, token mean), 11 (dynamic sampling; ten batches a round at most, as verl), 13 (4,096 of 20,480
+    # tokens).
+    "dapo": Algorithm(normalised, PpoClip(0.2, 0.28), needs=Needs(mixed_groups=True, refills=9, overlong=0.2)),
     # arXiv 2507.18071, eq. 5 to 7, with the ε of its §5.1; `gspo_token` is eq. 13 and 14.
     "gspo": Algorithm(normalised, Gspo(3e-4, 4e-4), "seq_mean_token_mean"),
     "gspo_token": Algorithm(normalised, Gspo(3e-4, 4e-4, "token"), "seq_mean_token_mean"),
@@ -98,6 +105,8 @@ def make_algorithm(config: RlConfig) -> tuple[Algorithm, str | None]:
         if not dataclasses.is_dataclass(loss) or field not in {known.name for known in dataclasses.fields(loss)}:
             raise ConfigError(f"rl.{setting}: the algorithm {config.algorithm} has no such bound; leave it out")
         algorithm = dataclasses.replace(algorithm, token_loss=dataclasses.replace(loss, **{field: value}))  # type: ignore[arg-type, type-var]
+    if config.refills and not algorithm.needs.mixed_groups:
+        raise ConfigError(f"rl.refills: {config.algorithm} learns from groups as they come, and has none to replace; leave it out")
     return dataclasses.replace(algorithm, aggregation=config.aggregation or algorithm.aggregation), digest
 
 
@@ -114,8 +123,30 @@ def policy_loss(config: RlConfig, algorithm: Algorithm) -> PolicyLoss:
         algorithm.token_loss,
         algorithm.aggregation,
         max_length=config.sampling.max_new_tokens,
+        kl=config.kl if config.kl is not None and config.kl.place == "loss" else None,
         entropy_bonus=config.entropy_bonus,
+        tis=config.tis,
+        icepop=config.icepop,
     )
+
+
+def needs_reference(config: RlConfig, algorithm: Algorithm) -> bool:
+    """Whether log-probs under the start are computed."""
+    return config.kl is not None or algorithm.needs.reference
+
+
+def most_refills(config: RlConfig, algorithm: Algorithm) -> int:
+    """How often a round's groups without signal are replaced, at most."""
+    if config.refills is not None:
+        return config.refills
+    return algorithm.needs.refills if algorithm.needs.mixed_groups else 0
+
+
+def overlong_buffer(config: RlConfig, algorithm: Algorithm) -> int:
+    """Tokens over which the reward of a long response falls; 0 is off."""
+    if config.overlong_buffer is not None:
+        return config.overlong_buffer
+    return round(algorithm.needs.overlong * config.sampling.max_new_tokens)
 
 
 def _named(name: str) -> tuple[Algorithm, str | None]:
@@ -142,7 +173,8 @@ def _check(algorithm: Algorithm, name: str) -> None:
     floats, mask, ids = (jax.ShapeDtypeStruct((2, 3), dtype) for dtype in (jnp.float32, jnp.bool_, jnp.int32))
     try:
         hash(algorithm.token_loss)
-        loss_BT, reported = jax.eval_shape(lambda *arrays: algorithm.token_loss(Tokens.of(*arrays)), floats, floats, floats, mask, ids)
+        given = (floats, floats, floats, mask, ids, floats if algorithm.needs.reference else None)
+        loss_BT, reported = jax.eval_shape(lambda *a: algorithm.token_loss(Tokens.of(*a[:-1], logp_ref_BT=a[-1])), *given)
         shapes = {"the loss": loss_BT.shape} | {key: value.shape for key, value in reported.items()}
     except Exception as error:
         raise ConfigError(f"{KEY}: {name}: its token loss, tried on arrays of shape (2, 3): {_said(error)}") from error

@@ -24,9 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolya.config import Aggregation, KlConfig, KlEstimator
-
-MAX_LOG_RATIO = 20.0
-"""Log-ratios are held within ± this: e^20 is far outside any clip, and exp must not overflow on a token gone astray."""
+from jaxpolya.train.advantages import MAX_LOG_RATIO
 
 
 @jax.tree_util.register_dataclass

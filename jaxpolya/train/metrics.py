@@ -1,6 +1,7 @@
 """One JSON line a training step, for programs and plots."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ class StepLog:
         self._rows.append(row)
         if self._file:
             self._file.append(row)
+
+    @property
+    def rows(self) -> Sequence[dict[str, Any]]:
+        """The steps so far, from the first."""
+        return self._rows
 
     def close(self) -> list[dict[str, Any]]:
         """All steps, from the first."""

@@ -59,14 +59,19 @@ def sft_objective(forward: Forward) -> LossFn:
 def policy_objective(forward: Forward, loss: PolicyLoss) -> LossFn:
     """A policy-gradient loss over the tokens of weight 1.
 
-    The batch has two arrays more than SFT's: `logp_old`, recorded by the sampler, and `advantage`.
+    The batch has two arrays more than SFT's, `logp_old` and `advantage`; `logp_sampler` where `logp_old` isn't the sampler's record, and
+    `logp_ref` where there is a reference.
     """
     forward = dataclasses.replace(forward, entropy_gradient=loss.entropy_bonus > 0)
 
     def objective(params: Params, batch: dict[str, jax.Array]) -> tuple[Means, Maxima]:
         logp, entropy = forward.logprobs(params, batch)
         mask = batch["weights"][:, 1:] > 0
-        tokens = Tokens.of(logp, batch["logp_old"][:, 1:], batch["advantage"][:, 1:], mask, batch["segment_ids"][:, 1:])
+        given = {name: values[:, 1:] for name, values in batch.items()}
+        tokens = Tokens.of(
+            logp, given["logp_old"], given["advantage"], mask, given["segment_ids"],
+            logp_sampler_BT=given.get("logp_sampler"), logp_ref_BT=given.get("logp_ref"),
+        )  # fmt: skip
         means, maxima = loss(tokens, entropy)
         return means | {"tokens": _count(mask)}, maxima
 

@@ -1,16 +1,21 @@
 """Reinforcement learning: rounds of rollouts from the current weights and updates on their verdicts.
 
 A round asks P questions, G responses each; the verifier's rewards become advantages, by the `algorithm`; the round's groups are
-split into `updates` optimizer steps. The sampler's recorded log-probs are those of the old policy: it and the trainer compute
-the same quantity.
+split into `updates` optimizer steps, in each of `epochs` passes. The old policy's log-probs are the sampler's record, or computed anew by
+the trainer before the first update; `sampler_kl` is how far apart the two are. A reference, where one is needed, is the model that
+the arm's RL started from: a second copy of the parameters in the compute dtype, spread over the mesh as they are.
 
-Rollouts are written, with their verdicts, as they happen, one file a round, so a killed round keeps what was finished. A round
+Where an algorithm learns only from groups with both right and wrong responses, a round asks further questions until it has P such
+groups, a bounded number of times (DAPO's dynamic sampling, arXiv 2503.14476, §3.2). Which come next is counted in whole pieces of a
+pass; how many pieces the rounds before took stands in the step log, so that a resumed run asks the same.
+
+Rollouts are written, with their verdicts, as they happen, a file a piece, so a killed round keeps what was finished. A round
 after the last checkpoint is trained on again from those files: the weights that drew them are the weights that would draw
 them now, bit for bit.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +24,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolya.config import RlConfig
-from jaxpolya.data.packing import Example, pack, token_example
+from jaxpolya.data.packing import Batch, Example, pack, token_example, unpack
 from jaxpolya.decode.engine import Engine
-from jaxpolya.errors import ConfigError
+from jaxpolya.errors import ConfigError, RunError
 from jaxpolya.evaluate.audit import Tally, Watch, step_facts
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params
@@ -29,12 +34,13 @@ from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.respond import Asking, Prompt, respond
 from jaxpolya.progress import Task
 from jaxpolya.records import Sample, Verdict, write_records
-from jaxpolya.train.advantages import Rewards, estimate
-from jaxpolya.train.algorithms import Algorithm, make_algorithm, policy_loss
+from jaxpolya.train.advantages import Rewards, estimate, kl_in_reward, mixed_groups, soft_overlong_penalty
+from jaxpolya.train.algorithms import Algorithm, make_algorithm, most_refills, needs_reference, overlong_buffer, policy_loss
 from jaxpolya.train.checkpoints import Checkpoints
 from jaxpolya.train.health import Health
 from jaxpolya.train.metrics import StepLog
 from jaxpolya.train.objectives import Forward, policy_objective
+from jaxpolya.train.score import score_rows, scoring_copy
 from jaxpolya.train.sft import check_rows
 from jaxpolya.train.state import Measured, Step, abstract_state, init_state, make_optimizer
 from jaxpolya.verify.pool import Pool
@@ -50,7 +56,7 @@ class RlResult:
 
 
 def round_prompts(prompts: Sequence[Prompt], config: RlConfig, step: int) -> list[Prompt]:
-    """The questions of a round: the next piece of a shuffled pass.
+    """The questions of a round, or of one of its refills: piece `step` of the shuffled passes.
 
     A pass ends with its last whole piece, so that no question is asked twice in a round.
     """
@@ -86,7 +92,8 @@ def run_rl(
     Args:
       config: the stage.
       decoder: the model.
-      start: loads the parameters to start from, which are consumed; not called where there is a checkpoint to go on from.
+      start: loads the parameters to start from, which are consumed; not called where there is a checkpoint to go on from and no
+        reference is needed.
       mesh: where it runs.
       prompts: of all RL questions.
       engine: made for them, with `config.group` samples.
@@ -100,41 +107,64 @@ def run_rl(
     check_prompts(prompts, config)
     check_rows(config.batching.micro_rows, mesh, "rl.batching.micro_rows")
     algorithm, _ = make_algorithm(config)
-    optimizer = make_optimizer(config.optimizer, config.steps * config.updates)
-    objective = policy_objective(
-        Forward(decoder, dtype, remat=config.batching.remat == "block", temperature=config.sampling.temperature),
-        policy_loss(config, algorithm),
-    )
+    optimizer = make_optimizer(config.optimizer, config.steps * config.updates * config.epochs)
+    forward = Forward(decoder, dtype, temperature=config.sampling.temperature)
+    remat = dataclasses.replace(forward, remat=config.batching.remat == "block")
+    objective = policy_objective(remat, policy_loss(config, algorithm))
     update = Step(objective, decoder, mesh, optimizer)
     checkpoints = Checkpoints(directory / "checkpoints")
     done = checkpoints.latest() or 0
+    reference: Params | None = None
+    if needs_reference(config, algorithm) or not done:
+        first = start()
+        reference = scoring_copy(first, decoder, mesh, dtype) if needs_reference(config, algorithm) else None
+        state = init_state(first, decoder, mesh, optimizer) if not done else {}
+        del first
     if done:
         state = checkpoints.restore(done, abstract_state(decoder, mesh, optimizer))
-    else:
-        state = init_state(start(), decoder, mesh, optimizer)
     health = Health(directory, decoder.vocab_size, engine.model)
     log = StepLog(directory / "steps.jsonl", keep=done, primary=is_primary())
     task.advance(done * config.prompts * config.group)
     watch = Watch()
+    refills = most_refills(config, algorithm)
     for step in range(done, config.steps):
-        asking = Asking(arm, "rl", config.group, config.seed, first_sequence=step * config.prompts * config.group, step=step)
-        file = directory / "rollouts" / f"{step:06d}.jsonl"
-        asked = round_prompts(prompts, config, step)
         weights: Params = state["params"]
-        samples = respond(engine, lambda weights=weights: weights, asked, asking, pool=pool, out=file, task=task)  # type: ignore[misc]
-        del weights  # the update consumes them
-        examples, facts, rated = make_examples(samples, asked, config, algorithm)
+
+        def draw(attempt: int, step: int = step, weights: Params = weights) -> Drawn:
+            piece = step + sum(row.get("refills", 0) for row in log.rows) + attempt
+            asking = Asking(arm, "rl", config.group, config.seed, first_sequence=piece * config.prompts * config.group, step=step)
+            asked, file = round_prompts(prompts, config, piece), rollout_file(directory, step, attempt)
+            bar = None if attempt else task  # of the rollouts that are sure to be asked for
+            return asked, respond(engine, lambda: weights, asked, asking, pool=pool, out=file, task=bar)
+
+        drawn = draw_round(draw, config, refills, f"{directory.name}, step {step}")
+        groups = learnt_groups(drawn, config)
+        asked, samples = _chosen(drawn, groups, config)
+        parts = np.array_split(np.arange(config.prompts), config.updates)
+        scorers = {"logp_old": weights if config.old_logprobs == "trainer" else None, "logp_ref": reference}
+        logps = {
+            name: trainer_logprobs(params, forward, mesh, samples, asked, parts, config)
+            for name, params in scorers.items()
+            if params is not None
+        }
+        del draw, weights, scorers  # the update consumes them
+        examples, facts, learnt = make_examples(samples, asked, config, algorithm, logps)
+        rated = _rated(drawn, groups, learnt, config)
+        if refills:
+            facts |= outcome_facts([sample for piece in rated for sample in piece], config) | {"refills": len(drawn) - 1}
         if is_primary():
-            write_records(file, rated)
+            for attempt, piece in enumerate(rated):
+                write_records(rollout_file(directory, step, attempt), piece)
         updates: list[Measured] = []
-        for part in np.array_split(np.arange(config.prompts), config.updates):
-            chosen = [example for group in part for example in examples[group * config.group : (group + 1) * config.group]]
-            batch = pack(chosen, row_tokens=config.batching.row_tokens, rows_multiple=config.batching.micro_rows)
+        for part in parts * config.epochs:
+            batch = _packed([examples[i] for i in _members(part, config)], config)
             state, measured = update.measured(state, batch, config.batching.micro_rows)
             updates.append(measured)
         facts |= Measured.of(updates).facts
-        facts["kl"] = facts["kl_k3"]
-        tally = Tally.of(rated, {prompt.question.id: prompt.question for prompt in asked})
+        # The first update measures before it moves: what is between the two there is no learning.
+        facts |= {"kl": facts["kl_k3"], "sampler_kl": updates[0].facts["sampler_kl"]}
+        questions = {prompt.question.id: prompt.question for asked, _ in drawn for prompt in asked}
+        tally = Tally.of([sample for piece in rated for sample in piece], questions)
         health.check_step({"step": step, **facts})
         log.append({"step": step, **facts, **step_facts(tally), "audit": tally.to_json()})
         task.advance(0, reward=facts["reward"])
@@ -148,40 +178,150 @@ def run_rl(
 
 
 def make_examples(
-    samples: Sequence[Sample], prompts: Sequence[Prompt], config: RlConfig, algorithm: Algorithm
+    samples: Sequence[Sample],
+    prompts: Sequence[Prompt],
+    config: RlConfig,
+    algorithm: Algorithm,
+    logps: Mapping[str, Sequence[np.ndarray]],
 ) -> tuple[list[Example], dict[str, float], list[Sample]]:
     """(training examples, facts of the round, the samples with reward and advantage), all in the order of the samples.
 
     Samples come group by group, a group a prompt. A `harness_error` has no reward and its tokens stay out of the loss; so do
     those of truncated responses where `mask_truncated`, and those of groups without signal where the algorithm needs mixed ones.
+    `logps` may hold each response's log-probs as the trainer found them, `logp_old` and `logp_ref`. A recorded reward is what the verdict
+    pays; what a length or a divergence takes off it shows in the advantage.
     """
-    rewards = [reward_of(sample) for sample in samples]
-    known = np.array([np.nan if reward is None else reward for reward in rewards]).reshape(-1, config.group)
+    known = rewards_of(samples, config)
     lengths = np.array([len(sample.token_ids) for sample in samples]).reshape(-1, config.group)
-    groups = estimate(algorithm.advantages, Rewards(known, lengths))
-    learnt_PG = groups.valid_PG & (groups.signal_P[:, None] if algorithm.needs.mixed_groups else True)
-    learnt, advantages = learnt_PG.reshape(-1).copy(), groups.advantages_PGT.reshape(len(samples), -1)
-    truncated = np.array([sample.finish == "length" for sample in samples])
+    taken_off, kl_PGT = np.zeros(known.shape), None
+    if buffer := overlong_buffer(config, algorithm):
+        taken_off = soft_overlong_penalty(lengths, config.sampling.max_new_tokens, buffer)
+    old = logps.get("logp_old", [np.asarray(sample.logprobs) for sample in samples])
+    if config.kl is not None and config.kl.place == "reward":
+        kl_PGT = kl_in_reward(old, logps["logp_ref"], known.shape, config.kl)
+    advantages = estimate(algorithm.advantages, Rewards(known + taken_off, lengths, kl_PGT)).reshape(len(samples), -1)
+    learnt = (~np.isnan(known) & (mixed_groups(known)[:, None] if algorithm.needs.mixed_groups else True)).reshape(-1)
     if config.mask_truncated:
-        learnt &= ~truncated
+        learnt &= np.array([sample.finish != "length" for sample in samples])
     examples, rated = [], []
     for i, sample in enumerate(samples):
         own = advantages[i, : len(sample.token_ids)]  # one, or one a token
         along = np.broadcast_to(own, len(sample.token_ids))
-        example = token_example(prompts[i // config.group].ids, sample.token_ids, logp_old=sample.logprobs, advantage=along)
+        extras = {"logp_old": sample.logprobs} | {name: found[i] for name, found in logps.items()}
+        if "logp_old" in logps:
+            extras["logp_sampler"] = sample.logprobs
+        example = token_example(prompts[i // config.group].ids, sample.token_ids, **extras, advantage=along)
         examples.append(example if learnt[i] else dataclasses.replace(example, weights=np.zeros_like(example.weights)))
-        rated.append(dataclasses.replace(sample, reward=rewards[i], advantage=float(own.mean())))
-    counts = groups.stats
-    facts = {
-        "reward": counts["reward_sum"] / max(counts["reward_count"], 1),
+        rated.append(dataclasses.replace(sample, reward=reward_of(sample), advantage=float(own.mean())))
+    facts = outcome_facts(samples, config)
+    if buffer:
+        facts["overlong_penalty"] = float(taken_off.mean())
+    return examples, facts, rated
+
+
+def outcome_facts(samples: Sequence[Sample], config: RlConfig) -> dict[str, float]:
+    """What came of asking: shares and means over samples that come group by group."""
+    known = rewards_of(samples, config)
+    valid = ~np.isnan(known)
+    return {
+        "reward": float(known[valid].sum()) / max(int(valid.sum()), 1),
         "length": float(np.mean([len(sample.token_ids) for sample in samples])),
-        "truncated": float(truncated.mean()),
+        "truncated": float(np.mean([sample.finish == "length" for sample in samples])),
         "unparseable": float(np.mean([sample.verdict == "unparseable" for sample in samples])),
         "cut_short": float(np.mean([sample.verdict in Verdict.LIMITED for sample in samples])),
-        "no_signal": counts["no_signal"] / counts["groups"],
-        "masked": counts["masked"] / len(samples),
+        "no_signal": float((~mixed_groups(known)).mean()),
+        "masked": float((~valid).mean()),
     }
-    return examples, facts, rated
+
+
+Drawn = tuple[list[Prompt], list[Sample]]
+"""P questions, and the G samples of each in their order."""
+
+
+def draw_round(draw: Callable[[int], Drawn], config: RlConfig, refills: int, where: str) -> list[Drawn]:
+    """What a round asked: one piece of questions, and with `refills` as many more as it takes to have P mixed groups, at most so many.
+
+    Raises `RunError` where refills were allowed and no group at all is mixed: there is nothing to learn, and asking on won't help.
+    """
+    drawn: list[Drawn] = []
+    mixed = 0
+    while len(drawn) <= refills and (not drawn or mixed < config.prompts):
+        drawn.append(draw(len(drawn)))
+        mixed += int(mixed_groups(rewards_of(drawn[-1][1], config)).sum())
+    if refills and not mixed:
+        reward = outcome_facts([sample for _, samples in drawn for sample in samples], config)["reward"]
+        raise RunError(
+            f"{where}: of {len(drawn) * config.prompts} questions none got both right and wrong responses (mean reward {reward:.2f}), so "
+            "there is nothing to learn from; take questions that the model solves now and then, a larger rl.group, or set rl.refills to 0 "
+            "to go on all the same"
+        )
+    return drawn
+
+
+def learnt_groups(drawn: Sequence[Drawn], config: RlConfig) -> list[int]:
+    """P of the groups that were drawn, in their order: the first mixed ones and, where they are too few, the first others."""
+    if len(drawn) == 1:
+        return list(range(config.prompts))
+    mixed = mixed_groups(rewards_of([sample for _, samples in drawn for sample in samples], config))
+    return sorted(np.argsort(~mixed, kind="stable")[: config.prompts].tolist())
+
+
+def _chosen(drawn: Sequence[Drawn], groups: Sequence[int], config: RlConfig) -> Drawn:
+    asked = [prompt for prompts, _ in drawn for prompt in prompts]
+    samples = [sample for _, piece in drawn for sample in piece]
+    return [asked[group] for group in groups], [samples[i] for i in _members(groups, config)]
+
+
+def _rated(drawn: Sequence[Drawn], groups: Sequence[int], learnt: Sequence[Sample], config: RlConfig) -> list[list[Sample]]:
+    """Each piece's samples with their rewards, those that were chosen with their advantages."""
+    found, size = dict(zip(_members(groups, config), learnt, strict=True)), config.prompts * config.group
+    return [
+        [found.get(number * size + i) or dataclasses.replace(sample, reward=reward_of(sample)) for i, sample in enumerate(samples)]
+        for number, (_, samples) in enumerate(drawn)
+    ]
+
+
+def rollout_file(directory: Path, step: int, attempt: int) -> Path:
+    """Where the rollouts of a round's first piece, or of one of its refills, are written."""
+    return directory / "rollouts" / (f"{step:06d}-{attempt}.jsonl" if attempt else f"{step:06d}.jsonl")
+
+
+def trainer_logprobs(
+    params: Params,
+    forward: Forward,
+    mesh: Mesh,
+    samples: Sequence[Sample],
+    prompts: Sequence[Prompt],
+    parts: Sequence[np.ndarray],
+    config: RlConfig,
+) -> list[np.ndarray]:
+    """Log-probs of each response's tokens under `params`, float32, in the order of the samples.
+
+    Computed on the updates' own batches (`parts`: their groups): the same rows of the same shapes are rounded alike.
+    """
+    found: dict[int, np.ndarray] = {}
+    for part in parts:
+        members = _members(part, config)
+        bare = [token_example(prompts[i // config.group].ids, samples[i].token_ids) for i in members]
+        logp_RT = score_rows(params, forward, mesh, _packed(bare, config), config.batching.micro_rows)
+        for i, values in zip(members, unpack(logp_RT, bare), strict=True):
+            found[i] = values[-len(samples[i].token_ids) :]
+    return [found[i] for i in range(len(samples))]
+
+
+def _members(groups: Iterable[int], config: RlConfig) -> list[int]:
+    """The places of the samples of these groups."""
+    return [int(group) * config.group + index for group in groups for index in range(config.group)]
+
+
+def _packed(examples: Sequence[Example], config: RlConfig) -> Batch:
+    return pack(examples, row_tokens=config.batching.row_tokens, rows_multiple=config.batching.micro_rows)
+
+
+def rewards_of(samples: Sequence[Sample], config: RlConfig) -> np.ndarray:
+    """float64 [P, G]; NaN where it is masked."""
+    rewards = [reward_of(sample) for sample in samples]
+    return np.array([np.nan if reward is None else reward for reward in rewards], np.float64).reshape(-1, config.group)
 
 
 def reward_of(sample: Sample) -> float | None:

@@ -2,13 +2,16 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxpolya.data.packing import Example, pack, unpack
+from jaxpolya.data.packing import Batch, Example, pack, unpack
 from jaxpolya.errors import not_finite
+from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params
 from jaxpolya.parallel.mesh import batch_to_mesh, to_host
 from jaxpolya.parallel.sharding import batch_sharding, param_shardings, replicated
@@ -33,22 +36,37 @@ def score_examples(
 
     Raises `InputError` where its log-probs are not finite.
     """
-    program = _program(forward, mesh)
     for start in range(0, len(examples), PACKED_AT_ONCE):
         some = examples[start : start + PACKED_AT_ONCE]
         packed = pack(some, row_tokens=row_tokens, rows_multiple=micro_rows)
-        inputs = {name: packed[name] for name in ("tokens", "positions", "segment_ids")}
-        scored = []
-        with jax.set_mesh(mesh):
-            for row in range(0, len(packed["tokens"]), micro_rows):
-                batch = {name: values[row : row + micro_rows] for name, values in inputs.items()}
-                scored.append(to_host(program(params, batch_to_mesh(batch, mesh))))
-        logp_RT = np.pad(np.concatenate(scored), ((0, 0), (1, 0)))
+        logp_RT = score_rows(params, forward, mesh, packed, micro_rows)
         for values in unpack(logp_RT, some):
             # What an earlier segment's last token says of the next one's first means nothing.
             if not np.isfinite(values[1:]).all():
                 raise not_finite(model, "log-probs", forward.dtype)
             yield np.concatenate([np.zeros(1, np.float32), values[1:]])
+
+
+def score_rows(params: Params, forward: Forward, mesh: Mesh, batch: Batch, micro_rows: int) -> np.ndarray:
+    """Log-probs [R, T] of packed rows' tokens, entry t about token t; those of a row's and a segment's first token mean nothing."""
+    program, scored = _program(forward, mesh), []
+    inputs = {name: batch[name] for name in ("tokens", "positions", "segment_ids")}
+    with jax.set_mesh(mesh):
+        for row in range(0, len(batch["tokens"]), micro_rows):
+            micro = {name: values[row : row + micro_rows] for name, values in inputs.items()}
+            scored.append(to_host(program(params, batch_to_mesh(micro, mesh))))
+    return np.pad(np.concatenate(scored), ((0, 0), (1, 0)))
+
+
+def scoring_copy(params: Params, config: DecoderConfig, mesh: Mesh, dtype: Any) -> Params:
+    """The parameters as a forward pass in `dtype` reads them, in new arrays: norms as they are, all else in `dtype`."""
+    shardings = param_shardings(mesh, abstract_params(config), "train")
+
+    def copy(params: Params) -> Params:
+        cast = jax.tree.map_with_path(lambda path, x: x if path[-1].key.endswith("norm") else x.astype(dtype), params)
+        return jax.tree.map(jnp.copy, cast)  # what isn't cast would be the caller's own array, which an update may consume
+
+    return jax.jit(copy, out_shardings=shardings)(params)
 
 
 @functools.cache

@@ -155,10 +155,22 @@ class Killed(BaseException):
     """What a kill -9 looks like from inside: nothing runs after it."""
 
 
-@pytest.mark.parametrize("stage", ["generate-polya", "sft-star", "rl-rl", "eval-rl"])
-def test_a_killed_stage_goes_on_and_ends_with_the_same_bits(tiny_run, stage, monkeypatch):
+REFILLED = {"algorithm": "dapo", "group": 2, "refills": 4, "overlong_buffer": 0}
+"""Groups of two are mixed now and then only."""
+
+REFERRED = {"kl": {"weight": 0.05}, "old_logprobs": "trainer", "tis": 2.0, "entropy_bonus": 0.01, "epochs": 2}
+"""Terms that need more than the rollouts: the start's parameters, and a forward pass before a round's first update."""
+
+
+@pytest.mark.parametrize(
+    ("stage", "rl"),
+    [("generate-polya", {}), ("sft-star", {}), ("rl-rl", {}), ("rl-rl", REFERRED), ("rl-rl", REFILLED), ("eval-rl", {})],
+    ids=str,
+)
+def test_a_killed_stage_goes_on_and_ends_with_the_same_bits(tiny_run, stage, rl, monkeypatch):
     arms = {"generate-polya": ["polya"], "sft-star": ["star"], "rl-rl": ["rl"], "eval-rl": ["rl"]}[stage]
     tree = tiny_run(arms=arms, export=False)
+    tree["rl"] |= rl
     whole = tiny_run.directory / "whole"
     run(tree | {"output": str(whole)})
     kill_after(monkeypatch, stage, 2 if stage == "sft-star" else 11)
@@ -172,6 +184,15 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_bits(tiny_run, stage, mon
     assert kept, "nothing of the broken-off stage was kept"
     run(tree)
     assert comparable(killed / "tiny") == comparable(whole / "tiny")
+    if rl == REFILLED:
+        found = steps(killed / "tiny" / "stages", "rl-rl")
+        files = sorted(path.name for path in killed.rglob("rollouts/*.jsonl"))
+        asked = [f"{step['step']:06d}{f'-{n}' if n else ''}.jsonl" for step in found for n in range(1 + step["refills"])]
+        assert files == sorted(asked) and len(files) > len(found), "no round was refilled"
+    if rl == REFERRED:
+        found = steps(killed / "tiny" / "stages", "rl-rl")
+        # The sampler and the trainer agree before any update; the start and the policy no longer do after the first one.
+        assert all(abs(step["sampler_kl"]) < 1e-6 < step["reference_kl"] for step in found) and all("corrected" in step for step in found)
 
 
 def kill_after(monkeypatch, stage: str, units: int) -> None:

@@ -11,7 +11,7 @@ from jaxpolya.config_file import parse_config
 from jaxpolya.errors import ConfigError
 from jaxpolya.pipeline import Pipeline
 from jaxpolya.progress import Display
-from jaxpolya.train.algorithms import PRESETS, Algorithm, make_algorithm, rl_fields
+from jaxpolya.train.algorithms import PRESETS, Algorithm, make_algorithm, most_refills, rl_fields
 from jaxpolya.train.policy_terms import Gspo, PpoClip
 
 OWN = """
@@ -57,6 +57,13 @@ def test_what_is_set_goes_before_the_algorithms_own():
         brought("rloo", clip_low=0.1)
     with pytest.raises(ConfigError, match=r"rl\.clip_dual: the algorithm cispo has no such bound"):
         brought("cispo", clip_dual=3.0)
+
+
+def test_refills_belong_to_algorithms_that_drop_groups():
+    assert most_refills(rl_config(), brought("grpo")[0]) == 0 and most_refills(rl_config(), brought("dapo")[0]) == 9
+    assert most_refills(rl_config(refills=2), brought("dapo", refills=2)[0]) == 2
+    with pytest.raises(ConfigError, match=r"rl\.refills: grpo learns from groups as they come"):
+        brought("grpo", refills=2)
 
 
 def test_a_users_own(own):

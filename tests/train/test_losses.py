@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolya.config import Aggregation
+from jaxpolya.config import Aggregation, KlConfig
 from jaxpolya.train.algorithms import PRESETS
 from jaxpolya.train.losses import Mean, PolicyLoss, Tokens, aggregate, kl_estimates
 from jaxpolya.train.policy_terms import Cispo, Gspo, PpoClip, Reinforce
@@ -206,6 +206,41 @@ def test_an_entropy_bonus_takes_its_share_off_every_token():
     entropy = jnp.asarray(np.random.default_rng(2).uniform(0, 3, new.shape), jnp.float32)
     without, bonus = (loss_value(PolicyLoss(CLIP, entropy_bonus=b), new, old, advantages, mask, entropy=entropy) for b in (0.0, 0.3))
     assert bonus == pytest.approx(float(without) - 0.3 * float(entropy[mask].mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
+def test_a_divergence_from_the_reference_is_added_to_every_token(estimator):
+    new, old, advantages, mask = batch()
+    ref = old + np.random.default_rng(3).normal(0, 0.2, old.shape).astype(np.float32)
+    plain, means = (
+        measured(PolicyLoss(CLIP, kl=kl), new, old, advantages, mask, logp_ref_BT=jnp.asarray(ref))[0]
+        for kl in (None, KlConfig(weight=0.5, estimator=estimator))
+    )
+    d = (new - ref)[mask].astype(np.float64)
+    kl = {"k1": d, "k2": d**2 / 2, "k3": np.exp(-d) - 1 + d}[estimator]
+    assert means["loss"].value == pytest.approx(float(plain["loss"].value) + 0.5 * kl.mean(), rel=1e-5)
+    assert means["reference_kl"].value == plain["reference_kl"].value == pytest.approx((np.exp(-d) - 1 + d).mean(), rel=1e-5)
+    with pytest.raises(ValueError, match="reference's log-probs"):
+        measured(PolicyLoss(CLIP, kl=KlConfig(weight=0.5)), new, old, advantages, mask)
+
+
+@pytest.mark.parametrize("correction", [{"tis": 1.2}, {"icepop": (0.8, 1.25)}])
+def test_corrections_weigh_each_token_without_a_gradient(correction):
+    new, old, advantages, mask = batch()
+    sampler = jnp.asarray(old + np.random.default_rng(3).normal(0, 0.3, old.shape).astype(np.float32))
+    w = np.exp(np.asarray(old - sampler, np.float64))
+    outside = w > 1.2 if "tis" in correction else (w < 0.8) | (w > 1.25)
+    weights = np.where(outside, 1.2 if "tis" in correction else 0.0, w)
+
+    def gradient(loss, **named):
+        return jax.grad(lambda new: measured(loss, new, old, advantages, mask, **named)[0]["loss"].sum)(jnp.asarray(new))
+
+    found = gradient(PolicyLoss(CLIP, **correction), logp_sampler_BT=sampler)
+    np.testing.assert_allclose(found, gradient(PolicyLoss(CLIP)) * np.where(mask, weights, 0), rtol=1e-5, atol=1e-7)
+    means, _ = measured(PolicyLoss(CLIP, **correction), new, old, advantages, mask, logp_sampler_BT=sampler)
+    assert means["corrected"].value == pytest.approx(outside[mask].mean()) and 0 < outside[mask].mean() < 1
+    d = np.asarray(new - sampler, np.float64)[mask]
+    assert means["sampler_kl"].value == pytest.approx((np.exp(d) - 1 - d).mean(), rel=1e-4)
 
 
 def oracle_fixture(dtype):

@@ -9,6 +9,7 @@ import pytest
 
 from jaxpolya.config import MeshConfig, Optimizer, RlConfig
 from jaxpolya.data.packing import pack, token_example
+from jaxpolya.errors import RunError
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import init_params
 from jaxpolya.parallel.mesh import make_mesh
@@ -18,7 +19,7 @@ from jaxpolya.train.algorithms import make_algorithm, policy_loss
 from jaxpolya.train.losses import PolicyLoss
 from jaxpolya.train.objectives import Forward, policy_objective, sft_objective
 from jaxpolya.train.policy_terms import PpoClip
-from jaxpolya.train.rl import make_examples, round_prompts
+from jaxpolya.train.rl import draw_round, learnt_groups, make_examples, round_prompts
 from jaxpolya.train.score import score_examples
 from jaxpolya.train.state import Measured, Step, init_state, make_optimizer
 
@@ -65,8 +66,8 @@ def rollouts(verdicts: list[str], asked: list[Prompt], truncated=()) -> list[Sam
     ]  # fmt: skip
 
 
-def made(samples, asked, config):
-    return make_examples(samples, asked, config, make_algorithm(config)[0])
+def made(samples, asked, config, logps=None):
+    return make_examples(samples, asked, config, make_algorithm(config)[0], logps or {})
 
 
 VERDICTS = ["correct", "wrong", "harness_error", "unparseable", "wrong", "wrong", "timeout", "crash"]
@@ -94,6 +95,68 @@ def test_what_stays_out_of_the_loss():
     assert counted(mask_truncated=True) == [True, False, False, True, True, True, True, True]
 
 
+def test_a_long_response_is_penalised_in_its_advantage_and_not_in_its_record():
+    asked = prompts(1)
+    samples = rollouts(["correct", "correct", "wrong", "wrong"], asked)
+    long = dataclasses.replace(samples[1], token_ids=[1] * 8, logprobs=[-1.0] * 8)
+    config = rl_config(prompts=1, algorithm="dr_grpo", overlong_buffer=4)  # of 8 tokens: from 4 on
+    _, facts, rated = made([samples[0], long, *samples[2:]], asked, config)
+    assert [sample.reward for sample in rated] == [1, 1, 0, 0]
+    np.testing.assert_allclose([sample.advantage for sample in rated], np.array([1, 0, 0, 0]) - 0.25)
+    assert facts["reward"] == 0.5 and facts["overlong_penalty"] == -0.25
+    assert "overlong_penalty" not in made(samples, asked, rl_config(prompts=1))[1]
+    assert made([samples[0], long, *samples[2:]], asked, rl_config(prompts=1, algorithm="dapo"))[1]["overlong_penalty"] == -0.25
+
+
+def test_what_the_trainer_found_goes_before_the_samplers_record():
+    asked = prompts(1)
+    samples = rollouts(["correct", "wrong", "wrong", "wrong"], asked)
+    logps = {"logp_old": [np.array([-1.5, -2.0, -3.0])] * 4, "logp_ref": [np.array([-1.0, -2.0, -3.0])] * 4}
+    kl = {"weight": 0.1, "estimator": "k1", "place": "reward"}
+    examples, _, rated = made(samples, asked, rl_config(prompts=1, algorithm="reinforce", kl=kl, old_logprobs="trainer"), logps)
+    for name, expected in (("logp_old", [-1.5, -2, -3]), ("logp_sampler", [-1, -2, -3]), ("logp_ref", [-1, -2, -3])):
+        np.testing.assert_allclose(examples[0].extras[name][-3:], expected)
+    np.testing.assert_allclose([sample.advantage for sample in rated], [1.05, 0.05, 0.05, 0.05])  # −0.1 · (−0.5) more than the reward
+
+
+def outcomes(*groups: str):
+    """Drawn groups of two, a letter a response: r is right, w wrong, e an error of ours."""
+    verdicts = {"r": "correct", "w": "wrong", "e": "harness_error"}
+    asked = prompts(len(groups))
+    return asked, rollouts([verdicts[letter] for group in groups for letter in group], asked)
+
+
+def test_a_round_is_refilled_until_it_has_its_mixed_groups():
+    config = rl_config(prompts=2, group=2)
+    pieces = [outcomes("rr", "rw"), outcomes("we", "ww"), outcomes("wr", "rw"), outcomes("rw", "rw")]
+    drawn = draw_round(lambda attempt: pieces[attempt], config, 3, "here")
+    assert drawn == pieces[:3]
+    assert learnt_groups(drawn, config) == [1, 4]
+    assert learnt_groups(draw_round(lambda attempt: pieces[attempt], config, 1, "here"), config) == [0, 1], "one mixed group, and the first"
+    assert draw_round(lambda attempt: pieces[attempt], config, 0, "here") == pieces[:1]
+
+
+def test_questions_that_give_no_mixed_group_stop_the_run():
+    config = rl_config(prompts=2, group=2)
+    with pytest.raises(RunError, match=r"^here: of 6 questions none got both right and wrong responses \(mean reward 0\.50\)"):
+        draw_round(lambda attempt: outcomes("rr", "ww"), config, 2, "here")
+    assert len(draw_round(lambda attempt: outcomes("rr", "ww"), config, 0, "here")) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tis": 2.0}, "set old_logprobs to trainer"),
+        ({"tis": 2.0, "icepop": (0.5, 5.0), "old_logprobs": "trainer"}, "set one of them"),
+        ({"icepop": (1.5, 5.0), "old_logprobs": "trainer"}, "must have 1 between"),
+        ({"overlong_buffer": 9}, r"overlong_buffer \(9\) exceeds"),
+    ],
+)
+def test_what_cant_go_together_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        rl_config(**changes)
+
+
 @pytest.fixture(scope="module")
 def mesh():
     return make_mesh(MeshConfig(), jax.devices()[:1])
@@ -103,14 +166,29 @@ def params():
     return init_params(CONFIG, jax.random.key(0))
 
 
-def random_examples(count: int, seed: int = 0):
+def random_examples(count: int, seed: int = 0, extras: tuple[str, ...] = ()):
     rng = np.random.default_rng(seed)
     made = []
     for _ in range(count):
         n, m = rng.integers(2, 8, 2)
-        extras = {"logp_old": rng.normal(-4, 0.3, m), "advantage": np.full(m, rng.normal())}
-        made.append(token_example(rng.integers(1, 97, n).tolist(), rng.integers(1, 97, m).tolist(), **extras))
+        given = {"logp_old": rng.normal(-4, 0.3, m), "advantage": np.full(m, rng.normal())}
+        made.append(token_example(rng.integers(1, 97, n).tolist(), rng.integers(1, 97, m).tolist(), **given))
+        if extras:
+            more = {name: np.where(made[-1].weights, rng.normal(-4, 0.3, n + m), 0).astype(np.float32) for name in extras}
+            made[-1] = dataclasses.replace(made[-1], extras={**made[-1].extras, **more})
     return made
+
+
+def test_eight_devices_measure_what_one_does(mesh, mesh8):
+    """Every term at once, on the same tokens; a learning rate of next to nothing, since Adam would turn rounding into other weights."""
+    changes = {"kl": {"weight": 0.1}, "entropy_bonus": 0.01, "old_logprobs": "trainer", "tis": 1.2}
+    config = rl_config(algorithm="gspo", clip_low=0.1, clip_high=0.1, **changes)
+    loss = policy_objective(Forward(CONFIG, jnp.dtype("float32")), policy_loss(config, make_algorithm(config)[0]))
+    optimizer = make_optimizer(Optimizer(learning_rate=1e-12, warmup=0), 4)
+    examples = random_examples(24, extras=("logp_sampler", "logp_ref"))
+    batch = pack(examples, row_tokens=32, rows_multiple=8)
+    one, eight = (Step(loss, CONFIG, on, optimizer)(init_state(params(), CONFIG, on, optimizer), batch, 8)[1] for on in (mesh, mesh8))
+    assert one == pytest.approx(eight, rel=1e-5, abs=1e-6) and one["clip"] > 0 and one["corrected"] > 0
 
 
 @pytest.mark.parametrize("objective", ["sft", "grpo", "gspo"])

@@ -39,7 +39,8 @@ _LATEST = 64
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _DENIAL = re.compile(
     r"(?<![a-z])(?:not|no|never|neither|nor|none|nothing|cannot|unknown|undefined|undetermined|indeterminate|impossible|infinit[ey]|unclear"
-    r"|minus|negative|twice|half|double|triple)(?![a-z])|n['’]t(?![a-z])",
+    r"|minus|negative|twice|half|double|triple|anything but|far from"
+    r"|(?:less|more|greater|fewer|other|rather) than|(?:square|cube|root) of)(?![a-z])|n['’]t(?![a-z])",
     re.IGNORECASE,
 )
 _SPELLED = re.compile(

@@ -179,6 +179,9 @@ def test_wordings(response, expected):
         ("The answer is 2 hours 15 minutes.", "2 hours 15 minutes"),
         ("The answer is how many goats 15 pens hold.", "how many goats 15 pens hold"),
         ("The answer is not 15 goats but more.", "not 15 goats but more"),
+        ("The answer is more than 15 goats in all.", "more than 15 goats in all"),
+        ("The answer is anything but 15 here.", "anything but 15 here"),
+        ("The answer is the square of 15 here.", "the square of 15 here"),
         ("The answer is the answer.", "the answer"),
         # Words stay what they are.
         ("7 days later. The answer is Friday.", "Friday"),

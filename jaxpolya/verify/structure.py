@@ -83,7 +83,8 @@ _SPACED = re.compile(r"\d{1,3}(?: \d{3})+(?:\.\d+)?|\d*\.(?:\d{3} )+\d{1,3}", re
 _MIXED = re.compile(r"^(-?)(\d+) (\d+)/(\d+)$", re.ASCII)
 _SCIENTIFIC = re.compile(r"^(-?\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})$", re.ASCII)
 _PERCENT = re.compile(
-    r"\s*(?:\\?%|\\text\{\s*(?:\\?%|percent|pct|percentage)\s*\}|percent(?:age)?\b|pct\b)\s*(?:\\text\{[^{}]*\}|per [a-z]+)?\s*$",
+    r"\s*(?:\\?%|\\text\{\s*(?:\\?%|percent|pct|percentage)\s*\}|per ?cent(?:age)?\b|pct\b)"
+    r"\s*(?:\\text\{[^{}]*\}|(?:per|of)(?: [a-z]+){1,4})?\s*$",
     re.IGNORECASE,
 )
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![A-Za-z])")

@@ -41,6 +41,7 @@ RIGHT = [
     # degrees
     (r"\cos 30^\circ", r"\frac{\sqrt3}{2}"), (r"3\sin 20^\circ", r"3\cos 70^\circ"),
     # percents, money, units
+    (r"30\%", "30 per cent"), (r"30\%", "30 percent of the goats"),
     (r"50\%", "50"), (r"50\%", "0.5"), (r"50\%", r"50\%"), ("0.5", r"50\%"), ("5", r"\$5"), (r"\$1,234.50", "1234.50"), ("90", r"90^\circ"),
     ("64", "64 square feet"), (r"12 \text{ gm}", "12 GM"), (r"15\mbox{ cm}^2", "15"), ("5 feet", "5 ft"),
     (r"164\pi\mbox{ square feet}", r"164\pi"),
@@ -84,6 +85,8 @@ WRONG = [
     ("11:40", "5:50"), ("2:20", "1:10"), ("1:30", "2:60"), ("5:40", "0.125"), ("8:15 AM", "8:15 PM"), ("25", "6:25"),
     # degrees and radians
     (r"\tan 40^\circ", r"\tan 40"), (r"\sin 10", r"\sin 10^\circ"),
+    # percents in words
+    ("30", "30 percent of the goats"), ("30", "30 per cent"), ("30", r"30\% of the goats"),
     # an operation in words is no unit
     ("7", "7 squared"), ("7", "7 factorial"), ("7", "7 plus"),
     # digits in a base are no value

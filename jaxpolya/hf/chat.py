@@ -88,8 +88,14 @@ def turn_ends(tokenizer: Tokenizer, arguments: Mapping[str, Any] | None = None) 
 
 
 def turn_end_text(tokenizer: Tokenizer, arguments: Mapping[str, Any] | None = None) -> str:
-    """What opens the turn after an assistant's message where the template marks it by words alone (`### Human:`); else empty."""
-    between = _between(tokenizer, arguments)
+    """What ends an assistant's message where the template marks that by words alone: an end that is no token of this tokenizer, or what
+    opens the next turn (`### Human:`). Else empty.
+    """
+    last, between = _after_last(tokenizer, arguments).rstrip(), _between(tokenizer, arguments)
+    if _first_token(tokenizer, last) is not None:
+        return ""
+    if last and between.startswith(last):
+        return last
     return between.rstrip(" ") if between.strip() and not turn_ends(tokenizer, arguments) else ""
 
 

@@ -155,10 +155,11 @@ class RunDirectory:
     def check_format(self) -> int | None:
         """The directory's format, None where there is none yet. Raises `InputError` where it is of a later version than this one."""
         path = self.path / "config.yaml"
-        if not path.is_file():
+        try:
+            with path.open(encoding="utf-8", errors="replace") as file:
+                line = file.readline()
+        except (OSError, ValueError):  # not there; or nothing can be, which `lock` says
             return None
-        with path.open(encoding="utf-8", errors="replace") as file:
-            line = file.readline()
         said = line.removeprefix(FORMAT_LINE).strip() if line.startswith(FORMAT_LINE) else "1"
         number = int(said) if said.isascii() and said.isdigit() else 1
         if number > FORMAT:

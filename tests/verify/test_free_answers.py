@@ -23,7 +23,7 @@ from strategies import WRAPPINGS, answers, responses
 
 from jaxpolya.config import GymSource, JsonlSource
 from jaxpolya.data.questions import load_questions
-from jaxpolya.errors import ConfigError
+from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.evaluate.benchmarks import load_registry
 from jaxpolya.polya.prompts import ask
 from jaxpolya.records import Question
@@ -202,7 +202,7 @@ def generated(generator: str, size: int, seed: int, verifier: str | None = None)
     """Questions of a generator; none where it can't be used so."""
     try:
         return load_questions([GymSource(kind="reasoning_gym", name=generator, size=size, seed=seed, verifier=verifier)]).questions
-    except ConfigError:
+    except (ConfigError, InputError):
         return []
 
 

@@ -96,6 +96,8 @@ def judge(
         return ""
     if squeezed(gold_text) == squeezed(answer_text):
         return None
+    if _ROW.fullmatch(gold_text) and not _GROUPED.fullmatch(gold_text):
+        return None if _ROW.fullmatch(answer_text) and gold_text.split() == answer_text.split() else ""
     if _decimal_comma(gold_text, answer_text) or _decimal_comma(answer_text, gold_text):
         return None
     if r"\text" in gold_text and folded(gold) == folded(answer):
@@ -431,6 +433,9 @@ class _Comparison:
         return (asks_about_relation(gold, self.question) or stands_in(answer.text, self.question)) and self.refuse(RESTATES)
 
 
+_ROW = re.compile(r"-?\d+(?:\.\d+)?(?: -?\d+(?:\.\d+)?)+", re.ASCII)
+"""Numbers side by side, as puzzles have them in their rows: neither one number nor a product."""
+_GROUPED = re.compile(r"-?\d{1,3}(?: \d{3})+(?:\.\d+)?", re.ASCII)
 _DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)", re.DOTALL)
 """A drawing as a program: its numbers and formulas are the draughtsman's, not the question's."""
 _BASES = re.compile(r"\bbases?\b|\bbinary\b|\bternary\b|\boctal\b|\bhexadecimal\b|\d_\{?\d", re.IGNORECASE)

@@ -254,3 +254,10 @@ def test_the_numbers_of_a_drawing_are_not_the_questions():
     drawing = '[asy]\ndraw((0,0)--(1,0.5)); label("6/8", (0,0.75));\n[/asy]'
     assert judge(r"\frac{1}{2}", "0.5", question=f"What is the chance that two coins agree?\n{drawing}") is None
     assert judge(r"\frac{3}{4}", "6/8", question=f"Which part is shaded?\n{drawing}") is None
+
+
+def test_a_row_of_numbers_is_no_product():
+    for row in ("3 0 1 2 0 0", "0 1 0\n1 1 0", "2 3"):
+        assert judge(row, row) is None and judge(row, f"${row}$") is None
+        assert all(judge(row, answer) == "" for answer in ("0", "6", "x = 0", "0 0", r"\frac{0}{5}", "0\n0\n0"))
+    assert judge("1 000", "1000") is None

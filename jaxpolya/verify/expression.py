@@ -277,7 +277,7 @@ class _Reader:
             while self.starts_factor() and self.command() not in _FUNCTIONS:
                 self.count()
                 inside = self.join(inside)
-        node = Node("call", (name, inside)) if base is None else Node("div", (Node("call", ("ln", inside)), Node("call", ("ln", base))))
+        node = Node("call", (name, inside)) if base is None else Node("logarithm", (inside, base))
         return node if exponent is None else Node("pow", (node, exponent))
 
 
@@ -335,6 +335,8 @@ def _evaluate(node: Node, point: dict[str, Value]) -> Value:
         return _checked(left * right)
     if op == "div":
         return _checked(left / right)
+    if op == "logarithm":
+        return cmath.log(complex(left)) / cmath.log(complex(right))
     if op == "binom":
         return Fraction(math.comb(_count(left), _count(right)))
     if op == "root":
@@ -395,9 +397,9 @@ def _exact_root(number: int, degree: int) -> int | None:
 
 @functools.cache
 def _coordinate(place: int, name: str) -> Fraction:
-    """A fixed random value of a variable; some are negative from the fourth place on."""
+    """A fixed random value of a variable; small in the third place, where high powers drown nothing, and some negative after it."""
     rng = random.Random(f"{place}:{name}")
-    value = Fraction(rng.randint(100, 9999), rng.choice((997, 1009, 1013)))
+    value = Fraction(rng.randint(100, 9999), rng.choice((997, 1009, 1013)) * (9 if place == 2 else 1))
     return -value if place > 2 and rng.random() < 0.6 else value
 
 

@@ -51,6 +51,8 @@ def _as_powers(node: Node) -> Node:
         return node
     args = [_as_powers(arg) if isinstance(arg, Node) else arg for arg in node.args]
     if node.op == "div":
+        if is_numeral(args[1]) and numeral_value(args[1]):
+            return Node("mul", (args[0], Node("num", (1 / numeral_value(args[1]),))))
         inverse = _raised(args[1], Fraction(-1))
         return inverse if args[0] == _ONE else Node("mul", (args[0], inverse))
     if node.op in ("pow", "root") and is_numeral(args[1]) and (exponent := numeral_value(args[1])):

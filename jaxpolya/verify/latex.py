@@ -85,6 +85,7 @@ _MINUS = re.compile(r"^(?:negative|minus) (?=[\d\\$.])", re.IGNORECASE)
 _ABOUT = re.compile(r"^(?:\\approx|\\sim|about|approximately|roughly|exactly)(?![A-Za-z])", re.IGNORECASE)
 _OUTER = (("``", "''"), ("'", "'"), ('"', '"'), ("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
 _OVERLINED = re.compile("(?:\\d[\u0304\u0305])+")
+_ROOT = re.compile(r"√\s?(\d+(?:\.\d+)?)", re.ASCII)
 _RAISED_RUN, _LOWERED_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+"), re.compile("[₀₁₂₃₄₅₆₇₈₉ₙ]+")
 _EXCLAIMED = re.compile(r"(?<!\\)(\b[A-Za-z]{2,}\}?)!+$")
 """A word with a mark of exclamation; after a digit, a bracket or a symbol it is a factorial."""
@@ -122,6 +123,7 @@ def _plain_signs(text: str) -> str:
     if text.isascii():
         return text
     text = _OVERLINED.sub(lambda run: r"\overline{" + re.sub("[\u0304\u0305]", "", run.group()) + "}", text)
+    text = _ROOT.sub(r"\\sqrt{\1}", text)
     text = _RAISED_RUN.sub(lambda run: "^{" + run.group().translate(_RAISED) + "}", text)
     text = _LOWERED_RUN.sub(lambda run: "_{" + run.group().translate(_LOWERED) + "}", text)
     return "".join(map(_plain_sign, text.translate(_UNICODE)))

@@ -184,6 +184,8 @@ _WORDED = re.compile(r"\\(?:text|mathrm|textrm|mbox)\{([^{}]*)\}")
 
 def based(text: str) -> tuple[str, int] | None:
     """(digits with their sign, base) of a number that names its base: 4210_5, (4210)_{\\text{five}}, 4210 base 5."""
+    if prefixed := re.fullmatch(r"(-?)0([xbo])([0-9A-Fa-f]+)", text, re.ASCII):
+        return prefixed.group(1) + (prefixed.group(3).upper().lstrip("0") or "0"), {"x": 16, "b": 2, "o": 8}[prefixed.group(2)]
     if "_" not in text and "base" not in text:
         return None
     match = _BASED.fullmatch(re.sub(r"[{}\s]|\\overline", "", _WORDED.sub(r"\1", text)))

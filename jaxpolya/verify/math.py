@@ -31,8 +31,8 @@ from fractions import Fraction
 from jaxpolya.records import Unevaluated
 from jaxpolya.verify.algebra import Unparsed, latex_of, same_by_algebra
 from jaxpolya.verify.expression import Node, TooLarge, Unreadable, evaluate, names, read, same
-from jaxpolya.verify.forms import form, meaning, operations, parts, size
-from jaxpolya.verify.latex import folded, normal, squeezed, words
+from jaxpolya.verify.forms import Form, form, meaning, operations, parts, size
+from jaxpolya.verify.latex import folded, normal, squeezed, undelimited, words
 from jaxpolya.verify.literals import Numeral, based, based_value, kind_of, numeral, spelled, written
 from jaxpolya.verify.relations import interval, same_relation, sides_equal
 from jaxpolya.verify.restated import asks_about, asks_about_relation, formulas, numerals_in, repeats_relation, restates_division, stands_in
@@ -85,13 +85,13 @@ def judge(
     """
     if max(len(gold), len(answer)) > MAX_ANSWER:
         raise TooLarge(f"an answer of more than {MAX_ANSWER} characters")
-    gold_text, answer_text = normal(gold), normal(answer)
-    labelled = _LABELLED.fullmatch(answer_text)  # (B) 42
+    gold_text, labelled = normal(gold), _LABELLED.fullmatch(undelimited(answer.strip()))  # (B) 42
     if letter := _CHOICE.fullmatch(gold_text):
-        said = labelled or _CHOICE.fullmatch(answer_text)
-        return None if said and said.group(1).casefold() == letter.group(1).casefold() else ""
-    if labelled:
-        answer_text = labelled.group(2).strip()
+        said = labelled if labelled and not _HEDGE.search(labelled["rest"]) else _CHOICE.fullmatch(normal(answer))
+        return None if said and _letter(said).casefold() == letter["letter"].casefold() else ""
+    answer_text = normal(labelled["rest"] if labelled else answer)
+    if _moduli(gold) and _moduli(answer) and _moduli(gold) != _moduli(answer):
+        return ""
     if not answer_text:
         return ""
     if squeezed(gold_text) == squeezed(answer_text):
@@ -115,9 +115,24 @@ def equal(gold: str, answer: str, digits: int = 6) -> bool:
     return judge(gold, answer, digits=digits) is None
 
 
-_LABELLED = re.compile(r"(?:(?:\\text\{\s?)?\((?=[A-Z]\))|\\text\{\s?(?=[A-Z]\.))([A-Z])[).](?:\s?\})?(?:\s|~|\\ )*(\S.*)", re.DOTALL)
+_LABELLED = re.compile(
+    r"(?:\\(?:text|textbf|mathrm|mathbf)\s?\{\s*(?:\((?P<inner>[A-Z])\)|(?P<dotted>[A-Z])\.)\s*\}(?:\s|~|\\[ ,;])*"
+    r"|\((?P<outer>[A-Z])\)(?:\s|~|\\[ ,;]|\\quad)+)(?P<rest>\S.*)",
+    re.DOTALL,
+)
+_CHOICE = re.compile(r"(?:(?:option|choice)\s)?(?:\\text\{\s?)?(?:option |choice )?\(?(?P<letter>[A-Za-z])\)?(?:\s?\})?", re.IGNORECASE)
+_HEDGE = re.compile(
+    r"^[-+*/^<>]|[,;?=]|\b(?:or|and|nor|not|no|wrong|false|incorrect|versus|vs)\b|\(\s?[A-Za-z]{1,4}\s?\)|\b[B-HJ-Z]\b", re.IGNORECASE
+)
+_MODULUS = re.compile(r"\\[pb]?mod\s?\{?\s?(\w+)|\bmod\s+(\w+)")
 
-_CHOICE = re.compile(r"(?:(?:option|choice)\s)?(?:\\text\{\s?)?(?:option |choice )?\(?([A-Za-z])\)?(?:\s?\})?", re.IGNORECASE)
+
+def _letter(match: re.Match[str]) -> str:
+    return next(filter(None, (match.groupdict().get(name) for name in ("letter", "inner", "dotted", "outer"))))
+
+
+def _moduli(text: str) -> list[tuple[str, ...]]:
+    return _MODULUS.findall(text)
 
 
 def _decimal_comma(comma: str, point: str) -> bool:
@@ -173,7 +188,7 @@ class _Comparison:
                 return not self.refuse(RESTATES)
             if scaled := scaled_matrix(answer.text):
                 return _Comparison(self.digits, self.percent_is_unit, None).matrix(gold, scaled)
-            return same_by_algebra(latex_of(gold), answer.text) and not (self.question and self.refuse(NOT_EVALUATED))
+            return _by_algebra(latex_of(gold), answer.text) and not (self.question and self.refuse(NOT_EVALUATED))
         if not isinstance(answer, Matrix):
             return False
         if [len(row) for row in gold.rows] != [len(row) for row in answer.rows]:
@@ -268,12 +283,12 @@ class _Comparison:
                 return self.shapes(gold_value, answer_value)
             verdict = same_relation(gold, answer)
             if verdict is None:
-                verdict = bool(_letters(gold.text)) and same_by_algebra(gold.text, answer.text)
+                verdict = bool(_letters(gold.text)) and _by_algebra(gold.text, answer.text)
             return verdict and not self.refuses_relation(gold, answer)
         if (span := interval(gold)) and (isinstance(answer, Union) or (isinstance(answer, Items) and answer.brackets)):
             return self.shapes(span, answer) and not self.refuses(latex_of(answer), stands_in)
         if isinstance(answer, Union) and len(gold.sides) == 3:
-            return same_by_algebra(gold.text, latex_of(answer))
+            return _by_algebra(gold.text, latex_of(answer))
         value = value_of(gold)
         if value is None or not self.shapes(value, answer):
             return False
@@ -341,17 +356,17 @@ class _Comparison:
         try:
             left = read(gold)
         except Unreadable:
-            return same_by_algebra(gold, answer)
+            return _by_algebra(gold, answer)
         try:
             right = read(answer)
             verdict = same(left, right)
         except Unreadable:
-            return not names(left) ^ _letters(answer) and same_by_algebra(gold, answer)
+            return not names(left) ^ _letters(answer) and _by_algebra(gold, answer)
         if verdict:
             return True
         if _DECIMAL.fullmatch(gold) or _DECIMAL.fullmatch(answer):
             return self.decimals(gold, left, answer, right)
-        return same_by_algebra(gold, answer) if verdict is None else False
+        return _by_algebra(gold, answer) if verdict is None else False
 
     def decimals(self, gold: str, left: Node, answer: str, right: Node) -> bool:
         """Whether a decimal is the other side rounded: one that shows `digits` digits, or a gold one that shows 3. Integers are exact."""
@@ -415,7 +430,7 @@ class _Comparison:
 
     def refuses_text(self, gold: str, answer: str) -> bool:
         """As `refuses_leaf`, where one of them can't be read."""
-        if not _held(_OPERATORS, answer) <= _held(_OPERATORS, gold) or (_ARITHMETIC.search(answer) and not _ARITHMETIC.search(gold)):
+        if not (_held(_OPERATORS, answer) <= _held(_OPERATORS, gold) and _held(_ARITHMETIC, answer) <= _held(_ARITHMETIC, gold)):
             return self.refuse(NOT_EVALUATED)
         return self.refuses(answer, stands_in)
 
@@ -423,11 +438,12 @@ class _Comparison:
         """Whether a relation with the gold's solutions is one of the question's, or leaves arithmetic to do."""
         if self.question is None:
             return False
-        held: set[object] = set()
-        for side in gold.sides:
-            held |= _operations_of(side)
-        if any(not _operations_of(side) <= held for side in answer.sides):
-            return self.refuse(NOT_EVALUATED)
+        held = {operation for side in gold.sides for operation in _operations_of(side) or ()}
+        for side in answer.sides:
+            found = _operations_of(side)
+            unread = found is None and bool(_ARITHMETIC.search(side) or not _held(_OPERATORS, side) <= _held(_OPERATORS, gold.text))
+            if unread or (found is not None and not found <= held):
+                return self.refuse(NOT_EVALUATED)
         if _own_form(gold, answer):
             return False
         return (asks_about_relation(gold, self.question) or stands_in(answer.text, self.question)) and self.refuse(RESTATES)
@@ -446,15 +462,23 @@ _OPERATORS = re.compile(r"\\(?:sum|prod|int|iint|oint|lim|max|min|gcd|lcm|det|bm
 _ARITHMETIC = re.compile(r"(?<![\^_{\d.])\d[\d.]*\s?(?:[-+*]|\\cdot|\\times|\\div)\s?\d|(?:\d\s|\})\s?\d", re.ASCII)
 
 
+def _by_algebra(gold: str, answer: str) -> bool:
+    """Math-Verify's word, which passes over words, percent signs and colons: an answer holds none that the gold doesn't hold."""
+    return _held(_PASSED_OVER, answer) <= _held(_PASSED_OVER, gold) and same_by_algebra(gold, answer)
+
+
+_PASSED_OVER = re.compile(r"\\text\{[^{}]*\}|%|:")
+
+
 def _held(pattern: re.Pattern[str], text: str) -> set[str]:
     return set(pattern.findall(text))
 
 
-def _operations_of(side: str) -> set[object]:
+def _operations_of(side: str) -> set[Form] | None:
     try:
         return set(operations(read(side)))
     except (Unreadable, TooLarge):
-        return set()
+        return None
 
 
 def _own_form(gold: Relation, answer: Relation) -> bool:

@@ -55,18 +55,30 @@ def same_relation(gold: Relation, answer: Relation) -> bool | None:
     try:
         trees = [read(f"({side})") for side in (*gold.sides, *answer.sides)]
         variables = set().union(*(names(tree) for tree in trees))
-        factors = set()
+        factors: set[Fraction] = set()
+        approximate: list[tuple[complex, complex]] = []
         for point in points(variables, signed=True):
-            exact = [value for tree in trees if isinstance(value := evaluate(tree, point), Fraction)]
-            if len(exact) < 4:
+            first, second, third, fourth = (evaluate(tree, point) for tree in trees)
+            left, right = first - second, third - fourth
+            if not all(isinstance(value, Fraction) for value in (first, second, third, fourth)):
+                approximate.append((complex(left), complex(right)))
+            elif left == 0 or right == 0:
                 return None
-            left, right = exact[0] - exact[1], exact[2] - exact[3]
-            if left == 0 or right == 0:
-                return None
-            factors.add(right / left)
-    except Unreadable:
+            else:
+                factors.add(Fraction(right) / Fraction(left))  # type: ignore[arg-type]
+    except (Unreadable, OverflowError):
         return None
+    if approximate:
+        return _proportional(approximate) and answer.signs == gold.signs == ("=",)
     if len(factors) != 1:
         return False if gold.signs == ("=",) else None
     sign = answer.signs[0] if next(iter(factors)) > 0 else _FLIPPED[answer.signs[0]]
     return sign == gold.signs[0]
+
+
+def _proportional(values: list[tuple[complex, complex]]) -> bool:
+    """Whether one of two differences is the other times a constant, at all points. Solving equations is no verifier's business."""
+    first, second = values[0]
+    if not first or not second:
+        return False
+    return all(abs(left * second - right * first) <= 1e-9 * (abs(left * second) + abs(right * first)) for left, right in values)

@@ -62,6 +62,8 @@ def numerals_in(question: str) -> frozenset[tuple[str, Fraction, tuple[int, int]
             found.add(("percent", Fraction(match.group("percent")), None))
         elif match.group("power"):
             found.add(("power", Fraction(match.group("scale")) * Fraction(10) ** int(match.group("power")), None))
+        elif match.group("exponent"):
+            found.add(("power", Fraction(match.group("digits")) * Fraction(10) ** int(match.group("exponent")), None))
         elif int(parts[1]):
             fraction = int(parts[0]), int(parts[1])
             found.add(("mixed" if whole else "fraction", int(whole or 0) + Fraction(*fraction), fraction))
@@ -72,6 +74,7 @@ _REPEATING = re.compile(r"\d{0,30}\.\d{0,30}(?:\\(?:overline|bar)\{\d{1,30}\}|\\
 _WRITTEN = re.compile(
     r"(?P<percent>\d{1,30}(?:\.\d{1,30})?)\s?(?:\\?%|percent)"
     r"|(?P<scale>\d{1,30}(?:\.\d{1,30})?)\s?(?:\\times|\\cdot|×|\*|x)\s?10\s?\^\s?\{?(?P<power>-?\d{1,3})"
+    r"|(?P<digits>\d{1,30}(?:\.\d{1,30})?)[eE](?P<exponent>[-+]?\d{1,3})"
     r"|(?:(?P<whole>\d{1,30})\s?)??(?:\\[dtc]?frac\s?(?:\{(?P<p>\d{1,30})\}\s?\{(?P<q>\d{1,30})\}|(?P<top>\d)(?P<bottom>\d))"
     r"|(?<!\d)(?P<flat_top>\d{1,30})\s?/\s?(?P<flat_bottom>\d{1,30}))",
     re.ASCII,

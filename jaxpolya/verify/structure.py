@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from jaxpolya.verify.expression import TooLarge, Unreadable, evaluate, names, read, same
 from jaxpolya.verify.latex import SPELLED, normal, words
 from jaxpolya.verify.literals import MAGNITUDES, based, based_value, numeral, spelled
-from jaxpolya.verify.units import is_unit
+from jaxpolya.verify.units import changes, doubts, is_unit
 
 MAX_ITEMS = 64
 
@@ -312,15 +312,15 @@ def _leaf(text: str) -> Shape:
         return Items("±", tuple(_leaf(_PLUS_MINUS.sub(sign, text)) for sign in "+-"))
     percent = bool(_PERCENT.search(text))
     text = _PERCENT.sub("", text) if percent else text
-    text = _ORDINAL.sub("", _REMARK.sub("", text))
+    text = _ORDINAL.sub("", _REMARK.sub(lambda remark: remark.group() if doubts(remark.group()) else "", text))
     unit = "degree" if not _CALL.search(text) and _DEGREES.search(text) else ""
     text = _DEGREES.sub("", text) if unit else text
     if _CURRENCY.match(text):
         text, unit = _CURRENCY.sub(lambda sign: sign.group(1) or sign.group(2) or "", text).strip(), "dollar"
     if text.endswith("$"):
         text, unit = text[:-1].strip(), "dollar"
-    if (united := _UNIT.fullmatch(text) or _TEXT_UNIT.fullmatch(text)) and (named := _named_unit(united.group("unit"))):
-        text, unit = _magnified(united.group("value"), named), unit or named
+    if united := _united(text):
+        text, unit = _magnified(*united), unit or united[1]
     elif _WORD.search(re.sub(r"\\[A-Za-z]+", lambda command: command.group() if command.group() == r"\text" else " ", text)):
         return _counted(text) or Words(words(text))
     text = text.strip()
@@ -381,13 +381,18 @@ def value_of(relation: Relation) -> Shape | None:
 
 
 def says_something(relation: Relation) -> bool:
-    """Whether a chain of equalities does more than repeat itself (`1=1`) or list numbers that aren't equal (`x=3=5=8`)."""
-    if set(relation.signs) != {"="}:
+    """Whether a chain does more than repeat itself (`1=1`) or list numbers that aren't equal (`x=3=5=8`; `12 \\approx 700`)."""
+    if not set(relation.signs) <= {"=", r"\approx"}:
         return True
-    members = [numeral(side) for side in relation.sides if not is_name(side)]
-    values = [number.value for number in members if number]
-    rounded = all(abs(value - values[0]) <= abs(values[0]) / 50 for value in values)
-    return len(set(relation.sides)) > 1 and (rounded or len(values) < len(members))
+    members = [_number_of(side) for side in relation.sides if not is_name(side)]
+    values = [value for value in members if value is not None]
+    rounded = all(abs(value - values[0]) <= abs(values[0]) / (50 if "=" in relation.signs else 20) for value in values)
+    return len(set(relation.sides)) > 1 and (rounded or len(values) < len(members) or len(set(relation.signs)) > 1)
+
+
+def _number_of(side: str) -> float | None:
+    number = numeral(side)
+    return float(number.value) if number else None
 
 
 def _computes(sides: list[str]) -> bool:
@@ -404,13 +409,22 @@ def _computes(sides: list[str]) -> bool:
         return False
 
 
+def _united(text: str) -> tuple[str, str] | None:
+    """(number, unit) where a unit ends the text."""
+    for pattern in (_UNIT, _TEXT_UNIT):
+        if (match := pattern.fullmatch(text)) and (named := _named_unit(match.group("unit"))):
+            return match.group("value"), named
+    return None
+
+
 def _named_unit(text: str) -> str:
     """The unit that follows a number, with its power, or nothing where it is a product of variables."""
     unit = re.sub(r"\\frac\s?\{(.*?)\}\s?\{(.*?)\}", r"\1/\2", SPELLED.sub(r" \1 ", text)) if r"\text" in text else text
     unit = re.sub(r"\s+(?=[\^/])|(?<=/)\s+|[{}]", "", re.sub(r"\\mu\s?", "µ", unit)).strip()
-    worded = r"\text" in text and not re.search(r"\b(?:factorial|squared|cubed|and|or)\b", unit)
-    if not worded and not is_unit(unit, apart=text[:1].isspace()):
-        return ""
+    outside = re.sub(r"[\s/·*^{}0-9-]|\\(?:cdot|frac|mu)", "", SPELLED.sub("", text)) if r"\text" in text else text
+    magnitude = unit.split() and unit.split()[0].casefold() in MAGNITUDES
+    if (changes(unit) and not magnitude) or ((r"\text" not in text or outside) and not is_unit(unit, apart=text[:1].isspace())):
+        return unit.casefold() if magnitude and not changes(" ".join(unit.split()[1:])) else ""
     return unit.casefold()
 
 

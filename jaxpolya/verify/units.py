@@ -25,39 +25,63 @@ _OTHERS = frozenset(
         "gbp inr rmb cny jpy rs pcs pc ea doz px rpm ppm db men boy boys kid kids per each a an the of °c °f °k"
     ).split()
 )
-_NO_NOUNS = frozenset(
+_DOUBTS = frozenset(
     (
-        "sin cos tan csc cot log exp max gcd lcm mod sup inf lim det and or if factorial squared cubed choose plus minus divided "
-        "multiplied root th half halves third thirds fourths fifths sixths eighths ninths tenth tenths hundredth hundredths thousandth "
-        "thousandths"
+        "not no never nope none wrong false incorrect untrue cannot can't isn't fails fail maybe perhaps possibly or unless if except "
+        "either neither nor is are was be"
     ).split()
 )
-"""Words after a number that change its value."""
+_CHANGES = _DOUBTS | frozenset(
+    (
+        "sin cos tan csc cot log exp max gcd lcm mod sup inf lim det and plus minus negative divided multiplied doubled tripled twice "
+        "thrice squared cubed factorial choose inverse root th least most below basis gross score mil zero one two three four five six "
+        "seven eight nine ten eleven twelve twenty thirty hundred thousand million billion half halves third thirds fourths fifth "
+        "fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths hundredth hundredths thousandth thousandths"
+    ).split()
+)
+"""Words after a number that deny it or change its value."""
 _SYMBOLS = frozenset("mLlgshVWJNAKCF")
 """Single letters that are units after a blank; `5 x` is a product."""
 
 
 def agree(gold: str, answer: str) -> bool:
-    """Whether two units may stand for each other: they may be missing or unknown; two known ones, and two powers, must be the same."""
-    (first, first_power), (second, second_power) = _parted(gold), _parted(answer)
-    if first_power and second_power and first_power != second_power:
-        return False
-    return UNITS.get(first) is None or UNITS.get(second) is None or UNITS[first] == UNITS[second]
+    """Whether two units may stand for each other: they may be missing or unknown; known ones must be the same, with their powers."""
+    first, second = _parts(gold), _parts(answer)
+    return first is None or second is None or first == second
 
 
-def _parted(unit: str) -> tuple[str, str]:
-    """A unit without its power, and the power where it has one."""
-    base, _, power = unit.partition("^")
-    for word, exponent in (("square ", "2"), ("sq ", "2"), ("cubic ", "3"), ("cu ", "3")):
-        if base.startswith(word):
-            return base.removeprefix(word), exponent
-    return base, power
+_SPEEDS = {"mph": "mile/hour", "kph": "km/hour", "kmh": "km/hour", "kmph": "km/hour", "fps": "foot/second"}
+
+
+def _parts(unit: str) -> tuple[tuple[str, str], ...] | None:
+    """(base, power) of each factor, those below a bar with `-`; None where one of them isn't known."""
+    unit = re.sub(r"\b(?:square|sq) (\w+)", r"\1^2", re.sub(r"\b(?:cubic|cu) (\w+)", r"\1^3", unit))
+    found = []
+    for place, part in enumerate(re.split(r"/| per ", _SPEEDS.get(unit, unit))):
+        for factor in re.split(r"[·*\s]+|\\cdot", part.strip()):
+            base, _, power = factor.partition("^")
+            if base not in UNITS:
+                return None
+            found.append((UNITS[base], "-" * bool(place) + (power or "1")))
+    return tuple(sorted(found))
+
+
+def doubts(text: str) -> bool:
+    """Whether words deny what they stand beside, or take it back."""
+    return not _DOUBTS.isdisjoint(re.findall(r"[a-z']+", text.casefold()))
+
+
+def changes(text: str) -> bool:
+    """Whether words after a number deny it or change its value: 7 "squared", 7 "thirds", 7 "is wrong"."""
+    return not _CHANGES.isdisjoint(re.findall(r"[a-z']+", text.casefold()))
 
 
 def is_unit(text: str, apart: bool) -> bool:
     """Whether what follows a number is a unit or a noun, and not a product of variables. apart: whether a blank stands between them."""
     tokens = [token for token in re.split(r"[\s/·*^]+|\\cdot|-?\d+", text) if token]
-    return _NO_NOUNS.isdisjoint(map(str.casefold, tokens)) and any(_names_something(token, apart) for token in tokens)
+    single = [token for token in tokens if len(token) == 1 and token.isascii()]
+    variables = any(not _names_something(token, apart) for token in single if token != "a")
+    return not changes(text) and not variables and any(_names_something(token, apart) for token in tokens)
 
 
 def _names_something(token: str, apart: bool) -> bool:

@@ -20,6 +20,8 @@ RIGHT = [
     ("3000000", r"\$3 million"), ("12", "twelve"), ("205", "two hundred and five"), ("12", "twelve apples"), (r"\frac34", "three quarters"),
     ("7", "7th"), ("1234567", "1'234'567"), ("1234.5", "1.234,5"), ("123456", "1,23,456"), ("12345.678", "12 345.678"), ("20", "=20"),
     ("0.00002", "2 x 10^-5"), ("100000", "10⁵"), ("40", r"\large 40"), ("17", r"17 \pmod{29}"), ("3.5", "3 ½"), ("8", "(8)"),
+    ("45", "45 km/h"), ("45 mph", "45 miles per hour"), (r"\sqrt{51}", "√51"), ("M^2", "(M)^2"), (r"\text{(B)}", r"\text{(B) } 42"),
+    ("0x4f", "0x4F"),
     # alphabets, fonts, signs of Unicode
     ("45", "𝟒𝟓"), ("45", "４５"), ("-45", "－45"), (r"\frac38", "⅜"), ("45", r"\color{blue}{45}"), ("45", r"\texttt{45}"),
     ("45", r"{\bf 45}"),
@@ -77,6 +79,14 @@ RIGHT = [
 
 WRONG = [
     # words and powers that change what stands before them
+    ("45", r"45\text{ plus one}"), ("45", r"45 \text{ is wrong}"), ("45", "45 (wrong)"), ("45", r"45\text{ ninths}"),
+    ("45", r"45x\text{ kg}"),
+    (r"45\text{ m}", r"45\text{ m}^2"), (r"45\text{ m/s}", r"45\text{ km/h}"), ("45", r"45 \approx 700"), (r"5\pmod{11}", r"5\pmod{7}"),
+    # a letter with another one, or with arithmetic
+    (r"\text{(B)}", r"\text{(B) or (C)}"), (r"\text{(B)}", "(B), (C)"), (r"\text{(B)}", r"\text{(B)}\text{ is wrong}"), ("B", "(B)+1"),
+    ("-3", "(A)-3"),
+    (r"\sqrt5", "√51"), ("0", "0x4f"), ("0x4f", "0"), (r"\frac{dx}{dt}=kx", r"\text{not }\frac{dx}{dt}=kx"),
+    (r"\cos(xyz)=x^{50}+y^{50}", r"\sin(xyz)=x^{50}+y^{50}"),
     ("45", "45 factorial"), ("45", "45 and a half"), (r"45\text{ cm}^3", r"45\text{ cm}^2"), ("x'", "x''"), ("2<x<5", "2,5"),
     ("(2,3)", "y=2,x=3"),
     # blanks, factorials, times
@@ -156,6 +166,8 @@ def test_a_percent_sign_is_a_unit_where_the_style_says_so():
 
 # (question, gold, answer): equal, and not worked out.
 UNEVALUATED = [
+    (r"Simplify $\frac{\sqrt{48}}{2}$.", r"2\sqrt3", r"\frac12\sqrt{48}"), ("Write 3.2e-4 as a decimal.", "0.00032", r"3.2\times10^{-4}"),
+    (r"Write $\log_2 3$ with natural logarithms.", r"\frac{\ln3}{\ln2}", r"\log_2 3"), ("", "1+6i", "1+2 3i"),
     # numbers side by side, nothing added or multiplied, complex numbers, another grouping of factors
     ("", r"9\pi", r"\pi 3^2"), ("", r"6\sqrt2", r"6\sqrt2+0"), ("", r"6\sqrt2", r"1 \cdot 6\sqrt2"), ("", r"6\sqrt2", r"|6\sqrt2|"),
     ("", "7i", "3i+4i"),

@@ -442,5 +442,7 @@ def _counted(text: str) -> Leaf | None:
     said = SPELLED.sub(r" \1 ", text).split()
     for end in range(len(said), 0, -1):
         if spelled(" ".join(said[:end])):
+            if re.search(r"\b(?:more|less|fewer|than|times|plus|minus|over|divided)\b|\d", " ".join(said[end:])):
+                return None  # "one more than 0" is still to be worked out
             return Leaf(" ".join(said[:end]), unit=words(" ".join(said[end:])))
     return None

@@ -400,7 +400,7 @@ class RlConfig(Strict):
     group: Annotated[int, Field(ge=2)] = 16
     """G: rollouts per question (paper: 16)."""
     updates: PositiveInt = 1
-    """Optimizer steps per round; the round's groups are split evenly."""
+    """Optimizer steps per pass over a round; the round's groups are split evenly."""
     algorithm: str = "grpo"
     """One that is built in (docs/algorithms.md), or `module:attribute` or `path/to/file.py:attribute` of one's own."""
     aggregation: Aggregation | None = None

@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from test_steps import rl_config
 
@@ -11,7 +14,9 @@ from jaxpolya.config_file import parse_config
 from jaxpolya.errors import ConfigError
 from jaxpolya.pipeline import Pipeline
 from jaxpolya.progress import Display
+from jaxpolya.train.advantages import Rewards, estimate
 from jaxpolya.train.algorithms import PRESETS, Algorithm, make_algorithm, most_refills, rl_fields
+from jaxpolya.train.losses import PolicyLoss, Tokens
 from jaxpolya.train.policy_terms import Gspo, PpoClip
 
 OWN = """
@@ -64,6 +69,33 @@ def test_refills_belong_to_algorithms_that_drop_groups():
     assert most_refills(rl_config(refills=2), brought("dapo", refills=2)[0]) == 2
     with pytest.raises(ConfigError, match=r"rl\.refills: grpo learns from groups as they come"):
         brought("grpo", refills=2)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_learns(name):
+    """A policy of two tokens out of four, paid for the first one's being the last of the four, goes there from one in four."""
+    algorithm, rng = PRESETS[name], np.random.default_rng(0)
+    loss = PolicyLoss(algorithm.token_loss, algorithm.aggregation, max_length=2)
+
+    @jax.jit
+    def gradient(logits_TV, drawn_BT, logp_old_BT, advantages_BT):
+        def mean(logits_TV):
+            logp_BT = jax.nn.log_softmax(logits_TV)[jnp.arange(2), drawn_BT]
+            tokens = Tokens.of(logp_BT, logp_old_BT, advantages_BT, jnp.ones(drawn_BT.shape, bool))
+            return loss(tokens, jnp.zeros(drawn_BT.shape))[0]["loss"].value
+
+        return jax.grad(mean)(logits_TV)
+
+    logits_TV = np.zeros((2, 4), np.float32)
+    for _ in range(60):
+        logp_TV = np.asarray(jax.nn.log_softmax(logits_TV))
+        chances_TV = np.exp(logp_TV.astype(np.float64))
+        drawn_BT = np.stack([rng.choice(4, 32, p=chances / chances.sum()) for chances in chances_TV], axis=1)
+        rewards_PG = (drawn_BT[:, 0] == 3).astype(float).reshape(4, 8)
+        advantages = estimate(algorithm.advantages, Rewards(rewards_PG, np.full((4, 8), 2))).reshape(32, -1)
+        step = gradient(logits_TV, drawn_BT, logp_TV[np.arange(2), drawn_BT], np.broadcast_to(advantages, (32, 2)))
+        logits_TV = logits_TV - 0.5 * np.asarray(step)
+    assert jax.nn.softmax(logits_TV)[0, 3] > 0.6
 
 
 def test_a_users_own(own):

@@ -4,6 +4,7 @@ Each door says what it takes and checks it; here is how the object is found, and
 that it stands in. What that file imports in turn is not part of the digest.
 """
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -39,7 +40,9 @@ def load(reference: str, key: str) -> tuple[Any, str]:
     for name in attribute.split("."):
         if not hasattr(found, name):
             there = sorted(public for public in vars(module) if not public.startswith("_"))
-            raise ConfigError(f"{key}: {where} has no {attribute}; it has {', '.join(there) or 'nothing'}")
+            close = difflib.get_close_matches(attribute, there, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(there) or 'nothing'}"
+            raise ConfigError(f"{key}: {where} has no {attribute}; {hint}")
         found = getattr(found, name)
     return found, hashlib.sha256(path.read_bytes()).hexdigest()
 

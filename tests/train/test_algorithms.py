@@ -54,6 +54,11 @@ def test_every_configured_algorithm_is_built():
     assert all(brought(name) == (preset, None) for name, preset in PRESETS.items())
 
 
+def test_the_documentation_has_a_row_for_each():
+    text = (Path(__file__).parents[2] / "docs" / "algorithms.md").read_text()
+    assert [line.split("`")[1] for line in text.split("## Token losses")[0].splitlines() if line.startswith("| `")] == list(PRESETS)
+
+
 def test_what_is_set_goes_before_the_algorithms_own():
     algorithm, _ = brought("dapo", clip_high=0.4, clip_dual=3.0, aggregation="seq_mean_token_mean")
     assert algorithm.token_loss == PpoClip(0.2, 0.4, 3.0) and algorithm.aggregation == "seq_mean_token_mean"
@@ -129,6 +134,7 @@ def test_a_stage_is_known_by_the_files_content(own, tmp_path):
     [
         (None, "mine", r"missing\.py is not a file"),
         (OWN, "yours", r"has no yours; it has .*mine"),
+        (OWN, "mien", r"has no mien; did you mean mine\?"),
         (OWN, "number", "is of type int, and an Algorithm"),
         (OWN, "Algorithm", "is the class Algorithm, and an Algorithm"),
         ("import nonsense_that_is_nowhere", "mine", "can't be imported: ModuleNotFoundError"),

@@ -29,7 +29,12 @@ _LEAD = re.compile(
 )
 _TRAIL = re.compile(r"(.*\S)\s*[(\[]\s*([A-Z])\s*[)\]][\s.]*", re.DOTALL)
 _DELIMITER = re.compile(r"\A\s*[.:,;)\]/(–—-]*\s*")
-_REASON = re.compile(r"(?:because|since|as|for|given|due|which)(?![a-z])", re.IGNORECASE)
+_REASON = re.compile(r"(?:because|since|as(?! (?:well|does|do|is|are))|for|given|due|which)(?![a-z])", re.IGNORECASE)
+_ANOTHER = re.compile(
+    r"[\s.…,;*_)\]]*(?:(?:or|and|no|wait|maybe|perhaps|actually)[ ,:]+)*[(\[]?(?-i:([A-Z]))[)\]]?(?=[\s.*_!?)\]]*(?:\n|\Z))", re.IGNORECASE
+)
+"""A letter, alone in its sentence or line or behind "or", that comes right after a statement."""
+_A_NOUN = re.compile(r"[^\w]*(?:a|an|the|An|The|A(?= [a-z]))\s")
 _NAMED = re.compile(r"(?<![A-Za-z'’])([AI](?! (?!or |and |nor )[a-z])|[B-HJ-Z])(?![A-Za-z'’])")
 _ALTERNATIVES = re.compile(
     r"(?<![a-z])(?:or|nor|either|neither|both|maybe|perhaps|possibly)(?![a-z])|(?-i:[A-Z])[)\]]?\s?(?:,|/|&|and\s)\s?[(\[]?(?-i:[A-Z])(?![a-z])",
@@ -76,11 +81,15 @@ def extract(response: str, choices: list[str]) -> str | None:
         if statement.weight == "strong":
             box = BOX.search(statement.line)  # speaks for itself; what stands before it may name a choice too
             letters, tentative = reader.state(statement.line[: box.start()] if box else statement.line)
-            listed = letters | reader.next_line(said, statement.start) if letters else letters
+            end = statement.start + len(statement.line)
+            listed = letters | reader.next_line(said, statement.start) | reader.followed_by(said[end : end + 40]) if letters else letters
             readings.append((statement.start, listed, tentative))
     for mark in called:
         if mark.re is _CALLED:
-            readings.append((mark.start(), *reader.state(_line(said, mark.end()))))
+            line = _line(said, mark.end())
+            letters, tentative = reader.state(line)
+            end = mark.end() + len(line)
+            readings.append((mark.start(), letters | reader.followed_by(said[end : end + 40]) if letters else letters, tentative))
         else:
             readings.append((mark.start(), reader.known(mark["letter"]), False))
     readings.sort(key=lambda reading: reading[0])
@@ -104,6 +113,7 @@ def _by_weak_signs(said: str, reader: "_Choices", stated: list[Statement]) -> st
     labelled = any(statement.weight == "label" for statement in stated)
     for index, line in enumerate(lines):
         (signs if index in (0, len(lines) - 1) else others).update(reader.read(line))
+        others |= reader.followed_by(line) if index else set()
         if (option := _OPTION.match(line)) and not (labelled and option[1] == "A"):
             others |= reader.known(option[1])
     if lines:
@@ -128,7 +138,7 @@ class _Choices:
         if len(text) > MAX_STATEMENT:
             return set()
         plain, bare = _plain(text), _bare(text)
-        noun = plain if _OPTION.match(bare.lstrip("# ")) else _ARTICLE.sub("", plain)  # "A. Rome" is a letter and a text, "a Rome" a text
+        noun = _ARTICLE.sub("", plain) if _A_NOUN.match(bare) else plain  # "A. Rome" and "A (Rome)" are a letter and a text
         for said, choices in ((plain, self.plain), (noun, self.nouns)):
             if same := {letter for letter, choice in choices.items() if choice == said}:
                 return same if len(same) == 1 else set()
@@ -146,7 +156,8 @@ class _Choices:
         sentence = first_sentence(line)
         if letters := self.read(sentence):
             rest = line[len(sentence) :]
-            return (set() if rest.startswith("?") or self._is_another(rest, letters) else letters), False
+            another = self._is_another(rest, letters) or self.followed_by(rest) - letters
+            return (set() if rest.startswith("?") or another else letters), False
         bare = _bare(sentence)
         named = set(_NAMED.findall(bare)) & self.choices.keys()
         words = f" {_plain(bare)} "
@@ -159,6 +170,8 @@ class _Choices:
         """Whether what follows a letter leaves it the answer: nothing, the choice's own text, or a reason."""
         said = _DELIMITER.sub("", rest, count=1)
         own = self.choices[letter]
+        if self.followed_by(rest) - {letter}:
+            return False
         if not said or _plain(said) == self.plain[letter]:
             return True
         if own and said.casefold().startswith(own.casefold()):
@@ -180,6 +193,11 @@ class _Choices:
         end = said.find("\n", start)
         line = said[end : end + MAX_STATEMENT].strip().partition("\n")[0] if end >= 0 else ""
         return {letter for letter in self._next_option(line) if _plain(line) == f"{letter.lower()} {self.plain[letter]}"}
+
+    def followed_by(self, rest: str) -> set[str]:
+        """The choice that is named, alone or behind "or", right after a statement."""
+        another = _ANOTHER.match(rest)
+        return self.known(another[1]) if another else set()
 
     def _is_another(self, rest: str, letters: set[str]) -> bool:
         """Whether what follows "B." is another choice's text, or the list of all choices."""

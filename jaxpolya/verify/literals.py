@@ -110,7 +110,7 @@ def _value(node: Node) -> Fraction | None:
     """The value of a numeral without a sign."""
     if node.op == "num":
         return node.args[0]
-    if (fraction := _fraction(node)) and fraction[1]:
+    if (fraction := _fraction(node)) and all(fraction):  # 0/7 is a division that is still to be done
         return Fraction(*fraction)
     if node.op == "mixed" and node.args[0].args[0]:
         return node.args[0].args[0] + Fraction(*(_fraction(node.args[1]) or (0, 1)))

@@ -10,7 +10,7 @@ import collections
 import itertools
 import re
 
-_SIGN = r"(?:(?<![\w)\]}.%])(?<![\d)\]}][ ])[-−–—]|(?<==[ ])[-−][ ])?"
+_SIGN = r"(?:(?<![\w)\]}.%])(?<![\d)\]}][ ])[-−–—‐‑‒﹣－]|(?<==[ ])[-−][ ])?"
 _DIGITS = r"(?:\d{1,3}(?:[\u00a0\u2009\u202f]\d{3})+(?:\.\d+)?|\d++(?:[.,]\d++)*+|\.\d++)"
 _POWER = r"[ ]?(?:×|\*|x|\\times|\\cdot)[ ]?10[ ]?(?:\^|\*\*)[ ]?\{?[-−]?\d++\}?|e[-+]?\d++(?![\w.])"
 _NUMBER = re.compile(
@@ -18,6 +18,7 @@ _NUMBER = re.compile(
     r"\d{0,20}[ ]?\\[dtc]?frac[ ]?(?:\{-?\d{1,40}\}\{-?\d{1,40}\}|\d\d)"
     r"|\d++(?::\d++)++(?:[ ]?[ap]\.?m(?![a-z]))?"
     r"|\d++[ ]\d++/\d++(?![\d/])"
+    r"|\d*+[ ]?[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]"
     rf"|{_DIGITS}(?:/\d++|{_POWER})?"
     r")(?:[ ]?(?:\\?%|(?:percent|hundred|thousand|million|billion|trillion)(?![a-z])))?",
     re.ASCII | re.IGNORECASE,
@@ -77,7 +78,7 @@ def last_number(text: str) -> str | None:
         while numbers and _OPERATOR.fullmatch(text, numbers[-1].end(), first.start()):
             first = numbers.pop()
         if first is not last or not (_is_exponent(text, last) or _is_label(text, last)):
-            return _hyphenated(text[first.start() : last.end()])
+            return _with_surroundings(text, first.start(), last.end())
     return None
 
 
@@ -99,10 +100,10 @@ def stated_number(statement: str) -> str | None:
     if _OPERATION.match(member, last.end()) or any(_OPERATOR.fullmatch(gap) or _UNIT.fullmatch(gap) for gap in between):
         return statement
     if not between:
-        return _hyphenated(first.group())
+        return _with_surroundings(member, *first.span())
     if not lead.strip() and _RELATING.search(between[0]) and not _COMBINING.search(between[0]):
-        return _hyphenated(first.group())
-    return statement if _COMBINING.search(between[-1]) else _hyphenated(last.group())
+        return _with_surroundings(member, *first.span())
+    return statement if _COMBINING.search(between[-1]) else _with_surroundings(member, *last.span())
 
 
 def _is_label(text: str, number: re.Match[str]) -> bool:
@@ -121,10 +122,34 @@ def _is_label(text: str, number: re.Match[str]) -> bool:
     return not before or bool(re.search(rf"(?:^|\n)[*_># \t]{{0,8}}{before}[.)]", text[:start]))
 
 
+_SIGN_WORD = re.compile(r"(?<![A-Za-z])(?:minus|negative)[ ]\Z", re.IGNORECASE)
+_BEFORE = re.compile(
+    r"(?:[<>≤≥≠±√∛|~]|!=|\+/-|\\(?:leq?|geq?|neq?|lt|gt|pm|mp)(?![A-Za-z])|\\sqrt\{?|(?<![A-Za-z])(?:mod|not|n['’]t|never|cannot be|or"
+    r"|(?:more|less|fewer|greater|larger|smaller)[ ]than|at[ ]least|at[ ]most|up[ ]to|(?:square|cube)(?:[ ]root)?[ ]of))[ ]?\Z",
+    re.IGNORECASE,
+)
+_AFTER = re.compile(
+    r"[²³⁴-⁹¹⁰ⁿ]|\||\^|![ ]?(?=[a-z)*/+-])|[a-z](?![a-z])"
+    r"|[ ](?:squared|cubed|factorial|halves|thirds|quarters|and[ ]an?[ ][a-z]+|or[ ](?:more|less|fewer|so|\d+)|at[ ](?:most|least)"
+    r"|(?:is|was)[ ](?:wrong|incorrect|not|false))(?![a-z])|[ ]?\((?:wrong|incorrect|no|false)\)",
+    re.IGNORECASE,
+)
+
+
+def _with_surroundings(text: str, start: int, end: int) -> str:
+    """A number with what stands beside it and changes it: `√64`, `x < 8`, "12 squared" are not their numbers."""
+    number = _hyphenated(text[start:end])
+    lead = text[max(0, start - 24) : start]
+    if _SIGN_WORD.search(lead):
+        return f"-{number}"
+    before, after = _BEFORE.search(lead), _AFTER.match(text, end)
+    return (before.group() if before else "") + number + (after.group() if after else "")
+
+
 def _hyphenated(number: str) -> str:
     """A number as text, its sign a hyphen, whatever dash it was."""
     number = number.strip()
-    return f"-{number[1:]}" if number[0] in "−–—" else number
+    return f"-{number[1:]}" if number[0] in "−–—‐‑‒﹣－" else number
 
 
 def points_elsewhere(statement: str) -> bool:

@@ -54,7 +54,7 @@ _NEGATED = re.compile(r"(?:(?<![a-z])(?:not|never|cannot)|n['’]t)(?: [a-z]{1,1
 _STARTS_WITH_NUMBER = re.compile(r"[-−]?[$€£¥₹]?\d")
 _NO_VALUE = re.compile(r"[^\d\\$]*$")
 _COMPUTED = re.compile(r"[$\d\s.,()*/×·÷+−–^-]*\d[$\d\s.,()*/×·÷+−–^-]*=\s*(?=[$€£¥₹]?[\d.,/]+\s[A-Za-z]{2})")
-_NUMBER_IS = re.compile(r"([-−]?[$€£¥₹]?\d[\d.,/]*%?) (?:is|are|was)(?![A-Za-z])")
+_NUMBER_IS = re.compile(r"([-−]?[$€£¥₹]?\d[\d.,/]*%?) (?:is|are|was)(?![A-Za-z]| (?:not|wrong|incorrect|false))")
 _ORNAMENTS = "*_:：\"'`’” \t\n\ufe0f\u200d∎" + "".join(
     map(chr, itertools.chain(range(0x25A0, 0x27C0), range(0x2B50, 0x2B56), range(0x1F300, 0x1FB00)))
 )

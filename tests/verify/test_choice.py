@@ -151,3 +151,12 @@ def test_a_list_of_the_choices_names_none(response):
 )
 def test_a_letter_and_the_text_of_another_choice_name_none(response):
     assert extract(response, ["Ann Lee", "Bob Ray", "Cid"]) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["The answer is B as well as C.", "The answer is B\nor C.", "Answer: B. Or C", "Answer: B\nC", "The answer is A (Rome).", "[A. Rome]",
+     "B\nor C", "The correct option is B\nor C."],
+)  # fmt: skip
+def test_a_second_choice_beside_the_first_is_no_answer(text):
+    assert extract(text, ["Paris", "Rome", "Oslo"]) is None

@@ -1,5 +1,6 @@
 """Where a response's answer is found, and where there is none."""
 
+import re
 import time
 
 import pytest
@@ -258,3 +259,20 @@ def test_time_is_linear(style, piece):
 
     seconds(1000)
     assert min(seconds(60_000) for _ in range(2)) < 0.5
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["She has √64 apples", "It is 12 squared", "So x < 8", "x ≠ 8", "5 ± 1", "So there are 5! ways", "He has 2³ of them", "They need at least 9",
+     "It isn't so: she has not 12", "That makes 12 or more", "about 12x", "She has 12 (wrong)", "They are 12 or 13"],
+)  # fmt: skip
+def test_a_number_is_taken_with_what_changes_it(text):
+    found = extract(text, "number")
+    assert found is None or not re.fullmatch(r"\d+", found)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("It ends at minus 12", "-12"), ("It ends at ‑7.", "-7"), ("He has 12½", "12½"), ("So 12 in all", "12")]
+)
+def test_a_number_keeps_its_sign_and_its_fraction(text, number):
+    assert extract(text, "number") == number

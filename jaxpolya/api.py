@@ -32,9 +32,9 @@ from jaxpolya.models.decoder import Params, abstract_params, head_table, hidden_
 from jaxpolya.models.heads import logits
 from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, make_mesh, to_host
 from jaxpolya.parallel.sharding import batch_sharding, param_shardings, replicated
-from jaxpolya.pipeline import Pipeline
 from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.progress import Display
+from jaxpolya.run import pipeline
 
 
 class _Asked(Strict):
@@ -191,7 +191,7 @@ def run(
         loaded = parse_config(config.model_dump(mode="json"), overrides)
     else:
         loaded = load_config(config, overrides)
-    return Pipeline(loaded, Display(quiet=quiet), only=only).run()
+    return pipeline.run(loaded, Display(quiet=quiet), only=only)
 
 
 __all__ = ["Model", "load", "make_mesh", "run"]

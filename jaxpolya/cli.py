@@ -82,10 +82,10 @@ def run(
     loaded = load_config(config, overrides)
     _start_jax()
     from jaxpolya.parallel.mesh import is_primary
-    from jaxpolya.pipeline import Pipeline
     from jaxpolya.progress import Display
+    from jaxpolya.run import pipeline
 
-    results = Pipeline(loaded, Display(errors, quiet=quiet or not is_primary()), only=only).run()
+    results = pipeline.run(loaded, Display(errors, quiet=quiet or not is_primary()), only=only)
     if results is not None and is_primary():
         _show(results, loaded.output / loaded.name)
 
@@ -138,10 +138,10 @@ def evaluate(
 
     The result is a run with the one arm `base`: `jaxpolya show` reads it, and the same command goes on after an interruption.
     """
-    from jaxpolya.evaluation import Evaluation, compare_models
-    from jaxpolya.evaluation import evaluate as evaluated
     from jaxpolya.progress import Display
     from jaxpolya.report.tables import comparison_table
+    from jaxpolya.run.compare import Evaluation, compare_models
+    from jaxpolya.run.compare import evaluate as evaluated
 
     drawn = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
     settings: dict[str, Any] = {f"eval.sampling.{key}": value for key, value in drawn.items()}
@@ -286,9 +286,9 @@ def export(
     ] = False,
 ) -> None:
     """Take a model home as a Hugging Face directory that transformers loads, with a model card."""
-    from jaxpolya.artifacts import source_commit
     from jaxpolya.errors import ConfigError, MachineError
-    from jaxpolya.results import arm_of_model, arm_of_run, model_of_run
+    from jaxpolya.run.results import arm_of_model, arm_of_run, model_of_run
+    from jaxpolya.run.stages import source_commit
 
     if dtype not in (None, "bfloat16", "float16", "float32"):
         raise ConfigError(f"--dtype {dtype}: choose bfloat16, float16 or float32")
@@ -341,7 +341,7 @@ def export(
 @app.command()
 def show(run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]) -> None:
     """Show what a run has done and found."""
-    from jaxpolya.results import read_results, show_stages, stage_warnings
+    from jaxpolya.run.results import read_results, show_stages, stage_warnings
 
     for line in show_stages(run_directory):
         _say(line)
@@ -379,7 +379,7 @@ def _check_destination(directory: str, source: str) -> None:
 
 def _arms(text: str) -> list[str]:
     """The arms in the value of `--arms`. Raises `ConfigError` on what is none."""
-    from jaxpolya.config import ARMS
+    from jaxpolya.arms import ARMS
     from jaxpolya.errors import ConfigError
 
     named = [arm.strip() for arm in text.split(",")]

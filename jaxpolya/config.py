@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from jaxpolya.arms import ARMS, RECIPES, Arm, Recipe
 from jaxpolya.records import Extraction, Kind, Unevaluated
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -52,8 +53,6 @@ NO_ARGUMENTS = frozenset(
     | {"max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"}
 )
 """Names that are no arguments of a chat template, but of the call that fills it in."""
-
-ARMS = ("base", "rl", "star", "star+rl", "polya", "polya+rl", "wrong", "wrong+rl", "external", "external+rl")
 
 
 class Strict(pydantic.BaseModel):
@@ -514,7 +513,7 @@ class RunConfig(Strict):
     """Evaluation."""
     contamination: ContaminationConfig = ContaminationConfig()
     """Overlap of the training questions with the evaluation sets."""
-    arms: list[Literal[ARMS]] = ["base", "rl", "star+rl", "polya+rl"]  # type: ignore[valid-type]
+    arms: list[Literal[tuple(ARMS)]] = ["base", "rl", "star+rl", "polya+rl"]  # type: ignore[valid-type]
     """The paths to compare."""
     output: Path = Path("runs")
     """Where run directories lie: a path that all hosts see (it needs locks and appending, so no bucket)."""
@@ -528,27 +527,33 @@ class RunConfig(Strict):
     """Write the best arm as a Hugging Face directory at the end."""
 
     @property
-    def sft_arms(self) -> list[str]:
-        """The kinds of fine-tuning data that the arms need, in the order of `ARMS`."""
-        needed = {arm.removesuffix("+rl") for arm in self.arms}
-        return [kind for kind in ("star", "polya", "wrong", "external") if kind in needed]
+    def compared(self) -> list[Arm]:
+        """The arms, as values."""
+        return [ARMS[name] for name in self.arms]
 
     @property
-    def rl_arms(self) -> list[str]:
+    def recipes(self) -> list[Recipe]:
+        """The recipes of fine-tuning data that the arms need, in the order of their table."""
+        needed = {arm.recipe for arm in self.compared}
+        return [recipe for recipe in RECIPES.values() if recipe.trained and recipe in needed]
+
+    @property
+    def reinforced(self) -> list[Arm]:
         """The arms that end in RL."""
-        return [arm for arm in self.arms if arm.split("+")[-1] == "rl"]
+        return [arm for arm in self.compared if arm.rl]
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
         if len(set(self.arms)) < len(self.arms) or not self.arms:
             raise ValueError("arms: name each arm once, and at least one")
-        if self.sft_arms and self.sft is None:
-            raise ValueError(f"sft is missing, and the arms {', '.join(self.sft_arms)} need it")
-        if self.sft_arms and self.generate is None:
-            raise ValueError(f"generate is missing, and the arms {', '.join(self.sft_arms)} need its questions")
-        if self.rl_arms and self.rl is None:
+        named = ", ".join(recipe.name for recipe in self.recipes)
+        if self.recipes and self.sft is None:
+            raise ValueError(f"sft is missing, and the arms {named} need it")
+        if self.recipes and self.generate is None:
+            raise ValueError(f"generate is missing, and the arms {named} need its questions")
+        if self.reinforced and self.rl is None:
             raise ValueError("rl is missing, and an arm needs it")
-        if "external" in self.sft_arms and self.select.external is None:
+        if any(recipe.traces for recipe in self.recipes) and self.select.external is None:
             raise ValueError("select.external is missing, and the external arms need it")
         if self.select.adherence == "reward_model" and not self.select.reward_model:
             raise ValueError("select.reward_model is missing, and select.adherence asks for one")

@@ -476,7 +476,7 @@ def test_a_checkpoint_on_a_benchmark_and_against_another(jaxpolya, refused, conf
 
 
 def test_a_run_is_one_process_s(refused, small, config):
-    from jaxpolya.artifacts import RunDirectory
+    from jaxpolya.run.stages import RunDirectory
 
     with RunDirectory(config.parent / "runs" / "tiny").lock():
         refused(MACHINE, f"is being worked on by another process (pid {os.getpid()})", *small)
@@ -520,7 +520,8 @@ def test_an_output_that_can_t_be(refused, small, config):
 def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(refused, jaxpolya, small, config, monkeypatch, place):
     import orbax.checkpoint as ocp
 
-    from jaxpolya import artifacts, pipeline, records
+    from jaxpolya import records
+    from jaxpolya.run import pipeline, session, stages
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -537,11 +538,11 @@ def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(refused, jaxpoly
         elif place == "model":
             patch.setattr(ocp.StandardCheckpointer, "save", wrapped)
         elif place == "manifest":
-            patch.setattr(artifacts, "write_whole", full)
+            patch.setattr(stages, "write_whole", full)
         elif place == "results":
             patch.setattr(pipeline, "write_results", full)
         else:
-            patch.setattr(pipeline, "write_whole", full)
+            patch.setattr(session, "write_whole", full)
         sentence = refused(MACHINE, "", *small)
     assert "the disk is full" in sentence or "No space left on device" in sentence
     kept = {path: path.read_bytes() for path in config.parent.glob("runs/tiny/stages/*/*.jsonl") if path.name == "samples.jsonl"}
@@ -623,7 +624,7 @@ def test_names_that_look_like_markup_are_shown_as_they_are(jaxpolya, refused, sm
 def test_a_missing_package_is_named(refused, small, monkeypatch):
     import importlib.metadata
 
-    from jaxpolya.artifacts import provenance
+    from jaxpolya.run.stages import provenance
 
     def missing(name):
         raise importlib.metadata.PackageNotFoundError(name)
@@ -641,14 +642,14 @@ def test_a_missing_package_is_named(refused, small, monkeypatch):
 def test_a_file_above_the_limit(refused, small, guesser, tmp_path, monkeypatch, error):
     import orbax.checkpoint as ocp
 
-    from jaxpolya import pipeline
+    from jaxpolya.run import session
 
     def refuse(*_, **__):
         raise error
 
     monkeypatch.setattr(ocp.StandardCheckpointer, "save", refuse)
     refused(MACHINE, "File too large; nothing was changed there", "import", guesser, tmp_path / "own")
-    monkeypatch.setattr(pipeline, "write_whole", refuse)
+    monkeypatch.setattr(session, "write_whole", refuse)
     refused(MACHINE, "a file would be larger than this system allows", "run", *small[1:])
 
 
@@ -656,12 +657,12 @@ def test_a_device_that_is_not_there(refused, small, monkeypatch):
     def missing(_):
         raise RuntimeError("Unable to initialize backend 'cuda': no device")
 
-    monkeypatch.setattr("jaxpolya.workbench.make_mesh", missing)
+    monkeypatch.setattr("jaxpolya.run.session.make_mesh", missing)
     refused(MACHINE, "the device is not there", *small)
 
 
 def test_a_bug_shows_its_traceback(small, jaxpolya, monkeypatch):
-    monkeypatch.setattr("jaxpolya.workbench.make_mesh", lambda _: 1 / 0)
+    monkeypatch.setattr("jaxpolya.run.session.make_mesh", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli_main_raw(monkeypatch, small)
 

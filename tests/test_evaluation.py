@@ -7,12 +7,12 @@ import pytest
 import yaml
 from guesser import comparable, questions
 
-from jaxpolya import evaluation
 from jaxpolya.config import RunConfig
 from jaxpolya.errors import ConfigError, InputError
-from jaxpolya.evaluation import Evaluation, compare_models, evaluate
 from jaxpolya.progress import Display
 from jaxpolya.records import Appender, Sample, write_records
+from jaxpolya.run import compare
+from jaxpolya.run.compare import Evaluation, compare_models, evaluate
 
 ENTRY = {
     "key": "sums", "title": "Sums of digits", "verifier": "math", "extraction": "boxed",
@@ -134,7 +134,7 @@ def test_settings_win_over_set_and_set_over_the_defaults(asked):
     assert (run.eval.samples, run.eval.sampling.top_k, run.eval.sampling.temperature) == (3, 5, 1.0)
     (run,) = asked(overrides=("eval.questions.sums.0.limit=3",)).runs("m")
     assert run.eval.questions["sums"][0].limit == 3
-    assert asked({"eval.sampling.max_new_tokens": None}).runs("m")[0].eval.sampling.max_new_tokens == evaluation.MAX_NEW_TOKENS
+    assert asked({"eval.sampling.max_new_tokens": None}).runs("m")[0].eval.sampling.max_new_tokens == compare.MAX_NEW_TOKENS
 
 
 def test_what_can_be_known_is_said_before_anything_is_asked(asked, guesser, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from jaxpolya.artifacts import write_whole
+from jaxpolya.files import write_whole
 from jaxpolya.records import Question, Sample
 
 SCHEMA = pyarrow.schema(

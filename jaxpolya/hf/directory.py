@@ -20,8 +20,8 @@ from typing import Any
 import jax
 from etils import epath
 
-from jaxpolya.artifacts import package_version
 from jaxpolya.errors import InputError, JaxpolyaError, MachineError
+from jaxpolya.files import package_version
 from jaxpolya.parallel.hosts import together
 from jaxpolya.parallel.mesh import is_primary
 

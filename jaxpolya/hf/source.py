@@ -16,8 +16,8 @@ from typing import Literal
 
 from etils import epath
 
-from jaxpolya.artifacts import files_digest
 from jaxpolya.errors import InputError, nearest_path
+from jaxpolya.files import files_digest
 from jaxpolya.hf.directory import is_remote, matching, read_marker
 from jaxpolya.hf.meta import CARRIED, NAMED_TEMPLATES
 from jaxpolya.hf.safetensors_file import INDEX, SINGLE, read_weight_map

@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCardData
 
-from jaxpolya.artifacts import package_version
+from jaxpolya.arms import ARMS
+from jaxpolya.files import package_version
 from jaxpolya.report import tables
 from jaxpolya.report.page import audit, contamination, fenced, findings, section, titled
 
@@ -138,7 +139,7 @@ def _bullets(lines: Iterable[str]) -> str:
 
 
 def _kind(arm: str) -> str:
-    return arm.removesuffix("+rl")
+    return ARMS[arm].recipe.name
 
 
 def _learned_from(config: Mapping[str, Any], arm: str) -> dict[str, list[dict[str, Any]]]:
@@ -154,12 +155,11 @@ def _learned_from(config: Mapping[str, Any], arm: str) -> dict[str, list[dict[st
 def _seen_from(results: Mapping[str, Any], arm: str, learned: Mapping[str, Any]) -> dict[str, Any]:
     """The results with that arm and the base model alone, and with the data that the arm learned from."""
     # STaR's responses are asked for without a heuristic; external ones aren't asked for.
-    asked = {"star": lambda key: key == "plain", "polya": lambda key: key != "plain", "wrong": lambda key: key != "plain"}.get(_kind(arm))
-    stages = {"star": ["generate-plain"], "polya": ["generate-polya"], "wrong": ["generate-polya"], "external": ["traces"]}.get(
-        _kind(arm), []
-    )
-    stages += [f"rl-{arm.replace('+', '-')}"] if arm.endswith("rl") else []
-    stages += [f"eval-{name.replace('+', '-')}-{asked}" for name in ("base", arm) for asked in results["config"]["eval"]["questions"]]
+    responses = ARMS[arm].recipe.responses
+    asked = {"plain": lambda key: key == "plain", "polya": lambda key: key != "plain"}.get(str(responses))
+    stages = [f"generate-{responses}"] if responses else ["traces"] if ARMS[arm].recipe.traces else []
+    stages += [f"rl-{ARMS[arm].slug}"] if ARMS[arm].rl else []
+    stages += [f"eval-{ARMS[name].slug}-{asked}" for name in ("base", arm) for asked in results["config"]["eval"]["questions"]]
     return {
         "run": results["run"],
         "config": results["config"],

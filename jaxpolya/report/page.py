@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxpolya.artifacts import write_whole
+from jaxpolya.files import write_whole
 from jaxpolya.report import plots, tables
 from jaxpolya.report.tables import Table, percent, question_sets
 

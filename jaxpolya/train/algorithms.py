@@ -15,7 +15,6 @@ import numpy as np
 from jaxpolya.config import Aggregation, RlConfig
 from jaxpolya.doors import is_reference, load
 from jaxpolya.errors import ConfigError
-from jaxpolya.stages import stage_fields
 from jaxpolya.train.advantages import (
     Estimator,
     Rewards,
@@ -108,13 +107,6 @@ def make_algorithm(config: RlConfig) -> tuple[Algorithm, str | None]:
     if config.refills and not algorithm.needs.mixed_groups:
         raise ConfigError(f"rl.refills: {config.algorithm} learns from groups as they come, and has none to replace; leave it out")
     return dataclasses.replace(algorithm, aggregation=config.aggregation or algorithm.aggregation), digest
-
-
-def rl_fields(config: RlConfig) -> dict[str, Any]:
-    """What an RL stage is known by of its configuration: the content of a user's algorithm counts, not where it lies."""
-    _, digest = make_algorithm(config)
-    fields = stage_fields(config)
-    return fields if digest is None else fields | {"algorithm": [config.algorithm.rpartition(":")[2], digest]}
 
 
 def policy_loss(config: RlConfig, algorithm: Algorithm) -> PolicyLoss:

@@ -13,9 +13,9 @@ from typing import Any
 import orbax.checkpoint as ocp
 from etils import epath
 
-from jaxpolya.artifacts import write_whole
 from jaxpolya.checksums import changed, checksums
 from jaxpolya.errors import InputError
+from jaxpolya.files import write_whole
 from jaxpolya.hf.directory import for_orbax
 from jaxpolya.parallel.hosts import from_primary
 from jaxpolya.parallel.mesh import is_primary

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxpolya.artifacts import write_whole
 from jaxpolya.errors import RunError
+from jaxpolya.files import write_whole
 from jaxpolya.parallel.hosts import wait_for_all
 from jaxpolya.records import Appender, dump, iter_json
 

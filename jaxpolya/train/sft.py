@@ -15,10 +15,10 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from jaxpolya.artifacts import write_whole
 from jaxpolya.config import SftConfig
 from jaxpolya.data.packing import Batch, Example, PackedBatches, pack, token_example
 from jaxpolya.errors import ConfigError, InputError, RunError, not_finite
+from jaxpolya.files import write_whole
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, is_primary, to_host

@@ -16,9 +16,9 @@ if port != "0":
     jax.distributed.initialize(f"127.0.0.1:{port}", 2, process)
 from jaxpolya.config_file import load_config
 from jaxpolya.parallel.hosts import exchange
-from jaxpolya.pipeline import Pipeline
+from jaxpolya.run import pipeline
 from jaxpolya.progress import Display
-results = Pipeline(load_config(config), Display(quiet=True)).run()
+results = pipeline.run(load_config(config), Display(quiet=True))
 assert exchange({"best": results["best"]})[-1] == {"best": results["best"]}
 """
 

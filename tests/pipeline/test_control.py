@@ -14,9 +14,9 @@ from guesser import teach
 from rich.console import Console
 
 from jaxpolya.config_file import parse_config
-from jaxpolya.pipeline import Pipeline
 from jaxpolya.progress import Display
 from jaxpolya.records import Question, Sample, dump, read_records
+from jaxpolya.run import pipeline
 from jaxpolya.verify.judge import Item
 from jaxpolya.verify.pool import Pool
 
@@ -62,7 +62,7 @@ def trained(model, directory, unevaluated, seed, steps):
         "verify": {"workers": 1, "math": {"unevaluated": unevaluated}},
     }  # fmt: skip
     shown = io.StringIO()
-    results = Pipeline(parse_config(tree), Display(Console(file=shown))).run()
+    results = pipeline.run(parse_config(tree), Display(Console(file=shown)))
     (last,) = (directory / unevaluated / "stages").glob(f"rl-rl-*/rollouts/{steps - 1:06d}.jsonl")
     return results, read_records(last, Sample), shown.getvalue()
 

@@ -9,15 +9,15 @@ from guesser import comparable
 
 from jaxpolya.config_file import parse_config
 from jaxpolya.errors import ConfigError, JaxpolyaError, MachineError, RunError
-from jaxpolya.pipeline import Pipeline
 from jaxpolya.progress import Display
 from jaxpolya.records import Sample, SftRow, read_records
-from jaxpolya.results import model_of_run
+from jaxpolya.run import pipeline
+from jaxpolya.run.results import model_of_run
 
 
 def run(tree, mesh_devices=1, **kwargs):
     config = parse_config(tree | {"mesh": {"fsdp": -1}} if mesh_devices == 8 else tree)
-    return Pipeline(config, Display(quiet=True), **kwargs).run()
+    return pipeline.run(config, Display(quiet=True), **kwargs)
 
 
 def files(directory) -> dict[str, bytes]:

@@ -21,10 +21,10 @@ from jaxpolya.hf.checkpoint import CheckpointMeta, save_checkpoint
 from jaxpolya.hf.families import config_to_hf
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import init_params
-from jaxpolya.pipeline import Pipeline
 from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.progress import Display
 from jaxpolya.records import Question, Sample, SftRow, read_records
+from jaxpolya.run import pipeline
 from jaxpolya.train.sft import run_sft
 
 VOCAB = 512
@@ -76,7 +76,7 @@ def taught(request, tmp_path_factory, mesh1):
 def test_turns_end_and_what_was_drawn_is_learned(taught, one_device, tmp_path):
     kind, model, file = taught
     asked, sampling = [{"kind": "jsonl", "path": str(file)}], {"max_new_tokens": 24}
-    results = Pipeline(
+    results = pipeline.run(
         parse_config(
             {
                 "name": "turns", "output": str(tmp_path), "model": {"source": str(model), "compute_dtype": "float32"}, "mesh": {"fsdp": 1},
@@ -90,7 +90,7 @@ def test_turns_end_and_what_was_drawn_is_learned(taught, one_device, tmp_path):
             }
         ),
         Display(quiet=True),
-    ).run()  # fmt: skip
+    )  # fmt: skip
     tokenizer = tokenizer_of(kind, VOCAB, tuple(PromptBuilder(tokenizer_of(kind)).text(question) for question in ASKED))
     turn = tokenizer.convert_tokens_to_ids("<|im_end|>")
     builder = PromptBuilder(tokenizer)

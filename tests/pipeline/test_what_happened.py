@@ -12,15 +12,15 @@ from guesser import comparable
 
 from jaxpolya.config_file import parse_config
 from jaxpolya.errors import InputError, RunError
-from jaxpolya.pipeline import Pipeline
 from jaxpolya.progress import Display
 from jaxpolya.records import Sample, Verdict, read_records
-from jaxpolya.results import model_of_run, show_stages
+from jaxpolya.run import pipeline
+from jaxpolya.run.results import model_of_run, show_stages
 from jaxpolya.verify.pool import Pool
 
 
 def run(tree, **kwargs):
-    return Pipeline(parse_config(tree), Display(quiet=True), **kwargs).run()
+    return pipeline.run(parse_config(tree), Display(quiet=True), **kwargs)
 
 
 def stage(tree, name: str) -> Path:
@@ -207,7 +207,7 @@ def test_run_directories_of_other_versions(tiny_run, capsys):
     first, _, rest = config.read_text().partition("\n")
     assert first == "# run directory format: 2"
     config.write_text(rest)  # as the first version wrote it
-    Pipeline(parse_config(tree), Display()).run()
+    pipeline.run(parse_config(tree), Display())
     assert "was begun by an earlier version of jaxpolya" in " ".join(capsys.readouterr().err.split())
     config.write_text(f"# run directory format: 3\n{rest}")
     for read in (lambda: run(tree), lambda: show_stages(config.parent), lambda: model_of_run(config.parent)):

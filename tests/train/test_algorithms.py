@@ -12,10 +12,11 @@ from test_steps import rl_config
 from jaxpolya.config import ALGORITHMS
 from jaxpolya.config_file import parse_config
 from jaxpolya.errors import ConfigError
-from jaxpolya.pipeline import Pipeline
 from jaxpolya.progress import Display
+from jaxpolya.run import pipeline
+from jaxpolya.run.train import rl_fields
 from jaxpolya.train.advantages import Rewards, estimate
-from jaxpolya.train.algorithms import PRESETS, Algorithm, make_algorithm, most_refills, rl_fields
+from jaxpolya.train.algorithms import PRESETS, Algorithm, make_algorithm, most_refills
 from jaxpolya.train.losses import PolicyLoss, Tokens
 from jaxpolya.train.policy_terms import Gspo, PpoClip
 
@@ -173,7 +174,7 @@ def test_the_example_learns(guesser, tiny_run):
     example = Path(__file__).parents[2] / "examples" / "signed_reward.py"
     tree = tiny_run(arms=["rl"], export=False)
     tree["rl"]["algorithm"] = f"{example}:signed"
-    Pipeline(parse_config(tree), Display(quiet=True)).run()
+    pipeline.run(parse_config(tree), Display(quiet=True))
     (stage,) = (tiny_run.directory / "runs" / "tiny" / "stages").glob("rl-rl-*")
     steps = [json.loads(line) for line in (stage / "steps.jsonl").read_text().splitlines()]
     samples = [json.loads(line) for path in stage.glob("rollouts/*.jsonl") for line in path.read_text().splitlines()]

@@ -13,9 +13,9 @@ from typing import Any
 
 import pydantic_core
 
-from jaxpolya.artifacts import file_digest, files_digest
 from jaxpolya.config import AnySource, HubSource, JsonlSource, LeftOut, Strict, TfdsSource
 from jaxpolya.errors import InputError
+from jaxpolya.files import file_digest, files_digest
 from jaxpolya.records import Sample, SftRow
 
 MEANINGS = {

@@ -12,17 +12,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxpolya.artifacts import Stage, digest, write_whole
+from jaxpolya.arms import BASE
 from jaxpolya.config import RunConfig
 from jaxpolya.config_file import parse_config, read_yaml
 from jaxpolya.errors import ConfigError
 from jaxpolya.evaluate.audit import ACCEPTED
 from jaxpolya.evaluate.benchmarks import load_registry
 from jaxpolya.evaluate.measures import Answers, compare
+from jaxpolya.files import digest, write_whole
 from jaxpolya.progress import Display
 from jaxpolya.records import write_json
 from jaxpolya.report.tables import comparison_table
-from jaxpolya.results import model_of_run, read_answers
+from jaxpolya.run.results import model_of_run, read_answers
+from jaxpolya.run.stages import Stage
 
 MAX_NEW_TOKENS = 1024
 """Longest response where neither a configuration nor the command line says; long chains of thought need more."""
@@ -96,18 +98,17 @@ class Evaluated:
 
 def evaluate(runs: Sequence[RunConfig], display: Display) -> Iterator[Evaluated]:
     """Evaluates one model after the other. All are checked before the first one starts. Raises `JaxpolyaError`."""
-    from jaxpolya.pipeline import BASE, Pipeline
+    from jaxpolya.run.pipeline import carry_out
+    from jaxpolya.run.session import Session
 
-    waiting = [Pipeline(run, display) for run in runs]
+    waiting = [Session(run, display) for run in runs]
     while waiting:
-        pipeline = waiting.pop(0)  # which lets go of the one before, and of its parameters
-        results = pipeline.run()
-        assert results is not None
-        greedy = pipeline.greedy.get(BASE, {})
-        sets = {
-            name: (pipeline.questions[f"eval-{name}"][0], stage, greedy.get(name)) for name, stage in pipeline.evaluations[BASE].items()
-        }
-        yield Evaluated(pipeline.config, results, sets)
+        session = waiting.pop(0)  # which lets go of the one before, and of its parameters
+        outcome = carry_out(session)
+        assert outcome is not None
+        sampled, greedy = outcome.evaluations.sampled[BASE], outcome.evaluations.greedy.get(BASE, {})
+        sets = {name: (outcome.questions.evaluated[name].stage, stage, greedy.get(name)) for name, stage in sampled.items()}
+        yield Evaluated(session.config, outcome.results, sets)
 
 
 def compare_models(model: Evaluated, other: Evaluated) -> dict[str, Any]:

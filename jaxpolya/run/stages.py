@@ -13,8 +13,6 @@ configuration makes new directories beside the old ones; the same one finds what
 import contextlib
 import datetime
 import fcntl
-import hashlib
-import importlib.metadata
 import os
 import platform
 import subprocess
@@ -22,9 +20,10 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from jaxpolya.errors import InputError, MachineError
+from jaxpolya.files import digest, file_digest, package_version, write_whole
 from jaxpolya.records import dump, read_json, write_json
 
 FORMAT = 2
@@ -38,36 +37,6 @@ ATTEMPTS = "attempts.jsonl"
 SECONDS = "seconds"
 
 
-def digest(value: Any) -> str:
-    """SHA-256 of a JSON value, hexadecimal; the order of keys doesn't matter."""
-    return hashlib.sha256(write_json(value, "an identity", sort_keys=True).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def files_digest(files: Mapping[str, Any]) -> str:
-    """SHA-256 of names, sizes and content, hexadecimal; of a file above 64 MiB, eight pieces of 1 MiB from its first to its last byte.
-
-    Args:
-      files: name → path (pathlib's or etils').
-    """
-    whole, piece, pieces = 64 << 20, 1 << 20, 8
-    total = hashlib.sha256()
-    for name, path in files.items():
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            total.update(f"{name}\0{size}\0".encode())
-            cuts = [(0, size)] if size <= whole else [((size - piece) * i // (pieces - 1), piece) for i in range(pieces)]
-            for start, length in cuts:
-                file.seek(start)
-                total.update(file.read(length))
-    return total.hexdigest()
-
-
 def read_manifest(path: Path) -> dict[str, Any]:
     """A stage's manifest. Raises `InputError` where it can't be read."""
     try:
@@ -79,19 +48,34 @@ def read_manifest(path: Path) -> dict[str, Any]:
     raise InputError(f"{path} is damaged; delete {path.parent} to do the stage again")
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file aside and renames it into place; text as UTF-8."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.partial")
-    aside.write_bytes(content.encode() if isinstance(content, str) else content)
-    aside.replace(path)
+class Key(NamedTuple):
+    """Which stage of a run: what it does, for which use, recipe or arm, and on which question set."""
+
+    what: Literal["questions", "contamination", "traces", "generate", "select", "sft", "rl", "eval", "greedy", "labels"]
+    of: str = ""
+    set: str = ""
+
+    @property
+    def name(self) -> str:
+        """The stage's name, as its directory begins."""
+        return "-".join(filter(None, self))
 
 
 class Stage:
     """One stage's directory."""
 
-    def __init__(self, directory: Path, name: str, identity: Mapping[str, Any]):
-        self.directory, self.name, self.identity = directory, name, dict(identity)
+    def __init__(self, directory: Path, key: Key, identity: Mapping[str, Any]):
+        self.directory, self.key, self.identity = directory, key, dict(identity)
+
+    @property
+    def name(self) -> str:
+        """As in `Key`."""
+        return self.key.name
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """What the manifest says of the result; empty where the stage isn't whole."""
+        return (self.manifest or {}).get("stats", {})
 
     @property
     def manifest(self) -> dict[str, Any] | None:
@@ -169,9 +153,9 @@ class RunDirectory:
             )
         return number
 
-    def stage(self, name: str, identity: Mapping[str, Any]) -> Stage:
-        """The stage with this name and identity, done or not."""
-        return Stage(self.path / "stages" / f"{name}-{digest(identity)[:10]}", name, identity)
+    def stage(self, key: Key, identity: Mapping[str, Any]) -> Stage:
+        """The stage of this key and identity, done or not."""
+        return Stage(self.path / "stages" / f"{key.name}-{digest(identity)[:10]}", key, identity)
 
     def manifests(self) -> list[dict[str, Any]]:
         """Manifests of all whole stages, in the order in which they were finished. Raises `InputError` for a damaged one."""
@@ -232,17 +216,9 @@ def provenance(mesh_shape: Mapping[str, int], device: str) -> dict[str, Any]:
     }
 
 
-def package_version(name: str) -> str | None:
-    """The version of an installed package; None where it isn't there (a source tree that nobody installed, an optional package)."""
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def source_commit() -> str | None:
     """The commit of jaxpolya's own checkout, with `+changes` where files differ from it; None where it is installed."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     git = ["git", "-C", str(root)]

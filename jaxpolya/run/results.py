@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxpolya.artifacts import RunDirectory, Stage, write_whole
+from jaxpolya.arms import ARMS, BASE, Arm
 from jaxpolya.config import EvalConfig, RunConfig
 from jaxpolya.errors import InputError
 from jaxpolya.evaluate.audit import ACCEPTED, warnings
@@ -17,7 +17,9 @@ from jaxpolya.evaluate.composition import summarise_composition
 from jaxpolya.evaluate.contamination import Overlap
 from jaxpolya.evaluate.diversity import Labels, chosen, common_length, summarise_diversity
 from jaxpolya.evaluate.measures import Answers, compare, measure
+from jaxpolya.files import write_whole
 from jaxpolya.records import Question, Sample, Verdict, iter_json, read_json, read_records, write_json
+from jaxpolya.run.stages import Key, RunDirectory, Stage
 
 EXAMPLES = 256  # samples of a file among which the report looks for readable ones
 OVERLAPS = 10  # pairs of training and evaluation questions that the report shows of each training set
@@ -54,9 +56,9 @@ def write_results(directory: Path, results: Mapping[str, Any]) -> None:
 
 def collect_results(
     config: RunConfig,
-    evaluations: Mapping[str, Mapping[str, Stage]],
-    greedy: Mapping[str, Mapping[str, Stage]],
-    stages: Mapping[str, Stage],
+    evaluations: Mapping[Arm, Mapping[str, Stage]],
+    greedy: Mapping[Arm, Mapping[str, Stage]],
+    stages: Mapping[Key, Stage],
     models: Mapping[str, str],
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -66,50 +68,48 @@ def collect_results(
       config: the run.
       evaluations: arm → question set → its stage.
       greedy: the same of the greedy responses; empty where there are none.
-      stages: name → stage, of all stages of the run, in their order.
-      models: arm → its checkpoint, a stage's as a path from the run's directory.
+      stages: key → stage, of all stages of the run, in their order.
+      models: name of an arm → its checkpoint, a stage's as a path from the run's directory.
       facts: of the run: the base model's `fingerprint` and `origin`, and the provenance of this start.
     """
     arms: dict[str, Any] = {}
 
-    def answers(arm: str) -> dict[str, Answers]:
+    def answers(arm: Arm) -> dict[str, Answers]:
         return {
-            name: read_answers(stages[f"questions-eval-{name}"], stage, greedy.get(arm, {}).get(name))
+            name: read_answers(stages[Key("questions", "eval", name)], stage, greedy.get(arm, {}).get(name))
             for name, stage in evaluations.get(arm, {}).items()
         }
 
-    base = answers("base")
+    base = answers(BASE)
     looked_at: dict[str, dict[str, list[Sample]]] = {name: {} for name in config.eval.questions}
     for arm in evaluations:
-        found = base if arm == "base" else answers(arm)
+        found = base if arm == BASE else answers(arm)
         for name, given in found.items():
-            looked_at[name][arm] = chosen(given.samples, config.eval.seed)
-        arms[arm] = {
-            "eval": {name: evaluation(given, config, None if arm == "base" else base.get(name)) for name, given in found.items()},
-            "sft": _sft(stages.get(f"sft-{arm.removesuffix('+rl')}")),
-            "rl": _rl(stages.get(f"rl-{arm.replace('+', '-')}")),
+            looked_at[name][arm.name] = chosen(given.samples, config.eval.seed)
+        arms[arm.name] = {
+            "eval": {name: evaluation(given, config, None if arm == BASE else base.get(name)) for name, given in found.items()},
+            "sft": _sft(stages.get(Key("sft", arm.recipe.name))),
+            "rl": _rl(stages.get(Key("rl", arm.slug))),
         }
     for name, of_arms in looked_at.items():
-        labels = {arm: _labels(stages.get(f"labels-{arm.replace('+', '-')}-{name}")) for arm in of_arms}
-        for arm, description in describe(of_arms, labels, config.eval).items():
-            arms[arm]["eval"][name] |= description
+        labels = {arm: _labels(stages.get(Key("labels", ARMS[arm].slug, name))) for arm in of_arms}
+        for arm_name, description in describe(of_arms, labels, config.eval).items():
+            arms[arm_name]["eval"][name] |= description
     first = next(iter(config.eval.questions))
     # Whatever an arm does better, it isn't RL's doing where that had no signal.
-    fit = [arm for arm, found in arms.items() if not (found["rl"] or {}).get("without_signal")] or list(arms)
-    best = max(fit, key=lambda arm: arms[arm]["eval"][first]["pass"]["1"]["mean"])
+    fit = [name for name, found in arms.items() if not (found["rl"] or {}).get("without_signal")] or list(arms)
+    best = max(fit, key=lambda name: arms[name]["eval"][first]["pass"]["1"]["mean"])
     return {
         "run": {"name": config.name, "model": config.model.source, "arms": list(config.arms), "seeds": _seeds(config), **facts},
         "config": config.model_dump(mode="json"),
         "best": best,
         "models": dict(models),
         "arms": arms,
-        "selection": (stages["select"].manifest or {}).get("stats", {}) if "select" in stages else {},
-        "contamination": {
-            use: _contamination(stages[f"contamination-{use}"], config) for use in ("train", "rl") if f"contamination-{use}" in stages
-        },
+        "selection": stages[Key("select")].stats if Key("select") in stages else {},
+        "contamination": {key.of: _contamination(stage, config) for key, stage in stages.items() if key.what == "contamination"},
         "audit": _audit(config, stages),
         "left_out": left_out(stages, config),
-        "generation": _generation([stage for name, stage in stages.items() if name.startswith("generate-")]),
+        "generation": _generation([stage for key, stage in stages.items() if key.what == "generate"]),
         "stages": [_stage_row(stage) for stage in stages.values()],
     }
 
@@ -155,14 +155,12 @@ def _contamination(stage: Stage, config: RunConfig) -> dict[str, Any]:
         for name in config.eval.questions
         if (found := [overlap for overlap in overlaps if overlap.eval_set == name])
     }
-    stats = (stage.manifest or {})["stats"]
     shown = [overlap.to_json() for overlap in overlaps[:OVERLAPS]]
-    return {"n": config.contamination.n, "dropped": config.contamination.drop, **stats, "sets": sets, "examples": shown}
+    return {"n": config.contamination.n, "dropped": config.contamination.drop, **stage.stats, "sets": sets, "examples": shown}
 
 
 def _sft(stage: Stage | None) -> dict[str, Any] | None:
-    stats = ((stage.manifest if stage else None) or {}).get("stats")
-    return stats and {name: stats[name] for name in TRAINING_FACTS}
+    return {name: stage.stats[name] for name in TRAINING_FACTS} if stage else None
 
 
 def _rl(stage: Stage | None) -> dict[str, Any] | None:
@@ -174,16 +172,15 @@ def _rl(stage: Stage | None) -> dict[str, Any] | None:
     return {"steps": steps, "without_signal": all(step["grad_norm"] == 0 for step in steps)}
 
 
-def _audit(config: RunConfig, stages: Mapping[str, Stage]) -> dict[str, Any]:
+def _audit(config: RunConfig, stages: Mapping[Key, Stage]) -> dict[str, Any]:
     """The audits of the stages that have one, with what they find too large in words, and paid responses of the ends of RL."""
     audits: dict[str, Any] = {}
-    for name, stage in stages.items():
-        if audit := (stage.manifest or {"stats": {}})["stats"].get("audit"):
-            audits[name] = {**audit, "warnings": list(warnings(audit).values())}
-    for arm in config.rl_arms:
-        name = f"rl-{arm.replace('+', '-')}"
-        if name in stages:
-            audits.setdefault(name, {"warnings": []})["shown"] = _paid(stages["questions-rl"], stages[name])
+    for stage in stages.values():
+        if audit := stage.stats.get("audit"):
+            audits[stage.name] = {**audit, "warnings": list(warnings(audit).values())}
+    for arm in config.reinforced:
+        if trained := stages.get(Key("rl", arm.slug)):
+            audits.setdefault(trained.name, {"warnings": []})["shown"] = _paid(stages[Key("questions", "rl")], trained)
     return audits
 
 
@@ -205,19 +202,19 @@ def _paid(asked: Stage, trained: Stage) -> list[dict[str, Any]]:
     return shown
 
 
-def left_out(stages: Mapping[str, Stage], config: RunConfig) -> dict[str, dict[str, int]]:
+def left_out(stages: Mapping[Key, Stage], config: RunConfig) -> dict[str, dict[str, int]]:
     """Set of questions, or stage → reason → how many of its questions, traces or rows took no part; without those that are whole."""
     found: dict[str, dict[str, int]] = {}
-    for name, stage in stages.items():
-        stats = (stage.manifest or {}).get("stats", {})
-        if name.startswith("questions-"):
+    for key, stage in stages.items():
+        stats, name = stage.stats, stage.name
+        if key.what == "questions":
             found[name.removeprefix("questions-")] = dict(stats["dropped"])
-        elif name == "traces":
+        elif key.what == "traces":
             wrong = stats["traces"] - stats["verdicts"].get("correct", 0) if config.select.external_verdicts == "correct" else 0
             found[name] = {**stats["dropped"], "not correct": wrong}
-        elif name.startswith("sft-"):
+        elif key.what == "sft":
             found[name] = {"row too long": stats["too_long"]}
-        elif name.startswith(("generate-", "rl-", "eval-", "greedy-")):
+        elif key.what in ("generate", "rl", "eval", "greedy"):
             found[name] = {"prompt too long": stats["too_long"]}
     counted = {name: {why: number for why, number in reasons.items() if number} for name, reasons in found.items()}
     return {name: reasons for name, reasons in counted.items() if reasons}
@@ -245,11 +242,11 @@ def _stage_row(stage: Stage) -> dict[str, Any]:
     return {"name": stage.name, "seconds": seconds, "tokens": tokens, "tokens_per_second": tokens / seconds if seconds else 0.0}
 
 
-def example_samples(evaluations: Mapping[str, Mapping[str, Stage]], stages: Mapping[str, Stage]) -> list[dict[str, Any]]:
+def example_samples(evaluations: Mapping[Arm, Mapping[str, Stage]], stages: Mapping[Key, Stage]) -> list[dict[str, Any]]:
     """Samples for people to read: of each arm its last RL rollouts, or its evaluation where it had no RL."""
     rows: list[dict[str, Any]] = []
     for arm, sets in evaluations.items():
-        stage = stages.get(f"rl-{arm.replace('+', '-')}")
+        stage = stages.get(Key("rl", arm.slug))
         rollouts = sorted((stage.directory / "rollouts").glob("*.jsonl")) if stage else []
         files = rollouts[-1:] or [evaluated.directory / "samples.jsonl" for evaluated in sets.values()]
         rows += [row for file in files for _, row in itertools.islice(iter_json(file), EXAMPLES)]

@@ -1,0 +1,1 @@
+"""A run: arms, stages, and the one place that knows their order."""

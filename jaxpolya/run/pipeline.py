@@ -1,0 +1,95 @@
+"""The order of a run, and what is left when it is done.
+
+    questions ─► generate ─► select ─► sft ─► rl ─► eval ─► report
+
+A phase is a function of the session and of what the phases before it found; it returns what it found. Arms share every stage that
+they have in common. Whole stages are skipped, broken-off ones go on (`stages`).
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from jaxpolya.arms import Arm
+from jaxpolya.config import RunConfig
+from jaxpolya.files import write_whole
+from jaxpolya.hf.checkpoint import export_checkpoint
+from jaxpolya.hf.origin import origin_of
+from jaxpolya.parallel.hosts import from_primary
+from jaxpolya.parallel.mesh import is_primary
+from jaxpolya.progress import Display
+from jaxpolya.report.card import run_card
+from jaxpolya.report.page import write_report
+from jaxpolya.run.evaluate import Evaluations, evaluate
+from jaxpolya.run.generate import generate
+from jaxpolya.run.questions import Questions, ask_questions
+from jaxpolya.run.results import collect_results, example_samples, write_results
+from jaxpolya.run.select import select
+from jaxpolya.run.session import Enough, Model, Session
+from jaxpolya.run.train import fine_tune, reinforce
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """A run that is done."""
+
+    results: dict[str, Any]
+    """results.json."""
+    questions: Questions
+    evaluations: Evaluations
+
+
+def run(config: RunConfig, display: Display | None = None, *, only: str | None = None) -> dict[str, Any] | None:
+    """Does what is left of a run, or of one phase of it. Returns results.json; None where `only` names an earlier phase.
+
+    Raises:
+      JaxpolyaError: the run can't be done, or can't go on; what is done stays done.
+    """
+    outcome = carry_out(Session(config, display, only=only))
+    return outcome.results if outcome else None
+
+
+def carry_out(session: Session) -> Outcome | None:
+    """As `run`, for a session that was made (and so checked) before."""
+    with session.opened(), contextlib.suppress(Enough):
+        questions = session.phase("questions", ask_questions)
+        samples = session.phase("generate", generate, questions)
+        rows = session.phase("select", select, questions, samples)
+        models = session.phase("sft", fine_tune, rows)
+        models = session.phase("rl", reinforce, models, questions)
+        evaluations = session.phase("eval", evaluate, models, questions)
+        return Outcome(session.phase("report", _report, models, evaluations), questions, evaluations)
+    return None
+
+
+def _report(session: Session, models: Mapping[Arm, Model], evaluations: Evaluations) -> dict[str, Any]:
+    compared = {arm: models[arm] for arm in session.config.compared}
+    sources = {arm.name: f"stages/{model.identity}/model" if model.made_here else model.source for arm, model in compared.items()}
+    base, directory = session.base, session.directory.path
+    facts = {"fingerprint": base.identity, "origin": origin_of(base.source, session.config.model.revision), **session.provenance}
+    results = collect_results(session.config, evaluations.sampled, evaluations.greedy, session.stages, sources, facts)
+    if is_primary():
+        write_results(directory, results)
+        write_report(directory, results, example_samples(evaluations.sampled, session.stages))
+    if session.config.export:
+        _export(session, results, {arm.name: model for arm, model in compared.items()})
+    return results
+
+
+def _export(session: Session, results: Mapping[str, Any], models: Mapping[str, Model]) -> None:
+    """The best arm as a Hugging Face directory with its card; of one that is there already, the card alone is written again."""
+    arm = results["best"]
+    model, card = models[arm], run_card(results, arm)
+    target, marker = session.directory.path / "export", session.directory.path / ".exported"
+    if from_primary(target.exists() and marker.exists() and marker.read_text() == model.identity):
+        if is_primary():
+            write_whole(target / "README.md", card)
+        return
+    session.display.note(f"export: the {arm} arm to {target}")
+    # In the dtypes that the base model came in, though training is in float32: half the size, and what who uses the base expects.
+    # `jaxpolya export --dtype float32` gives the trained values themselves.
+    checkpoint = session.load(model)
+    export_checkpoint(target, checkpoint.params, checkpoint.meta, card=card)
+    if is_primary():
+        write_whole(marker, model.identity)

@@ -1,0 +1,187 @@
+"""The first phase: what is asked, what training and evaluation share, and whether all of it can be asked.
+
+What can't be is known here, before the stages ahead of it have worked for hours.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxpolya.config import AnySource, RlConfig
+from jaxpolya.data.questions import load_questions
+from jaxpolya.errors import ConfigError, RunError
+from jaxpolya.evaluate.audit import audit_samples
+from jaxpolya.evaluate.contamination import Overlap, find_overlaps
+from jaxpolya.files import file_digest
+from jaxpolya.parallel.mesh import is_primary
+from jaxpolya.polya.catalogue import Slot
+from jaxpolya.polya.prompts import KINDS
+from jaxpolya.polya.respond import Prompt
+from jaxpolya.polya.traces import ELSEWHERE, TOO_LONG, Trace, judge_traces, read_traces, require_traces
+from jaxpolya.records import Question, read_records, write_records
+from jaxpolya.run.checks import check_slots
+from jaxpolya.run.identity import meaning, source_identity, stage_fields
+from jaxpolya.run.session import Session
+from jaxpolya.run.stages import Key, Stage
+from jaxpolya.train.rl import check_prompts
+from jaxpolya.verify.sandbox import machine_weakness
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionSet:
+    """Questions for one use, and the stage that holds them."""
+
+    stage: Stage
+    questions: list[Question]
+
+    @property
+    def by_id(self) -> dict[str, Question]:
+        """The questions by their ids."""
+        return {question.id: question for question in self.questions}
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompts:
+    """Bare questions as they are put to a model, and how many were left out for their length."""
+
+    prompts: list[Prompt]
+    too_long: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Questions:
+    """What a run asks."""
+
+    train: QuestionSet | None
+    """To generate from; None where no arm is fine-tuned."""
+    rl: QuestionSet | None
+    evaluated: dict[str, QuestionSet]
+    """By name."""
+    rl_prompts: Prompts | None
+    eval_prompts: dict[str, Prompts]
+    traces: list[Trace]
+    """Of the `external` arms, those that are kept."""
+
+
+def ask_questions(session: Session) -> Questions:
+    """Loads all question sets, compares them, and makes the prompts that ask them without a heuristic."""
+    config = session.config
+    train = _load(session, Key("questions", "train"), config.generate.questions) if config.recipes and config.generate else None
+    rl = _load(session, Key("questions", "rl"), config.rl.questions) if config.reinforced and config.rl else None
+    evaluated = {name: _load(session, Key("questions", "eval", name), sources) for name, sources in config.eval.questions.items()}
+    if train and any(recipe.responses == "polya" for recipe in config.recipes):
+        check_slots(config, session.catalogue, [KINDS[question.verifier] for question in train.questions], min)
+    train = train and _compared(session, "train", train, evaluated)
+    rl = rl and _compared(session, "rl", rl, evaluated)
+    _look_at_sandbox(session, [found for found in (train, rl, *evaluated.values()) if found])
+    eval_prompts = {
+        name: Prompts(*session.prompts(bare(found.questions), config.eval.sampling, "eval")) for name, found in evaluated.items()
+    }
+    rl_prompts = _rl_prompts(session, config.rl, rl.questions) if rl and config.rl else None
+    traces = _traces(session, train) if train and any(recipe.traces for recipe in config.recipes) else []
+    return Questions(train, rl, evaluated, rl_prompts, eval_prompts, traces)
+
+
+def bare(questions: Sequence[Question]) -> list[tuple[Question, Slot | None]]:
+    """Questions that are asked without a heuristic."""
+    return [(question, None) for question in questions]
+
+
+def _load(session: Session, key: Key, sources: Sequence[AnySource]) -> QuestionSet:
+    stage = session.stage(key, {"sources": [source_identity(source) for source in sources], **meaning("questions")})
+
+    def load() -> dict[str, Any]:
+        loaded = load_questions(sources)
+        if is_primary():
+            write_records(stage.directory / "questions.jsonl", loaded.questions)
+        return {"questions": len(loaded.questions), "dropped": loaded.dropped}
+
+    session.do(stage, load)
+    return QuestionSet(stage, read_records(stage.directory / "questions.jsonl", Question))
+
+
+def _compared(session: Session, use: str, found: QuestionSet, evaluated: Mapping[str, QuestionSet]) -> QuestionSet:
+    """Finds the questions that an evaluation set asks too, and leaves them out where that is asked for."""
+    config = session.config.contamination
+    sets = {name: other.stage.directory.name for name, other in evaluated.items()}
+    identity = {**stage_fields(config, without=("drop",)), "questions": found.stage.directory.name, "sets": sets}
+    stage = session.stage(Key("contamination", use), {**identity, **meaning("contamination")})
+    file = stage.directory / "contamination.jsonl"
+
+    def compare() -> dict[str, Any]:
+        overlaps = find_overlaps(found.questions, {name: other.questions for name, other in evaluated.items()}, config.n)
+        if is_primary():
+            write_records(file, overlaps)
+        return {"questions": len(found.questions), "shared": len({overlap.train for overlap in overlaps}), "pairs": len(overlaps)}
+
+    session.do(stage, compare)
+    shared = {overlap.train for overlap in read_records(file, Overlap)}
+    return _left_out(session, use, found, shared) if config.drop and shared else found
+
+
+def _left_out(session: Session, use: str, found: QuestionSet, shared: set[str]) -> QuestionSet:
+    """The questions without the shared ones. Another evaluation set redoes a training only if it shares other questions."""
+    kept = [question for question in found.questions if question.id not in shared]
+    if not kept:
+        raise RunError(f"contamination.drop leaves no question for {use}: the evaluation sets ask all {len(shared)} of them too")
+    stage = session.stage(Key("questions", use), {"questions": found.stage.directory.name, "left_out": sorted(shared)})
+
+    def leave_out() -> dict[str, Any]:
+        if is_primary():
+            write_records(stage.directory / "questions.jsonl", kept)
+        return {"questions": len(kept), "dropped": {**found.stage.stats["dropped"], "shared with an evaluation set": len(shared)}}
+
+    session.do(stage, leave_out)
+    return QuestionSet(stage, kept)
+
+
+def _look_at_sandbox(session: Session, sets: Sequence[QuestionSet]) -> None:
+    """Notes what the sandbox doesn't protect from, where programs will be run."""
+    if any(question.verifier == "code" for found in sets for question in found.questions):
+        weakness = machine_weakness(session.config.verify.code.modules)
+        session.provenance["sandbox"] = weakness or "namespaces"
+        if weakness:
+            session.display.note(f"warning: {weakness}")
+
+
+def _rl_prompts(session: Session, config: RlConfig, questions: Sequence[Question]) -> Prompts:
+    """The prompts of RL, whose whole rollouts must fit a packed row. Raises `ConfigError` if none does."""
+    prompts, too_long = session.prompts(bare(questions), config.sampling, "rl")
+    longest = config.batching.row_tokens - config.sampling.max_new_tokens
+    kept = [prompt for prompt in prompts if len(prompt.ids) <= longest]
+    if not kept:
+        raise ConfigError(
+            f"rl.batching.row_tokens leaves {longest} tokens beside rl.sampling.max_new_tokens, too few for any prompt (the shortest has "
+            f"{min(len(prompt.ids) for prompt in prompts)}); raise it"
+        )
+    check_prompts(kept, config)
+    return Prompts(kept, too_long + len(prompts) - len(kept))
+
+
+def _traces(session: Session, train: QuestionSet) -> list[Trace]:
+    """Looks through the traces of the external arms before anything is generated for them to be compared with."""
+    path, keep = session.config.select.external, session.config.select.external_verdicts
+    assert path is not None
+    asked = {"traces": file_digest(path), "questions": train.stage.directory.name}
+    stage = session.stage(Key("traces"), {**asked, **session.policy, **session.known_by(session.base)})
+    file = stage.directory / "traces.jsonl"
+
+    def judge() -> dict[str, Any]:
+        found, elsewhere = read_traces(path, train.questions)
+        known = read_records(file, Trace) if file.exists() else []
+        lesson, context = session.lessons.trace_row, session.meta.config.context
+        judged, too_long = judge_traces(path, found, known, train.questions, lesson, context, session.pool)
+        if is_primary():
+            write_records(file, judged)
+        dropped = {ELSEWHERE: elsewhere, TOO_LONG: too_long}
+        verdicts = dict(collections.Counter(str(trace.verdict) for trace in judged).most_common())
+        counts = {"traces": len(judged), "verdicts": verdicts, "dropped": {why: number for why, number in dropped.items() if number}}
+        said = [trace.as_sample() for trace in judged]
+        return {**counts, **session.audited(lambda: audit_samples(said, train.by_id, session.pool, stage.name))}
+
+    session.do(stage, judge, judged=(file, Trace))
+    judged = read_records(file, Trace)
+    kept = [trace for trace in judged if keep == "all" or trace.verdict == "correct"]
+    require_traces(path, kept, judged)
+    return kept

@@ -1,0 +1,119 @@
+"""Which responses become fine-tuning rows, for all recipes at once: a cap on questions and the matching look at all of them."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxpolya.arms import Recipe
+from jaxpolya.files import digest
+from jaxpolya.hf.reward import load_reward_model
+from jaxpolya.hf.source import fingerprint
+from jaxpolya.parallel.mesh import is_primary
+from jaxpolya.polya.adherence import AdherenceScorer, Case, MutualInformation, Reward
+from jaxpolya.polya.prompts import KINDS
+from jaxpolya.polya.select import approach_rows, by_question, capped, match_arms, needs_scores, require_rows, star_rows
+from jaxpolya.records import Question, Sample, SftRow, write_records
+from jaxpolya.run.generate import Asked
+from jaxpolya.run.identity import meaning, row_stats, samples_digest, stage_fields
+from jaxpolya.run.questions import Questions
+from jaxpolya.run.session import Session
+from jaxpolya.run.stages import Key, Stage
+from jaxpolya.train.objectives import Forward
+
+
+def select(session: Session, questions: Questions, samples: Mapping[Asked, Sequence[Sample]]) -> dict[Recipe, Path]:
+    """The file of fine-tuning rows of each recipe."""
+    recipes, train = session.config.recipes, questions.train
+    if not recipes or train is None:
+        return {}
+    stage = session.stage(Key("select"), _identity(session, questions, samples))
+
+    def work() -> dict[str, Any]:
+        rows = _rows(session, train.by_id, questions, samples)
+        if is_primary():
+            for recipe, found in rows.items():
+                write_records(_file(stage, recipe), found)
+        return {recipe.name: row_stats(found) for recipe, found in rows.items()}
+
+    session.do(stage, work)
+    return {recipe: _file(stage, recipe) for recipe in recipes}
+
+
+def _file(stage: Stage, recipe: Recipe) -> Path:
+    return stage.directory / f"{recipe.name}.jsonl"
+
+
+def _identity(session: Session, questions: Questions, samples: Mapping[Asked, Sequence[Sample]]) -> dict[str, Any]:
+    config, generate = session.config.select, session.config.generate
+    assert questions.train is not None
+    return {
+        "select": stage_fields(config),
+        "kinds": [recipe.name for recipe in session.config.recipes],
+        "questions": questions.train.stage.directory.name,
+        **session.known_by(session.base),
+        "samples": {asked: samples_digest(found) for asked, found in samples.items()},
+        # What adherence asks with.
+        "asked": {"four_phases": generate and generate.four_phases, "catalogue": session.catalogue.fingerprint},
+        "external": digest([[trace.question_id, trace.response] for trace in questions.traces]),
+        "reward_model": fingerprint(config.reward_model) if config.adherence == "reward_model" and config.reward_model else None,
+        **meaning("prompts", "selection"),
+    }
+
+
+def _rows(
+    session: Session, asked: Mapping[str, Question], questions: Questions, samples: Mapping[Asked, Sequence[Sample]]
+) -> dict[Recipe, list[SftRow]]:
+    """The rows of every recipe, capped and matched."""
+    config, recipes = session.config.select, session.config.recipes
+    traced = [session.lessons.trace_row(asked[trace.question_id], trace.response) for trace in questions.traces]
+    candidates = {recipe: by_question(samples[recipe.responses], recipe.verdict) for recipe in recipes if recipe.responses}
+    ids = {recipe.name: set(found) for recipe, found in candidates.items()}
+    ids |= {"external": {row.question_id for row in traced}} if traced else {}
+    kept = capped(ids, config.max_questions, config.seed)
+    scorer = functools.cache(functools.partial(_load_scorer, session))  # loaded once, where it is first needed
+    rows: dict[str, list[SftRow]] = {}
+    for recipe in recipes:
+        if recipe.traces:
+            rows[recipe.name] = [row for row in traced if kept is None or row.question_id in kept]
+        else:
+            grouped = {question_id: found for question_id, found in candidates[recipe].items() if kept is None or question_id in kept}
+            rows[recipe.name] = _chosen(session, recipe, grouped, asked, scorer)
+    require_rows(rows, {recipe.name: samples[recipe.responses] for recipe in recipes if recipe.responses})
+    if config.match != "none":
+        rows = match_arms(rows, config.match, lambda row: len(row.token_ids or ()), config.seed)
+    return {recipe: rows[recipe.name] for recipe in recipes}
+
+
+def _chosen(
+    session: Session,
+    recipe: Recipe,
+    grouped: Mapping[str, Sequence[Sample]],
+    asked: Mapping[str, Question],
+    scorer: Callable[[], AdherenceScorer],
+) -> list[SftRow]:
+    """The rows of one recipe, before matching."""
+    config, lessons = session.config.select, session.lessons
+
+    def row(sample: Sample, adherence: float | None) -> SftRow:
+        return lessons.sample_row(asked[sample.question_id], sample, adherence=adherence, source=recipe.name)
+
+    if recipe.responses == "plain":
+        return star_rows(grouped, row)
+    undecided = [sample for found in grouped.values() if needs_scores(found, config.n) for sample in found]
+    slots = {question_id: {slot.index: slot for slot in session.slots[KINDS[asked[question_id].verifier]]} for question_id in grouped}
+    cases = [Case(asked[sample.question_id], slots[sample.question_id][sample.slot or 0], sample) for sample in undecided]
+    if cases:
+        session.display.note(f"select: scoring the adherence of {len(cases)} responses of the {recipe.name} arm")
+    scores = dict(zip([sample.id for sample in undecided], scorer().score(cases).tolist(), strict=True)) if cases else {}
+    return approach_rows(grouped, scores, row, n=config.n, duplicate_overlap=config.duplicate_overlap)
+
+
+def _load_scorer(session: Session) -> AdherenceScorer:
+    config = session.config
+    four_phases = bool(config.generate and config.generate.four_phases)
+    if config.select.adherence == "reward_model":
+        assert config.select.reward_model is not None
+        return Reward(load_reward_model(config.select.reward_model, session.mesh, session.dtype), session.builder, four_phases=four_phases)
+    forward, params = Forward(session.meta.config, session.dtype), session.load(session.base).params
+    return MutualInformation(params, forward, session.mesh, session.builder, four_phases=four_phases, model=session.base.source)

@@ -1,0 +1,301 @@
+"""What all phases of a run use: its checked configuration, its directory, the mesh, the models, the verifier, the display.
+
+A `Session` is made once, before a weight is loaded, and handed to every phase. It knows nothing of the order of things; that is
+`pipeline`'s. What one phase finds and another needs is not kept here: phases return it.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import functools
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from jaxpolya.config import RunConfig, Sampling
+from jaxpolya.config_file import dump_config
+from jaxpolya.decode.engine import Engine
+from jaxpolya.errors import InputError, RunError
+from jaxpolya.evaluate.audit import warnings
+from jaxpolya.files import write_whole
+from jaxpolya.hf.checkpoint import Checkpoint, CheckpointMeta, inspect_checkpoint, load_checkpoint
+from jaxpolya.hf.source import fingerprint
+from jaxpolya.models.decoder import Params
+from jaxpolya.parallel.hosts import from_primary, together, wait_for_all
+from jaxpolya.parallel.mesh import is_primary, make_mesh
+from jaxpolya.polya.catalogue import Slot, load_catalogue
+from jaxpolya.polya.lessons import Lessons
+from jaxpolya.polya.prompts import PromptBuilder
+from jaxpolya.polya.respond import Asking, Prompt, make_prompts, respond
+from jaxpolya.progress import Display
+from jaxpolya.records import Judged, Question, Record, Sample, Verdict, read_records, write_records
+from jaxpolya.run import checks
+from jaxpolya.run.identity import meaning, stage_fields
+from jaxpolya.run.plan import PHASES, planned
+from jaxpolya.run.results import brief
+from jaxpolya.run.stages import FORMAT, FORMAT_LINE, Clock, Key, RunDirectory, Stage, provenance
+from jaxpolya.verify.judge import Policy
+from jaxpolya.verify.pool import Pool
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model of the run, loaded when it is needed."""
+
+    identity: str
+    """The base checkpoint's fingerprint, or the directory name of the stage that made it."""
+    source: str
+    made_here: bool = False
+    """Whether a stage of this run left it."""
+
+    @classmethod
+    def of(cls, stage: Stage) -> "Model":
+        """The model that a training stage leaves."""
+        return cls(stage.directory.name, str(stage.directory / "model"), made_here=True)
+
+
+class Enough(Exception):
+    """The one phase that was asked for is done."""
+
+
+class Session:
+    """One run's tools."""
+
+    pool: Pool
+    """The verifier; there while the session is open."""
+
+    def __init__(self, config: RunConfig, display: Display | None = None, *, only: str | None = None):
+        """Checks everything that can be checked before a weight is loaded.
+
+        Args:
+          config: the run.
+          display: where progress is shown.
+          only: the one phase to do; those before it must be done.
+
+        Raises:
+          ConfigError, InputError: what was asked for can't be done, and why.
+        """
+        checks.check_phase(config, only)
+        self.config, self.display, self.only = config, display or Display(), only
+        self.directory = RunDirectory(config.output / config.name)
+        self.mesh = make_mesh(config.mesh)
+        checks.check_rows(config, self.mesh)
+        checks.check_files(config)
+        self.meta: CheckpointMeta = inspect_checkpoint(config.model.source, revision=config.model.revision)
+        self._tell(self.meta)
+        checks.check_lengths(config, self.meta.config.context)
+        self.catalogue = load_catalogue(config.generate.catalogue if config.generate else None)
+        self.builder = PromptBuilder(
+            self.meta.tokenizer,
+            chat=config.model.chat,
+            system=config.model.system,
+            chat_arguments=config.model.chat_arguments,
+            frame=self.catalogue.frame,
+        )
+        checks.check_answers(config, self.meta, self.builder)
+        checks.check_judge(config, self.catalogue, self.builder, self.meta.config.context)
+        self.slots: dict[str, list[Slot]] = checks.make_slots(config, self.catalogue)
+        self.dtype = jnp.dtype(config.model.compute_dtype)
+        self.provenance = provenance(self.mesh.shape, f"{jax.device_count()} × {jax.devices()[0].device_kind}")
+        self.stages: dict[Key, Stage] = {}
+        """The stages that this start has come to, in their order."""
+        self._plan = planned(config)
+        self._loaded: tuple[str, Checkpoint] | None = None
+        self._phase = ""
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Holds the run's directory and the verifier's processes. Raises `MachineError` where another process works on the run."""
+        if (found := self.directory.check_format()) is not None and found < FORMAT:
+            self.display.note(
+                f"{self.directory.path} was begun by an earlier version of jaxpolya, whose stages are known by less than their results "
+                "rest on: they are left where they are, and done anew"
+            )
+        verify = self.config.verify
+        policy = Policy(unevaluated=verify.math.unevaluated, modules=tuple(verify.code.modules))
+        with (
+            self.directory.lock() if is_primary() else contextlib.nullcontext(),
+            Pool(verify.workers, verify.deadline, verify.memory_mb, policy) as self.pool,
+        ):
+            if is_primary():
+                write_whole(self.directory.path / "config.yaml", f"{FORMAT_LINE}{FORMAT}\n{dump_config(self.config)}")
+            wait_for_all("start")
+            yield
+
+    def phase(self, name: str, work: Callable[Concatenate["Session", P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Does one phase. Raises `Enough` after the one that was asked for, unless it is the last."""
+        self._phase = name
+        found = work(self, *args, **kwargs)
+        if name == self.only != PHASES[-1]:
+            raise Enough
+        return found
+
+    # Stages ----------------------------------------------------------------------------------------------------------------
+
+    def stage(self, key: Key, identity: Mapping[str, Any]) -> Stage:
+        """The stage of a key, known by its identity."""
+        if key not in self._plan:
+            raise ValueError(f"the stage {key.name} isn't planned")
+        self.stages[key] = self.directory.stage(key, identity)
+        return self.stages[key]
+
+    def do(self, stage: Stage, work: Callable[[], Mapping[str, Any]], *, judged: tuple[Path, type[Record]] | None = None) -> None:
+        """Does a stage unless it is whole, and clears away what only a broken-off one needs.
+
+        Args:
+          stage: the stage.
+          work: does it, and returns its stats.
+          judged: the stage's file of records (`records.Judged`) whose verdicts follow the verifier's limits, and their kind. Where the
+            limits have grown since, the stage is whole no longer: `work` finds all of its records there, and judges again what was cut
+            short.
+        """
+        if judged and stage.manifest is not None:
+            self._reopen_outgrown(stage, *judged)
+        if not from_primary(stage.manifest is not None):
+            if self.only and self._phase not in (self.only, "questions"):
+                raise RunError(f"--only {self.only}: {stage.name} comes before it and is not done yet; leave --only away, or do that first")
+            clock = Clock()
+            if is_primary():
+                stage.start(self.provenance)
+            wait_for_all(stage.name)
+            try:
+                stats = work()
+            finally:
+                if is_primary():
+                    stage.note_seconds(clock.seconds)
+            _give_back_memory()
+            wait_for_all(f"{stage.name} done")
+            if is_primary():
+                manifest = stage.finish(stats=stats, provenance=self.provenance)
+                where = f"[{len(self.stages)}/{len(self._plan)}]"
+                self.display.note(f"{where} {stage.name}: done in {manifest['seconds']:.1f} s; {brief(stats)}")
+                for words in warnings(stats.get("audit", {})).values():
+                    self.display.note(f"warning: {stage.name}: {words}")
+            wait_for_all(f"{stage.name} whole")
+        elif trouble := from_primary(stage.changed_file() if is_primary() else None):
+            raise InputError(trouble)
+        if is_primary():
+            shutil.rmtree(stage.directory / "checkpoints", ignore_errors=True)
+
+    def _reopen_outgrown(self, stage: Stage, file: Path, kind: type[Record]) -> None:
+        """Takes the manifest from a whole stage that has verdicts which smaller limits cut short. Raises `RunError` under `--only`."""
+        verdicts, verify = stage.stats["verdicts"], self.config.verify
+        cut = 0
+        if is_primary() and any(verdicts.get(name) for name in Verdict.LIMITED) and not stage.changed_file():
+            found = read_records(file, kind)
+            cut = sum(isinstance(one, Judged) and one.outgrown(verify.deadline, verify.memory_mb) for one in found)
+        if not (cut := from_primary(cut)):
+            return
+        what = f"{stage.name}: {cut} verdicts were cut short by smaller limits than verify.deadline and verify.memory_mb set now"
+        if self.only and self._phase != self.only:
+            raise RunError(f"--only {self.only}: {what}, and have to be found again first; leave --only away")
+        self.display.note(f"{what}; they are judged again")
+        if is_primary():
+            stage.reopen()
+        wait_for_all(f"{stage.name} again")
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """The settings that verdicts depend on, for the identities of stages that judge."""
+        return {"verify": stage_fields(self.config.verify), **meaning("prompts", "verdicts")}
+
+    def audited(self, audit: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """The audit of a stage's rewards, for its manifest. One host looks: no bit depends on what it sees."""
+        with together():
+            return {"audit": audit()} if is_primary() else {}
+
+    # Models ----------------------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def base(self) -> Model:
+        """The model that the run starts from."""
+        return Model(fingerprint(self.config.model.source, self.config.model.revision), self.config.model.source)
+
+    @property
+    def lessons(self) -> Lessons:
+        """What makes fine-tuning rows of responses and traces."""
+        return Lessons(self.meta.tokenizer, self.builder, self.meta.stop_ids)
+
+    def load(self, model: Model) -> Checkpoint:
+        """A model's parameters; the last one loaded is kept."""
+        if self._loaded is None or self._loaded[0] != model.identity:
+            self._loaded = None  # frees the one before first
+            revision = None if model.made_here else self.config.model.revision
+            try:
+                self._loaded = model.identity, load_checkpoint(model.source, mesh=self.mesh, revision=revision)
+            except InputError as error:
+                if not model.made_here:
+                    raise
+                raise InputError(
+                    f"{error}\n  A stage of this run made that model; delete {Path(model.source).parent} to do it again"
+                ) from None
+            if not model.made_here:  # the files say how they hold each tensor, which what is made of them goes on with
+                found = self._loaded[1].meta
+                if self.meta.note is None:  # what wasn't fetched for the look at the start
+                    self._tell(found)
+                self.meta = dataclasses.replace(self.meta, stored=found.stored, left_out=found.left_out)
+        return self._loaded[1]
+
+    def _tell(self, meta: CheckpointMeta) -> None:
+        if meta.note:
+            self.display.note(f"note: {meta.note}")
+
+    def take(self, model: Model) -> Params:
+        """A model's parameters, for a caller who consumes them: no second copy is kept."""
+        params = self.load(model).params
+        self._loaded = None
+        return params
+
+    def known_by(self, model: Model) -> dict[str, Any]:
+        """What a stage that asks or trains a model is known by, beside its own fields."""
+        return {"model": model.identity, **stage_fields(self.config.model), "decode": stage_fields(self.config.decode)}
+
+    # Asking ----------------------------------------------------------------------------------------------------------------
+
+    def prompts(
+        self, pairs: Sequence[tuple[Question, Slot | None]], sampling: Sampling, key: str, *, four_phases: bool = False
+    ) -> tuple[list[Prompt], int]:
+        """(prompts that fit the model, how many were left out for their length). `key` names the stage of the configuration that asks."""
+        room = self.meta.config.context - sampling.max_new_tokens
+        return make_prompts(self.builder, pairs, longest=min(sampling.max_prompt_tokens or room, room), key=key, four_phases=four_phases)
+
+    def engine(self, prompts: Sequence[Prompt], sampling: Sampling, samples: int, model: str, *, at_a_time: int | None = None) -> Engine:
+        """A decode engine for these prompts' lengths; `model` is what errors call the model, `at_a_time` the prompts of one call."""
+        return Engine(
+            self.meta.config,
+            self.mesh,
+            sampling=sampling.model_copy(update={"stop": [*sampling.stop, *self.builder.stops]}),
+            prompts=at_a_time or len(prompts),
+            samples=samples,
+            longest_prompt=max(len(prompt.ids) for prompt in prompts),
+            stop_ids=self.meta.stop_ids,
+            decode=self.builder.spelling.decode,
+            engine=self.config.decode,
+            dtype=self.dtype,
+            model=model,
+        )
+
+    def respond(self, prompts: Sequence[Prompt], sampling: Sampling, asking: Asking, model: Model, file: Path, title: str) -> list[Sample]:
+        """All samples of all prompts with their verdicts, in their order, as the file holds them too."""
+        engine = self.engine(prompts, sampling, asking.samples, model.source)
+        with self.display.task(title, len(prompts) * asking.samples) as task:
+            drawn = respond(engine, lambda: self.load(model).params, prompts, asking, pool=self.pool, out=file, task=task)
+        if is_primary():
+            write_records(file, drawn)  # verdicts came in any order, and what follows (the first correct one, resamples) goes by this one
+        return drawn
+
+
+def _give_back_memory() -> None:
+    """Returns freed memory to the system: on a CPU the arrays are the host's, and glibc keeps for itself what a stage has freed.
+
+    The quickstart's third RL arm stood on 2 GB of that.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -1,0 +1,102 @@
+"""The two trainings: fine-tuning on a recipe's rows, and RL from an arm's model."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxpolya.arms import Arm, Recipe
+from jaxpolya.config import RlConfig, SftConfig
+from jaxpolya.evaluate.audit import Tally, audit_steps
+from jaxpolya.hf.checkpoint import save_checkpoint
+from jaxpolya.records import Sample, SftRow, read_records
+from jaxpolya.run.identity import digest_or_none, meaning, stage_fields
+from jaxpolya.run.questions import Questions
+from jaxpolya.run.session import Model, Session
+from jaxpolya.run.stages import Key, Stage
+from jaxpolya.train.algorithms import make_algorithm
+from jaxpolya.train.rl import rollout_file, run_rl
+from jaxpolya.train.sft import run_sft, sft_batches, sft_examples, split_heldout
+
+
+def fine_tune(session: Session, rows: Mapping[Recipe, Path]) -> dict[Arm, Model]:
+    """The model of every arm without RL, the base model's included."""
+    models = {
+        arm: session.base for arm in (Arm(recipe) for recipe in {arm.recipe for arm in session.config.compared}) if not arm.recipe.trained
+    }
+    for recipe, file in rows.items():
+        assert session.config.sft is not None
+        models[Arm(recipe)] = _fine_tuned(session, session.config.sft, recipe, file)
+    return models
+
+
+def reinforce(session: Session, models: Mapping[Arm, Model], questions: Questions) -> dict[Arm, Model]:
+    """The models, and those that RL makes of them."""
+    trained = dict(models)
+    for arm in session.config.reinforced:
+        assert session.config.rl is not None
+        trained[arm] = _reinforced(session, session.config.rl, arm, models[arm.start], questions)
+    return trained
+
+
+def _fine_tuned(session: Session, config: SftConfig, recipe: Recipe, file: Path) -> Model:
+    identity = {"sft": stage_fields(config), "rows": digest_or_none(file), **session.known_by(session.base)}
+    stage = session.stage(Key("sft", recipe.name), {**identity, **meaning("prompts", "training")})
+
+    def train() -> dict[str, Any]:
+        rows, heldout_rows = split_heldout(read_records(file, SftRow), config.heldout, config.seed)
+        longest = min(config.batching.row_tokens, session.meta.config.context)
+        examples, too_long = sft_examples(rows, longest)
+        heldout, _ = sft_examples(heldout_rows, longest)
+        with session.display.task(stage.name, sft_batches(config, examples).steps) as task:
+            result = run_sft(
+                config, session.meta.config, lambda: session.take(session.base), session.mesh, examples, heldout,
+                dtype=session.dtype, directory=stage.directory, task=task, model=session.base.source,
+            )  # fmt: skip
+        save_checkpoint(stage.directory / "model", result.params, session.meta)
+        return {**result.stats, "too_long": too_long}
+
+    session.do(stage, train)
+    return Model.of(stage)
+
+
+def _reinforced(session: Session, config: RlConfig, arm: Arm, start: Model, questions: Questions) -> Model:
+    assert questions.rl is not None and questions.rl_prompts is not None
+    asked, prompts, too_long = questions.rl, questions.rl_prompts.prompts, questions.rl_prompts.too_long
+    identity = {"rl": rl_fields(config), "questions": asked.stage.directory.name, **session.policy, **session.known_by(start)}
+    stage = session.stage(Key("rl", arm.slug), {**identity, **meaning("training")})
+
+    def train() -> dict[str, Any]:
+        name = f"{start.source}, as the arm {arm.name} trained it"
+        engine = session.engine(prompts, config.sampling, config.group, name, at_a_time=config.prompts)
+        with session.display.task(stage.name, config.steps * config.prompts * config.group) as task:
+            result = run_rl(
+                config, session.meta.config, lambda: session.take(start), session.mesh, prompts, engine, session.pool,
+                arm=arm.name, dtype=session.dtype, directory=stage.directory, task=task, note=session.display.note,
+            )  # fmt: skip
+        save_checkpoint(stage.directory / "model", result.params, session.meta)
+        tokens = sum(step["length"] * (1 + step.get("refills", 0)) for step in result.steps) * config.prompts * config.group
+        audit = session.audited(lambda: _audit(session, stage, result.steps, questions))
+        return {"steps": config.steps, "tokens": round(tokens), "too_long": too_long, **audit}
+
+    session.do(stage, train)
+    return Model.of(stage)
+
+
+def rl_fields(config: RlConfig) -> dict[str, Any]:
+    """What an RL stage is known by of its configuration: the content of a user's algorithm counts, not where it lies."""
+    _, digest = make_algorithm(config)
+    fields = stage_fields(config)
+    return fields if digest is None else fields | {"algorithm": [config.algorithm.rpartition(":")[2], digest]}
+
+
+def _audit(session: Session, stage: Stage, steps: Sequence[Mapping[str, Any]], questions: Questions) -> dict[str, Any]:
+    """The audit of an RL stage, from the counts in its log. Steps of a version that didn't count are left out."""
+    counted = [step for step in steps if "audit" in step]
+    assert questions.rl is not None
+
+    def samples_of(place: int) -> list[Sample]:
+        step = counted[place]
+        files = [rollout_file(stage.directory, step["step"], attempt) for attempt in range(1 + step.get("refills", 0))]
+        return [sample for file in files for sample in read_records(file, Sample)]
+
+    return audit_steps([Tally.from_json(step["audit"]) for step in counted], samples_of, questions.rl.by_id, session.pool, stage.name)

@@ -124,7 +124,7 @@ class Model:
             prompts=len(ids),
             samples=samples,
             longest_prompt=max(map(len, ids)),
-            stop_ids=self.checkpoint.stop_ids,
+            stop_ids=builder.stop_ids(self.checkpoint.stop_ids),
             decode=builder.spelling.decode,
             engine=build(DecodeConfig, "generate", rows=rows),
             dtype=self.dtype,

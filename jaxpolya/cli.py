@@ -6,7 +6,6 @@ traceback. Ctrl-C and a polite kill leave a run that the same command goes on wi
 
 import contextlib
 import difflib
-import errno
 import importlib.util
 import logging
 import os
@@ -22,7 +21,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from jaxpolya.errors import EXIT_CODES, JaxpolyaError
+from jaxpolya.errors import EXIT_CODES, JaxpolyaError, machine_trouble
 
 HELP = """
 A language model teaches itself several ways to solve a problem, then learns from rewards.
@@ -411,7 +410,7 @@ def _say(text: str) -> None:
 def _note(text: str | None) -> None:
     """A line beside the result, if there is anything to say."""
     if text:
-        errors.print(text, highlight=False, markup=False, soft_wrap=True)
+        errors.print(Text(text), soft_wrap=True)
 
 
 def _start_jax() -> None:
@@ -468,7 +467,7 @@ def main() -> NoReturn:
                 sys.exit(0)
             if hasattr(error, "format_message"):  # click's own errors
                 _leave(_usage(error), 2)
-            if remedy := _machine_trouble(error):
+            if remedy := machine_trouble(error):
                 _leave(remedy, 5)
             raise
 
@@ -491,34 +490,6 @@ def _leave(message: str, code: int) -> NoReturn:
         errors.print(Text.assemble(("jaxpolya:", "bold red"), " ", message), soft_wrap=True)
     sys.stderr.flush()
     sys.exit(code)
-
-
-def _machine_trouble(error: BaseException | None) -> str | None:
-    """What to do about a full disk, a forbidden path, a missing device or full device memory, wherever in a chain it was noticed."""
-    while error is not None:
-        text = str(error)
-        number = error.errno if isinstance(error, OSError) else None
-        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in text:
-            return "the disk is full; free some space, or set `output` to another disk. What was finished is kept: the same command goes on"
-        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
-            return f"no permission: {text}"
-        if number == errno.EFBIG or "File too large" in text:
-            return "a file would be larger than this system allows (`ulimit -f`, or the file system's limit); raise it"
-        if number in (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOTDIR, errno.ENAMETOOLONG):
-            return f"the system refuses: {text}"
-        if isinstance(error, ModuleNotFoundError) and (error.name or "jaxpolya").split(".")[0] != "jaxpolya":
-            return f"the Python package of the module {error.name} is missing; install it, or jaxpolya anew with what it needs"
-        if "Unable to initialize backend" in text:
-            return (
-                f"the device is not there: {text.splitlines()[0]}; JAX_PLATFORMS=cpu runs without it, the extras tpu and cuda bring drivers"
-            )
-        if "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
-            return (
-                "the device's memory is full; lower decode.rows or batching.micro_rows, set batching.remat to block, or shard over more "
-                f"devices (mesh). The device said: {text.splitlines()[0][:300]}"
-            )
-        error = error.__cause__ or error.__context__
-    return None
 
 
 @contextlib.contextmanager

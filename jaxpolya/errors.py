@@ -6,6 +6,7 @@ its traceback. A message says what happened, where, and what to do.
 """
 
 import difflib
+import errno
 from typing import Any
 
 EXIT_CODES = {
@@ -83,3 +84,31 @@ def nearest_path(path: Any) -> str:
         return ""
     close = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.5)
     return f" (did you mean {parent / close[0]}?)" if close else ""
+
+
+def machine_trouble(error: BaseException | None) -> str | None:
+    """What to do about a full disk, a forbidden path, a missing device or full device memory, wherever in a chain it was noticed."""
+    while error is not None:
+        text = str(error)
+        number = error.errno if isinstance(error, OSError) else None
+        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in text:
+            return "the disk is full; free some space, or set `output` to another disk. What was finished is kept: the same command goes on"
+        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
+            return f"no permission: {text}"
+        if number == errno.EFBIG or "File too large" in text:
+            return "a file would be larger than this system allows (`ulimit -f`, or the file system's limit); raise it"
+        if number in (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return f"the system refuses: {text}"
+        if isinstance(error, ModuleNotFoundError) and (error.name or "jaxpolya").split(".")[0] != "jaxpolya":
+            return f"the Python package of the module {error.name} is missing; install it, or jaxpolya anew with what it needs"
+        if "Unable to initialize backend" in text:
+            return (
+                f"the device is not there: {text.splitlines()[0]}; JAX_PLATFORMS=cpu runs without it, the extras tpu and cuda bring drivers"
+            )
+        if "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
+            return (
+                "the device's memory is full; lower decode.rows or batching.micro_rows, set batching.remat to block, or shard over more "
+                f"devices (mesh). The device said: {text.splitlines()[0][:300]}"
+            )
+        error = error.__cause__ or error.__context__
+    return None

@@ -69,17 +69,18 @@ def chat_text(
     return str(tokenizer.apply_chat_template(conversation, **options))
 
 
-def answered(said: str = SAID) -> list[dict[str, str]]:
+def answered(said: str = SAID, system: str | None = None) -> list[dict[str, str]]:
     """A conversation that ends with an answer."""
-    return [{"role": "user", "content": ASKED}, {"role": "assistant", "content": said}]
+    opening = [] if system is None else [{"role": "system", "content": system}]
+    return [*opening, {"role": "user", "content": ASKED}, {"role": "assistant", "content": said}]
 
 
-def turn_ends(tokenizer: Tokenizer, arguments: Mapping[str, Any] | None = None) -> tuple[int, ...]:
+def turn_ends(tokenizer: Tokenizer, arguments: Mapping[str, Any] | None = None, system: str | None = None) -> tuple[int, ...]:
     """Ids of the tokens that the chat template writes first after an assistant's message: after the last one, and between turns.
 
     Empty without a template, and for one that writes no token of its own there, or that can't be shown such a conversation.
     """
-    last, between = _after_last(tokenizer, arguments), _between(tokenizer, arguments)
+    last, between = _after_last(tokenizer, arguments, system), _between(tokenizer, arguments, system)
     found = [_first_token(tokenizer, text) for text in (last, between)]
     if found[0] is None and last.strip():  # a token that isn't among the added ones is found by its name
         whole = tokenizer.encode(last.strip(), add_special_tokens=False)
@@ -87,24 +88,24 @@ def turn_ends(tokenizer: Tokenizer, arguments: Mapping[str, Any] | None = None) 
     return tuple(dict.fromkeys(i for i in found if i is not None))
 
 
-def turn_end_text(tokenizer: Tokenizer, arguments: Mapping[str, Any] | None = None) -> str:
+def turn_end_text(tokenizer: Tokenizer, arguments: Mapping[str, Any] | None = None, system: str | None = None) -> str:
     """What ends an assistant's message where the template marks that by words alone: an end that is no token of this tokenizer, or what
     opens the next turn (`### Human:`). Else empty.
     """
-    last, between = _after_last(tokenizer, arguments).rstrip(), _between(tokenizer, arguments)
+    last, between = _after_last(tokenizer, arguments, system).rstrip(), _between(tokenizer, arguments, system)
     if _first_token(tokenizer, last) is not None:
         return ""
     if last and between.startswith(last):
         return last
-    return between.rstrip(" ") if between.strip() and not turn_ends(tokenizer, arguments) else ""
+    return between.rstrip(" ") if between.strip() and not turn_ends(tokenizer, arguments, system) else ""
 
 
-def _after_last(tokenizer: Tokenizer, arguments: Mapping[str, Any] | None) -> str:
-    return _behind(tokenizer, answered(), arguments)
+def _after_last(tokenizer: Tokenizer, arguments: Mapping[str, Any] | None, system: str | None) -> str:
+    return _behind(tokenizer, answered(system=system), arguments)
 
 
-def _between(tokenizer: Tokenizer, arguments: Mapping[str, Any] | None) -> str:
-    text = _behind(tokenizer, [*answered(), {"role": "user", "content": NEXT}], arguments)
+def _between(tokenizer: Tokenizer, arguments: Mapping[str, Any] | None, system: str | None) -> str:
+    text = _behind(tokenizer, [*answered(system=system), {"role": "user", "content": NEXT}], arguments)
     return text.partition(NEXT)[0] if NEXT in text else ""
 
 

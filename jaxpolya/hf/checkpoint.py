@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerFast
 
 from jaxpolya.checksums import changed, checksums
-from jaxpolya.errors import InputError, JaxpolyaError
+from jaxpolya.errors import InputError, JaxpolyaError, machine_trouble
 from jaxpolya.hf.directory import MARKER, for_orbax, is_remote, read_marker, whole_directory
 from jaxpolya.hf.export import export_checkpoint
 from jaxpolya.hf.families import iter_tensors
@@ -145,6 +145,8 @@ def _restore(directory: epath.Path, config: DecoderConfig, mesh: Mesh) -> Params
     except JaxpolyaError:
         raise
     except Exception as error:  # Orbax wraps what it met in bare exceptions, with pages of details
+        if machine_trouble(error):  # a full device, a forbidden file: nothing is wrong with the model
+            raise
         cause: BaseException = error
         while cause.__cause__:
             cause = cause.__cause__

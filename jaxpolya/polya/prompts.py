@@ -69,7 +69,7 @@ class PromptBuilder:
         self._arguments = dict(chat_arguments or {})
         self._check_arguments()
         self.spelling = Spelling(tokenizer, self._arguments)
-        stop = turn_end_text(tokenizer, self._arguments) if self.chat else "\nQuestion:"
+        stop = turn_end_text(tokenizer, self._arguments, system) if self.chat else "\nQuestion:"
         self.stops: tuple[str, ...] = (stop,) if stop else ()
         """Strings that end a response: what opens the next turn, where no token does."""
         # A template writes its own special tokens. Plain text gets the BOS that the tokenizer would add, and no EOS that it might.
@@ -125,24 +125,32 @@ class PromptBuilder:
         if not self.chat:
             return " "
         try:
-            text = chat_text(self._tokenizer, answered(), add_generation_prompt=False, arguments=self._arguments)
-            prompt = chat_text(self._tokenizer, answered()[:1], arguments=self._arguments)
+            shown = answered(system=self._system)
+            text = chat_text(self._tokenizer, shown, add_generation_prompt=False, arguments=self._arguments)
+            prompt = chat_text(self._tokenizer, shown[:-1], arguments=self._arguments)
         except Exception:  # as in `hf.chat`
             return ""
         lead = text.removeprefix(prompt).partition(SAID)[0] if text.startswith(prompt) else ""
         return lead if lead.isspace() else ""
 
+    @functools.cached_property
+    def _ends(self) -> tuple[int, ...]:
+        return turn_ends(self._tokenizer, self._arguments, self._system) if self.chat else ()
+
+    def stop_ids(self, named: Sequence[int]) -> tuple[int, ...]:
+        """The ids that a checkpoint names, and those that its template ends a message with when it is asked as this builder asks."""
+        return tuple(dict.fromkeys((*named, *self._ends)))
+
     def end_id(self, stop_ids: Sequence[int]) -> int:
         """The id among `stop_ids` that a response is taught to end with: the one that the template writes after a message (Gemma's
         end of turn, say), else the tokenizer's own end of text, else the first.
         """
-        ends = turn_ends(self._tokenizer, self._arguments) if self.chat else ()
-        return next((i for i in (*ends, self._tokenizer.eos_token_id) if i is not None and i in stop_ids), stop_ids[0])
+        return next((i for i in (*self._ends, self._tokenizer.eos_token_id) if i is not None and i in stop_ids), stop_ids[0])
 
     def check_answers(self) -> None:
         """Raises `ConfigError` where the template refuses a conversation that ends with an answer: no model could be taught one."""
         if self.chat:
-            self._render(answered(), add_generation_prompt=False)
+            self._render(answered(system=self._system), add_generation_prompt=False)
 
     def _check_arguments(self) -> None:
         if self._arguments and not self.chat:
@@ -169,14 +177,13 @@ class PromptBuilder:
         return self._render([message | {"content": self.spelling.protect(message["content"])} for message in messages])
 
     def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool = True) -> str:
-        from jinja2 import TemplateError
-
         try:
             return chat_text(self._tokenizer, messages, add_generation_prompt=add_generation_prompt, arguments=self._arguments)
-        except TemplateError as error:
+        except Exception as error:  # a template is a program: a wrong argument may be any error in it
             what = "the prompt" if add_generation_prompt else "a conversation that ends with an answer, as fine-tuning teaches it"
             hint = "; leave model.system unset, or set model.chat to never" if self._system is not None else "; set model.chat to never"
-            raise ConfigError(f"the model's chat template refuses {what} ({error}){hint}") from None
+            given = f"; look at model.chat_arguments ({', '.join(self._arguments)})" if self._arguments else hint
+            raise ConfigError(f"the model's chat template refuses {what} ({error}){given}") from error
 
 
 def ask(question: Question) -> str:

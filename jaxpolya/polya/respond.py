@@ -17,7 +17,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -33,6 +33,9 @@ from jaxpolya.records import Appender, Question, Sample, Verdict, read_records, 
 from jaxpolya.verify.judge import Item
 from jaxpolya.verify.pool import Pool
 from jaxpolya.verify.speech import opened_thought
+
+if TYPE_CHECKING:
+    from jaxpolya.polya.traces import Trace
 
 FAILURES, FAILURE_SHARE = 2, 0.05
 """Responses that the verifier may fail on, in number or as a share of all; a scorer may have a case that it can't judge."""
@@ -152,7 +155,7 @@ def respond(
         cut = [sample for sample in known.values() if sample.verdict in Verdict.LIMITED]
         known |= _judged_again([sample for sample in cut if sample.outgrown(pool.deadline, pool.memory_mb)], places, pool)
     samples = [known[sample_id] for sample_id in places]
-    _require_judged(samples, out)
+    require_judged(samples, out)
     return samples
 
 
@@ -215,13 +218,16 @@ def _verdict_fields(verdict: Verdict, pool: Pool) -> dict[str, Any]:
     return dataclasses.asdict(verdict) | limits
 
 
-def _require_judged(samples: Sequence[Sample], out: Path) -> None:
+def require_judged(samples: "Sequence[Sample] | Sequence[Trace]", out: Path) -> None:
     """Raises `MachineError` where the verifier failed on more than a few responses: what follows would learn from its failure."""
     failed = [sample for sample in samples if sample.verdict == "harness_error"]
     if len(failed) > max(FAILURES, FAILURE_SHARE * len(samples)):
+        questions = collections.Counter(sample.question_id for sample in failed)
+        named = ", ".join(question for question, _ in questions.most_common(3))
         raise MachineError(
-            f"{out}: {len(failed)} of {len(samples)} responses could not be judged ({failed[0].detail}); mend that (verify.memory_mb, "
-            "verify.deadline) and start again: the rest is kept, and these are judged again"
+            f"{out}: {len(failed)} of {len(samples)} responses, to {len(questions)} questions, could not be judged ({failed[0].detail}). "
+            "Where that is the machine's doing, mend it (verify.memory_mb, verify.deadline); where it is a question's, leave the question "
+            f"out ({named}). Then start again: the rest is kept, and these are judged again"
         )
 
 

@@ -22,7 +22,7 @@ MEANINGS = {
     "questions": 1,
     "contamination": 1,
     "prompts": 1,
-    "verdicts": 1,
+    "verdicts": 2,
     "selection": 1,
     "training": 1,
     "composition": 1,

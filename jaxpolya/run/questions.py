@@ -17,7 +17,7 @@ from jaxpolya.files import file_digest
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.catalogue import Slot
 from jaxpolya.polya.prompts import KINDS
-from jaxpolya.polya.respond import Prompt
+from jaxpolya.polya.respond import Prompt, require_judged
 from jaxpolya.polya.traces import ELSEWHERE, TOO_LONG, Trace, judge_traces, read_traces, require_traces
 from jaxpolya.records import Question, read_records, write_records
 from jaxpolya.run.checks import check_slots
@@ -172,6 +172,7 @@ def _traces(session: Session, train: QuestionSet) -> list[Trace]:
         known = read_records(file, Trace) if file.exists() else []
         lesson, context = session.lessons.trace_row, session.meta.config.context
         judged, too_long = judge_traces(path, found, known, train.questions, lesson, context, session.pool)
+        require_judged(judged, file)
         if is_primary():
             write_records(file, judged)
         dropped = {ELSEWHERE: elsewhere, TOO_LONG: too_long}

@@ -169,7 +169,9 @@ def _rl(stage: Stage | None) -> dict[str, Any] | None:
     # The audit's sums of each step are in the log; what they say stands in `audit`.
     rows = (row for _, row in iter_json(stage.directory / "steps.jsonl"))
     steps = [{name: value for name, value in row.items() if name != "audit"} for row in rows]
-    return {"steps": steps, "without_signal": all(step["grad_norm"] == 0 for step in steps)}
+    # A KL term, an entropy bonus or a penalty of length gives a gradient without any reward.
+    without = all(step["grad_norm"] == 0 for step in steps) or all(step["no_signal"] == 1 for step in steps)
+    return {"steps": steps, "without_signal": without}
 
 
 def _audit(config: RunConfig, stages: Mapping[Key, Stage]) -> dict[str, Any]:

@@ -99,6 +99,7 @@ class Session:
             chat_arguments=config.model.chat_arguments,
             frame=self.catalogue.frame,
         )
+        self.meta = dataclasses.replace(self.meta, stop_ids=self.builder.stop_ids(self.meta.stop_ids))
         checks.check_answers(config, self.meta, self.builder)
         checks.check_judge(config, self.catalogue, self.builder, self.meta.config.context)
         self.slots: dict[str, list[Slot]] = checks.make_slots(config, self.catalogue)

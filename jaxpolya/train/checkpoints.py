@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from jaxpolya.checksums import changed, checksums
-from jaxpolya.errors import InputError
+from jaxpolya.errors import InputError, machine_trouble
 from jaxpolya.files import write_whole
 from jaxpolya.hf.directory import for_orbax
 from jaxpolya.parallel.hosts import from_primary
@@ -62,6 +62,8 @@ class Checkpoints:
         try:
             return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
         except Exception as error:  # Orbax and TensorStore raise what they met, in classes of their own and bare ones
+            if machine_trouble(error):
+                raise
             raise InputError(self._unreadable(step, _first_line(error))) from error
 
     def close(self) -> None:

@@ -6,8 +6,10 @@ import shutil
 import pytest
 from tokenizers import AddedToken
 
+from jaxpolya.errors import ConfigError
 from jaxpolya.hf.chat import chat_text, turn_end_text, turn_ends
 from jaxpolya.hf.checkpoint import export_checkpoint, inspect_checkpoint, load_checkpoint, save_checkpoint
+from jaxpolya.polya.prompts import PromptBuilder
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -98,3 +100,30 @@ def test_every_source_stops_where_the_template_ends_a_turn(chatml_checkpoint, tm
     export_checkpoint(tmp_path / "out", loaded.params, loaded.meta)
     for source in ("own", "out"):
         assert set(inspect_checkpoint(str(tmp_path / source)).stop_ids) == {0, 2}
+
+
+@pytest.mark.parametrize(
+    ("template", "settings"),
+    [
+        ("{% if plain is not defined %}{{ raise_exception('plain or not?') }}{% endif %}" + CHATML, {"chat_arguments": {"plain": True}}),
+        (
+            "{% if messages[0].role != 'system' %}{{ raise_exception('a system message first') }}{% endif %}" + CHATML,
+            {"system": "Be brief."},
+        ),
+    ],
+    ids=["argument", "system message"],
+)
+def test_an_end_that_only_a_run_s_own_settings_show_is_found(tokenizer, template, settings):
+    tokenizer.chat_template = template
+    (end,) = tokenizer.convert_tokens_to_ids(["<|im_end|>"])
+    builder = PromptBuilder(tokenizer, **settings)
+    assert turn_ends(tokenizer) == ()
+    assert builder.stop_ids([7]) == (7, end)
+    assert builder.end_id(builder.stop_ids([7])) == end
+    builder.check_answers()
+
+
+def test_a_template_argument_of_a_wrong_type_is_said(tokenizer):
+    tokenizer.chat_template = "{{ 'Today: ' + date_string }}" + CHATML
+    with pytest.raises(ConfigError, match=r"can only concatenate str.*chat_arguments \(date_string\)"):
+        PromptBuilder(tokenizer, chat_arguments={"date_string": 20240726}).say("2 + 2?")

@@ -188,11 +188,14 @@ RecordT = TypeVar("RecordT", bound=Record)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def iter_json(path: str | os.PathLike[str], name: str | None = None, *, mend: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+def iter_json(
+    path: str | os.PathLike[str], name: str | None = None, *, mend: bool = False, nan_is_null: bool = False
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number from 1, object) of every line of a JSON-lines file.
 
     Raises `InputError` that names the line, and the file (as `name`, where the path means nothing to the user). A lone surrogate, the
-    half of a character that JSON can escape and no text can hold, is an error too; with `mend` it becomes U+FFFD.
+    half of a character that JSON can escape and no text can hold, is an error too; with `mend` it becomes U+FFFD. So are NaN and
+    Infinity, which other programs write for a missing value: with `nan_is_null` they become None.
     """
     path, name = Path(path), name or str(path)
     try:
@@ -201,7 +204,7 @@ def iter_json(path: str | os.PathLike[str], name: str | None = None, *, mend: bo
                 if not line.strip():
                     continue
                 try:
-                    row = read_json(line)
+                    row = json.loads(line, parse_constant=lambda _: None) if nan_is_null else read_json(line)
                     if "\\u" in line or _SURROGATES.search(line):
                         text = json.dumps(row, ensure_ascii=False)
                         if broken := _SURROGATES.search(text):

@@ -169,7 +169,7 @@ def _read_jsonl(source: JsonlSource) -> Iterator[_Row]:
     if not source.path.is_file():
         what = "is a directory; name a JSON-lines file, or use `kind: hub`" if source.path.is_dir() else "is not there; check the path"
         raise InputError(f"question file {source.path} {what} (relative paths start at {Path.cwd()})")
-    return (_Row(cells, line, f"{source.path}:{line}") for line, cells in iter_json(source.path))
+    return (_Row(cells, line, f"{source.path}:{line}") for line, cells in iter_json(source.path, nan_is_null=True))
 
 
 def _open_hub(source: HubSource) -> Iterable[Mapping[str, Any]]:

@@ -135,7 +135,7 @@ def _grade(
 
 def _items(path: Path, source: str, kind: Kind | None) -> Iterator[tuple[Any, Item]]:
     """(id as written, item) of every row. Raises `InputError` that names the file as the user did, and the line."""
-    for number, row in iter_json(path, source, mend=True):
+    for number, row in iter_json(path, source, mend=True, nan_is_null=True):
         where = f"{source}:{number}"
         for name in ("id", "response"):
             if name not in row:

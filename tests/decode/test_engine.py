@@ -107,7 +107,8 @@ def test_prompts_that_begin_alike_share_a_prefill_and_draw_the_same(params, mesh
         apart, together = (by_sample(run(engine(several, longest=160), params, r, seed=5)) for r in (asked, sharing))
         assert {key: done.tokens for key, done in together.items()} == {key: done.tokens for key, done in apart.items()}
         for key, done in together.items():
-            np.testing.assert_allclose(done.logprobs, apart[key].logprobs, atol=1e-5)
+            # Other shapes, other roundings: some fifty units in the last place, more on some CPUs than on others.
+            np.testing.assert_allclose(done.logprobs, apart[key].logprobs, rtol=1e-5, atol=1e-5)
 
 
 def test_nothing_is_shared_by_one_prompt_or_a_short_beginning():

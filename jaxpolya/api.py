@@ -34,7 +34,7 @@ from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, make_mesh, to_hos
 from jaxpolya.parallel.sharding import batch_sharding, param_shardings, replicated
 from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.progress import Display
-from jaxpolya.run import pipeline
+from jaxpolya.runs import pipeline
 
 
 class _Asked(Strict):

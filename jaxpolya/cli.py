@@ -82,7 +82,7 @@ def run(
     _start_jax()
     from jaxpolya.parallel.mesh import is_primary
     from jaxpolya.progress import Display
-    from jaxpolya.run import pipeline
+    from jaxpolya.runs import pipeline
 
     results = pipeline.run(loaded, Display(errors, quiet=quiet or not is_primary()), only=only)
     if results is not None and is_primary():
@@ -139,8 +139,8 @@ def evaluate(
     """
     from jaxpolya.progress import Display
     from jaxpolya.report.tables import comparison_table
-    from jaxpolya.run.compare import Evaluation, compare_models
-    from jaxpolya.run.compare import evaluate as evaluated
+    from jaxpolya.runs.compare import Evaluation, compare_models
+    from jaxpolya.runs.compare import evaluate as evaluated
 
     drawn = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
     settings: dict[str, Any] = {f"eval.sampling.{key}": value for key, value in drawn.items()}
@@ -286,8 +286,8 @@ def export(
 ) -> None:
     """Take a model home as a Hugging Face directory that transformers loads, with a model card."""
     from jaxpolya.errors import ConfigError, MachineError
-    from jaxpolya.run.results import arm_of_model, arm_of_run, model_of_run
-    from jaxpolya.run.stages import source_commit
+    from jaxpolya.runs.results import arm_of_model, arm_of_run, model_of_run
+    from jaxpolya.runs.stages import source_commit
 
     if dtype not in (None, "bfloat16", "float16", "float32"):
         raise ConfigError(f"--dtype {dtype}: choose bfloat16, float16 or float32")
@@ -340,7 +340,7 @@ def export(
 @app.command()
 def show(run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]) -> None:
     """Show what a run has done and found."""
-    from jaxpolya.run.results import read_results, show_stages, stage_warnings
+    from jaxpolya.runs.results import read_results, show_stages, stage_warnings
 
     for line in show_stages(run_directory):
         _say(line)

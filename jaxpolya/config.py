@@ -25,7 +25,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
-    """Marks a field that stages are not known by (`run.identity.stage_fields`).
+    """Marks a field that stages are not known by (`runs.identity.stage_fields`).
 
     Every field without it is part of their identity: a new one that changes a result can't reuse what was drawn without it.
     """

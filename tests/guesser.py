@@ -98,7 +98,7 @@ def teach(directory: Path, mesh, make_tokenizer, asked, said: list[str], say, se
 def one_device():
     """The tests have eight devices; runs with `fsdp: 1` take the first."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxpolya.run.session.make_mesh", lambda config: make_mesh(config, jax.devices()[:1] if config.fsdp == 1 else None))
+        patch.setattr("jaxpolya.runs.session.make_mesh", lambda config: make_mesh(config, jax.devices()[:1] if config.fsdp == 1 else None))
         yield
 
 

@@ -476,7 +476,7 @@ def test_a_checkpoint_on_a_benchmark_and_against_another(jaxpolya, refused, conf
 
 
 def test_a_run_is_one_process_s(refused, small, config):
-    from jaxpolya.run.stages import RunDirectory
+    from jaxpolya.runs.stages import RunDirectory
 
     with RunDirectory(config.parent / "runs" / "tiny").lock():
         refused(MACHINE, f"is being worked on by another process (pid {os.getpid()})", *small)
@@ -521,7 +521,7 @@ def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(refused, jaxpoly
     import orbax.checkpoint as ocp
 
     from jaxpolya import records
-    from jaxpolya.run import pipeline, session, stages
+    from jaxpolya.runs import pipeline, session, stages
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -624,7 +624,7 @@ def test_names_that_look_like_markup_are_shown_as_they_are(jaxpolya, refused, sm
 def test_a_missing_package_is_named(refused, small, monkeypatch):
     import importlib.metadata
 
-    from jaxpolya.run.stages import provenance
+    from jaxpolya.runs.stages import provenance
 
     def missing(name):
         raise importlib.metadata.PackageNotFoundError(name)
@@ -642,7 +642,7 @@ def test_a_missing_package_is_named(refused, small, monkeypatch):
 def test_a_file_above_the_limit(refused, small, guesser, tmp_path, monkeypatch, error):
     import orbax.checkpoint as ocp
 
-    from jaxpolya.run import session
+    from jaxpolya.runs import session
 
     def refuse(*_, **__):
         raise error
@@ -657,12 +657,12 @@ def test_a_device_that_is_not_there(refused, small, monkeypatch):
     def missing(_):
         raise RuntimeError("Unable to initialize backend 'cuda': no device")
 
-    monkeypatch.setattr("jaxpolya.run.session.make_mesh", missing)
+    monkeypatch.setattr("jaxpolya.runs.session.make_mesh", missing)
     refused(MACHINE, "the device is not there", *small)
 
 
 def test_a_bug_shows_its_traceback(small, jaxpolya, monkeypatch):
-    monkeypatch.setattr("jaxpolya.run.session.make_mesh", lambda _: 1 / 0)
+    monkeypatch.setattr("jaxpolya.runs.session.make_mesh", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli_main_raw(monkeypatch, small)
 

@@ -11,8 +11,8 @@ from jaxpolya.config import RunConfig
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.progress import Display
 from jaxpolya.records import Appender, Sample, write_records
-from jaxpolya.run import compare
-from jaxpolya.run.compare import Evaluation, compare_models, evaluate
+from jaxpolya.runs import compare
+from jaxpolya.runs.compare import Evaluation, compare_models, evaluate
 
 ENTRY = {
     "key": "sums", "title": "Sums of digits", "verifier": "math", "extraction": "boxed",

@@ -7,7 +7,7 @@ import pytest
 from jaxpolya.errors import InputError, RunError
 from jaxpolya.files import digest
 from jaxpolya.records import Appender, SftRow, iter_json, read_records, write_records
-from jaxpolya.run.stages import read_manifest
+from jaxpolya.runs.stages import read_manifest
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

@@ -7,7 +7,7 @@ import pytest
 from jaxpolya.config import HOW, Batching, HubSource, JsonlSource, LeftOut, Optimizer, SftConfig, Strict, TfdsSource
 from jaxpolya.errors import InputError
 from jaxpolya.records import Sample
-from jaxpolya.run.identity import samples_digest, source_identity, stage_fields
+from jaxpolya.runs.identity import samples_digest, source_identity, stage_fields
 
 ROW = '{"question": "1 + 1?", "answer": "2"}\n'
 

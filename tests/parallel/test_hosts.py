@@ -16,7 +16,7 @@ if port != "0":
     jax.distributed.initialize(f"127.0.0.1:{port}", 2, process)
 from jaxpolya.config_file import load_config
 from jaxpolya.parallel.hosts import exchange
-from jaxpolya.run import pipeline
+from jaxpolya.runs import pipeline
 from jaxpolya.progress import Display
 results = pipeline.run(load_config(config), Display(quiet=True))
 assert exchange({"best": results["best"]})[-1] == {"best": results["best"]}

@@ -16,7 +16,7 @@ from rich.console import Console
 from jaxpolya.config_file import parse_config
 from jaxpolya.progress import Display
 from jaxpolya.records import Question, Sample, dump, read_records
-from jaxpolya.run import pipeline
+from jaxpolya.runs import pipeline
 from jaxpolya.verify.judge import Item
 from jaxpolya.verify.pool import Pool
 

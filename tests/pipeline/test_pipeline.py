@@ -11,8 +11,8 @@ from jaxpolya.config_file import parse_config
 from jaxpolya.errors import ConfigError, JaxpolyaError, MachineError, RunError
 from jaxpolya.progress import Display
 from jaxpolya.records import Sample, SftRow, read_records
-from jaxpolya.run import pipeline
-from jaxpolya.run.results import model_of_run
+from jaxpolya.runs import pipeline
+from jaxpolya.runs.results import model_of_run
 
 
 def run(tree, mesh_devices=1, **kwargs):

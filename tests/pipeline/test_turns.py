@@ -24,7 +24,7 @@ from jaxpolya.models.decoder import init_params
 from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.progress import Display
 from jaxpolya.records import Question, Sample, SftRow, read_records
-from jaxpolya.run import pipeline
+from jaxpolya.runs import pipeline
 from jaxpolya.train.sft import run_sft
 
 VOCAB = 512

@@ -14,8 +14,8 @@ from jaxpolya.config_file import parse_config
 from jaxpolya.errors import InputError, RunError
 from jaxpolya.progress import Display
 from jaxpolya.records import Sample, Verdict, read_records
-from jaxpolya.run import pipeline
-from jaxpolya.run.results import model_of_run, show_stages
+from jaxpolya.runs import pipeline
+from jaxpolya.runs.results import model_of_run, show_stages
 from jaxpolya.verify.pool import Pool
 
 

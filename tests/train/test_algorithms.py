@@ -13,8 +13,8 @@ from jaxpolya.config import ALGORITHMS
 from jaxpolya.config_file import parse_config
 from jaxpolya.errors import ConfigError
 from jaxpolya.progress import Display
-from jaxpolya.run import pipeline
-from jaxpolya.run.train import rl_fields
+from jaxpolya.runs import pipeline
+from jaxpolya.runs.train import rl_fields
 from jaxpolya.train.advantages import Rewards, estimate
 from jaxpolya.train.algorithms import PRESETS, Algorithm, make_algorithm, most_refills
 from jaxpolya.train.losses import PolicyLoss, Tokens

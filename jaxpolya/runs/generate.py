@@ -10,10 +10,10 @@ from jaxpolya.polya.catalogue import Slot
 from jaxpolya.polya.prompts import KINDS
 from jaxpolya.polya.respond import Asking
 from jaxpolya.records import Question, Sample, read_records
-from jaxpolya.run.identity import sample_stats, stage_fields
-from jaxpolya.run.questions import Questions, QuestionSet, bare
-from jaxpolya.run.session import Session
-from jaxpolya.run.stages import Key, Stage
+from jaxpolya.runs.identity import sample_stats, stage_fields
+from jaxpolya.runs.questions import Questions, QuestionSet, bare
+from jaxpolya.runs.session import Session
+from jaxpolya.runs.stages import Key, Stage
 
 Asked = Literal["plain", "polya"]
 """How questions were asked: bare, or under heuristics (`arms.Recipe.responses`)."""

@@ -23,8 +23,8 @@ from jaxpolya.files import digest, write_whole
 from jaxpolya.progress import Display
 from jaxpolya.records import write_json
 from jaxpolya.report.tables import comparison_table
-from jaxpolya.run.results import model_of_run, read_answers
-from jaxpolya.run.stages import Stage
+from jaxpolya.runs.results import model_of_run, read_answers
+from jaxpolya.runs.stages import Stage
 
 MAX_NEW_TOKENS = 1024
 """Longest response where neither a configuration nor the command line says; long chains of thought need more."""
@@ -98,8 +98,8 @@ class Evaluated:
 
 def evaluate(runs: Sequence[RunConfig], display: Display) -> Iterator[Evaluated]:
     """Evaluates one model after the other. All are checked before the first one starts. Raises `JaxpolyaError`."""
-    from jaxpolya.run.pipeline import carry_out
-    from jaxpolya.run.session import Session
+    from jaxpolya.runs.pipeline import carry_out
+    from jaxpolya.runs.session import Session
 
     waiting = [Session(run, display) for run in runs]
     while waiting:

@@ -21,13 +21,13 @@ from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.progress import Display
 from jaxpolya.report.card import run_card
 from jaxpolya.report.page import write_report
-from jaxpolya.run.evaluate import Evaluations, evaluate
-from jaxpolya.run.generate import generate
-from jaxpolya.run.questions import Questions, ask_questions
-from jaxpolya.run.results import collect_results, example_samples, write_results
-from jaxpolya.run.select import select
-from jaxpolya.run.session import Enough, Model, Session
-from jaxpolya.run.train import fine_tune, reinforce
+from jaxpolya.runs.evaluate import Evaluations, evaluate
+from jaxpolya.runs.generate import generate
+from jaxpolya.runs.questions import Questions, ask_questions
+from jaxpolya.runs.results import collect_results, example_samples, write_results
+from jaxpolya.runs.select import select
+from jaxpolya.runs.session import Enough, Model, Session
+from jaxpolya.runs.train import fine_tune, reinforce
 
 
 @dataclasses.dataclass(frozen=True)

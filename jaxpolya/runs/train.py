@@ -9,10 +9,10 @@ from jaxpolya.config import RlConfig, SftConfig
 from jaxpolya.evaluate.audit import Tally, audit_steps
 from jaxpolya.hf.checkpoint import save_checkpoint
 from jaxpolya.records import Sample, SftRow, read_records
-from jaxpolya.run.identity import digest_or_none, meaning, stage_fields
-from jaxpolya.run.questions import Questions
-from jaxpolya.run.session import Model, Session
-from jaxpolya.run.stages import Key, Stage
+from jaxpolya.runs.identity import digest_or_none, meaning, stage_fields
+from jaxpolya.runs.questions import Questions
+from jaxpolya.runs.session import Model, Session
+from jaxpolya.runs.stages import Key, Stage
 from jaxpolya.train.algorithms import make_algorithm
 from jaxpolya.train.rl import rollout_file, run_rl
 from jaxpolya.train.sft import run_sft, sft_batches, sft_examples, split_heldout

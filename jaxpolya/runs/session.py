@@ -33,11 +33,11 @@ from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.polya.respond import Asking, Prompt, make_prompts, respond
 from jaxpolya.progress import Display
 from jaxpolya.records import Judged, Question, Record, Sample, Verdict, read_records, write_records
-from jaxpolya.run import checks
-from jaxpolya.run.identity import meaning, stage_fields
-from jaxpolya.run.plan import PHASES, planned
-from jaxpolya.run.results import brief
-from jaxpolya.run.stages import FORMAT, FORMAT_LINE, Clock, Key, RunDirectory, Stage, provenance
+from jaxpolya.runs import checks
+from jaxpolya.runs.identity import meaning, stage_fields
+from jaxpolya.runs.plan import PHASES, planned
+from jaxpolya.runs.results import brief
+from jaxpolya.runs.stages import FORMAT, FORMAT_LINE, Clock, Key, RunDirectory, Stage, provenance
 from jaxpolya.verify.judge import Policy
 from jaxpolya.verify.pool import Pool
 

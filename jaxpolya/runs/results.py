@@ -19,7 +19,7 @@ from jaxpolya.evaluate.diversity import Labels, chosen, common_length, summarise
 from jaxpolya.evaluate.measures import Answers, compare, measure
 from jaxpolya.files import write_whole
 from jaxpolya.records import Question, Sample, Verdict, iter_json, read_json, read_records, write_json
-from jaxpolya.run.stages import Key, RunDirectory, Stage
+from jaxpolya.runs.stages import Key, RunDirectory, Stage
 
 EXAMPLES = 256  # samples of a file among which the report looks for readable ones
 OVERLAPS = 10  # pairs of training and evaluation questions that the report shows of each training set

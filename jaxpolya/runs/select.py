@@ -14,11 +14,11 @@ from jaxpolya.polya.adherence import AdherenceScorer, Case, MutualInformation, R
 from jaxpolya.polya.prompts import KINDS
 from jaxpolya.polya.select import approach_rows, by_question, capped, match_arms, needs_scores, require_rows, star_rows
 from jaxpolya.records import Question, Sample, SftRow, write_records
-from jaxpolya.run.generate import Asked
-from jaxpolya.run.identity import meaning, row_stats, samples_digest, stage_fields
-from jaxpolya.run.questions import Questions
-from jaxpolya.run.session import Session
-from jaxpolya.run.stages import Key, Stage
+from jaxpolya.runs.generate import Asked
+from jaxpolya.runs.identity import meaning, row_stats, samples_digest, stage_fields
+from jaxpolya.runs.questions import Questions
+from jaxpolya.runs.session import Session
+from jaxpolya.runs.stages import Key, Stage
 from jaxpolya.train.objectives import Forward
 
 

@@ -15,10 +15,10 @@ from jaxpolya.files import digest
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.respond import Asking
 from jaxpolya.records import Sample, read_records, write_records
-from jaxpolya.run.identity import meaning, sample_stats, samples_digest, stage_fields
-from jaxpolya.run.questions import Questions
-from jaxpolya.run.session import Model, Session
-from jaxpolya.run.stages import Key, Stage
+from jaxpolya.runs.identity import meaning, sample_stats, samples_digest, stage_fields
+from jaxpolya.runs.questions import Questions
+from jaxpolya.runs.session import Model, Session
+from jaxpolya.runs.stages import Key, Stage
 from jaxpolya.train.objectives import Forward
 
 

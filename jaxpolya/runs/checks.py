@@ -12,7 +12,7 @@ from jaxpolya.hf.checkpoint import CheckpointMeta
 from jaxpolya.hf.reward import inspect_reward_model
 from jaxpolya.polya.catalogue import Catalogue, Slot, most_slots, slots
 from jaxpolya.polya.prompts import KINDS, PromptBuilder
-from jaxpolya.run.plan import PHASES, absent_phases
+from jaxpolya.runs.plan import PHASES, absent_phases
 from jaxpolya.train.algorithms import make_algorithm
 from jaxpolya.train.sft import check_rows as check_micro_rows
 

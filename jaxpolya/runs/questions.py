@@ -20,10 +20,10 @@ from jaxpolya.polya.prompts import KINDS
 from jaxpolya.polya.respond import Prompt, require_judged
 from jaxpolya.polya.traces import ELSEWHERE, TOO_LONG, Trace, judge_traces, read_traces, require_traces
 from jaxpolya.records import Question, read_records, write_records
-from jaxpolya.run.checks import check_slots
-from jaxpolya.run.identity import meaning, source_identity, stage_fields
-from jaxpolya.run.session import Session
-from jaxpolya.run.stages import Key, Stage
+from jaxpolya.runs.checks import check_slots
+from jaxpolya.runs.identity import meaning, source_identity, stage_fields
+from jaxpolya.runs.session import Session
+from jaxpolya.runs.stages import Key, Stage
 from jaxpolya.train.rl import check_prompts
 from jaxpolya.verify.sandbox import machine_weakness
 

@@ -1,1 +1,0 @@
-"""A run: arms, stages, and the one place that knows their order."""

@@ -1,0 +1,1 @@
+"""Runs: arms, stages, and the one place that knows their order."""

@@ -95,8 +95,7 @@ def one_thought(prompt: str, response: str) -> str:
     opens = bool(tags) and not tags[0]["slash"] and not response[: tags[0].start()].strip()
     if opened := opened_thought(prompt):
         if not tags:
-            tag = opened.strip()
-            return f"\n{tag[0]}/{tag[1:]}\n\n{response.lstrip()}"
+            return f"\n{_closing(opened.strip())}\n\n{response.lstrip()}"
         rest = response[tags[0].end() :] if opens else response
         return rest.lstrip("\n") if prompt.endswith("\n") else rest
     if _ends_thought(prompt):
@@ -104,6 +103,12 @@ def one_thought(prompt: str, response: str) -> str:
     if tags and tags[0]["slash"]:  # the template that it was written under had opened it
         return tags[0][0].replace("/", "", 1) + "\n" + response.lstrip("\n")
     return response
+
+
+def _closing(tag: str) -> str:
+    """The tag that closes a thought: `</think>` of `<think>`, `<|END_THINKING|>` of `<|START_THINKING|>`."""
+    ended = re.sub("start|begin", lambda word: "END" if word.group().isupper() else "end", tag, count=1, flags=re.IGNORECASE)
+    return ended if ended != tag else f"{tag[0]}/{tag[1:]}"
 
 
 def behind(spelling: Spelling, prompt: str, response: str) -> list[int]:

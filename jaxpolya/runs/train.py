@@ -46,14 +46,14 @@ def _fine_tuned(session: Session, config: SftConfig, recipe: Recipe, file: Path)
         rows, heldout_rows = split_heldout(read_records(file, SftRow), config.heldout, config.seed)
         longest = min(config.batching.row_tokens, session.meta.config.context)
         examples, too_long = sft_examples(rows, longest)
-        heldout, _ = sft_examples(heldout_rows, longest)
+        heldout, heldout_too_long = sft_examples(heldout_rows, longest)
         with session.display.task(stage.name, sft_batches(config, examples).steps) as task:
             result = run_sft(
                 config, session.meta.config, lambda: session.take(session.base), session.mesh, examples, heldout,
                 dtype=session.dtype, directory=stage.directory, task=task, model=session.base.source,
             )  # fmt: skip
         save_checkpoint(stage.directory / "model", result.params, session.meta)
-        return {**result.stats, "too_long": too_long}
+        return {**result.stats, "too_long": too_long + heldout_too_long}
 
     session.do(stage, train)
     return Model.of(stage)

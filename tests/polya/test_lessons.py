@@ -7,6 +7,7 @@ from jaxpolya.errors import InputError
 from jaxpolya.polya.lessons import Lessons, behind, one_thought
 from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.records import Question, Sample
+from jaxpolya.verify.speech import spoken
 
 QUESTION = Question(id="q", question="What is 4 + 5?", answer="9")
 SAID = "The answer is \\boxed{9}."
@@ -144,3 +145,18 @@ def test_a_seam_that_the_tokenizer_joins_is_cut():
     joined = learner.encode("The answer")
     assert len(joined) == 2, "the words are no tokens of this tokenizer"
     assert behind(learner.builder.spelling, "Th", "e answer") == [*learner.encode("e"), joined[1]]
+
+
+@pytest.mark.parametrize(
+    ("opened", "closed"),
+    [
+        ("<think>", "</think>"),
+        ("<|START_THINKING|>", "<|END_THINKING|>"),
+        ("<|begin_of_thought|>", "<|end_of_thought|>"),
+        ("[THINK]", "[/THINK]"),
+    ],
+)
+def test_a_thought_that_the_prompt_opened_is_closed_in_its_own_way(opened, closed):
+    trace = one_thought(f"Question?{opened}\n", "It is 4.")
+    assert trace == f"\n{closed}\n\nIt is 4."
+    assert spoken(f"{opened}\n{trace}") == "It is 4."

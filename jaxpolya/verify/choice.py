@@ -18,7 +18,7 @@ MAX_STATEMENT = 2000
 MAX_STATEMENTS = 100
 
 _FONT = re.compile(
-    r"\\(?:text|math)(?:rm|bf|it|sf|tt|up|normal)?(?![A-Za-z])|\\(?:boxed|fbox|mbox|emph|underline)(?![A-Za-z])|</?(?:b|i|em|strong)>"
+    r"\\(?:text|math)(?:rm|bf|it|sf|tt|up|normal|cal)?(?![A-Za-z])|\\(?:operatorname|large|Large|LARGE|huge|Huge|displaystyle|bm|boldsymbol)(?![A-Za-z])|\\(?:text)?color\{[^{}]*\}|\\(?:boxed|fbox|mbox|emph|underline)(?![A-Za-z])|</?(?:b|i|em|strong)>"
 )
 _MARKUP = re.compile(r"\\[()\[\]]|[*_`$}{\"“”]")
 _SPACE = re.compile(r"\\[ ,;:!]|~|\\q?quad(?![A-Za-z])")

@@ -160,3 +160,10 @@ def test_a_letter_and_the_text_of_another_choice_name_none(response):
 )  # fmt: skip
 def test_a_second_choice_beside_the_first_is_no_answer(text):
     assert extract(text, ["Paris", "Rome", "Oslo"]) is None
+
+
+@pytest.mark.parametrize(
+    "box", [r"\operatorname{B}", r"\large B", r"\Large\text{B}", r"\mathcal{B}", r"\displaystyle B", r"\color{red}{B}"]
+)
+def test_fonts_sizes_and_colours_say_nothing(box):
+    assert extract(rf"\boxed{{{box}}}", ["Paris", "Rome", "Oslo"]) == "B"

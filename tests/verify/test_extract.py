@@ -273,7 +273,14 @@ def test_a_number_is_taken_with_what_changes_it(text):
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("It ends at minus 12", "-12"), ("It ends at ‑7.", "-7"), ("He has 12½", "12½"), ("So 12 in all", "12")]
+    ("text", "number"),
+    [
+        ("It ends at minus 12", "-12"),
+        ("It ends at ‑7.", "-7"),
+        ("He has 12½", "12½"),
+        ("So 12 in all", "12"),
+        ("9 of the 15, or 60%", "60%"),
+    ],
 )
 def test_a_number_keeps_its_sign_and_its_fraction(text, number):
     assert extract(text, "number") == number

@@ -125,7 +125,8 @@ def _is_label(text: str, number: re.Match[str]) -> bool:
 _SIGN_WORD = re.compile(r"(?<![A-Za-z])(?:minus|negative)[ ]\Z", re.IGNORECASE)
 _BEFORE = re.compile(
     r"(?:[<>≤≥≠±√∛|~]|!=|\+/-|\\(?:leq?|geq?|neq?|lt|gt|pm|mp)(?![A-Za-z])|\\sqrt\{?|(?<=\d )or"
-    r"|(?<![A-Za-z])(?:mod|not|n['’]t|never|cannot be|(?:more|less|fewer|greater|larger|smaller)[ ]than|at[ ]least|at[ ]most|up[ ]to|(?:square|cube)(?:[ ]root)?[ ]of))[ ]?\Z",
+    r"|(?<![A-Za-z])(?:mod|not|n['’]t|never|cannot be|(?:more|less|fewer|greater|larger|smaller)[ ]than|at[ ]least|at[ ]most|up[ ]to"
+    r"|(?:square|cube)(?:[ ]root)?[ ]of))[ ]?\Z",
     re.IGNORECASE,
 )
 _AFTER = re.compile(

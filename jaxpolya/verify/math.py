@@ -35,7 +35,16 @@ from jaxpolya.verify.forms import Form, form, meaning, operations, parts, size
 from jaxpolya.verify.latex import folded, normal, squeezed, undelimited, words
 from jaxpolya.verify.literals import Numeral, based, based_value, kind_of, numeral, spelled, written
 from jaxpolya.verify.relations import interval, same_relation, sides_equal
-from jaxpolya.verify.restated import asks_about, asks_about_relation, formulas, numerals_in, repeats_relation, restates_division, stands_in
+from jaxpolya.verify.restated import (
+    asks_about,
+    asks_about_relation,
+    ends_with_relation,
+    formulas,
+    numerals_in,
+    repeats_relation,
+    restates_division,
+    stands_in,
+)
 from jaxpolya.verify.structure import (
     Items,
     Leaf,
@@ -271,6 +280,8 @@ class _Comparison:
         if isinstance(gold, (Items, Union)) and (span := interval(answer)):
             repeated = self.question is not None and repeats_relation(answer, self.question)
             return self.shapes(gold, span) and not (repeated and self.refuse(RESTATES))
+        if self.question and ends_with_relation(answer, self.question):
+            return not self.refuse(RESTATES)
         value = value_of(answer)
         return value is not None and self.shapes(gold, value)
 

@@ -129,6 +129,15 @@ def repeats_relation(relation: Relation, question: str) -> bool:
     return any(sides_equal(stated, relation) for stated in formulas(question).relations)
 
 
+def ends_with_relation(answer: Relation, question: str) -> bool:
+    """Whether a chain ends with an equation of the question: `f(x)=78y^2=0` says no more than `78y^2=0` did."""
+    said = {squeezed(side) for side in answer.sides}
+    return len(said) > 2 and any(
+        {squeezed(side) for side in stated.sides} <= said and squeezed(answer.sides[-1]) in map(squeezed, stated.sides)
+        for stated in formulas(question).relations
+    )
+
+
 def stands_in(text: str, question: str) -> bool:
     """Whether an answer that can't be read as an expression is part of a formula of the question, to the letter."""
     letters = squeezed(text)

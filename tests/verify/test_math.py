@@ -205,6 +205,8 @@ UNEVALUATED = [
     ("Write 9/2 as a mixed number.", r"4\frac12", "9/2"), (r"Write $4\frac12$ as a fraction.", "9/2", r"4\frac{1}{2}"),
     ("Write 4500 in scientific notation.", r"4.5 \times 10^3", "4500"),
     (r"Write $4.5 \times 10^3$ as an integer.", "4500", r"4.5 \times 10^{3}"),
+    # an equation of the question behind a name
+    ("Solve 78*y**2 = 0 for y.", "0", "f(x) = 78*y**2 = 0"),
     # a formula of the question
     (r"Simplify $\sqrt{12}$.", r"2\sqrt{3}", r"\sqrt{12}"), (r"Simplify $\frac{1}{\sqrt{3}}$.", r"\frac{\sqrt3}{3}", r"\frac{1}{\sqrt{3}}"),
     (r"Expand $(x+1)(x-4)$.", "x^2-3x-4", "(x-4)(x+1)"), (r"Expand $(x+1)(x-4)$.", "x^2-3x-4", "x(x-3)-4"),
@@ -218,6 +220,7 @@ UNEVALUATED = [
 
 # (question, gold, answer): right, though the question holds something like it.
 WORKED_OUT = [
+    ("If y = 5x and x = 2, what is y?", "10", "y = 5x = 10"), ("Solve x + 3 = 7.", "4", "x = 4"),
     ("A cup holds 1/2 litre.", r"\frac12", "0.5"), ("Add 0.25 and 1/4.", "0.5", "1/2"), ("Take 2/4.", "0.5", "1/2"),
     ("What is 9+1?", "10", "10"), ("Half of 3 is what?", r"\frac32", "1.5"), ("Half of 3 is what?", r"\frac32", r"1\frac12"),
     ("Which of 2/3 and 3/5 is larger?", "2/3", "2/3"), ("", "2^{100}", "2^{100}"), ("", r"\frac{1}{2^{99}}", "2^{-99}"),

@@ -73,11 +73,6 @@ def source_identity(source: AnySource) -> dict[str, Any]:
     return identity
 
 
-def digest_or_none(path: Path) -> str | None:
-    """SHA-256 of a file, or None where there is none."""
-    return file_digest(path) if path.exists() else None
-
-
 def samples_digest(samples: Iterable[Sample], *, verdicts: bool = True) -> str:
     """SHA-256 of what later stages may take from samples: what was asked and said and, if wanted, the verdicts; not how long those took.
 

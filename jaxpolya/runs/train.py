@@ -9,7 +9,8 @@ from jaxpolya.config import RlConfig, SftConfig
 from jaxpolya.evaluate.audit import Tally, audit_steps
 from jaxpolya.hf.checkpoint import save_checkpoint
 from jaxpolya.records import Sample, SftRow, read_records
-from jaxpolya.runs.identity import digest_or_none, meaning, stage_fields
+from jaxpolya.files import file_digest
+from jaxpolya.runs.identity import meaning, stage_fields
 from jaxpolya.runs.questions import Questions
 from jaxpolya.runs.session import Model, Session
 from jaxpolya.runs.stages import Key, Stage
@@ -39,7 +40,7 @@ def reinforce(session: Session, models: Mapping[Arm, Model], questions: Question
 
 
 def _fine_tuned(session: Session, config: SftConfig, recipe: Recipe, file: Path) -> Model:
-    identity = {"sft": stage_fields(config), "rows": digest_or_none(file), **session.known_by(session.base)}
+    identity = {"sft": stage_fields(config), "rows": file_digest(file), **session.known_by(session.base)}
     stage = session.stage(Key("sft", recipe.name), {**identity, **meaning("prompts", "training")})
 
     def train() -> dict[str, Any]:

@@ -15,7 +15,7 @@ import textwrap
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from jaxpolya.verify.extract import after_thinking
+from jaxpolya.verify.speech import after_thinking
 
 MAX_SOURCE = 200_000
 """Characters of a program; nobody writes more by hand."""

@@ -16,10 +16,8 @@ import re
 
 from jaxpolya.records import Extraction
 from jaxpolya.verify.numerals import last_number, points_elsewhere, stated_number
-from jaxpolya.verify.speech import after_thinking, opened_thought, spoken
+from jaxpolya.verify.speech import spoken
 from jaxpolya.verify.statement import last_statement, tagged, text_of
-
-__all__ = ["BOX", "after_thinking", "boxes", "extract", "opened_thought", "spoken"]
 
 BOX = re.compile(r"\\f?boxed(?![A-Za-z])|\\fbox(?![A-Za-z])")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)

@@ -139,7 +139,7 @@ def test_arms_share_stages_and_a_change_redoes_only_what_it_touches(tiny_run):
 
 def test_what_the_verifier_failed_on_is_judged_again(tiny_run):
     tree = tiny_run(arms=["base"], export=False)
-    with pytest.raises(MachineError, match=r"40 of 40 responses could not be judged .*start again"):
+    with pytest.raises(MachineError, match=r"40 of 40 responses, to 10 questions, could not be judged .*start again"):
         run(tree | {"verify": {"workers": 1, "memory_mb": 1}})
     assert run(tree)["arms"]["base"]["eval"]["sums"]["pass"]["1"]["mean"] > 0
 

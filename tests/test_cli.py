@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jaxpolya import cli
+from jaxpolya.cli import devices, process
 from jaxpolya.errors import EXIT_CODES
 
 CONFIGURATION, INPUT, RUN, MACHINE, CHECK, INTERRUPTED = 2, 3, 4, 5, 6, 130
@@ -21,7 +22,7 @@ CONFIGURATION, INPUT, RUN, MACHINE, CHECK, INTERRUPTED = 2, 3, 4, 5, 6, 130
 @pytest.fixture
 def jaxpolya(monkeypatch, capsys):
     """A function (arguments) → (exit code, stdout, stderr) of the command, in this process."""
-    monkeypatch.setattr(cli, "_start_jax", lambda: None)  # the tests have their own settings
+    monkeypatch.setattr(devices, "start_jax", lambda: None)  # the tests have their own settings
     monkeypatch.setenv("COLUMNS", "100")
 
     def call(*arguments) -> tuple[int, str, str]:
@@ -567,7 +568,7 @@ def test_an_interruption_that_hits_a_finalizer_comes_again(heard):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.05)  # the handler raises here, and Python drops it
 
-    with cli._interruptible() as came, pytest.raises(KeyboardInterrupt):
+    with process._interruptible() as came, pytest.raises(KeyboardInterrupt):
         Hit()
         time.sleep(30)
     assert len(came) == 2

@@ -1,0 +1,30 @@
+"""All commands, in the order in which the help lists them."""
+
+import typer
+
+from jaxpolya.cli.answers import verify
+from jaxpolya.cli.checkpoints import export, import_
+from jaxpolya.cli.configuration import config
+from jaxpolya.cli.evaluation import evaluate
+from jaxpolya.cli.runs import run, show
+from jaxpolya.errors import EXIT_CODES
+
+HELP = """
+A language model teaches itself several ways to solve a problem, then learns from rewards.
+
+Pólya mid-training and RL in JAX and Flax (arXiv 2605.08472). Begin with `jaxpolya run configs/quickstart.yaml`. The same command
+goes on after an interruption. At the end, read `runs/NAME/report.md`; `jaxpolya show runs/NAME` says how far it has come.
+"""
+EPILOG = "Exit codes:\n\n" + "\n".join(f"- {code}: {meaning}" for code, meaning in EXIT_CODES.items())
+
+app = typer.Typer(
+    help=HELP, epilog=EPILOG, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False, add_completion=False
+)
+
+app.command()(run)
+app.command("eval")(evaluate)
+app.command()(verify)
+app.command("import")(import_)
+app.command()(export)
+app.command()(show)
+app.command()(config)

@@ -1,0 +1,22 @@
+"""jax, made ready for the commands that compute."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+
+def start_jax() -> None:
+    """Joins the pod, if there is one, turns on the compile cache, and keeps the libraries' threads quiet.
+
+    What Orbax's threads meet (a full disk, say) is raised to us as well; their own tracebacks would bury the one sentence.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own, and would say everything twice
+    sys.unraisablehook = lambda caught: None if "Event loop is closed" in str(caught.exc_value) else sys.__unraisablehook__(caught)
+    import jax
+
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "jaxpolya" / "compiled"))
+    if os.environ.get("JAXPOLYA_DISTRIBUTED") == "1":
+        jax.distributed.initialize()

@@ -1,0 +1,33 @@
+"""What is said where: results on standard output, what goes with them on standard error."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+console, errors = Console(), Console(stderr=True)
+
+
+def say(text: str) -> None:
+    """One line, which nothing breaks: what stands in it can be pasted."""
+    console.print(Text(text), soft_wrap=True)
+
+
+def note(text: str | None) -> None:
+    """A line beside the result, if there is anything to say."""
+    if text:
+        errors.print(Text(text), soft_wrap=True)
+
+
+def show_results(results: dict[str, Any], directory: Path) -> None:
+    """The tables of a run's results, what its audits warn of, and where to read on."""
+    from jaxpolya.report.tables import audit_warnings, screen_tables
+
+    for table in screen_tables(results):
+        console.print(table.to_rich())
+    for words in audit_warnings(results):
+        say(f"warning: {words}")
+    say(f"best arm: {results['best']}; report: {directory / 'report.md'}")
+    if (directory / "export").exists():
+        say(f"its model: {directory / 'export'}, for transformers' AutoModelForCausalLM")

@@ -36,6 +36,17 @@ class LeftOut:
 HOW = LeftOut("it says how fast, how often or where a stage works; what comes out is the same")
 CONTENT = LeftOut("it names an input; the identity holds the input's content in its place")
 
+
+@dataclasses.dataclass(frozen=True)
+class Later:
+    """Marks a field that came after the stages of this directory format were first made, and whose default does what they did.
+
+    At its default it is no part of an identity, so that they are found; at any other value it is. The default must never change.
+    """
+
+
+LATER = Later()
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """What may name a directory."""
 

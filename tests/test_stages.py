@@ -4,7 +4,7 @@ from typing import Annotated
 
 import pytest
 
-from jaxpolya.config import HOW, Batching, HubSource, JsonlSource, LeftOut, Optimizer, SftConfig, Strict, TfdsSource
+from jaxpolya.config import HOW, LATER, Batching, HubSource, JsonlSource, LeftOut, Optimizer, SftConfig, Strict, TfdsSource
 from jaxpolya.errors import InputError
 from jaxpolya.records import Sample
 from jaxpolya.runs.identity import samples_digest, source_identity, stage_fields
@@ -84,6 +84,17 @@ def test_a_new_field_counts_without_anybody_thinking_of_it():
     assert stage_fields(outer, without=("several",)) == {"inner": {"old": 1, "new": [0.5]}}
     with pytest.raises(KeyError, match="Outer has no gone"):
         stage_fields(outer, without=("gone",))
+
+
+def test_a_field_that_came_later_leaves_older_stages_found():
+    class Before(Strict):
+        old: int = 1
+
+    class After(Before):
+        later: Annotated[tuple[int, ...], LATER] = (3,)
+
+    assert stage_fields(After()) == stage_fields(Before())
+    assert stage_fields(After(later=(4,))) == {"old": 1, "later": [4]}
 
 
 def test_samples_are_known_by_what_later_stages_take_from_them():

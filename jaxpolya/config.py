@@ -79,7 +79,7 @@ class Source(Strict):
     """What all question sources share."""
 
     limit: PositiveInt | None = None
-    """Keep at most this many questions."""
+    """Keep at most this many usable questions; unset keeps all."""
     skip: NonNegativeInt = 0
     """Leave out this many first, so that two uses of one source need not overlap."""
     shuffle: Seed | None = None
@@ -117,7 +117,7 @@ class JsonlSource(Columned):
 
     kind: Literal["jsonl"]
     path: Path
-    """The file."""
+    """The file: one JSON object a line, such as `{"question": …, "answer": …}` (docs/questions.md)."""
 
 
 class HubSource(Columned):
@@ -125,11 +125,11 @@ class HubSource(Columned):
 
     kind: Literal["hub"]
     name: str
-    """Such as `openai/gsm8k`."""
+    """The set's name, such as `openai/gsm8k`, or a local directory."""
     subset: str | None = None
     """The data set's configuration, such as `main`."""
     split: str = "train"
-    """Split expression of `datasets`."""
+    """Which part of the set: a split expression of `datasets`, such as `train` or `test[:100]`."""
     revision: str | None = None
     """Commit or tag; pin it for a run that must be repeatable."""
 
@@ -141,7 +141,7 @@ class TfdsSource(Columned):
     name: str
     """A builder's name (`math_qa`) or a prepared directory."""
     split: str = "train"
-    """Split expression of TFDS."""
+    """Which part of the set: a split expression of TFDS, such as `train` or `test[:100]`."""
     data_dir: Path | None = None
     """Where prepared builders lie; unset is TFDS's own default."""
 
@@ -207,7 +207,7 @@ class MeshConfig(Strict):
     fsdp: int = -1
     """Data parallel with sharded parameters."""
     tensor: int = 1
-    """Heads, feed-forward and vocabulary are split."""
+    """Tensor parallel: heads, feed-forward and vocabulary are split."""
 
     @pydantic.model_validator(mode="after")
     def _one_free_axis(self) -> "MeshConfig":
@@ -285,13 +285,13 @@ class GenerateConfig(Strict):
     sampling: Sampling
     """How the responses are drawn."""
     samples: PositiveInt = 4
-    """G: responses per (question, slot)."""
+    """G: responses per (question, slot). The best correct one of them is kept, so more raise the share of slots that have one."""
     heuristics: list[str] | Literal["all"] = "all"
     """Keys of the catalogue, or all of it. Those without exemplars for a question's kind are given their instruction only."""
     slots: PositiveInt | None = None
     """Approach slots: a heuristic with one draw of exemplars each, dealt in turn, no two alike; unset is one a heuristic."""
     exemplars: NonNegativeInt = 2
-    """Worked examples before the question."""
+    """Worked examples of the heuristic that a prompt shows before the question; 0 gives the instruction alone."""
     four_phases: bool = False
     """Frame every heuristic by Pólya's four phases: understand, plan, carry out, look back."""
     catalogue: Annotated[Path | None, CONTENT] = None
@@ -322,26 +322,26 @@ class SelectConfig(Strict):
     external_verdicts: Literal["correct", "all"] = "correct"
     """Which of those traces are learned: the ones that the verifier finds correct, or all."""
     seed: Seed = 0
-    """Seed of the cap and of the matching cut."""
+    """Seed of the cap (`max_questions`) and of the matching cut (`match`)."""
 
 
 class Optimizer(Strict):
     """AdamW with linear warm-up and cosine decay."""
 
     learning_rate: PositiveFloat
-    """Peak rate."""
+    """The peak of the schedule, which warm-up ends with."""
     warmup: Fraction = 0.1
-    """Share of the steps that warm up."""
+    """Share of the steps over which the rate rises linearly to its peak."""
     final: Fraction = 0.1
-    """Rate at the end, as a share of the peak; 1 keeps it constant."""
+    """Rate at the end of the cosine, as a share of the peak; 1 keeps it constant."""
     weight_decay: NonNegativeFloat = 0.0
-    """Decoupled, on matrices only."""
+    """Decoupled weight decay (AdamW's), on matrices only; 0 is off."""
     b1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """β₁ of Adam."""
+    """β₁ of Adam: how slowly the mean of the gradients moves."""
     b2: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    """β₂ of Adam."""
+    """β₂ of Adam: how slowly the mean of their squares moves."""
     max_grad_norm: PositiveFloat = 1.0
-    """Global norm to which gradients are clipped."""
+    """Global norm above which a step's gradient is scaled down to it."""
 
 
 class Batching(Strict):
@@ -359,19 +359,19 @@ class SftConfig(Strict):
     """Mid-training: next-token loss on the kept responses, given the bare question."""
 
     optimizer: Optimizer
-    """AdamW and its schedule."""
+    """AdamW, its learning rate and its schedule."""
     batching: Batching
-    """Packing and micro-batches."""
+    """How sequences are packed, and how many a device takes at a time."""
     batch_rows: PositiveInt
     """Packed rows per optimizer step, a multiple of `batching.micro_rows`."""
     epochs: PositiveInt = 1
-    """Passes over the data."""
+    """Passes over the fine-tuning data."""
     heldout: Fraction = 0.02
-    """Share of the questions whose rows measure the held-out loss."""
+    """Share of the questions whose rows are not learned but measure the held-out loss; 0 holds none out."""
     checkpoint_every: Annotated[PositiveInt, HOW] = 100
-    """Steps between two checkpoints."""
+    """Steps between two checkpoints, from which a killed stage goes on."""
     seed: Seed = 0
-    """Seed of the order and of the held-out split."""
+    """Seed of the order of the data and of the held-out split."""
 
     @pydantic.model_validator(mode="after")
     def _whole_micro_batches(self) -> "SftConfig":
@@ -384,7 +384,7 @@ class KlConfig(Strict):
     """A divergence from the reference, the model that the arm's RL starts from."""
 
     weight: PositiveFloat
-    """β."""
+    """β: what the divergence is multiplied by."""
     estimator: KlEstimator = "k3"
     """`k1` log p − log q, `k2` (log p − log q)² / 2, `k3` q/p − 1 − log q/p. In the loss k1 has no gradient in expectation, k2 that of
     KL(policy ‖ reference), k3 that of KL(reference ‖ policy). In the reward k1 has that of KL(policy ‖ reference), the others neither's."""
@@ -400,17 +400,17 @@ class RlConfig(Strict):
     sampling: Sampling
     """How rollouts are drawn; the loss uses the same temperature."""
     optimizer: Optimizer
-    """AdamW and its schedule."""
+    """AdamW, its learning rate and its schedule."""
     batching: Batching
-    """Packing and micro-batches."""
+    """How sequences are packed, and how many a device takes at a time."""
     steps: PositiveInt
-    """Rollout-and-update rounds."""
+    """Rounds of rollouts and updates."""
     prompts: PositiveInt
-    """Questions per step."""
+    """Questions asked in a round."""
     group: Annotated[int, Field(ge=2)] = 16
     """G: rollouts per question (paper: 16)."""
     updates: PositiveInt = 1
-    """Optimizer steps per pass over a round; the round's groups are split evenly."""
+    """Optimizer steps per pass over a round, whose groups are split evenly among them; must divide `prompts`."""
     algorithm: str = "grpo"
     """One that is built in (docs/algorithms.md), or `module:attribute` or `path/to/file.py:attribute` of one's own."""
     aggregation: Aggregation | None = None
@@ -445,7 +445,7 @@ class RlConfig(Strict):
     """[α, β]: weighs each token's loss by the trainer's / the sampler's probability, or by 0 outside of these; needs `old_logprobs:
     trainer`."""
     checkpoint_every: Annotated[PositiveInt, HOW] = 10
-    """Steps between two checkpoints."""
+    """Steps between two checkpoints, from which a killed stage goes on."""
     seed: Seed = 0
     """Seed of question order and of sampling."""
 
@@ -481,15 +481,15 @@ class EvalConfig(Strict):
     """Unbiased pass@k of every arm on every question set."""
 
     questions: Annotated[dict[Annotated[str, Field(pattern=NAME)], Sources], CONTENT] = Field(min_length=1)
-    """Question sets by name."""
+    """Question sets by name, each a list of sources. The first one decides which arm is the best."""
     sampling: Sampling
-    """How responses are drawn."""
+    """How responses are drawn for pass@k and the majority vote."""
     samples: PositiveInt = 16
     """Responses per question; pass@k is reported for k up to it."""
     greedy: bool = False
     """Ask each question once more at temperature 0, and report that accuracy too."""
     bootstrap: Annotated[PositiveInt, HOW] = 1000
-    """Resamples of the questions behind an interval."""
+    """Resamples of the questions behind each 95 % interval."""
     composition: Literal["none", "markers", "model"] = "markers"
     """Who says which heuristics a solution uses: nobody, the catalogue's markers, or the base model (slow; see docs/diversity.md)."""
     seed: Seed = 0
@@ -509,31 +509,31 @@ class RunConfig(Strict):
     """A whole run."""
 
     name: str = Field(pattern=NAME)
-    """The run's directory below `output`."""
+    """The run's directory is `output`/`name`; the same name and fields find what is done."""
     model: ModelConfig
-    """The base model."""
+    """The base model that everything starts from."""
     generate: GenerateConfig | None = None
-    """Self-generated approaches."""
+    """The base model's own responses under heuristics; needed by arms that are fine-tuned."""
     select: SelectConfig = SelectConfig()
-    """What becomes fine-tuning data."""
+    """Which correct responses become fine-tuning data."""
     sft: SftConfig | None = None
-    """Mid-training."""
+    """Mid-training: fine-tuning on what was selected; needed by arms that are fine-tuned."""
     rl: RlConfig | None = None
-    """Reinforcement learning."""
+    """Reinforcement learning with the verifier's reward; needed by arms with `rl`."""
     eval: EvalConfig
-    """Evaluation."""
+    """The questions that every arm is asked at the end."""
     contamination: ContaminationConfig = ContaminationConfig()
     """Overlap of the training questions with the evaluation sets."""
     arms: list[Literal[tuple(ARMS)]] = ["base", "rl", "star+rl", "polya+rl"]  # type: ignore[valid-type]
-    """The paths to compare."""
+    """The paths to compare; `base` is the untrained model, and docs/design.md (section 1) describes the others. They share stages."""
     output: Path = Path("runs")
     """Where run directories lie: a path that all hosts see (it needs locks and appending, so no bucket)."""
     mesh: MeshConfig = MeshConfig()
-    """The device mesh."""
+    """How the devices are laid out."""
     decode: DecodeConfig = DecodeConfig()
-    """The decode engine."""
+    """How many responses are decoded side by side."""
     verify: VerifyConfig = VerifyConfig()
-    """The verifier pool."""
+    """The verifier's processes and limits, and what it accepts."""
     export: bool = True
     """Write the best arm as a Hugging Face directory at the end."""
 

@@ -166,15 +166,15 @@ def _fields_at(model: Any, location: list[Any]) -> list[str]:
             for name, field in current.model_fields.items():
                 kind = current.model_fields["kind"].annotation if "kind" in current.model_fields else None
                 if name == part:
-                    found += _models_in(field.annotation)
+                    found += models_in(field.annotation)
                 elif kind is not None and part in getattr(kind, "__args__", ()):
                     found.append(current)
         models = found or models
     return sorted({name for current in models for name in current.model_fields})
 
 
-def _models_in(annotation: Any) -> list[Any]:
+def models_in(annotation: Any) -> list[Any]:
     """All configuration models inside a type annotation."""
     if isinstance(annotation, type) and issubclass(annotation, Strict):
         return [annotation]
-    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+    return [model for part in getattr(annotation, "__args__", ()) for model in models_in(part)]

@@ -88,6 +88,10 @@ def test_help_teaches(jaxpolya):
         (["export", "a", "b", "--max-shard-size", "5gigs"], "--max-shard-size 5gigs: write it as a whole number of KB, MB or GB"),
         (["export", "a", "b", "--max-shard-size", "0GB"], "--max-shard-size 0GB"),
         (["import", "a"], "missing argument 'DIRECTORY'"),
+        (["config"], "name a CONFIG to resolve, or ask what fields there are with jaxpolya config --explain"),
+        (["config", "x.yaml", "--markdown"], "--markdown goes with --explain"),
+        (["config", "--explain", "rl.setps"], "no such key; did you mean rl.steps?"),
+        (["config", "--explain", "--set", "a=1"], "leave --set away"),
     ],
 )
 def test_a_wrong_command_line(refused, arguments, says):
@@ -174,6 +178,13 @@ def test_the_resolved_configuration_is_one(jaxpolya, config, tmp_path):
     assert code == 0 and "steps: 7" in out and "duplicate_overlap: 0.9" in out
     (tmp_path / "resolved.yaml").write_text(out)
     assert jaxpolya("config", tmp_path / "resolved.yaml")[1] == out
+
+
+def test_fields_are_explained(jaxpolya):
+    code, out, _ = jaxpolya("config", "--explain", "rl.kl")
+    assert code == 0 and "weight  number > 0; required" in out and "taken off its reward" in out
+    code, out, _ = jaxpolya("config", "--explain")
+    assert code == 0 and "generate.sampling, rl.sampling, eval.sampling" in out and "remat  none | block; default block (how)" in out
 
 
 def test_a_reader_that_stops_early_is_no_trouble(config):

@@ -1,12 +1,57 @@
 """Commands on configurations: config."""
 
 import sys
+import textwrap
+from typing import TYPE_CHECKING, Annotated
 
-from jaxpolya.cli.options import ConfigPath, Overrides
+import typer
+from rich.text import Text
+
+from jaxpolya.cli.options import Overrides
+from jaxpolya.cli.screen import console, say
+
+if TYPE_CHECKING:
+    from jaxpolya.config_explain import Section
 
 
-def config(config: ConfigPath, set_: Overrides = None) -> None:
-    """Print the resolved configuration, every field written out."""
+def config(
+    config: Annotated[
+        str | None,
+        typer.Argument(metavar="CONFIG", help="The run, a YAML file; with --explain a key, such as rl.sampling.", show_default=False),
+    ] = None,
+    set_: Overrides = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what each field means: all of them, or those below a key.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="With --explain: as the page docs/configuration.md.")] = False,
+) -> None:
+    """Print the resolved configuration, every field written out; or explain the fields."""
+    from jaxpolya import config_explain
     from jaxpolya.config_file import dump_config, load_config
+    from jaxpolya.errors import ConfigError
 
+    if explain:
+        if set_:
+            raise ConfigError("--explain says what fields mean, whatever they are set to; leave --set away")
+        found = config_explain.explain(config)
+        if markdown:
+            sys.stdout.write(config_explain.to_markdown(found))
+        else:
+            _explain(found)
+        return
+    if markdown:
+        raise ConfigError("--markdown goes with --explain")
+    if config is None:
+        raise ConfigError("name a CONFIG to resolve, or ask what fields there are with jaxpolya config --explain")
     sys.stdout.write(dump_config(load_config(config, set_ or [])))
+
+
+def _explain(sections: "list[Section]") -> None:
+    for section in sections:
+        say("")
+        console.print(Text(", ".join(filter(None, section.places)) or section.title, style="bold underline"))
+        say(textwrap.fill(section.meaning, console.width))
+        for field in section.fields:
+            default = "" if field.takes == "section" else f"; default {field.default}"
+            said = "; required" if field.default == "required" else default
+            mark = f" ({field.mark})" if field.mark else ""
+            console.print(Text.assemble("  ", (field.name, "bold"), (f"  {field.takes}{said}{mark}", "dim")), soft_wrap=True)
+            say(textwrap.fill(field.meaning, console.width, initial_indent="      ", subsequent_indent="      "))

@@ -16,6 +16,7 @@ import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from jaxpolya.arms import ARMS, RECIPES, Arm, Recipe
+from jaxpolya.doors import Door
 from jaxpolya.records import Extraction, Kind, Unevaluated
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -411,7 +412,7 @@ class RlConfig(Strict):
     """G: rollouts per question (paper: 16)."""
     updates: PositiveInt = 1
     """Optimizer steps per pass over a round, whose groups are split evenly among them; must divide `prompts`."""
-    algorithm: str = "grpo"
+    algorithm: Door = "grpo"
     """One that is built in (docs/algorithms.md), or `module:attribute` or `path/to/file.py:attribute` of one's own."""
     aggregation: Aggregation | None = None
     """What the loss is a mean over; unset takes the algorithm's own. `seq_mean_token_mean` is that of GRPO as first published (arXiv

@@ -3,6 +3,7 @@
 Like `config`, this module imports neither jax nor numpy.
 """
 
+import dataclasses
 import difflib
 import json
 import re
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 import pydantic
 import yaml
 
+from jaxpolya import doors
 from jaxpolya.config import RunConfig, Strict
 from jaxpolya.errors import ConfigError, nearest_path
 
@@ -84,9 +86,11 @@ def _refusal(error: pydantic.ValidationError, where: str, model: type[Strict]) -
 def _as_json(tree: Any, where: str) -> str:
     """The tree as JSON. Raises `ConfigError` for what YAML can say and JSON can't."""
     try:
-        text = json.dumps(tree, default=str, ensure_ascii=False)
+        text = json.dumps(tree, default=_text, ensure_ascii=False)
         text.encode()
         return text
+    except doors.Unfound as error:
+        raise ConfigError(f"{where}: {error}") from None
     except TypeError as error:
         trouble = f"a key is not a text ({error})"
     except UnicodeEncodeError:
@@ -94,6 +98,11 @@ def _as_json(tree: Any, where: str) -> str:
     except (ValueError, RecursionError):
         trouble = "a value contains itself, or lies too deep"
     raise ConfigError(f"{where}: {trouble}")
+
+
+def _text(value: Any) -> str:
+    """What JSON has no word for: an object that a user gives for a door is its reference, a date or a path what is printed."""
+    return doors.spelled(value) if callable(value) or dataclasses.is_dataclass(value) else str(value)
 
 
 def apply_override(tree: dict[str, Any], override: str) -> dict[str, Any]:

@@ -1,0 +1,77 @@
+"""What users bring, by name or as it is: found, known by its file, and refused in a sentence."""
+
+import subprocess
+import sys
+
+import pytest
+
+from jaxpolya import doors
+from jaxpolya.config_file import parse_config
+from jaxpolya.errors import ConfigError
+from jaxpolya.train.algorithms import PRESETS
+
+
+def top_level():
+    """A function that other processes find."""
+
+
+class TopLevel:
+    def method(self):
+        """Not at the top level, but found."""
+
+
+VALUE = PRESETS["grpo"]
+
+
+def test_an_object_is_spelled_as_the_reference_that_leads_to_it(tmp_path):
+    for thing in (top_level, TopLevel, TopLevel.method):
+        assert doors.bring(doors.spelled(thing), "rl.reward").value is thing
+    assert doors.bring(doors.spelled(VALUE), "rl.algorithm").value is VALUE
+    path = tmp_path / "own.py"
+    path.write_text("def mine(): pass\n")
+    found = doors.bring(f"{path}:mine", "k")
+    assert doors.spelled(found.value) == found.reference == f"{path}:mine" and found.name == "own.py:mine"
+    assert doors.spelled("grpo") == "grpo" and doors.spelled(None) is None
+
+
+def test_what_other_processes_cant_find_is_a_sentence():
+    def local():
+        pass
+
+    for thing in (local, lambda: 0, object()):
+        with pytest.raises(doors.Unfound, match="can't be found by other processes"):
+            doors.spelled(thing)
+    with pytest.raises(ConfigError, match=r"^config: the function .*lambda.* can't be found by other processes"):
+        parse_config({"name": "x", "rl": {"algorithm": lambda: 0}})
+
+
+def test_a_relative_path_is_another_processs_absolute_one(tmp_path, monkeypatch):
+    (tmp_path / "own.py").write_text("mine = 3\n")
+    monkeypatch.chdir(tmp_path)
+    found = doors.bring("own.py:mine", "k")
+    assert (found.value, found.reference) == (3, f"{tmp_path}/own.py:mine") and found.identity == ["mine", found.digest]
+    (tmp_path / "own.py").write_text("mine = 4\n")
+    again = doors.bring("own.py:mine", "k")
+    assert again.value == 4 and again.digest != found.digest
+    monkeypatch.chdir(tmp_path.parent)
+    with pytest.raises(ConfigError, match=r"^k: .*own\.py is not a file"):
+        doors.bring("own.py:mine", "k")
+
+
+@pytest.mark.parametrize("text", ["import sys; sys.exit(3)", "1/0", "def ("])
+def test_a_file_that_fails_is_a_sentence(tmp_path, text):
+    (tmp_path / "own.py").write_text(text)
+    with pytest.raises(ConfigError, match=r"^k: .*own\.py can't be imported: (SystemExit|ZeroDivisionError|SyntaxError)"):
+        doors.bring(f"{tmp_path}/own.py:mine", "k")
+
+
+def test_the_script_that_is_running_is_not_run_again(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from jaxpolya import doors\n"
+        "print('ran')\n"
+        "def mine(): pass\n"
+        "assert doors.bring(doors.spelled(mine), 'k').value is mine and doors.spelled(mine) == __file__ + ':mine'\n"
+    )
+    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert ran.stdout == "ran\n", ran.stderr

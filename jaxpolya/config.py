@@ -57,6 +57,9 @@ Aggregation = Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum",
 ALGORITHMS = ("grpo", "dr_grpo", "dapo", "gspo", "gspo_token", "cispo", "rloo", "reinforce++", "reinforce++-baseline", "maxrl", "reinforce")
 """The algorithms that are built in; see `train.algorithms`."""
 
+SINKS = ("tensorboard", "wandb", "trackio")
+"""What is built in of what training can log to; see `train.sinks`."""
+
 KlEstimator = Literal["k1", "k2", "k3"]
 """How a divergence is estimated at a token; see `train.losses.kl_estimates`."""
 
@@ -537,6 +540,21 @@ class RunConfig(Strict):
     """The verifier's processes and limits, and what it accepts."""
     export: bool = True
     """Write the best arm as a Hugging Face directory at the end."""
+    log: Annotated[list[str], HOW] = []
+    """Where the numbers of training and evaluation go while the run works, besides `steps.jsonl`: `tensorboard`, `wandb`, `trackio`, or
+    `module:attribute` or `path/to/file.py:attribute` of one's own (docs/extending.md)."""
+
+    @pydantic.field_validator("log")
+    @classmethod
+    def _known_sinks(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if ":" not in name and name not in SINKS:
+                close = difflib.get_close_matches(name, SINKS, n=1)
+                own = "module:attribute or path/to/file.py:attribute"
+                raise ValueError(f"{name!r} is none of {', '.join(SINKS)}, nor {own}{f'; did you mean {close[0]}?' if close else ''}")
+        if len(set(names)) < len(names):
+            raise ValueError("name each sink once")
+        return names
 
     @property
     def compared(self) -> list[Arm]:

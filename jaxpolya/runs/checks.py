@@ -15,6 +15,7 @@ from jaxpolya.polya.prompts import KINDS, PromptBuilder
 from jaxpolya.runs.plan import PHASES, absent_phases
 from jaxpolya.train.algorithms import make_algorithm
 from jaxpolya.train.sft import check_rows as check_micro_rows
+from jaxpolya.train.sinks import make_sinks
 
 
 def check_phase(config: RunConfig, only: str | None) -> None:
@@ -42,6 +43,7 @@ def check_files(config: RunConfig) -> None:
         inspect_reward_model(select.reward_model)
     if config.reinforced and config.rl:
         make_algorithm(config.rl)
+    make_sinks(config.log)
 
 
 def check_lengths(config: RunConfig, positions: int) -> None:

@@ -1,16 +1,20 @@
 """Every arm's model answers every question set, and a judge says which heuristics its solutions use."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
+
+import numpy as np
 
 from jaxpolya.arms import Arm
 from jaxpolya.config import Sampling
 from jaxpolya.evaluate.audit import audit_samples
 from jaxpolya.evaluate.composition import SEVERAL, HeuristicJudge, Markers, Solution
 from jaxpolya.evaluate.diversity import chosen
+from jaxpolya.evaluate.measures import Answers
 from jaxpolya.evaluate.model_judge import ModelJudge
 from jaxpolya.evaluate.parquet import write_parquet
+from jaxpolya.evaluate.passk import pass_at_k, reported_ks
 from jaxpolya.files import digest
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.respond import Asking
@@ -72,11 +76,26 @@ def _asked(
         drawn = session.respond(asked.prompts, sampling, asking, model, file, stage.name)
         if is_primary():
             write_parquet(stage.directory / "samples.parquet", drawn, found.by_id)
+        with session.logged(stage) as sinks:
+            sinks.write({"step": 0, **_facts(drawn)})
         audit = session.audited(lambda: audit_samples(drawn, found.by_id, session.pool, stage.name, greedy=not sampling.temperature))
         return {**sample_stats(drawn), "too_long": asked.too_long, **audit}
 
     session.do(stage, work, judged=(file, Sample))
     return stage
+
+
+def _facts(samples: Sequence[Sample]) -> dict[str, float]:
+    """The numbers of one evaluation, for sinks; the report has their intervals."""
+    counts = Answers(samples, None, frozenset()).counts
+    n, correct = np.array(list(counts.values())).T
+    ks = [k for k in reported_ks(int(n.min())) if k & (k - 1) == 0]
+    return {
+        **{f"pass@{k}": float(pass_at_k(n, correct, k).mean()) for k in ks},
+        "length": float(np.mean([len(sample.token_ids) for sample in samples])),
+        "truncated": float(np.mean([sample.finish == "length" for sample in samples])),
+        "unparseable": float(np.mean([sample.verdict == "unparseable" for sample in samples])),
+    }
 
 
 def _label(session: Session, evaluations: Evaluations, questions: Questions) -> None:

@@ -38,6 +38,7 @@ from jaxpolya.runs.identity import meaning, stage_fields
 from jaxpolya.runs.plan import PHASES, planned
 from jaxpolya.runs.results import brief
 from jaxpolya.runs.stages import FORMAT, FORMAT_LINE, Clock, Key, RunDirectory, Stage, provenance
+from jaxpolya.train.sinks import FILE, LoggedStage, Sinks, Taken, make_sinks
 from jaxpolya.verify.judge import Policy
 from jaxpolya.verify.pool import Pool
 
@@ -200,6 +201,7 @@ class Session:
         self.display.note(f"{what}; they are judged again")
         if is_primary():
             stage.reopen()
+            (stage.directory / FILE).unlink(missing_ok=True)  # other verdicts are other numbers: sinks are told them as a new stage's
         wait_for_all(f"{stage.name} again")
 
     @property
@@ -211,6 +213,17 @@ class Session:
         """The audit of a stage's rewards, for its manifest. One host looks: no bit depends on what it sees."""
         with together():
             return {"audit": audit()} if is_primary() else {}
+
+    @contextlib.contextmanager
+    def logged(self, stage: Stage) -> Iterator[Sinks]:
+        """The sinks of a stage; they are closed however it ends."""
+        sinks = Sinks()
+        if self.config.log and is_primary():
+            known_by, settings = Taken(stage.directory).id, self.config.model_dump(mode="json")
+            logged = LoggedStage(self.config.name, stage.name, stage.directory, known_by, settings)
+            sinks = Sinks(logged, make_sinks(self.config.log), self.display.note)
+        with contextlib.closing(sinks):
+            yield sinks
 
     # Models ----------------------------------------------------------------------------------------------------------------
 

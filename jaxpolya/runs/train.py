@@ -48,10 +48,10 @@ def _fine_tuned(session: Session, config: SftConfig, recipe: Recipe, file: Path)
         longest = min(config.batching.row_tokens, session.meta.config.context)
         examples, too_long = sft_examples(rows, longest)
         heldout, heldout_too_long = sft_examples(heldout_rows, longest)
-        with session.display.task(stage.name, sft_batches(config, examples).steps) as task:
+        with session.display.task(stage.name, sft_batches(config, examples).steps) as task, session.logged(stage) as sinks:
             result = run_sft(
                 config, session.meta.config, lambda: session.take(session.base), session.mesh, examples, heldout,
-                dtype=session.dtype, directory=stage.directory, task=task, model=session.base.source,
+                dtype=session.dtype, directory=stage.directory, task=task, model=session.base.source, sinks=sinks,
             )  # fmt: skip
         save_checkpoint(stage.directory / "model", result.params, session.meta)
         return {**result.stats, "too_long": too_long + heldout_too_long}
@@ -69,10 +69,10 @@ def _reinforced(session: Session, config: RlConfig, arm: Arm, start: Model, ques
     def train() -> dict[str, Any]:
         name = f"{start.source}, as the arm {arm.name} trained it"
         engine = session.engine(prompts, config.sampling, config.group, name, at_a_time=config.prompts)
-        with session.display.task(stage.name, config.steps * config.prompts * config.group) as task:
+        with session.display.task(stage.name, config.steps * config.prompts * config.group) as task, session.logged(stage) as sinks:
             result = run_rl(
                 config, session.meta.config, lambda: session.take(start), session.mesh, prompts, engine, session.pool,
-                arm=arm.name, dtype=session.dtype, directory=stage.directory, task=task, note=session.display.note,
+                arm=arm.name, dtype=session.dtype, directory=stage.directory, task=task, note=session.display.note, sinks=sinks,
             )  # fmt: skip
         save_checkpoint(stage.directory / "model", result.params, session.meta)
         tokens = sum(step["length"] * (1 + step.get("refills", 0)) for step in result.steps) * config.prompts * config.group

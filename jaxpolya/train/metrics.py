@@ -1,4 +1,4 @@
-"""One JSON line a training step, for programs and plots."""
+"""One JSON line a training step, for programs and plots, and the same to whatever sinks there are."""
 
 import math
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from jaxpolya.errors import RunError
 from jaxpolya.files import write_whole
 from jaxpolya.parallel.hosts import wait_for_all
 from jaxpolya.records import Appender, dump, iter_json
+from jaxpolya.train.sinks import Sinks
 
 
 class StepLog:
@@ -17,7 +18,7 @@ class StepLog:
     Lines of later steps are of a try that was killed after its last checkpoint; those steps are done again.
     """
 
-    def __init__(self, path: Path, *, keep: int, primary: bool):
+    def __init__(self, path: Path, *, keep: int, primary: bool, sinks: Sinks | None = None):
         self._directory = path.parent
         if primary and path.exists():
             Appender(path).close()  # mends a torn last line
@@ -28,6 +29,8 @@ class StepLog:
         if primary:
             write_whole(path, "".join(dump(row) for row in self._rows))
             self._file = Appender(path)
+        self._sinks = sinks or Sinks()
+        self._sinks.write(*self._rows)
 
     def append(self, row: dict[str, Any]) -> None:
         """Adds one step. Raises `RunError` where a number of it is not finite: nothing good follows, and nothing may be saved."""
@@ -39,6 +42,7 @@ class StepLog:
         self._rows.append(row)
         if self._file:
             self._file.append(row)
+        self._sinks.write(row)
 
     @property
     def rows(self) -> Sequence[dict[str, Any]]:

@@ -42,6 +42,7 @@ from jaxpolya.train.metrics import StepLog
 from jaxpolya.train.objectives import Forward, policy_objective
 from jaxpolya.train.score import score_rows, scoring_copy
 from jaxpolya.train.sft import check_rows
+from jaxpolya.train.sinks import Sinks
 from jaxpolya.train.state import Measured, Step, abstract_state, init_state, make_optimizer
 from jaxpolya.verify.pool import Pool
 
@@ -86,6 +87,7 @@ def run_rl(
     directory: Path,
     task: Task,
     note: Callable[[str], None],
+    sinks: Sinks | None = None,
 ) -> RlResult:
     """Trains from `start()`, or goes on from whatever `directory` holds.
 
@@ -103,6 +105,7 @@ def run_rl(
       directory: of the stage; `checkpoints/`, `rollouts/` and `steps.jsonl` are written below it.
       task: is advanced by one a rollout.
       note: is told what the audit of rewards finds too large on the way.
+      sinks: are told the rows of `steps.jsonl` too.
     """
     check_prompts(prompts, config)
     check_rows(config.batching.micro_rows, mesh, "rl.batching.micro_rows")
@@ -123,7 +126,7 @@ def run_rl(
     if done:
         state = checkpoints.restore(done, abstract_state(decoder, mesh, optimizer))
     health = Health(directory, decoder.vocab_size, engine.model)
-    log = StepLog(directory / "steps.jsonl", keep=done, primary=is_primary())
+    log = StepLog(directory / "steps.jsonl", keep=done, primary=is_primary(), sinks=sinks)
     task.advance(done * config.prompts * config.group)
     watch = Watch()
     refills = most_refills(config, algorithm)

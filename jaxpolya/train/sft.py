@@ -28,6 +28,7 @@ from jaxpolya.train.checkpoints import Checkpoints
 from jaxpolya.train.health import Health
 from jaxpolya.train.metrics import StepLog
 from jaxpolya.train.objectives import Forward, sft_objective
+from jaxpolya.train.sinks import Sinks
 from jaxpolya.train.state import Step, abstract_state, init_state, make_evaluation, make_optimizer
 
 
@@ -85,6 +86,7 @@ def run_sft(
     directory: Path,
     task: Task,
     model: str = "the model",
+    sinks: Sinks | None = None,
 ) -> SftResult:
     """Fine-tunes from `start()`, or goes on from whatever `directory` holds.
 
@@ -98,6 +100,7 @@ def run_sft(
       directory: of the stage; `checkpoints/`, `steps.jsonl` and `heldout.json` are written below it.
       task: is advanced by one a step.
       model: what `start` loads, as errors name it.
+      sinks: are told the rows of `steps.jsonl` too.
 
     Raises:
       InputError: the model is broken, or the newest checkpoint.
@@ -121,7 +124,7 @@ def run_sft(
             write_whole(directory / "heldout.json", json.dumps({"first": first}))
     else:
         state = checkpoints.restore(done, abstract_state(decoder, mesh, optimizer))
-    log = StepLog(directory / "steps.jsonl", keep=done or 0, primary=is_primary())
+    log = StepLog(directory / "steps.jsonl", keep=done or 0, primary=is_primary(), sinks=sinks)
     task.advance(done or 0)
     for step, batch in enumerate(batches.stream(done or 0), done or 0):
         state, facts = update(state, batch, config.batching.micro_rows)

@@ -540,9 +540,9 @@ class RunConfig(Strict):
     """The verifier's processes and limits, and what it accepts."""
     export: bool = True
     """Write the best arm as a Hugging Face directory at the end."""
-    log: Annotated[list[str], HOW] = []
-    """Where the numbers of training and evaluation go while the run works, besides `steps.jsonl`: `tensorboard`, `wandb`, `trackio`, or
-    `module:attribute` or `path/to/file.py:attribute` of one's own (docs/extending.md)."""
+    log: Annotated[list[Door], HOW] = []
+    """Where else the numbers of training and evaluation go while the run works: `tensorboard`, `wandb` and `trackio` (each needs the extra
+    of its name), or a sink of one's own, `module:attribute` or `path/to/file.py:attribute` (docs/extending.md)."""
 
     @pydantic.field_validator("log")
     @classmethod

@@ -14,7 +14,6 @@ Only the primary host has sinks.
 
 import dataclasses
 import importlib.util
-import inspect
 import json
 import threading
 import time
@@ -23,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from jaxpolya.doors import is_reference, load
+from jaxpolya.doors import bring, check_call, is_reference
 from jaxpolya.errors import ConfigError, MachineError
 from jaxpolya.files import write_whole
 from jaxpolya.train import trackers
@@ -100,31 +99,20 @@ def _built_in(name: str) -> OpenSink:
 
 
 def _own(name: str) -> OpenSink:
-    opened, _ = load(name, KEY)
-    if not callable(opened):
-        raise ConfigError(f"{KEY}: {name} is of type {type(opened).__name__}; name a class or a function that makes a sink of a stage")
-    _check_call(opened, 1, f"{KEY}: {name} is called with the stage (jaxpolya.train.sinks.LoggedStage)")
-    if isinstance(opened, type):
-        _check_sink(opened, name, bound=False)
-    return opened
+    found = bring(name, KEY)
+    where = f"{KEY}: {found.name}"
+    check_call(found.value, ("stage",), where)
+    if isinstance(found.value, type):
+        _check_methods(found.value, where, ("self",))
+    return found.value
 
 
-def _check_sink(sink: Any, name: str, *, bound: bool = True) -> None:
-    for method, arguments in (("write", "step, facts"), ("close", "")):
-        found = getattr(sink, method, None)
-        if not callable(found):
-            raise ConfigError(f"{KEY}: {name}: a sink has write(step, facts) and close(), and this one has no {method}")
-        _check_call(found, len(arguments.split()) + (not bound), f"{KEY}: {name}: {method} is called as {method}({arguments})")
-
-
-def _check_call(function: Any, arguments: int, what: str) -> None:
-    """Raises `ConfigError` where a function can't be called with so many arguments."""
-    try:
-        inspect.signature(function).bind(*range(arguments))
-    except TypeError as error:
-        raise ConfigError(f"{what}, and takes something else ({error})") from None
-    except ValueError:  # of a built-in function, which has no signature to look at
-        return
+def _check_methods(sink: Any, where: str, first: tuple[str, ...] = ()) -> None:
+    """Raises `ConfigError` where a sink, or its class (then `first` is `self`), hasn't the methods of one."""
+    for method, arguments in (("write", ("step", "facts")), ("close", ())):
+        if not hasattr(sink, method):
+            raise ConfigError(f"{where} has no {method}: a sink has write(step, facts) and close()")
+        check_call(getattr(sink, method), first + arguments, f"{where}.{method}")
 
 
 def numbers(row: Row) -> dict[str, float]:
@@ -250,7 +238,7 @@ class _Feed:
 
     def _opened(self) -> Sink:
         sink = self._open_sink(self._stage)
-        _check_sink(sink, self._name)
+        _check_methods(sink, f"{KEY}: {self._name}")
         self._next = getattr(sink, "written", self._next)
         return sink
 

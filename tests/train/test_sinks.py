@@ -184,10 +184,13 @@ MADE_OF_A_STAGE = "class sink:\n    def __init__(self, stage): pass\n"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sink = 3", "is of type int; name a class or a function"),
-        ("def sink(): pass", r"is called with the stage .*too many positional arguments"),
-        (MADE_OF_A_STAGE + "    def write(self, step, facts): pass", "has no close"),
-        (MADE_OF_A_STAGE + "    def write(self, facts): pass\n    def close(self): pass", r"write\(step, facts\)"),
+        ("sink = 3", "is of type int, and something that can be called was expected"),
+        ("def sink(): pass", r"own.py:sink takes \(\), and \(stage\) was expected"),
+        (MADE_OF_A_STAGE + "    def write(self, step, facts): pass", r"has no close: a sink has write\(step, facts\)"),
+        (
+            MADE_OF_A_STAGE + "    def write(self, facts): pass\n    def close(self): pass",
+            r"sink.write takes \(self, facts\), and \(self, step, facts\) was expected",
+        ),
     ],
 )
 def test_what_cant_be_a_sink_is_a_sentence(tmp_path, text, message):

@@ -43,18 +43,21 @@ class Arm:
 
     recipe: Recipe
     rl: bool = False
+    step: int | None = None
+    """Of an arm's RL that is looked at on its way: the steps done. None is all of them."""
 
     @property
     def name(self) -> str:
-        """As configurations and reports write it: `polya`, `polya+rl`; RL from the base model is `rl`."""
+        """As configurations and reports write it: `polya`, `polya+rl`; RL from the base model is `rl`, ten steps of it are `rl@10`."""
         if not self.rl:
             return self.recipe.name
-        return f"{self.recipe.name}+rl" if self.recipe.trained else "rl"
+        whole = f"{self.recipe.name}+rl" if self.recipe.trained else "rl"
+        return whole if self.step is None else f"{whole}@{self.step}"
 
     @property
     def slug(self) -> str:
         """The name as a part of a directory's."""
-        return self.name.replace("+", "-")
+        return self.name.replace("+", "-").replace("@", "-at-")
 
     @property
     def start(self) -> "Arm":

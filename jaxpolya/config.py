@@ -450,8 +450,15 @@ class RlConfig(Strict):
     trainer`."""
     checkpoint_every: Annotated[PositiveInt, HOW] = 10
     """Steps between two checkpoints, from which a killed stage goes on."""
+    evaluate_at: Annotated[list[PositiveInt], HOW] = []
+    """Steps after which the model is kept and evaluated as the arm's last one is: doses of RL, from one training."""
     seed: Seed = 0
     """Seed of question order and of sampling."""
+
+    @property
+    def doses(self) -> list[int]:
+        """The steps of `evaluate_at` but the last of all, whose model is the arm's own."""
+        return [step for step in self.evaluate_at if step < self.steps]
 
     @pydantic.field_validator("algorithm")
     @classmethod
@@ -464,6 +471,8 @@ class RlConfig(Strict):
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "RlConfig":
+        if sorted(set(self.evaluate_at)) != self.evaluate_at or (self.evaluate_at and self.evaluate_at[-1] > self.steps):
+            raise ValueError(f"evaluate_at ({self.evaluate_at}) must be steps in rising order, the last at most `steps` ({self.steps})")
         if self.prompts % self.updates:
             raise ValueError(f"prompts ({self.prompts}) is not a multiple of updates ({self.updates})")
         if (self.overlong_buffer or 0) > self.sampling.max_new_tokens:
@@ -571,6 +580,11 @@ class RunConfig(Strict):
     def reinforced(self) -> list[Arm]:
         """The arms that end in RL."""
         return [arm for arm in self.compared if arm.rl]
+
+    @property
+    def doses(self) -> list[Arm]:
+        """Those arms at the steps at which they are also looked at (`rl.evaluate_at`)."""
+        return [Arm(arm.recipe, rl=True, step=step) for arm in self.reinforced for step in (self.rl.doses if self.rl else ())]
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "RunConfig":

@@ -7,7 +7,7 @@ is `null` or absent, and is then left out of the report:
     config      {…}                                    the resolved configuration
     best        arm                                    with the highest mean pass@1 on the first question set
     models      {arm: checkpoint}                      a stage's as a path from the run's directory
-    arms        {arm: {eval, sft, rl}}                 in the order in which they are shown
+    arms        {arm: {eval, sft, rl, doses}}              in the order in which they are shown
       eval      {question set: {questions, samples,
                   pass: {"1": {mean, low, high}, …},   shares of 1; every k up to 64, then powers of two and the last
                   majority: {mean, low, high},         absent for programs
@@ -20,6 +20,7 @@ is `null` or absent, and is then left out of the report:
       sft       {rows, tokens, steps, loss_first, loss_last, heldout_first, heldout_last} | null
       rl        {steps: [{step, reward, length, truncated, entropy, clip, kl, grad_norm, no_signal, cut_short}, …],
                  without_signal: no step had a gradient} | null
+      doses     {step: {question set: as `eval`, without diversity and composition}}, only with `rl.evaluate_at`: the arm after so much RL
     selection   {kind: {rows, questions, per_question: {"1": questions with one row, …}, by_heuristic: {key: rows}}}
     contamination  {train | rl: {n, dropped, questions, shared, pairs, sets: {question set: {shared, pairs}}, examples: [Overlap]}}
     audit       {stage: {all, first, last, warnings, shown}}   of the stages that judge; absent in runs of versions without

@@ -33,18 +33,19 @@ class Evaluations:
     sampled: dict[Arm, dict[str, Stage]]
     greedy: dict[Arm, dict[str, Stage]]
     """Empty where nothing was asked greedily."""
+    doses: dict[Arm, dict[str, Stage]]
+    """As `sampled`, of arms on the way through their RL (`Arm.step`)."""
 
 
 def evaluate(session: Session, models: Mapping[Arm, Model], questions: Questions) -> Evaluations:
     """Has every arm's model answer all question sets, and its solutions labelled."""
     config = session.config.eval
     once = config.sampling.model_copy(update={"temperature": 0.0, "top_k": 0, "top_p": 1.0})
-    found = Evaluations({}, {})
-    for arm in session.config.compared:
+    found = Evaluations({}, {}, {})
+    for arm in [*session.config.compared, *session.config.doses]:
+        sampled = (found.sampled if arm.step is None else found.doses).setdefault(arm, {})
         for name in config.questions:
-            found.sampled.setdefault(arm, {})[name] = _asked(
-                session, "eval", arm, models[arm], name, config.sampling, config.samples, questions
-            )
+            sampled[name] = _asked(session, "eval", arm, models[arm], name, config.sampling, config.samples, questions)
             if config.greedy:
                 found.greedy.setdefault(arm, {})[name] = _asked(session, "greedy", arm, models[arm], name, once, 1, questions)
     if config.composition != "none":

@@ -68,7 +68,9 @@ def _report(session: Session, models: Mapping[Arm, Model], evaluations: Evaluati
     sources = {arm.name: f"stages/{model.identity}/model" if model.made_here else model.source for arm, model in compared.items()}
     base, directory = session.base, session.directory.path
     facts = {"fingerprint": base.identity, "origin": origin_of(base.source, session.config.model.revision), **session.provenance}
-    results = collect_results(session.config, evaluations.sampled, evaluations.greedy, session.stages, sources, facts)
+    results = collect_results(
+        session.config, evaluations.sampled, evaluations.greedy, evaluations.doses, session.stages, sources, facts
+    )
     if is_primary():
         write_results(directory, results)
         write_report(directory, results, example_samples(evaluations.sampled, session.stages))

@@ -20,7 +20,7 @@ def planned(config: RunConfig) -> list[Key]:
     keys += [Key("select")] * bool(recipes)
     keys += [Key("sft", recipe.name) for recipe in recipes]
     keys += [Key("rl", arm.slug) for arm in config.reinforced]
-    for arm in config.compared:
+    for arm in [*config.compared, *config.doses]:
         for name in sets:
             keys += [Key("eval", arm.slug, name)] + [Key("greedy", arm.slug, name)] * config.eval.greedy
     if config.eval.composition != "none":

@@ -4,6 +4,7 @@ Its form is described in `jaxpolya.report`. This module doesn't import jax.
 """
 
 import contextlib
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,6 +59,7 @@ def collect_results(
     config: RunConfig,
     evaluations: Mapping[Arm, Mapping[str, Stage]],
     greedy: Mapping[Arm, Mapping[str, Stage]],
+    doses: Mapping[Arm, Mapping[str, Stage]],
     stages: Mapping[Key, Stage],
     models: Mapping[str, str],
     facts: Mapping[str, Any],
@@ -67,7 +69,8 @@ def collect_results(
     Args:
       config: the run.
       evaluations: arm → question set → its stage.
-      greedy: the same of the greedy responses; empty where there are none.
+      greedy: the same of the greedy responses, those of doses included; empty where there are none.
+      doses: arm on the way through its RL → question set → its stage.
       stages: key → stage, of all stages of the run, in their order.
       models: name of an arm → its checkpoint, a stage's as a path from the run's directory.
       facts: of the run: the base model's `fingerprint` and `origin`, and the provenance of this start.
@@ -77,7 +80,7 @@ def collect_results(
     def answers(arm: Arm) -> dict[str, Answers]:
         return {
             name: read_answers(stages[Key("questions", "eval", name)], stage, greedy.get(arm, {}).get(name))
-            for name, stage in evaluations.get(arm, {}).items()
+            for name, stage in (evaluations if arm.step is None else doses).get(arm, {}).items()
         }
 
     base = answers(BASE)
@@ -91,6 +94,9 @@ def collect_results(
             "sft": _sft(stages.get(Key("sft", arm.recipe.name))),
             "rl": _rl(stages.get(Key("rl", arm.slug))),
         }
+    for arm in doses:
+        of_step = {name: evaluation(answer, config, base.get(name)) for name, answer in answers(arm).items()}
+        arms[dataclasses.replace(arm, step=None).name].setdefault("doses", {})[str(arm.step)] = of_step
     for name, of_arms in looked_at.items():
         labels = {arm: _labels(stages.get(Key("labels", ARMS[arm].slug, name))) for arm in of_arms}
         for arm_name, description in describe(of_arms, labels, config.eval).items():

@@ -57,9 +57,16 @@ class Model:
     """Whether a stage of this run left it."""
 
     @classmethod
-    def of(cls, stage: Stage) -> "Model":
-        """The model that a training stage leaves."""
-        return cls(stage.directory.name, str(stage.directory / "model"), made_here=True)
+    def of(cls, stage: Stage, step: int | None = None) -> "Model":
+        """The model that a training stage leaves, or the one that it kept after so many steps."""
+        if step is None:
+            return cls(stage.directory.name, str(stage.directory / "model"), made_here=True)
+        return cls(f"{stage.directory.name}@{step}", str(kept_model(stage.directory, step)), made_here=True)
+
+
+def kept_model(directory: Path, step: int) -> Path:
+    """Where a training stage keeps its model after so many steps."""
+    return directory / "models" / f"{step:06d}"
 
 
 class Enough(Exception):
@@ -202,6 +209,26 @@ class Session:
         if is_primary():
             stage.reopen()
             (stage.directory / FILE).unlink(missing_ok=True)  # other verdicts are other numbers: sinks are told them as a new stage's
+        wait_for_all(f"{stage.name} again")
+
+    def train_again(self, stage: Stage, steps: Sequence[int]) -> None:
+        """Takes back a training that is past some of these steps, whose models it didn't keep: it is done again from its recorded rollouts.
+
+        Raises `RunError` under `--only` of a later phase.
+        """
+        checkpoints = stage.directory / "checkpoints"
+        saved = [int(path.name) for path in checkpoints.glob("*") if path.name.isdigit()] if checkpoints.is_dir() else []
+        whole, past = from_primary([stage.manifest is not None, max(saved, default=0)])
+        if not whole and past < min(steps):
+            return
+        what = f"{stage.name}: the models of the steps {', '.join(map(str, steps))} were not kept"
+        if self.only and self._phase != self.only:
+            raise RunError(f"--only {self.only}: {what}, and have to be trained again first; leave --only away")
+        self.display.note(f"{what}; it is trained again from its recorded rollouts, and nothing is drawn anew")
+        if is_primary():
+            shutil.rmtree(checkpoints, ignore_errors=True)
+            if whole:
+                stage.reopen()
         wait_for_all(f"{stage.name} again")
 
     @property

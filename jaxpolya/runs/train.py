@@ -1,5 +1,6 @@
 """The two trainings: fine-tuning on a recipe's rows, and RL from an arm's model."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,14 @@ from typing import Any
 from jaxpolya.arms import Arm, Recipe
 from jaxpolya.config import RlConfig, SftConfig
 from jaxpolya.evaluate.audit import Tally, audit_steps
-from jaxpolya.hf.checkpoint import save_checkpoint
-from jaxpolya.records import Sample, SftRow, read_records
 from jaxpolya.files import file_digest
+from jaxpolya.hf.checkpoint import save_checkpoint
+from jaxpolya.models.decoder import Params
+from jaxpolya.parallel.hosts import from_primary
+from jaxpolya.records import Sample, SftRow, read_records
 from jaxpolya.runs.identity import meaning, stage_fields
 from jaxpolya.runs.questions import Questions
-from jaxpolya.runs.session import Model, Session
+from jaxpolya.runs.session import Model, Session, kept_model
 from jaxpolya.runs.stages import Key, Stage
 from jaxpolya.train.algorithms import make_algorithm
 from jaxpolya.train.rl import rollout_file, run_rl
@@ -32,10 +35,13 @@ def fine_tune(session: Session, rows: Mapping[Recipe, Path]) -> dict[Arm, Model]
 
 def reinforce(session: Session, models: Mapping[Arm, Model], questions: Questions) -> dict[Arm, Model]:
     """The models, and those that RL makes of them."""
-    trained = dict(models)
+    trained, config = dict(models), session.config.rl
     for arm in session.config.reinforced:
-        assert session.config.rl is not None
-        trained[arm] = _reinforced(session, session.config.rl, arm, models[arm.start], questions)
+        assert config is not None
+        stage = _reinforced(session, config, arm, models[arm.start], questions)
+        trained[arm] = Model.of(stage)
+        for step in config.doses:
+            trained[dataclasses.replace(arm, step=step)] = Model.of(stage, step)
     return trained
 
 
@@ -60,7 +66,7 @@ def _fine_tuned(session: Session, config: SftConfig, recipe: Recipe, file: Path)
     return Model.of(stage)
 
 
-def _reinforced(session: Session, config: RlConfig, arm: Arm, start: Model, questions: Questions) -> Model:
+def _reinforced(session: Session, config: RlConfig, arm: Arm, start: Model, questions: Questions) -> Stage:
     assert questions.rl is not None and questions.rl_prompts is not None
     asked, prompts, too_long = questions.rl, questions.rl_prompts.prompts, questions.rl_prompts.too_long
     identity = {"rl": rl_fields(config), "questions": asked.stage.directory.name, **session.policy, **session.known_by(start)}
@@ -72,15 +78,21 @@ def _reinforced(session: Session, config: RlConfig, arm: Arm, start: Model, ques
         with session.display.task(stage.name, config.steps * config.prompts * config.group) as task, session.logged(stage) as sinks:
             result = run_rl(
                 config, session.meta.config, lambda: session.take(start), session.mesh, prompts, engine, session.pool,
-                arm=arm.name, dtype=session.dtype, directory=stage.directory, task=task, note=session.display.note, sinks=sinks,
+                arm=arm.name, dtype=session.dtype, directory=stage.directory, task=task, note=session.display.note,
+                keep=keep, sinks=sinks,
             )  # fmt: skip
         save_checkpoint(stage.directory / "model", result.params, session.meta)
         tokens = sum(step["length"] * (1 + step.get("refills", 0)) for step in result.steps) * config.prompts * config.group
         audit = session.audited(lambda: _audit(session, stage, result.steps, questions))
         return {"steps": config.steps, "tokens": round(tokens), "too_long": too_long, **audit}
 
+    def keep(step: int, params: Params) -> None:
+        save_checkpoint(kept_model(stage.directory, step), params, session.meta)
+
+    if lacking := from_primary([step for step in config.doses if not kept_model(stage.directory, step).exists()]):
+        session.train_again(stage, lacking)
     session.do(stage, train)
-    return Model.of(stage)
+    return stage
 
 
 def rl_fields(config: RlConfig) -> dict[str, Any]:

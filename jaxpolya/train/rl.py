@@ -87,6 +87,7 @@ def run_rl(
     directory: Path,
     task: Task,
     note: Callable[[str], None],
+    keep: Callable[[int, Params], None],
     sinks: Sinks | None = None,
 ) -> RlResult:
     """Trains from `start()`, or goes on from whatever `directory` holds.
@@ -105,6 +106,7 @@ def run_rl(
       directory: of the stage; `checkpoints/`, `rollouts/` and `steps.jsonl` are written below it.
       task: is advanced by one a rollout.
       note: is told what the audit of rewards finds too large on the way.
+      keep: is given the parameters after each number of steps in `config.doses`, before a checkpoint goes past it.
       sinks: are told the rows of `steps.jsonl` too.
     """
     check_prompts(prompts, config)
@@ -173,6 +175,8 @@ def run_rl(
         task.advance(0, reward=facts["reward"])
         for words in watch.see(tally):
             note(f"warning: {directory.name}, step {step}: {words}")
+        if step + 1 in config.doses:
+            keep(step + 1, state["params"])
         if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
             checkpoints.save(step + 1, state)
     checkpoints.close()

@@ -26,7 +26,7 @@ from rich.table import Table
 
 from jaxpolya.errors import InputError
 from jaxpolya.verify.judge import verify_response
-from jaxpolya.verify.latex import undelimited
+from jaxpolya.verify.mathematics.latex import undelimited
 from jaxpolya.verify.speech import spoken
 
 Grader = Callable[["Row"], bool]

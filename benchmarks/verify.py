@@ -28,7 +28,7 @@ from jaxpolya.config import JsonlSource
 from jaxpolya.data.questions import load_questions
 from jaxpolya.verify.judge import Item, judge
 from jaxpolya.verify.pool import Pool
-from jaxpolya.verify.sandbox import machine_weakness
+from jaxpolya.verify.sandbox.sandbox import machine_weakness
 
 
 def load(folder: Path, rows: int) -> list[Item]:

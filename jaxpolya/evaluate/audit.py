@@ -22,11 +22,11 @@ from typing import Any, Literal, Self
 from jaxpolya.evaluate.vote import ballot
 from jaxpolya.records import Question, Record, Sample
 from jaxpolya.verify.judge import Item
-from jaxpolya.verify.latex import normal
-from jaxpolya.verify.math import NOT_EVALUATED, RESTATES
+from jaxpolya.verify.mathematics.compare import NOT_EVALUATED, RESTATES
+from jaxpolya.verify.mathematics.latex import normal
+from jaxpolya.verify.mathematics.structure import Words, shape
 from jaxpolya.verify.pool import Pool
 from jaxpolya.verify.second import is_number, letter, number_in, one_statement, readings
-from jaxpolya.verify.structure import Words, shape
 
 CHECKED = 200
 """Paid answers that are read a second time, at most, of a stage or of an end of one."""

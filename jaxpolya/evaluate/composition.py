@@ -8,8 +8,8 @@ Who says which heuristics a solution uses is a judge, and its name stands in the
 
 - `Markers`: regular expressions from the catalogue, such as "guess" or "in other words". Cheap, the same everywhere, and blind to
   a heuristic that isn't named: of the catalogue's own exemplars it finds nine in ten, where they are written as their instruction asks.
-- `model_judge.ModelJudge`: the base model is asked, for each solution and heuristic, whether the one uses the other, and the log-probs of
-  yes and no are compared. It can see what isn't named, costs two forward passes a pair, and is as good as the model.
+- `score.heuristic_judge.ModelJudge`: the base model is asked, for each solution and heuristic, whether the one uses the other, and the
+  log-probs of yes and no are compared. It can see what is not named, costs two forward passes a pair, and is as good as the model.
 
 Numbers of different judges are not comparable. This module doesn't import jax.
 """

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from jaxpolya.records import Sample
-from jaxpolya.verify.latex import folded
+from jaxpolya.verify.mathematics.latex import folded
 
 LONGEST = 300
 """Longer answers vote as they are written."""

@@ -22,7 +22,7 @@ from jaxpolya.errors import InputError, JaxpolyaError, machine_trouble
 from jaxpolya.hf.directory import MARKER, for_orbax, is_remote, read_marker, whole_directory
 from jaxpolya.hf.export import export_checkpoint
 from jaxpolya.hf.families import iter_tensors
-from jaxpolya.hf.gguf_file import GGUFFile
+from jaxpolya.hf.gguf.file import GGUFFile
 from jaxpolya.hf.meta import EXPORT_DTYPES, CheckpointMeta, ExportDtype, Stored, gguf_meta, read_meta, stored_as, write_small_files
 from jaxpolya.hf.safetensors_file import Safetensors
 from jaxpolya.hf.source import Location, fingerprint, locate

@@ -22,8 +22,8 @@ from jaxpolya.errors import InputError
 from jaxpolya.hf.chat import turn_ends
 from jaxpolya.hf.directory import is_remote, matching
 from jaxpolya.hf.families import config_from_hf, config_to_hf, text_part
-from jaxpolya.hf.gguf_file import GGUFFile
-from jaxpolya.hf.gguf_tokenizer import stop_ids_from_gguf, tokenizer_from_gguf
+from jaxpolya.hf.gguf.file import GGUFFile
+from jaxpolya.hf.gguf.tokenizer import stop_ids_from_gguf, tokenizer_from_gguf
 from jaxpolya.models.config import DecoderConfig
 
 ExportDtype = Literal["bfloat16", "float16", "float32"]

@@ -10,7 +10,7 @@ import huggingface_hub
 from etils import epath
 
 from jaxpolya.hf.directory import read_marker
-from jaxpolya.hf.gguf_file import GGUFFile
+from jaxpolya.hf.gguf.file import GGUFFile
 from jaxpolya.hf.source import Location, locate
 
 LICENCE = ("license", "license_name", "license_link")

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxpolya.errors import InputError, RunError
-from jaxpolya.polya.respond import judge_all
 from jaxpolya.records import Judged, Question, Record, Sample, SftRow, VerdictName, iter_json
+from jaxpolya.rollout.respond import judge_all
 from jaxpolya.train.sft import row_length
 from jaxpolya.verify.judge import Item
 from jaxpolya.verify.pool import Pool

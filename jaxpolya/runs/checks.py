@@ -7,9 +7,9 @@ from jax.sharding import Mesh
 
 from jaxpolya.config import RunConfig
 from jaxpolya.errors import ConfigError, InputError
-from jaxpolya.evaluate.model_judge import check_room
+from jaxpolya.score.heuristic_judge import check_room
 from jaxpolya.hf.checkpoint import CheckpointMeta
-from jaxpolya.hf.reward import inspect_reward_model
+from jaxpolya.score.reward_model import inspect_reward_model
 from jaxpolya.polya.catalogue import Catalogue, Slot, most_slots, slots
 from jaxpolya.polya.prompts import KINDS, PromptBuilder
 from jaxpolya.runs.plan import PHASES, absent_phases

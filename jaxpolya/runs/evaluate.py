@@ -12,18 +12,18 @@ from jaxpolya.evaluate.audit import audit_samples
 from jaxpolya.evaluate.composition import SEVERAL, HeuristicJudge, Markers, Solution
 from jaxpolya.evaluate.diversity import chosen
 from jaxpolya.evaluate.measures import Answers
-from jaxpolya.evaluate.model_judge import ModelJudge
+from jaxpolya.score.heuristic_judge import ModelJudge
 from jaxpolya.evaluate.parquet import write_parquet
 from jaxpolya.evaluate.passk import pass_at_k, reported_ks
 from jaxpolya.files import digest
 from jaxpolya.parallel.mesh import is_primary
-from jaxpolya.polya.respond import Asking
+from jaxpolya.rollout.respond import Asking
 from jaxpolya.records import Sample, read_records, write_records
 from jaxpolya.runs.identity import meaning, sample_stats, samples_digest, stage_fields
 from jaxpolya.runs.questions import Questions
 from jaxpolya.runs.session import Model, Session
 from jaxpolya.runs.stages import Key, Stage
-from jaxpolya.train.objectives import Forward
+from jaxpolya.models.forward import Forward
 
 
 @dataclasses.dataclass(frozen=True)

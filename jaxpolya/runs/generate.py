@@ -8,7 +8,7 @@ from jaxpolya.config import GenerateConfig
 from jaxpolya.evaluate.audit import audit_samples
 from jaxpolya.polya.catalogue import Slot
 from jaxpolya.polya.prompts import KINDS
-from jaxpolya.polya.respond import Asking
+from jaxpolya.rollout.respond import Asking
 from jaxpolya.records import Question, Sample, read_records
 from jaxpolya.runs.identity import sample_stats, stage_fields
 from jaxpolya.runs.questions import Questions, QuestionSet, bare

@@ -7,10 +7,10 @@ from typing import Any
 
 from jaxpolya.arms import Recipe
 from jaxpolya.files import digest
-from jaxpolya.hf.reward import load_reward_model
+from jaxpolya.score.reward_model import load_reward_model
 from jaxpolya.hf.source import fingerprint
 from jaxpolya.parallel.mesh import is_primary
-from jaxpolya.polya.adherence import AdherenceScorer, Case, MutualInformation, Reward
+from jaxpolya.score.adherence import AdherenceScorer, Case, MutualInformation, Reward
 from jaxpolya.polya.prompts import KINDS
 from jaxpolya.polya.select import approach_rows, by_question, capped, match_arms, needs_scores, require_rows, star_rows
 from jaxpolya.records import Question, Sample, SftRow, write_records
@@ -19,7 +19,7 @@ from jaxpolya.runs.identity import meaning, row_stats, samples_digest, stage_fie
 from jaxpolya.runs.questions import Questions
 from jaxpolya.runs.session import Session
 from jaxpolya.runs.stages import Key, Stage
-from jaxpolya.train.objectives import Forward
+from jaxpolya.models.forward import Forward
 
 
 def select(session: Session, questions: Questions, samples: Mapping[Asked, Sequence[Sample]]) -> dict[Recipe, Path]:

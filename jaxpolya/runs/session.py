@@ -30,7 +30,7 @@ from jaxpolya.parallel.mesh import is_primary, make_mesh
 from jaxpolya.polya.catalogue import Slot, load_catalogue
 from jaxpolya.polya.lessons import Lessons
 from jaxpolya.polya.prompts import PromptBuilder
-from jaxpolya.polya.respond import Asking, Prompt, make_prompts, respond
+from jaxpolya.rollout.respond import Asking, Prompt, make_prompts, respond
 from jaxpolya.progress import Display
 from jaxpolya.records import Judged, Question, Record, Sample, Verdict, read_records, write_records
 from jaxpolya.runs import checks

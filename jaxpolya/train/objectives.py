@@ -1,46 +1,15 @@
-"""The two things that training minimises, as functions of one packed micro-batch.
-
-Arrays are [B, T] and aligned to the token that they are about: entry t belongs to predicting token t from those before it.
-The shift happens here and nowhere else.
-"""
+"""The two things that training minimises, as functions of one packed micro-batch. Arrays are laid out as in `models.forward`."""
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxpolya.models.config import DecoderConfig
-from jaxpolya.models.decoder import Params, head_table, hidden_states
-from jaxpolya.models.heads import token_logprobs
+from jaxpolya.models.decoder import Params
+from jaxpolya.models.forward import Forward
 from jaxpolya.train.losses import Mean, PolicyLoss, Tokens, aggregate
 from jaxpolya.train.state import LossFn, Maxima, Means
-
-
-@dataclasses.dataclass(frozen=True)
-class Forward:
-    """What is static about a forward pass over packed rows."""
-
-    config: DecoderConfig
-    dtype: Any
-    """Compute dtype."""
-    remat: bool = False
-    """Recompute blocks in the backward pass."""
-    temperature: float = 1.0
-    """Divides the logits."""
-    entropy_gradient: bool = False
-    """Whether the entropy has a gradient."""
-
-    def logprobs(self, params: Params, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        """(log p of tokens 1 … T−1, entropy of their distributions), [B, T − 1] float32; entry t is about token t + 1."""
-        hidden_BTD = hidden_states(
-            params, self.config, batch["tokens"], batch["positions"], batch["segment_ids"], dtype=self.dtype, remat=self.remat
-        )
-        table_VD, targets = head_table(params), batch["tokens"][:, 1:]
-        return token_logprobs(
-            self.config, hidden_BTD[:, :-1], table_VD, targets, temperature=self.temperature, entropy_gradient=self.entropy_gradient
-        )
 
 
 @functools.cache

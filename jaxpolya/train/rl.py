@@ -30,17 +30,18 @@ from jaxpolya.errors import ConfigError, RunError
 from jaxpolya.evaluate.audit import Tally, Watch, step_facts
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params
+from jaxpolya.models.forward import Forward
 from jaxpolya.parallel.mesh import is_primary
-from jaxpolya.polya.respond import Asking, Prompt, respond
 from jaxpolya.progress import Task
 from jaxpolya.records import Sample, Verdict, write_records
+from jaxpolya.rollout.respond import Asking, Prompt, respond
+from jaxpolya.score.logprobs import score_rows, scoring_copy
 from jaxpolya.train.advantages import Rewards, estimate, kl_in_reward, mixed_groups, soft_overlong_penalty
 from jaxpolya.train.algorithms import Algorithm, make_algorithm, most_refills, needs_reference, overlong_buffer, policy_loss
 from jaxpolya.train.checkpoints import Checkpoints
 from jaxpolya.train.health import Health
 from jaxpolya.train.metrics import StepLog
-from jaxpolya.train.objectives import Forward, policy_objective
-from jaxpolya.train.score import score_rows, scoring_copy
+from jaxpolya.train.objectives import policy_objective
 from jaxpolya.train.sft import check_rows
 from jaxpolya.train.sinks import Sinks
 from jaxpolya.train.state import Measured, Step, abstract_state, init_state, make_optimizer

@@ -21,13 +21,14 @@ from jaxpolya.errors import ConfigError, InputError, RunError, not_finite
 from jaxpolya.files import write_whole
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params
+from jaxpolya.models.forward import Forward
 from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, is_primary, to_host
 from jaxpolya.progress import Task
 from jaxpolya.records import SftRow
 from jaxpolya.train.checkpoints import Checkpoints
 from jaxpolya.train.health import Health
 from jaxpolya.train.metrics import StepLog
-from jaxpolya.train.objectives import Forward, sft_objective
+from jaxpolya.train.objectives import sft_objective
 from jaxpolya.train.sinks import Sinks
 from jaxpolya.train.state import Step, abstract_state, init_state, make_evaluation, make_optimizer
 

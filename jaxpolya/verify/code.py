@@ -25,11 +25,11 @@ from collections.abc import Collection
 from typing import Any
 
 from jaxpolya.records import VerdictName
-from jaxpolya.verify import blocks, printed
-from jaxpolya.verify.bridge import Bridge
-from jaxpolya.verify.remote import Uncarried, is_remote
-from jaxpolya.verify.sandbox import Died, Late, Program, Sandbox, SandboxError
-from jaxpolya.verify.suite import Asserts, BadTests, Pairs, read
+from jaxpolya.verify.programs import blocks, printed
+from jaxpolya.verify.programs.suite import Asserts, BadTests, Pairs, read
+from jaxpolya.verify.sandbox.bridge import Bridge
+from jaxpolya.verify.sandbox.remote import Uncarried, is_remote
+from jaxpolya.verify.sandbox.sandbox import Died, Late, Program, Sandbox, SandboxError
 
 MAX_OUTPUT = 8 << 20
 

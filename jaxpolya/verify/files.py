@@ -21,7 +21,7 @@ from jaxpolya.errors import ConfigError, InputError, MachineError
 from jaxpolya.records import Kind, Verdict, dump, iter_json
 from jaxpolya.verify.judge import DEFAULT, Item, Policy, problem, reference_text
 from jaxpolya.verify.pool import Pool
-from jaxpolya.verify.sandbox import machine_weakness
+from jaxpolya.verify.sandbox.sandbox import machine_weakness
 from jaxpolya.verify.speech import opened_thought
 
 IN_FLIGHT = 512

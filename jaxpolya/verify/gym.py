@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from jaxpolya.verify.expression import Unreadable, evaluate, names, points, read
 from jaxpolya.verify.gym_rules import FORMS, REFUSED, RULES
-from jaxpolya.verify.latex import undelimited
+from jaxpolya.verify.mathematics.expression import Unreadable, evaluate, names, points, read
+from jaxpolya.verify.mathematics.latex import undelimited
 
 _LITERALS = frozenset({"string_insertion", "spiral_matrix", "binary_matrix", "n_queens"})
 """Generators whose scorers call `eval` on the answer."""

@@ -13,10 +13,11 @@ from typing import Any, Self, get_args
 
 from jaxpolya.errors import InputError
 from jaxpolya.records import Extraction, Kind, Question, Unevaluated, Verdict, VerdictName
-from jaxpolya.verify import choice, code, gym, math, second
-from jaxpolya.verify.algebra import Unparsed
-from jaxpolya.verify.expression import TooLarge
+from jaxpolya.verify import choice, code, gym, second
 from jaxpolya.verify.extract import extract
+from jaxpolya.verify.mathematics import compare
+from jaxpolya.verify.mathematics.algebra import Unparsed
+from jaxpolya.verify.mathematics.expression import TooLarge
 
 DEADLINE = 10.0
 """Seconds for one answer, where nobody says otherwise."""
@@ -139,7 +140,7 @@ def _compare(item: Item, answer: str | None, seconds: float, policy: Policy) -> 
         elif item.kind == "reasoning_gym":
             right = gym.correct(answer, item.entry or {})
         else:
-            refused = math.judge(
+            refused = compare.judge(
                 item.answer,
                 answer,
                 question=item.question,

@@ -13,8 +13,8 @@ numbers are judged by being run: there is no second way to read them.
 import re
 
 from jaxpolya.records import Kind
-from jaxpolya.verify.algebra import Unparsed, same_by_algebra
-from jaxpolya.verify.expression import TooLarge
+from jaxpolya.verify.mathematics.algebra import Unparsed, same_by_algebra
+from jaxpolya.verify.mathematics.expression import TooLarge
 
 TAIL = 2000
 """An answer stands at the end: no more characters than these are looked at, which bounds every search."""

@@ -24,7 +24,7 @@ from typing import Any
 from jaxpolya.errors import ConfigError
 from jaxpolya.verify.code import sandbox
 from jaxpolya.verify.judge import Item, Policy, judge_answer
-from jaxpolya.verify.sandbox import SandboxError
+from jaxpolya.verify.sandbox.sandbox import SandboxError
 
 IMPORTS = {"math": "math_verify", "reasoning_gym": "reasoning_gym"}
 PROGRAM_SHARE = 0.8

@@ -11,13 +11,13 @@ import pytest
 
 from jaxpolya.errors import ConfigError
 from jaxpolya.evaluate.composition import SEVERAL, Markers, Solution, summarise_composition
-from jaxpolya.evaluate.model_judge import ModelJudge, check_room
 from jaxpolya.hf.checkpoint import load_checkpoint
 from jaxpolya.models.decoder import init_params
+from jaxpolya.models.forward import Forward
 from jaxpolya.polya.catalogue import Catalogue, Heuristic, load_catalogue
 from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.records import Question, Sample
-from jaxpolya.train.objectives import Forward
+from jaxpolya.score.heuristic_judge import ModelJudge, check_room
 
 CATALOGUE = load_catalogue()
 JUDGE = Markers(CATALOGUE.heuristics)
@@ -158,7 +158,7 @@ def test_yes_must_beat_no_and_the_answer_about_nothing(monkeypatch, tiny, mesh1)
         for value, example in zip(np.stack([odds.ravel(), np.zeros(odds.size)], 1).ravel(), examples, strict=True):
             yield np.where(np.arange(len(example)) == len(example) - 1, value, 0.0)
 
-    monkeypatch.setattr("jaxpolya.evaluate.model_judge.score_examples", scored)
+    monkeypatch.setattr("jaxpolya.score.heuristic_judge.score_examples", scored)
     assert judge.label([Solution(QUESTION, text) for text in "abc"]) == [[], ["h0", "h1"], []]
 
 

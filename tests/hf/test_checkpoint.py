@@ -20,7 +20,7 @@ from jaxpolya.hf import meta as meta_module
 from jaxpolya.hf.chat import chat_text
 from jaxpolya.hf.checkpoint import Checkpoint, export_checkpoint, fingerprint, inspect_checkpoint, load_checkpoint, save_checkpoint
 from jaxpolya.hf.families import config_to_hf, known_keys
-from jaxpolya.hf.gguf_tokenizer import RECIPES
+from jaxpolya.hf.gguf.tokenizer import RECIPES
 from jaxpolya.models.decoder import init_params
 
 

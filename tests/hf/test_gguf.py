@@ -17,7 +17,7 @@ from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from jaxpolya.errors import InputError
 from jaxpolya.hf.checkpoint import fingerprint, inspect_checkpoint, load_checkpoint
-from jaxpolya.hf.gguf_file import GGUFFile
+from jaxpolya.hf.gguf.file import GGUFFile
 from jaxpolya.models.config import LayerKind, Rope
 from jaxpolya.models.decoder import head_table, hidden_states
 from jaxpolya.models.heads import logits

@@ -12,10 +12,10 @@ from transformers.integrations.gguf.dequant import GGML_BLOCK, dequantize
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from jaxpolya.errors import InputError
-from jaxpolya.hf import gguf_file
 from jaxpolya.hf.families import config_from_hf
-from jaxpolya.hf.gguf_config import MODEL_TYPES, Metadata, read_config
-from jaxpolya.hf.gguf_file import GGUFFile
+from jaxpolya.hf.gguf import file as gguf_file
+from jaxpolya.hf.gguf.config import MODEL_TYPES, Metadata, read_config
+from jaxpolya.hf.gguf.file import GGUFFile
 from jaxpolya.hf.tensors import check_tensors, read_params
 from jaxpolya.models.config import LayerKind, Rope, RopeScaling
 from jaxpolya.models.decoder import head_table, hidden_states

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, models, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from jaxpolya.errors import InputError
-from jaxpolya.hf.gguf_config import Metadata
-from jaxpolya.hf.gguf_tokenizer import RECIPES, stop_ids_from_gguf, tokenizer_from_gguf
+from jaxpolya.hf.gguf.config import Metadata
+from jaxpolya.hf.gguf.tokenizer import RECIPES, stop_ids_from_gguf, tokenizer_from_gguf
 
 TEXT = "the theory of the other thing is that there is another theory; in the end 1234 bananas and 5 ananas are fruits, née à l'été. "
 TEXTS = [

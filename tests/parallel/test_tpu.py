@@ -18,9 +18,10 @@ from jaxpolya.decode.sampling import Draw
 from jaxpolya.errors import ConfigError
 from jaxpolya.models.config import DecoderConfig, LayerKind
 from jaxpolya.models.decoder import abstract_params
+from jaxpolya.models.forward import Forward
 from jaxpolya.parallel.mesh import make_mesh
 from jaxpolya.parallel.sharding import batch_sharding, param_shardings
-from jaxpolya.train.objectives import Forward, sft_objective
+from jaxpolya.train.objectives import sft_objective
 from jaxpolya.train.state import Step, abstract_state, make_optimizer
 
 pytest.importorskip("libtpu")

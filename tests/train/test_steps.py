@@ -12,15 +12,16 @@ from jaxpolya.data.packing import pack, token_example
 from jaxpolya.errors import RunError
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import init_params
+from jaxpolya.models.forward import Forward
 from jaxpolya.parallel.mesh import make_mesh
-from jaxpolya.polya.respond import Prompt
 from jaxpolya.records import Question, Sample
+from jaxpolya.rollout.respond import Prompt
+from jaxpolya.score.logprobs import score_examples
 from jaxpolya.train.algorithms import make_algorithm, policy_loss
 from jaxpolya.train.losses import PolicyLoss
-from jaxpolya.train.objectives import Forward, policy_objective, sft_objective
+from jaxpolya.train.objectives import policy_objective, sft_objective
 from jaxpolya.train.policy_terms import PpoClip
 from jaxpolya.train.rl import draw_round, learnt_groups, make_examples, round_prompts
-from jaxpolya.train.score import score_examples
 from jaxpolya.train.state import Measured, Step, init_state, make_optimizer
 
 CONFIG = DecoderConfig("llama", 97, 32, 48, 2, 4, 2, 8, 128, tied_embeddings=True)
@@ -244,7 +245,7 @@ def test_scores_do_not_depend_on_the_packing(mesh, monkeypatch):
     examples = [dataclasses.replace(example, extras={}) for example in random_examples(7, seed=3)]
     forward = Forward(CONFIG, jnp.dtype("float32"))
     together = list(score_examples(params(), forward, mesh, examples, row_tokens=64, micro_rows=2))
-    monkeypatch.setattr("jaxpolya.train.score.PACKED_AT_ONCE", 3)
+    monkeypatch.setattr("jaxpolya.score.logprobs.PACKED_AT_ONCE", 3)
     apart = list(score_examples(params(), forward, mesh, examples, row_tokens=16, micro_rows=2))
     for one, other, example in zip(together, apart, examples, strict=True):
         assert len(one) == len(example) and one[0] == 0

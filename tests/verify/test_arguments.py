@@ -5,8 +5,8 @@ import ast
 import pytest
 
 from jaxpolya.verify import code
-from jaxpolya.verify.arguments import shown
-from jaxpolya.verify.sandbox import SandboxError
+from jaxpolya.verify.programs.arguments import shown
+from jaxpolya.verify.sandbox.sandbox import SandboxError
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from jaxpolya.verify.blocks import extract, readings
+from jaxpolya.verify.programs.blocks import extract, readings
 
 
 @pytest.mark.parametrize(

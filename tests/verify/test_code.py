@@ -10,7 +10,7 @@ from jaxpolya.verify.code import BadTests, extract, read
 from jaxpolya.verify.files import verify_file
 from jaxpolya.verify.judge import Item, judge, verify_response
 from jaxpolya.verify.pool import Pool
-from jaxpolya.verify.sandbox import Sandbox, SandboxError
+from jaxpolya.verify.sandbox.sandbox import Sandbox, SandboxError
 
 DOUBLE = ["assert double(2) == 4", "assert double(-1) == -2"]
 PROMPT = 'import math\n\n\ndef helper(x):\n    return x + 1\n\n\ndef area(r: float) -> float:\n    """The area of a circle."""\n'

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from jaxpolya.verify.expression import TooLarge, Unreadable, evaluate, names, read, same
+from jaxpolya.verify.mathematics.expression import TooLarge, Unreadable, evaluate, names, read, same
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from jaxpolya.records import Question
 from jaxpolya.verify import code
 from jaxpolya.verify.judge import Item, Policy, answer_of
 from jaxpolya.verify.pool import Pool
-from jaxpolya.verify.sandbox import SandboxError
+from jaxpolya.verify.sandbox.sandbox import SandboxError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "questions"
 BAR = 0.005

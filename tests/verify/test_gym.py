@@ -7,9 +7,9 @@ import reasoning_gym
 
 from jaxpolya.errors import InputError
 from jaxpolya.verify import gym
-from jaxpolya.verify.expression import TooLarge
 from jaxpolya.verify.gym_rules import FORMS, REFUSED, RULES
 from jaxpolya.verify.judge import verify_response
+from jaxpolya.verify.mathematics.expression import TooLarge
 
 NAMES = [*sorted(set(RULES) | set(FORMS)), "simple_integration", "intermediate_integration", "n_queens", "spiral_matrix",
          "string_insertion", "binary_matrix", "basic_arithmetic", "chain_sum", "leg_counting"]  # fmt: skip

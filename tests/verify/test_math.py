@@ -4,8 +4,8 @@ import contextlib
 
 import pytest
 
-from jaxpolya.verify.expression import TooLarge
-from jaxpolya.verify.math import MAX_ANSWER, NOT_EVALUATED, RESTATES, equal, judge
+from jaxpolya.verify.mathematics.compare import MAX_ANSWER, NOT_EVALUATED, RESTATES, equal, judge
+from jaxpolya.verify.mathematics.expression import TooLarge
 
 RIGHT = [
     # numbers

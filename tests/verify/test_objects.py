@@ -3,7 +3,7 @@
 import pytest
 
 from jaxpolya.verify import code
-from jaxpolya.verify.sandbox import SandboxError
+from jaxpolya.verify.sandbox.sandbox import SandboxError
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,10 +12,10 @@ import pytest
 
 from jaxpolya.config import JsonlSource
 from jaxpolya.data.questions import load_questions
-from jaxpolya.verify.expression import TooLarge
 from jaxpolya.verify.extract import extract, spoken
 from jaxpolya.verify.judge import Item
-from jaxpolya.verify.math import equal
+from jaxpolya.verify.mathematics.compare import equal
+from jaxpolya.verify.mathematics.expression import TooLarge
 from jaxpolya.verify.pool import Pool
 
 ORACLES = Path(__file__).resolve().parents[3] / "shared" / "oracles" / "verifier"

@@ -7,9 +7,9 @@ import pytest
 from jaxpolya.errors import ConfigError
 from jaxpolya.verify import code
 from jaxpolya.verify.judge import Item, Policy, verify_response
-from jaxpolya.verify.packages import locate
 from jaxpolya.verify.pool import Pool
-from jaxpolya.verify.sandbox import LEVELS, Sandbox, SandboxError, machine_weakness
+from jaxpolya.verify.sandbox.packages import locate
+from jaxpolya.verify.sandbox.sandbox import LEVELS, Sandbox, SandboxError, machine_weakness
 
 DOUBLE = "import numpy\ndef double(x): return (2 * numpy.array(x)).tolist()"
 TESTS = ["assert double([2]) == [4]"]

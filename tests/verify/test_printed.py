@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxpolya.verify.printed import same
+from jaxpolya.verify.programs.printed import same
 
 
 @pytest.mark.parametrize(

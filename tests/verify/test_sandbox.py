@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from jaxpolya.verify.bridge import Bridge
-from jaxpolya.verify.remote import Raised, Uncarried, is_remote
-from jaxpolya.verify.sandbox import LEVELS, Died, Ended, Late, Sandbox, SandboxError
-from jaxpolya.verify.wire import MAX_BYTES, WireError, decode, encode
+from jaxpolya.verify.sandbox.bridge import Bridge
+from jaxpolya.verify.sandbox.remote import Raised, Uncarried, is_remote
+from jaxpolya.verify.sandbox.sandbox import LEVELS, Died, Ended, Late, Sandbox, SandboxError
+from jaxpolya.verify.sandbox.wire import MAX_BYTES, WireError, decode, encode
 
 VALUES = [
     None, True, False, 0, -7, 10**4000, 0.1, -0.0, math.inf, 2 - 3j,

@@ -8,10 +8,10 @@ import functools
 import re
 from dataclasses import dataclass, field
 
-from jaxpolya.verify.expression import TooLarge, Unreadable, evaluate, names, read, same
-from jaxpolya.verify.latex import SPELLED, normal, words
-from jaxpolya.verify.literals import MAGNITUDES, based, based_value, numeral, spelled
-from jaxpolya.verify.units import changes, doubts, is_unit
+from jaxpolya.verify.mathematics.expression import TooLarge, Unreadable, evaluate, names, read, same
+from jaxpolya.verify.mathematics.latex import SPELLED, normal, words
+from jaxpolya.verify.mathematics.literals import MAGNITUDES, based, based_value, numeral, spelled
+from jaxpolya.verify.mathematics.units import changes, doubts, is_unit
 
 MAX_ITEMS = 64
 

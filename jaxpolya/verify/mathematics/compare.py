@@ -29,13 +29,13 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from jaxpolya.records import Unevaluated
-from jaxpolya.verify.algebra import Unparsed, latex_of, same_by_algebra
-from jaxpolya.verify.expression import Node, TooLarge, Unreadable, evaluate, names, read, same
-from jaxpolya.verify.forms import Form, form, meaning, operations, parts, size
-from jaxpolya.verify.latex import folded, normal, squeezed, undelimited, words
-from jaxpolya.verify.literals import Numeral, based, based_value, kind_of, numeral, spelled, written
-from jaxpolya.verify.relations import interval, same_relation, sides_equal
-from jaxpolya.verify.restated import (
+from jaxpolya.verify.mathematics.algebra import Unparsed, latex_of, same_by_algebra
+from jaxpolya.verify.mathematics.expression import Node, TooLarge, Unreadable, evaluate, names, read, same
+from jaxpolya.verify.mathematics.forms import Form, form, meaning, operations, parts, size
+from jaxpolya.verify.mathematics.latex import folded, normal, squeezed, undelimited, words
+from jaxpolya.verify.mathematics.literals import Numeral, based, based_value, kind_of, numeral, spelled, written
+from jaxpolya.verify.mathematics.relations import interval, same_relation, sides_equal
+from jaxpolya.verify.mathematics.restated import (
     asks_about,
     asks_about_relation,
     ends_with_relation,
@@ -45,7 +45,7 @@ from jaxpolya.verify.restated import (
     restates_division,
     stands_in,
 )
-from jaxpolya.verify.structure import (
+from jaxpolya.verify.mathematics.structure import (
     Items,
     Leaf,
     Matrix,
@@ -60,7 +60,7 @@ from jaxpolya.verify.structure import (
     shape,
     value_of,
 )
-from jaxpolya.verify.units import agree
+from jaxpolya.verify.mathematics.units import agree
 
 MAX_ANSWER = 2000
 """Longest answer in characters; a longer one is none."""

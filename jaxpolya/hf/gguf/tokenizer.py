@@ -2,7 +2,7 @@
 
 A GGUF file holds the vocabulary, the merges (or scores), each token's type, the ids of the special tokens and the chat template.
 Two kinds occur in the supported families: byte-level BPE (`tokenizer.ggml.model` = gpt2), below, and SentencePiece's BPE
-(= llama), in `hf.gguf_sentencepiece`. How byte-level BPE cuts text before merging is only *named* (`tokenizer.ggml.pre`), so
+(= llama), in `sentencepiece`. How byte-level BPE cuts text before merging is only *named* (`tokenizer.ggml.pre`), so
 each supported name has its recipe here; an unknown name is refused rather than guessed, since a wrong cut gives wrong tokens
 without any error.
 
@@ -20,9 +20,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast
 
 from jaxpolya.errors import InputError
-from jaxpolya.hf.gguf_config import Metadata
-from jaxpolya.hf.gguf_file import GGUFFile
-from jaxpolya.hf.gguf_sentencepiece import NORMAL, sentencepiece_bpe
+from jaxpolya.hf.gguf.config import Metadata
+from jaxpolya.hf.gguf.file import GGUFFile
+from jaxpolya.hf.gguf.sentencepiece import NORMAL, sentencepiece_bpe
 
 UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4
 """Values of tokenizer.ggml.token_type that are found in the text before any merging; the first two stand for no text."""

@@ -10,7 +10,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from jaxpolya.verify.expression import Node, TooLarge, Unreadable, evaluate, read
+from jaxpolya.verify.mathematics.expression import Node, TooLarge, Unreadable, evaluate, read
 
 
 class Numeral(NamedTuple):

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from jaxpolya.errors import ConfigError, MachineError
-from jaxpolya.verify.packages import locate
-from jaxpolya.verify.wire import MAX_BYTES, WireError, decode, encode
+from jaxpolya.verify.sandbox.packages import locate
+from jaxpolya.verify.sandbox.wire import MAX_BYTES, WireError, decode, encode
 
 Level = Literal["namespaces", "user", "limits"]
 LEVELS: tuple[Level, ...] = ("namespaces", "user", "limits")

@@ -7,8 +7,8 @@ from kinds import CHATML, THINKS, tokenizer_of
 
 from jaxpolya.decode.engine import Completion
 from jaxpolya.polya.prompts import PromptBuilder
-from jaxpolya.polya.respond import Asking, make_prompts, respond
 from jaxpolya.records import Question
+from jaxpolya.rollout.respond import Asking, make_prompts, respond
 from jaxpolya.verify.judge import judge
 from jaxpolya.verify.speech import opened_thought
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from jaxpolya.verify.server import Server, words
-    from jaxpolya.verify.wire import decode, encode
+    from jaxpolya.verify.sandbox.server import Server, words
+    from jaxpolya.verify.sandbox.wire import decode, encode
 
 CONTROL = 3
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
-from jaxpolya.verify import arguments
+from jaxpolya.verify.programs import arguments
 
 _KEYS = frozenset({"prompt", "test", "tests", "test_list", "entry_point", "test_setup_code", "test_imports", "challenge_test_list"})
 _BEYOND = frozenset({"stdin", "environ", "patch", "tempfile", "open"})

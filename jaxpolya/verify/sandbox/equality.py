@@ -3,10 +3,10 @@
 import random
 from typing import TYPE_CHECKING, Any
 
-from jaxpolya.verify.remote import about, builtin_value
+from jaxpolya.verify.sandbox.remote import about, builtin_value
 
 if TYPE_CHECKING:
-    from jaxpolya.verify.bridge import Bridge
+    from jaxpolya.verify.sandbox.bridge import Bridge
 
 
 class Equality:

@@ -19,11 +19,11 @@ from jaxpolya.data.packing import Example, token_example
 from jaxpolya.errors import ConfigError
 from jaxpolya.evaluate.composition import Solution
 from jaxpolya.models.decoder import Params
+from jaxpolya.models.forward import Forward
 from jaxpolya.parallel.mesh import data_shards
 from jaxpolya.polya.catalogue import Heuristic
 from jaxpolya.polya.prompts import PromptBuilder
-from jaxpolya.train.objectives import Forward
-from jaxpolya.train.score import score_examples
+from jaxpolya.score.logprobs import score_examples
 
 SHORTEST_ROW, PASS_TOKENS = 256, 2048  # tokens of a scoring row, at least; and of a forward pass on one data shard, about
 CHARACTERS = 4  # a token, about

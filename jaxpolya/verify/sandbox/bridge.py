@@ -10,11 +10,11 @@ import os
 import sys
 from typing import IO, Any
 
-from jaxpolya.verify.equality import Equality
-from jaxpolya.verify.mirrored import STEERING, Mirrored, exception, exception_class
-from jaxpolya.verify.remote import About, Raised, RemoteIterator, RemoteType, Uncarried, about, builtin_value, is_remote, waiting
-from jaxpolya.verify.sandbox import Died, Program
-from jaxpolya.verify.wire import MAX_BYTES, Made, WireError, decode, encode
+from jaxpolya.verify.sandbox.equality import Equality
+from jaxpolya.verify.sandbox.mirrored import STEERING, Mirrored, exception, exception_class
+from jaxpolya.verify.sandbox.remote import About, Raised, RemoteIterator, RemoteType, Uncarried, about, builtin_value, is_remote, waiting
+from jaxpolya.verify.sandbox.sandbox import Died, Program
+from jaxpolya.verify.sandbox.wire import MAX_BYTES, Made, WireError, decode, encode
 
 MAX_LENT = 64
 """Containers of the program's objects that are kept in step at a time."""

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from jaxpolya.verify.candidate import Line
-    from jaxpolya.verify.wire import Made, decode, encode
+    from jaxpolya.verify.sandbox.candidate import Line
+    from jaxpolya.verify.sandbox.wire import Made, decode, encode
 
 _UNCHANGING = (int, float, complex, str, bytes, tuple, frozenset)
 _CHANGING = (list, dict, set, bytearray)

@@ -18,8 +18,8 @@ from etils import epath
 
 from jaxpolya.errors import InputError
 from jaxpolya.hf.directory import local_file
-from jaxpolya.hf.gguf_config import ROPE_FREQS, Metadata, read_config
-from jaxpolya.hf.gguf_header import StoredTensor, read_header
+from jaxpolya.hf.gguf.config import ROPE_FREQS, Metadata, read_config
+from jaxpolya.hf.gguf.header import StoredTensor, read_header
 
 # GGUF's stem (`blk.{i}.` before it where it belongs to a layer) → Hugging Face's
 ENDS = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}

@@ -7,11 +7,11 @@ An exception class of the program's becomes a class here that is derived from th
 import sys
 from typing import TYPE_CHECKING, Any
 
-from jaxpolya.verify.remote import Raised
-from jaxpolya.verify.wire import WireError
+from jaxpolya.verify.sandbox.remote import Raised
+from jaxpolya.verify.sandbox.wire import WireError
 
 if TYPE_CHECKING:
-    from jaxpolya.verify.bridge import Bridge
+    from jaxpolya.verify.sandbox.bridge import Bridge
 
 STEERING = (StopIteration, StopAsyncIteration, GeneratorExit, KeyboardInterrupt)
 """Exceptions that would steer the tests, rather than tell them something."""

@@ -14,15 +14,15 @@ from jax.sharding import Mesh
 
 from jaxpolya.data.packing import token_example
 from jaxpolya.hf.chat import chat_text
-from jaxpolya.hf.reward import RewardModel
 from jaxpolya.hf.spelling import Spelling
 from jaxpolya.models.decoder import Params
+from jaxpolya.models.forward import Forward
 from jaxpolya.parallel.mesh import data_shards
 from jaxpolya.polya.catalogue import Slot
 from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.records import Question, Sample
-from jaxpolya.train.objectives import Forward
-from jaxpolya.train.score import score_examples
+from jaxpolya.score.logprobs import score_examples
+from jaxpolya.score.reward_model import RewardModel
 
 SHORTEST_ROW, PASS_TOKENS = 256, 1024  # tokens of a scoring row, at least; and of a forward pass on one data shard, about
 

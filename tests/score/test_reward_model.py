@@ -10,7 +10,7 @@ from families import EVERYTHING, their_model
 from jaxpolya.errors import InputError
 from jaxpolya.hf.checkpoint import inspect_checkpoint
 from jaxpolya.hf.families import FAMILIES
-from jaxpolya.hf.reward import load_reward_model
+from jaxpolya.score.reward_model import load_reward_model
 
 PAD = 2
 

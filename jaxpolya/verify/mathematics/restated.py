@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
-from jaxpolya.verify.expression import Node, TooLarge, Unreadable, read, same
-from jaxpolya.verify.forms import Form, meaning, parts
-from jaxpolya.verify.latex import normal, squeezed
-from jaxpolya.verify.literals import is_numeral, is_reduced, numeral, spelled
-from jaxpolya.verify.relations import same_relation, sides_equal
-from jaxpolya.verify.structure import Relation, relation_in, split
+from jaxpolya.verify.mathematics.expression import Node, TooLarge, Unreadable, read, same
+from jaxpolya.verify.mathematics.forms import Form, meaning, parts
+from jaxpolya.verify.mathematics.latex import normal, squeezed
+from jaxpolya.verify.mathematics.literals import is_numeral, is_reduced, numeral, spelled
+from jaxpolya.verify.mathematics.relations import same_relation, sides_equal
+from jaxpolya.verify.mathematics.structure import Relation, relation_in, split
 
 MAX_QUESTION = 20_000
 MAX_FORMULAS = 200

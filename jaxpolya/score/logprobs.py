@@ -13,9 +13,9 @@ from jaxpolya.data.packing import Batch, Example, pack, unpack
 from jaxpolya.errors import not_finite
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params
+from jaxpolya.models.forward import Forward
 from jaxpolya.parallel.mesh import batch_to_mesh, to_host
 from jaxpolya.parallel.sharding import batch_sharding, param_shardings, replicated
-from jaxpolya.train.objectives import Forward
 
 PACKED_AT_ONCE = 4096  # examples; a run may have hundreds of thousands, and their log-probs come back to the host
 

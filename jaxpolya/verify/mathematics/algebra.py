@@ -8,8 +8,8 @@ import functools
 import logging
 import re
 
-from jaxpolya.verify.expression import TooLarge
-from jaxpolya.verify.structure import Items, Matrix, Shape, Union
+from jaxpolya.verify.mathematics.expression import TooLarge
+from jaxpolya.verify.mathematics.structure import Items, Matrix, Shape, Union
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its timeouts are off, which is meant
 

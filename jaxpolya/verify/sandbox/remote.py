@@ -20,10 +20,10 @@ import operator
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from jaxpolya.verify.wire import MAX_BYTES
+from jaxpolya.verify.sandbox.wire import MAX_BYTES
 
 if TYPE_CHECKING:
-    from jaxpolya.verify.bridge import Bridge
+    from jaxpolya.verify.sandbox.bridge import Bridge
 
 MAX_ITEMS = MAX_BYTES // 2
 """Items that one iterator gives."""

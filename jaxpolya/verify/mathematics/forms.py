@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from jaxpolya.verify.expression import Node, TooLarge, Unreadable, evaluate, names
-from jaxpolya.verify.literals import is_numeral, numeral_value, signed
+from jaxpolya.verify.mathematics.expression import Node, TooLarge, Unreadable, evaluate, names
+from jaxpolya.verify.mathematics.literals import is_numeral, numeral_value, signed
 
 MAX_DENOMINATOR = 1000
 """Of a rational value that floats are recognised as; an irrational one is within 1e-12 of such a number once in a million times."""

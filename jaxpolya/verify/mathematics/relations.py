@@ -2,9 +2,9 @@
 
 from fractions import Fraction
 
-from jaxpolya.verify.expression import Unreadable, evaluate, names, points, read, same
-from jaxpolya.verify.latex import squeezed
-from jaxpolya.verify.structure import Items, Leaf, Relation, Shape, Union, is_name, shape
+from jaxpolya.verify.mathematics.expression import Unreadable, evaluate, names, points, read, same
+from jaxpolya.verify.mathematics.latex import squeezed
+from jaxpolya.verify.mathematics.structure import Items, Leaf, Relation, Shape, Union, is_name, shape
 
 _FLIPPED = {"=": "=", r"\ne": r"\ne", "<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\approx": r"\approx"}
 

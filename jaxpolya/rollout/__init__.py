@@ -1,0 +1,1 @@
+"""Asking a model and judging what it says, and the rounds of rollouts that training takes from it."""

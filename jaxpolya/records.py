@@ -158,6 +158,16 @@ class SftRow(Record):
     adherence: float | None = None
     source: str = ""
 
+    @property
+    def length(self) -> int:
+        """Tokens of prompt and response. Raises `InputError` for a row without them."""
+        if not self.prompt_ids or not self.token_ids:
+            raise InputError(
+                f"a fine-tuning row of question {self.question_id} has no prompt_ids or token_ids, as an older jaxpolya wrote them; delete "
+                "the select stage's directory to have the rows selected again"
+            )
+        return len(self.prompt_ids) + len(self.token_ids)
+
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number of JSON's")

@@ -35,7 +35,7 @@ from jaxpolya.verify.pool import Pool
 from jaxpolya.verify.speech import opened_thought
 
 if TYPE_CHECKING:
-    from jaxpolya.polya.traces import Trace
+    from jaxpolya.rollout.traces import Trace
 
 FAILURES, FAILURE_SHARE = 2, 0.05
 """Responses that the verifier may fail on, in number or as a share of all; a scorer may have a case that it can't judge."""

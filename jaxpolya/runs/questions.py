@@ -18,13 +18,13 @@ from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.catalogue import Slot
 from jaxpolya.polya.prompts import KINDS
 from jaxpolya.rollout.respond import Prompt, require_judged
-from jaxpolya.polya.traces import ELSEWHERE, TOO_LONG, Trace, judge_traces, read_traces, require_traces
+from jaxpolya.rollout.traces import ELSEWHERE, TOO_LONG, Trace, judge_traces, read_traces, require_traces
 from jaxpolya.records import Question, read_records, write_records
 from jaxpolya.runs.checks import check_slots
 from jaxpolya.runs.identity import meaning, source_identity, stage_fields
 from jaxpolya.runs.session import Session
 from jaxpolya.runs.stages import Key, Stage
-from jaxpolya.train.rl import check_prompts
+from jaxpolya.rollout.rounds import check_prompts
 from jaxpolya.verify.sandbox.sandbox import machine_weakness
 
 

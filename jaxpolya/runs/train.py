@@ -18,7 +18,8 @@ from jaxpolya.runs.questions import Questions
 from jaxpolya.runs.session import Model, Session, kept_model
 from jaxpolya.runs.stages import Key, Stage
 from jaxpolya.train.algorithms import make_algorithm
-from jaxpolya.train.rl import rollout_file, run_rl
+from jaxpolya.rollout.rounds import rollout_file
+from jaxpolya.train.rl import run_rl
 from jaxpolya.train.sft import run_sft, sft_batches, sft_examples, split_heldout
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jaxpolya.config import KlConfig
+from jaxpolya.rollout.rewards import mixed_groups
 
 STD_OFFSET = 1e-6
 """Added to a group's standard deviation."""
@@ -75,12 +76,6 @@ def estimate(estimator: Estimator, rewards: Rewards) -> np.ndarray:
     if not np.isfinite(found[counted]).all():
         raise ValueError("gave an advantage that is not finite for a response whose reward is known")
     return np.where(counted, found, 0.0).astype(np.float32)
-
-
-def mixed_groups(rewards_PG: np.ndarray) -> np.ndarray:
-    """Whether a group has two different known rewards, bool [P]."""
-    valid_PG = ~np.isnan(rewards_PG)
-    return np.where(valid_PG, rewards_PG, -np.inf).max(axis=1) > np.where(valid_PG, rewards_PG, np.inf).min(axis=1)
 
 
 # Against the group ------------------------------------------------------------------------------------------------------

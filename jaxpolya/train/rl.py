@@ -1,42 +1,34 @@
 """Reinforcement learning: rounds of rollouts from the current weights and updates on their verdicts.
 
-A round asks P questions, G responses each; the verifier's rewards become advantages, by the `algorithm`; the round's groups are
+A round (`rollout.rounds`) has P questions, G responses each; the verifier's rewards become advantages, by the `algorithm`; its groups are
 split into `updates` optimizer steps, in each of `epochs` passes. The old policy's log-probs are the sampler's record, or computed anew by
 the trainer before the first update; `sampler_kl` is how far apart the two are. A reference, where one is needed, is the model that
 the arm's RL started from: a second copy of the parameters in the compute dtype, spread over the mesh as they are.
-
-Where an algorithm learns only from groups with both right and wrong responses, a round asks further questions until it has P such
-groups, a bounded number of times (DAPO's dynamic sampling, arXiv 2503.14476, §3.2). Which come next is counted in whole pieces of a
-pass; how many pieces the rounds before took stands in the step log, so that a resumed run asks the same.
-
-Rollouts are written, with their verdicts, as they happen, a file a piece, so a killed round keeps what was finished. A round
-after the last checkpoint is trained on again from those files: the weights that drew them are the weights that would draw
-them now, bit for bit.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import grain
 import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolya.config import RlConfig
 from jaxpolya.data.packing import Batch, Example, pack, token_example, unpack
 from jaxpolya.decode.engine import Engine
-from jaxpolya.errors import ConfigError, RunError
 from jaxpolya.evaluate.audit import Tally, Watch, step_facts
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params
 from jaxpolya.models.forward import Forward
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.progress import Task
-from jaxpolya.records import Sample, Verdict, write_records
-from jaxpolya.rollout.respond import Asking, Prompt, respond
+from jaxpolya.records import Sample
+from jaxpolya.rollout.respond import Prompt
+from jaxpolya.rollout.rewards import mixed_groups, outcome_facts, reward_of, rewards_of
+from jaxpolya.rollout.rounds import Live, members
 from jaxpolya.score.logprobs import score_rows, scoring_copy
-from jaxpolya.train.advantages import Rewards, estimate, kl_in_reward, mixed_groups, soft_overlong_penalty
+from jaxpolya.train.advantages import Rewards, estimate, kl_in_reward, soft_overlong_penalty
 from jaxpolya.train.algorithms import Algorithm, make_algorithm, most_refills, needs_reference, overlong_buffer, policy_loss
 from jaxpolya.train.checkpoints import Checkpoints
 from jaxpolya.train.health import Health
@@ -55,23 +47,6 @@ class RlResult:
     params: Params
     steps: list[dict[str, Any]]
     """Metrics of each round."""
-
-
-def round_prompts(prompts: Sequence[Prompt], config: RlConfig, step: int) -> list[Prompt]:
-    """The questions of a round, or of one of its refills: piece `step` of the shuffled passes.
-
-    A pass ends with its last whole piece, so that no question is asked twice in a round.
-    """
-    epoch, piece = divmod(step, len(prompts) // config.prompts)
-    order = grain.MapDataset.range(len(prompts)).seed(config.seed).shuffle().repeat()  # each pass anew, and not as another seed's
-    first = epoch * len(prompts) + piece * config.prompts
-    return [prompts[order[i]] for i in range(first, first + config.prompts)]
-
-
-def check_prompts(prompts: Sequence[Prompt], config: RlConfig) -> None:
-    """Raises `ConfigError` where a round asks more questions than there are."""
-    if len(prompts) < config.prompts:
-        raise ConfigError(f"rl.prompts ({config.prompts}) is larger than the number of RL questions that fit ({len(prompts)}); lower it")
 
 
 def run_rl(
@@ -110,7 +85,6 @@ def run_rl(
       keep: is given the parameters after each number of steps in `config.doses`, before a checkpoint goes past it.
       sinks: are told the rows of `steps.jsonl` too.
     """
-    check_prompts(prompts, config)
     check_rows(config.batching.micro_rows, mesh, "rl.batching.micro_rows")
     algorithm, _ = make_algorithm(config)
     optimizer = make_optimizer(config.optimizer, config.steps * config.updates * config.epochs)
@@ -133,19 +107,11 @@ def run_rl(
     task.advance(done * config.prompts * config.group)
     watch = Watch()
     refills = most_refills(config, algorithm)
+    rollouts = Live(config, prompts, engine, pool, arm=arm, directory=directory, refills=refills, task=task)
     for step in range(done, config.steps):
         weights: Params = state["params"]
-
-        def draw(attempt: int, step: int = step, weights: Params = weights) -> Drawn:
-            piece = step + sum(row.get("refills", 0) for row in log.rows) + attempt
-            asking = Asking(arm, "rl", config.group, config.seed, first_sequence=piece * config.prompts * config.group, step=step)
-            asked, file = round_prompts(prompts, config, piece), rollout_file(directory, step, attempt)
-            bar = None if attempt else task  # of the rollouts that are sure to be asked for
-            return asked, respond(engine, lambda: weights, asked, asking, pool=pool, out=file, task=bar)
-
-        drawn = draw_round(draw, config, refills, f"{directory.name}, step {step}")
-        groups = learnt_groups(drawn, config)
-        asked, samples = _chosen(drawn, groups, config)
+        round_ = rollouts.draw(step, weights, sum(row.get("refills", 0) for row in log.rows))
+        asked, samples = round_.prompts, round_.samples
         parts = np.array_split(np.arange(config.prompts), config.updates)
         scorers = {"logp_old": weights if config.old_logprobs == "trainer" else None, "logp_ref": reference}
         logps = {
@@ -153,23 +119,21 @@ def run_rl(
             for name, params in scorers.items()
             if params is not None
         }
-        del draw, weights, scorers  # the update consumes them
+        del weights, scorers  # the update consumes them
         examples, facts, learnt = make_examples(samples, asked, config, algorithm, logps)
-        rated = _rated(drawn, groups, learnt, config)
+        rated = round_.rated(learnt)
         if refills:
-            facts |= outcome_facts([sample for piece in rated for sample in piece], config) | {"refills": len(drawn) - 1}
-        if is_primary():
-            for attempt, piece in enumerate(rated):
-                write_records(rollout_file(directory, step, attempt), piece)
+            facts |= outcome_facts([sample for piece in rated for sample in piece], config.group) | {"refills": len(rated) - 1}
+        rollouts.write(step, rated)
         updates: list[Measured] = []
         for part in parts * config.epochs:
-            batch = _packed([examples[i] for i in _members(part, config)], config)
+            batch = _packed([examples[i] for i in members(part, config.group)], config)
             state, measured = update.measured(state, batch, config.batching.micro_rows)
             updates.append(measured)
         facts |= Measured.of(updates).facts
         # The first update measures before it moves: what is between the two there is no learning.
         facts |= {"kl": facts["kl_k3"], "sampler_kl": updates[0].facts["sampler_kl"]}
-        questions = {prompt.question.id: prompt.question for asked, _ in drawn for prompt in asked}
+        questions = {prompt.question.id: prompt.question for asked, _ in round_.pieces for prompt in asked}
         tally = Tally.of([sample for piece in rated for sample in piece], questions)
         health.check_step({"step": step, **facts})
         log.append({"step": step, **facts, **step_facts(tally), "audit": tally.to_json()})
@@ -199,7 +163,7 @@ def make_examples(
     `logps` may hold each response's log-probs as the trainer found them, `logp_old` and `logp_ref`. A recorded reward is what the verdict
     pays; what a length or a divergence takes off it shows in the advantage.
     """
-    known = rewards_of(samples, config)
+    known = rewards_of(samples, config.group)
     lengths = np.array([len(sample.token_ids) for sample in samples]).reshape(-1, config.group)
     taken_off, kl_PGT = np.zeros(known.shape), None
     if buffer := overlong_buffer(config, algorithm):
@@ -221,77 +185,10 @@ def make_examples(
         example = token_example(prompts[i // config.group].ids, sample.token_ids, **extras, advantage=along)
         examples.append(example if learnt[i] else dataclasses.replace(example, weights=np.zeros_like(example.weights)))
         rated.append(dataclasses.replace(sample, reward=reward_of(sample), advantage=float(own.mean())))
-    facts = outcome_facts(samples, config)
+    facts = outcome_facts(samples, config.group)
     if buffer:
         facts["overlong_penalty"] = float(taken_off.mean())
     return examples, facts, rated
-
-
-def outcome_facts(samples: Sequence[Sample], config: RlConfig) -> dict[str, float]:
-    """What came of asking: shares and means over samples that come group by group."""
-    known = rewards_of(samples, config)
-    valid = ~np.isnan(known)
-    return {
-        "reward": float(known[valid].sum()) / max(int(valid.sum()), 1),
-        "length": float(np.mean([len(sample.token_ids) for sample in samples])),
-        "truncated": float(np.mean([sample.finish == "length" for sample in samples])),
-        "unparseable": float(np.mean([sample.verdict == "unparseable" for sample in samples])),
-        "cut_short": float(np.mean([sample.verdict in Verdict.LIMITED for sample in samples])),
-        "no_signal": float((~mixed_groups(known)).mean()),
-        "masked": float((~valid).mean()),
-    }
-
-
-Drawn = tuple[list[Prompt], list[Sample]]
-"""P questions, and the G samples of each in their order."""
-
-
-def draw_round(draw: Callable[[int], Drawn], config: RlConfig, refills: int, where: str) -> list[Drawn]:
-    """What a round asked: one piece of questions, and with `refills` as many more as it takes to have P mixed groups, at most so many.
-
-    Raises `RunError` where refills were allowed and no group at all is mixed: there is nothing to learn, and asking on won't help.
-    """
-    drawn: list[Drawn] = []
-    mixed = 0
-    while len(drawn) <= refills and (not drawn or mixed < config.prompts):
-        drawn.append(draw(len(drawn)))
-        mixed += int(mixed_groups(rewards_of(drawn[-1][1], config)).sum())
-    if refills and not mixed:
-        reward = outcome_facts([sample for _, samples in drawn for sample in samples], config)["reward"]
-        raise RunError(
-            f"{where}: of {len(drawn) * config.prompts} questions none got both right and wrong responses (mean reward {reward:.2f}), so "
-            "there is nothing to learn from; take questions that the model solves now and then, a larger rl.group, or set rl.refills to 0 "
-            "to go on all the same"
-        )
-    return drawn
-
-
-def learnt_groups(drawn: Sequence[Drawn], config: RlConfig) -> list[int]:
-    """P of the groups that were drawn, in their order: the first mixed ones and, where they are too few, the first others."""
-    if len(drawn) == 1:
-        return list(range(config.prompts))
-    mixed = mixed_groups(rewards_of([sample for _, samples in drawn for sample in samples], config))
-    return sorted(np.argsort(~mixed, kind="stable")[: config.prompts].tolist())
-
-
-def _chosen(drawn: Sequence[Drawn], groups: Sequence[int], config: RlConfig) -> Drawn:
-    asked = [prompt for prompts, _ in drawn for prompt in prompts]
-    samples = [sample for _, piece in drawn for sample in piece]
-    return [asked[group] for group in groups], [samples[i] for i in _members(groups, config)]
-
-
-def _rated(drawn: Sequence[Drawn], groups: Sequence[int], learnt: Sequence[Sample], config: RlConfig) -> list[list[Sample]]:
-    """Each piece's samples with their rewards, those that were chosen with their advantages."""
-    found, size = dict(zip(_members(groups, config), learnt, strict=True)), config.prompts * config.group
-    return [
-        [found.get(number * size + i) or dataclasses.replace(sample, reward=reward_of(sample)) for i, sample in enumerate(samples)]
-        for number, (_, samples) in enumerate(drawn)
-    ]
-
-
-def rollout_file(directory: Path, step: int, attempt: int) -> Path:
-    """Where the rollouts of a round's first piece, or of one of its refills, are written."""
-    return directory / "rollouts" / (f"{step:06d}-{attempt}.jsonl" if attempt else f"{step:06d}.jsonl")
 
 
 def trainer_logprobs(
@@ -309,29 +206,13 @@ def trainer_logprobs(
     """
     found: dict[int, np.ndarray] = {}
     for part in parts:
-        members = _members(part, config)
-        bare = [token_example(prompts[i // config.group].ids, samples[i].token_ids) for i in members]
+        places = members(part, config.group)
+        bare = [token_example(prompts[i // config.group].ids, samples[i].token_ids) for i in places]
         logp_RT = score_rows(params, forward, mesh, _packed(bare, config), config.batching.micro_rows)
-        for i, values in zip(members, unpack(logp_RT, bare), strict=True):
+        for i, values in zip(places, unpack(logp_RT, bare), strict=True):
             found[i] = values[-len(samples[i].token_ids) :]
     return [found[i] for i in range(len(samples))]
 
 
-def _members(groups: Iterable[int], config: RlConfig) -> list[int]:
-    """The places of the samples of these groups."""
-    return [int(group) * config.group + index for group in groups for index in range(config.group)]
-
-
 def _packed(examples: Sequence[Example], config: RlConfig) -> Batch:
     return pack(examples, row_tokens=config.batching.row_tokens, rows_multiple=config.batching.micro_rows)
-
-
-def rewards_of(samples: Sequence[Sample], config: RlConfig) -> np.ndarray:
-    """float64 [P, G]; NaN where it is masked."""
-    rewards = [reward_of(sample) for sample in samples]
-    return np.array([np.nan if reward is None else reward for reward in rewards], np.float64).reshape(-1, config.group)
-
-
-def reward_of(sample: Sample) -> float | None:
-    """The verdict's pay, or None where it is masked."""
-    return Verdict.PAYS[sample.verdict] if sample.verdict else None

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from jaxpolya.config import SftConfig
 from jaxpolya.data.packing import Batch, Example, PackedBatches, pack, token_example
-from jaxpolya.errors import ConfigError, InputError, RunError, not_finite
+from jaxpolya.errors import ConfigError, RunError, not_finite
 from jaxpolya.files import write_whole
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params
@@ -50,19 +50,9 @@ def split_heldout(rows: Sequence[SftRow], share: float, seed: int) -> tuple[list
     return [row for row in rows if row.question_id not in held], [row for row in rows if row.question_id in held]
 
 
-def row_length(row: SftRow) -> int:
-    """Tokens of prompt and response. Raises `InputError` for a row without them."""
-    if not row.prompt_ids or not row.token_ids:
-        raise InputError(
-            f"a fine-tuning row of question {row.question_id} has no prompt_ids or token_ids, as an older jaxpolya wrote them; delete the "
-            "select stage's directory to have the rows selected again"
-        )
-    return len(row.prompt_ids) + len(row.token_ids)
-
-
 def sft_examples(rows: Sequence[SftRow], longest: int) -> tuple[list[Example], int]:
     """(examples of at most `longest` tokens, how many were longer). Raises `InputError` for a row without tokens."""
-    kept = [row for row in rows if row_length(row) <= longest]
+    kept = [row for row in rows if row.length <= longest]
     return [token_example(row.prompt_ids or (), row.token_ids or ()) for row in kept], len(rows) - len(kept)
 
 

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from jaxpolya.evaluate.audit import WATCHED, Tally, Watch, audit_samples, audit_steps, form_of, is_literal, summarise, warnings
-from jaxpolya.polya.traces import Trace
 from jaxpolya.records import Question, Sample
+from jaxpolya.rollout.traces import Trace
 from jaxpolya.verify.judge import Item
 from jaxpolya.verify.pool import Pool
 

@@ -4,7 +4,7 @@ import pytest
 
 from jaxpolya.errors import InputError
 from jaxpolya.records import SftRow
-from jaxpolya.train.sft import row_length, sft_examples
+from jaxpolya.train.sft import sft_examples
 
 
 def row(prompt, response) -> SftRow:
@@ -18,6 +18,6 @@ def test_a_row_s_own_tokens_are_learned_and_long_rows_are_counted():
 
 @pytest.mark.parametrize("old", [row(None, None), row([5], None), row(None, [7])])
 def test_rows_of_before_are_refused(old):
-    for use in (row_length, lambda one: sft_examples([one], 10)):
+    for use in (lambda one: one.length, lambda one: sft_examples([one], 10)):
         with pytest.raises(InputError, match="row of question q has no prompt_ids or token_ids, as an older jaxpolya wrote them; delete"):
             use(old)

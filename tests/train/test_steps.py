@@ -16,12 +16,13 @@ from jaxpolya.models.forward import Forward
 from jaxpolya.parallel.mesh import make_mesh
 from jaxpolya.records import Question, Sample
 from jaxpolya.rollout.respond import Prompt
+from jaxpolya.rollout.rounds import fill_round, piece_prompts
 from jaxpolya.score.logprobs import score_examples
 from jaxpolya.train.algorithms import make_algorithm, policy_loss
 from jaxpolya.train.losses import PolicyLoss
 from jaxpolya.train.objectives import policy_objective, sft_objective
 from jaxpolya.train.policy_terms import PpoClip
-from jaxpolya.train.rl import draw_round, learnt_groups, make_examples, round_prompts
+from jaxpolya.train.rl import make_examples
 from jaxpolya.train.state import Measured, Step, init_state, make_optimizer
 
 CONFIG = DecoderConfig("llama", 97, 32, 48, 2, 4, 2, 8, 128, tied_embeddings=True)
@@ -40,16 +41,16 @@ def prompts(count: int) -> list[Prompt]:
 
 
 def test_no_round_asks_a_question_twice_and_passes_are_shuffled():
-    asked = [[prompt.id for prompt in round_prompts(prompts(12), rl_config(), step)] for step in range(6)]
+    asked = [[prompt.id for prompt in piece_prompts(prompts(12), rl_config(), step)] for step in range(6)]
     assert all(len(set(ids)) == 5 for ids in asked)
     assert not set(asked[0]) & set(asked[1])  # one pass
     assert asked[0] != asked[2] != asked[4]  # the next ones
-    assert asked == [[prompt.id for prompt in round_prompts(prompts(12), rl_config(), step)] for step in range(6)]
+    assert asked == [[prompt.id for prompt in piece_prompts(prompts(12), rl_config(), step)] for step in range(6)]
 
 
 def test_no_two_seeds_share_the_order_of_a_pass():
     passes = [
-        tuple(prompt.id for piece in range(2) for prompt in round_prompts(prompts(12), rl_config(seed=seed), 2 * epoch + piece))
+        tuple(prompt.id for piece in range(2) for prompt in piece_prompts(prompts(12), rl_config(seed=seed), 2 * epoch + piece))
         for seed in range(4)
         for epoch in range(4)
     ]
@@ -130,18 +131,18 @@ def outcomes(*groups: str):
 def test_a_round_is_refilled_until_it_has_its_mixed_groups():
     config = rl_config(prompts=2, group=2)
     pieces = [outcomes("rr", "rw"), outcomes("we", "ww"), outcomes("wr", "rw"), outcomes("rw", "rw")]
-    drawn = draw_round(lambda attempt: pieces[attempt], config, 3, "here")
-    assert drawn == pieces[:3]
-    assert learnt_groups(drawn, config) == [1, 4]
-    assert learnt_groups(draw_round(lambda attempt: pieces[attempt], config, 1, "here"), config) == [0, 1], "one mixed group, and the first"
-    assert draw_round(lambda attempt: pieces[attempt], config, 0, "here") == pieces[:1]
+    filled = fill_round(lambda attempt: pieces[attempt], config, 3, "here")
+    assert filled.pieces == pieces[:3] and filled.groups == [1, 4]
+    assert [sample.verdict for sample in filled.samples] == ["correct", "wrong", "wrong", "correct"]
+    assert fill_round(lambda attempt: pieces[attempt], config, 1, "here").groups == [0, 1], "one mixed group, and the first"
+    assert fill_round(lambda attempt: pieces[attempt], config, 0, "here").pieces == pieces[:1]
 
 
 def test_questions_that_give_no_mixed_group_stop_the_run():
     config = rl_config(prompts=2, group=2)
     with pytest.raises(RunError, match=r"^here: of 6 questions none got both right and wrong responses \(mean reward 0\.50\)"):
-        draw_round(lambda attempt: outcomes("rr", "ww"), config, 2, "here")
-    assert len(draw_round(lambda attempt: outcomes("rr", "ww"), config, 0, "here")) == 1
+        fill_round(lambda attempt: outcomes("rr", "ww"), config, 2, "here")
+    assert len(fill_round(lambda attempt: outcomes("rr", "ww"), config, 0, "here").pieces) == 1
 
 
 @pytest.mark.parametrize(

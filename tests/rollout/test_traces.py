@@ -5,8 +5,8 @@ import json
 import pytest
 
 from jaxpolya.errors import InputError, RunError
-from jaxpolya.polya.traces import Trace, judge_traces, read_traces, require_traces
 from jaxpolya.records import Question, SftRow
+from jaxpolya.rollout.traces import Trace, judge_traces, read_traces, require_traces
 from jaxpolya.verify.pool import Pool
 
 QUESTIONS = [Question(id="q", question="What is  it?", answer="1"), Question(id="7", question="And that?", answer="2")]

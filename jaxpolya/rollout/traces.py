@@ -13,7 +13,6 @@ from pathlib import Path
 from jaxpolya.errors import InputError, RunError
 from jaxpolya.records import Judged, Question, Record, Sample, SftRow, VerdictName, iter_json
 from jaxpolya.rollout.respond import judge_all
-from jaxpolya.train.sft import row_length
 from jaxpolya.verify.judge import Item
 from jaxpolya.verify.pool import Pool
 from jaxpolya.verify.speech import opened_thought
@@ -107,7 +106,7 @@ def judge_traces(
             row = lesson(question, trace.response)
         except InputError as error:
             raise InputError(f"{path}, {trace.id}: {error}") from None
-        if row_length(row) > longest:
+        if row.length > longest:
             continue
         kept.append(trace)
         before = judged.get(trace.id)

@@ -16,6 +16,7 @@ import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from jaxpolya.arms import ARMS, RECIPES, Arm, Recipe
+from jaxpolya.config_paths import PLACE
 from jaxpolya.doors import Door
 from jaxpolya.records import Extraction, Kind, Unevaluated
 
@@ -120,7 +121,7 @@ class JsonlSource(Columned):
     """A local file of JSON lines."""
 
     kind: Literal["jsonl"]
-    path: Path
+    path: Annotated[Path, PLACE]
     """The file: one JSON object a line, such as `{"question": …, "answer": …}` (docs/questions.md)."""
 
 
@@ -128,7 +129,7 @@ class HubSource(Columned):
     """A data set of the Hugging Face hub, or a local directory that `datasets` can load."""
 
     kind: Literal["hub"]
-    name: str
+    name: Annotated[str, PLACE]
     """The set's name, such as `openai/gsm8k`, or a local directory."""
     subset: str | None = None
     """The data set's configuration, such as `main`."""
@@ -142,11 +143,11 @@ class TfdsSource(Columned):
     """A TensorFlow Datasets builder or prepared directory, read without TensorFlow."""
 
     kind: Literal["tfds"]
-    name: str
+    name: Annotated[str, PLACE]
     """A builder's name (`math_qa`) or a prepared directory."""
     split: str = "train"
     """Which part of the set: a split expression of TFDS, such as `train` or `test[:100]`."""
-    data_dir: Path | None = None
+    data_dir: Annotated[Path | None, PLACE] = None
     """Where prepared builders lie; unset is TFDS's own default."""
 
 
@@ -182,7 +183,7 @@ Sources = Annotated[list[AnySource], Field(min_length=1)]
 class ModelConfig(Strict):
     """The base model π_0: generates, is fine-tuned, and starts RL."""
 
-    source: Annotated[str, CONTENT]
+    source: Annotated[str, CONTENT, PLACE]
     """A Hugging Face directory, a `.gguf` file, a hub name, or a model that jaxpolya wrote."""
     revision: Annotated[str | None, CONTENT] = None
     """Commit or tag of a hub model."""
@@ -298,7 +299,7 @@ class GenerateConfig(Strict):
     """Worked examples of the heuristic that a prompt shows before the question; 0 gives the instruction alone."""
     four_phases: bool = False
     """Frame every heuristic by Pólya's four phases: understand, plan, carry out, look back."""
-    catalogue: Annotated[Path | None, CONTENT] = None
+    catalogue: Annotated[Path | None, CONTENT, PLACE] = None
     """A YAML file that adds heuristics or replaces them by key."""
     plain_samples: PositiveInt = 8
     """Responses per question without any heuristic, for the arms that need them (STaR)."""
@@ -313,7 +314,7 @@ class SelectConfig(Strict):
     """n: approaches kept per question, at most (paper: 1 … 64)."""
     adherence: Literal["pmi", "reward_model"] = "pmi"
     """Who says how well a response follows its heuristic: the base model's pointwise mutual information, or a reward model."""
-    reward_model: Annotated[str | None, CONTENT] = None
+    reward_model: Annotated[str | None, CONTENT, PLACE] = None
     """A sequence-classification checkpoint, for `adherence: reward_model`."""
     duplicate_overlap: Fraction = 0.9
     """Of two responses to a question whose token 5-gram sets overlap at least this much (Jaccard), one is kept; 1: exact copies only."""
@@ -321,7 +322,7 @@ class SelectConfig(Strict):
     """Cap on questions, drawn by `seed`: the fixed-budget ablation (few × many against many × one)."""
     match: Literal["none", "instances", "tokens"] = "none"
     """Cut all SFT arms to the smallest one's number of instances or response tokens."""
-    external: Annotated[Path | None, CONTENT] = None
+    external: Annotated[Path | None, CONTENT, PLACE] = None
     """JSON lines of `{question_id or question, response}` for the `external` arms."""
     external_verdicts: Literal["correct", "all"] = "correct"
     """Which of those traces are learned: the ones that the verifier finds correct, or all."""
@@ -540,7 +541,7 @@ class RunConfig(Strict):
     arms: list[Literal[tuple(ARMS)]] = ["base", "rl", "star+rl", "polya+rl"]  # type: ignore[valid-type]
     """The paths to compare; `base` is the untrained model, and docs/design.md (section 1) describes the others. They share stages."""
     output: Path = Path("runs")
-    """Where run directories lie: a path that all hosts see (it needs locks and appending, so no bucket)."""
+    """Where run directories lie, from the working directory: a path that all hosts see (it needs locks and appending, so no bucket)."""
     mesh: MeshConfig = MeshConfig()
     """How the devices are laid out."""
     decode: DecodeConfig = DecodeConfig()
@@ -564,6 +565,18 @@ class RunConfig(Strict):
         if len(set(names)) < len(names):
             raise ValueError("name each sink once")
         return names
+
+    _file: Path | None = pydantic.PrivateAttr(None)
+
+    def read_from(self, file: Path) -> "RunConfig":
+        """This configuration, knowing the file that it was read from."""
+        self._file = file
+        return self
+
+    @property
+    def starts(self) -> tuple[Path, ...]:
+        """The directories at which paths in it start, in the order in which they are tried (`config_paths`)."""
+        return (self._file.parent, Path()) if self._file else (Path(),)
 
     @property
     def compared(self) -> list[Arm]:

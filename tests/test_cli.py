@@ -214,6 +214,9 @@ def test_a_reader_that_stops_early_is_no_trouble(config):
         (CONFIGURATION, "cannot read nowhere.yaml", ["--set", "generate.catalogue=nowhere.yaml"]),
         (CONFIGURATION, "generate.sampling.max_new_tokens (4000) leaves no room", ["--set", "generate.sampling.max_new_tokens=4000"]),
         (INPUT, "no checkpoint at weights/none.gguf", ["--set", "model.source=weights/none.gguf"]),
+        (INPUT, "/weights/none.gguf, then /", ["--set", "model.source=weights/none.gguf"]),
+        (CONFIGURATION, "looked for as a path: /", ["--set", "generate.catalogue=nowhere.yaml"]),
+        (CONFIGURATION, "looked for as a path: /", ["--set", "rl.algorithm=nowhere.py:mine"]),
         (INPUT, "is not a file", ["--arms", "external", "--set", "select.external=traces.jsonl"]),
         (INPUT, "no checkpoint at ./scorer", ["--set", "select.adherence=reward_model", "--set", "select.reward_model=./scorer"]),
     ],
@@ -258,6 +261,9 @@ def test_broken_question_files(refused, config):
         refused(INPUT, says, "run", config)
     train.unlink()
     refused(INPUT, "train.jsonl", "run", config)
+    refused(
+        INPUT, f"looked for as a path: {config.parent / 'no.jsonl'}, then ", "run", config, "--set", "generate.questions.0.path=no.jsonl"
+    )
     sources = "generate.questions=[{kind: reasoning_gym, name: %s, size: 3, params: {%s}}]"
     refused(CONFIGURATION, "nearest: chain_sum", "run", config, "--set", sources % ("chain_smu", ""))
     refused(CONFIGURATION, "has no parameter digits; it has", "run", config, "--set", sources % ("chain_sum", "digits: 1"))

@@ -64,7 +64,7 @@ class Evaluation:
             raise ConfigError("there is nothing to ask: name benchmarks (--benchmarks gsm8k,math500), or a CONFIG with question sets")
         tree = read_yaml(self.config) if self.config else {"name": "eval", "eval": {"sampling": {"max_new_tokens": MAX_NEW_TOKENS}}}
         source = model_of_run(Path(model)) or model
-        run = parse_config(tree, self._overrides(source), where=str(self.config or "jaxpolya eval"))
+        run = parse_config(tree, self._overrides(source), where=str(self.config or "jaxpolya eval"), file=self.config)
         made = f"{run.name}-eval-{_called(model)}" if self.config else f"{run.name}-{_called(model)}"
         return run if self.name else run.model_copy(update={"name": made})
 

@@ -20,8 +20,10 @@ from jaxpolya.parallel.hosts import from_primary
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.progress import Display
 from jaxpolya.report.card import run_card
+from jaxpolya.report.html import write_page
 from jaxpolya.report.page import write_report
 from jaxpolya.runs.evaluate import Evaluations, evaluate
+from jaxpolya.runs.evidence import gather
 from jaxpolya.runs.generate import generate
 from jaxpolya.runs.questions import Questions, ask_questions
 from jaxpolya.runs.results import collect_results, example_samples, write_results
@@ -74,6 +76,7 @@ def _report(session: Session, models: Mapping[Arm, Model], evaluations: Evaluati
     if is_primary():
         write_results(directory, results)
         write_report(directory, results, example_samples(evaluations.sampled, session.stages))
+        write_page(directory / "report.html", results, gather(session.config, session.stages))
     if session.config.export:
         _export(session, results, {arm.name: model for arm, model in compared.items()})
     return results

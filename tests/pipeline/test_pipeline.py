@@ -51,6 +51,7 @@ def test_the_whole_chain(tiny_run):
     for name in (
         "results.json",
         "report.md",
+        "report.html",
         "config.yaml",
         "export/config.json",
         "export/README.md",

@@ -32,6 +32,8 @@ CONFIG: Spec = {
         **{"labelColor": MUTED, "titleColor": INK, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"},
         **{"gridColor": FAINT, "domainColor": "#999", "tickColor": "#999", "labelLimit": 150},
     },
+    # A unit stands flat above its axis, where it takes no width from the plot.
+    "axisY": {"titleAngle": 0, "titleAlign": "left", "titleAnchor": "end", "titleBaseline": "bottom", "titleX": 0, "titleY": -8},
     "legend": {"labelColor": MUTED, "titleColor": INK, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"},
 }
 
@@ -53,7 +55,9 @@ class Chart:
     """For who can't see it; the title where nothing is said."""
 
 
-def forest(key: str, title: str, differences: Mapping[str, Mapping[str, float]], domain: Sequence[float], looks: Mapping[str, Style]) -> Chart:
+def forest(
+    key: str, title: str, differences: Mapping[str, Mapping[str, float]], domain: Sequence[float], looks: Mapping[str, Style]
+) -> Chart:
     """Differences with their intervals, a row for each name.
 
     Args:
@@ -70,15 +74,30 @@ def forest(key: str, title: str, differences: Mapping[str, Mapping[str, float]],
         says = f"{signed(mean)} points ({signed(low)} to {signed(high)})"
         rows.append({"name": name, "mean": mean, "low": low, "high": high, "clear": clear, "label": signed(mean), "says": says})
     colour = {"field": "name", "type": "nominal", "legend": None, "scale": _scale(looks, "colour")}
-    y: Spec = {"field": "name", "type": "nominal", "sort": None, "title": None, "axis": {"grid": False, "ticks": False, "domain": False, "labelPadding": 8}}
-    x: Spec = {"field": "mean", "type": "quantitative", "scale": {"domain": list(domain), "nice": False}, "title": "points", "axis": {"tickCount": 5}}
+    y: Spec = {
+        "field": "name",
+        "type": "nominal",
+        "sort": None,
+        "title": None,
+        "axis": {"grid": False, "ticks": False, "domain": False, "labelPadding": 8},
+    }
+    x: Spec = {
+        "field": "mean",
+        "type": "quantitative",
+        "scale": {"domain": list(domain), "nice": False},
+        "title": "points",
+        "axis": {"tickCount": 5},
+    }
     tooltip = [{"field": "name", "title": "arm"}, {"field": "says", "title": title}]
     spec = _spec(
         rows,
-        {"step": 44},
+        44 * len(rows),
         layer=[
             {"mark": {"type": "rule", "color": "#777", "strokeWidth": 1}, "encoding": {"x": {"datum": 0, "type": "quantitative"}}},
-            {"mark": {"type": "rule", "strokeWidth": 2.5}, "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": colour, "tooltip": tooltip}},
+            {
+                "mark": {"type": "rule", "strokeWidth": 2.5},
+                "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": colour, "tooltip": tooltip},
+            },
             {
                 "mark": {"type": "point", "size": 90, "strokeWidth": 2, "opacity": 1},
                 "encoding": {
@@ -103,15 +122,25 @@ def forest_domain(found: Iterable[Mapping[str, float]]) -> list[float]:
     return [low - room, high + room]
 
 
-def pass_at_k(key: str, title: str, curves: Mapping[str, Mapping[str, Mapping[str, float]]], looks: Mapping[str, Style], words: str) -> Chart:
+def pass_at_k(
+    key: str, title: str, curves: Mapping[str, Mapping[str, Mapping[str, float]]], looks: Mapping[str, Style], words: str
+) -> Chart:
     """pass@k over k, a line with its band for each name: name → k as text → {mean, low, high}."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, entry in curves.items():
         marked = powers(map(int, entry))
         for k in sorted(map(int, entry)):
             mean, low, high = (100 * entry[str(k)][part] for part in ("mean", "low", "high"))
             rows.append(
-                {"name": name, "k": k, "mean": mean, "low": low, "high": high, "mark": k in marked, "says": f"{mean:.1f} % ({low:.1f} to {high:.1f})"}
+                {
+                    "name": name,
+                    "k": k,
+                    "mean": mean,
+                    "low": low,
+                    "high": high,
+                    "mark": k in marked,
+                    "says": f"{mean:.1f} % ({low:.1f} to {high:.1f})",
+                }
             )
     ks = powers({row["k"] for row in rows})
     x: Spec = {
@@ -119,12 +148,19 @@ def pass_at_k(key: str, title: str, curves: Mapping[str, Mapping[str, Mapping[st
         "axis": {"values": ks, "grid": False, "format": "d"},
     }
     y: Spec = {"field": "mean", "type": "quantitative", "title": "% of questions", "scale": {"zero": True}, "axis": {"tickCount": 6}}
-    layers = [{"mark": {"type": "area", "opacity": 0.1}, "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, **_coloured(looks)}}]
+    layers = [
+        {
+            "mark": {"type": "area", "opacity": 0.09, "line": False},
+            "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, **_coloured(looks)},
+        }
+    ]
     layers += _lines(x, y, looks, [{"field": "name", "title": "arm"}, {"field": "k"}, {"field": "says", "title": "pass@k"}])
     return Chart(key=key, title=title, words=words, spec=_spec(rows, 300, layer=layers))
 
 
-def curves(key: str, title: str, words: str, unit: str, series: Mapping[str, Sequence[Points]], looks: Mapping[str, Style], *, height: int = 190) -> Chart:
+def curves(
+    key: str, title: str, words: str, unit: str, series: Mapping[str, Sequence[Points]], looks: Mapping[str, Style], *, height: int = 190
+) -> Chart:
     """A number over the steps of a training: name → one series for each seed.
 
     Several seeds are faint lines, and their mean over those that have come so far is the line that counts. A single long one is shown as
@@ -146,14 +182,44 @@ def curves(key: str, title: str, words: str, unit: str, series: Mapping[str, Seq
             {"name": name, "step": step, "mean": value, "mark": i % every == every // 2, "says": readable(value)}
             for i, (step, value) in enumerate(line)
         ]
-    x: Spec = {"field": "step", "type": "quantitative", "title": "step", "axis": {"grid": False, "tickMinStep": 1, "format": "d", "tickCount": 6}, "scale": {"nice": False}}
-    y: Spec = {"field": "mean", "type": "quantitative", "title": unit, "scale": {"zero": _from_zero(rows)}, "axis": {"tickCount": 5, "format": "~g"}}
+    x: Spec = {
+        "field": "step",
+        "type": "quantitative",
+        "title": "step",
+        "axis": {"grid": False, "tickMinStep": 1, "format": "d", "tickCount": 6},
+        "scale": {"nice": False},
+    }
+    y: Spec = {
+        "field": "mean",
+        "type": "quantitative",
+        "title": unit,
+        "scale": _number_scale(rows),
+        "axis": {"tickCount": 5, "format": "~g"},
+    }
     layers = []
     if faint:
         single = {"x": x, "y": y, **_coloured(looks), "detail": {"field": "seed"}}
         layers.append({"data": {"values": faint}, "mark": {"type": "line", "strokeWidth": 1, "opacity": 0.35}, "encoding": single})
     layers += _lines(x, y, looks, [{"field": "name", "title": "arm"}, {"field": "step"}, {"field": "says", "title": title}])
     return Chart(key=key, title=title, words=words, spec=_spec(rows, height, layer=layers))
+
+
+def before_after(
+    key: str, title: str, words: str, unit: str, pairs: Mapping[str, tuple[float, float]], looks: Mapping[str, Style]
+) -> Chart:
+    """Two values for each name, joined by a line."""
+    rows = [
+        {"name": name, "when": when, "mean": value, "mark": True, "says": readable(value)}
+        for name, pair in pairs.items()
+        for when, value in zip(("before", "after"), pair, strict=True)
+    ]
+    x: Spec = {
+        **{"field": "when", "type": "ordinal", "sort": ["before", "after"], "title": None},
+        **{"axis": {"labelAngle": 0, "grid": False}, "scale": {"type": "point", "padding": 0.4}},
+    }
+    y: Spec = {"field": "mean", "type": "quantitative", "title": unit, "scale": _number_scale(rows), "axis": {"tickCount": 5}}
+    layers = _lines(x, y, looks, [{"field": "name", "title": "arm"}, {"field": "when"}, {"field": "says", "title": title}])
+    return Chart(key=key, title=title, words=words, spec=_spec(rows, 190, layer=layers))
 
 
 def intervals(key: str, title: str, words: str, unit: str, entries: Mapping[str, Mapping[str, float]], looks: Mapping[str, Style]) -> Chart:
@@ -163,15 +229,27 @@ def intervals(key: str, title: str, words: str, unit: str, entries: Mapping[str,
          "says": f"{readable(entry['mean'])} ({readable(entry['low'])} to {readable(entry['high'])})"}
         for name, entry in entries.items()
     ]  # fmt: skip
-    y: Spec = {"field": "name", "type": "nominal", "sort": None, "title": None, "axis": {"grid": False, "ticks": False, "domain": False, "labelPadding": 8}}
-    x: Spec = {"field": "mean", "type": "quantitative", "title": unit, "scale": {"zero": _from_zero(rows)}, "axis": {"tickCount": 5}}
+    y: Spec = {
+        "field": "name",
+        "type": "nominal",
+        "sort": None,
+        "title": None,
+        "axis": {"grid": False, "ticks": False, "domain": False, "labelPadding": 8},
+    }
+    x: Spec = {"field": "mean", "type": "quantitative", "title": unit, "scale": _number_scale(rows), "axis": {"tickCount": 5}}
     tooltip = [{"field": "name", "title": "arm"}, {"field": "says", "title": title}]
     spec = _spec(
         rows,
-        {"step": 40},
+        40 * len(rows),
         layer=[
-            {"mark": {"type": "rule", "strokeWidth": 2.5}, "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, **_coloured(looks), "tooltip": tooltip}},
-            {"mark": {"type": "point", "size": 80, "strokeWidth": 2, "opacity": 1}, "encoding": {"x": x, "y": y, **_marked(looks), "tooltip": tooltip}},
+            {
+                "mark": {"type": "rule", "strokeWidth": 2.5},
+                "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, **_coloured(looks), "tooltip": tooltip},
+            },
+            {
+                "mark": {"type": "point", "size": 80, "strokeWidth": 2, "opacity": 1},
+                "encoding": {"x": x, "y": y, **_marked(looks), "tooltip": tooltip},
+            },
             {"mark": {"type": "text", "dy": -13, "fontSize": 12, "color": INK}, "encoding": {"x": x, "y": y, "text": {"field": "label"}}},
         ],
     )
@@ -188,24 +266,61 @@ def matrix(key: str, title: str, words: str, rows: Sequence[Mapping[str, Any]], 
       legend: what a cell's colour says.
     """
     columns = 1 + max((row["x"] for row in rows), default=0)
-    x: Spec = {"field": "x", "type": "ordinal", "title": across, "axis": {"labels": False, "ticks": False, "domain": False}, "scale": {"paddingInner": 0.08 if columns < 80 else 0}}
-    y: Spec = {"field": "name", "type": "nominal", "sort": list(names), "title": None, "axis": {"ticks": False, "domain": False}, "scale": {"paddingInner": 0.08}}
+    x: Spec = {
+        "field": "x",
+        "type": "ordinal",
+        "title": across,
+        "axis": {"labels": False, "ticks": False, "domain": False},
+        "scale": {"paddingInner": 0.08 if columns < 80 else 0},
+    }
+    y: Spec = {
+        "field": "name",
+        "type": "nominal",
+        "sort": list(names),
+        "title": None,
+        "axis": {"ticks": False, "domain": False},
+        "scale": {"paddingInner": 0.08},
+    }
     colour: Spec = {
         **{"field": "share", "type": "quantitative", "scale": SHARES},
-        "legend": {"title": legend, "orient": "top", "direction": "horizontal", "format": ".0%", "tickCount": 3, "gradientLength": 120, "gradientThickness": 10},
+        "legend": {
+            "title": legend,
+            "orient": "top",
+            "direction": "horizontal",
+            "format": ".0%",
+            "tickCount": 3,
+            "gradientLength": 120,
+            "gradientThickness": 10,
+        },
     }
     tooltip = [{"field": "name", "title": "by"}, {"field": "question"}, {"field": "says", "title": "solved"}]
-    layers: list[Spec] = [{"mark": {"type": "rect", "stroke": "#d5d5d5", "strokeWidth": 0.5}, "encoding": {"x": x, "y": y, "color": colour, "tooltip": tooltip}}]
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "rect", "stroke": "#d5d5d5", "strokeWidth": 0.5},
+            "encoding": {"x": x, "y": y, "color": colour, "tooltip": tooltip},
+        }
+    ]
     if any(row.get("kept") for row in rows):
-        kept: Spec = {"type": "point", "filled": True, "shape": "circle", "size": 26, "color": "#E69F00", "stroke": "black", "strokeWidth": 0.7, "opacity": 1}
-        layers.append({"transform": [{"filter": {"field": "kept", "gt": 0}}], "mark": kept, "encoding": {"x": x, "y": y, "tooltip": tooltip}})
-    return Chart(key=key, title=title, words=words, spec=_spec(list(rows), {"step": 22}, layer=layers))
+        kept: Spec = {
+            "type": "point",
+            "filled": True,
+            "shape": "circle",
+            "size": 26,
+            "color": "#E69F00",
+            "stroke": "black",
+            "strokeWidth": 0.7,
+            "opacity": 1,
+        }
+        layers.append(
+            {"transform": [{"filter": {"field": "kept", "gt": 0}}], "mark": kept, "encoding": {"x": x, "y": y, "tooltip": tooltip}}
+        )
+    return Chart(key=key, title=title, words=words, spec=_spec(list(rows), 22 * len(names), layer=layers))
 
 
 # Parts -------------------------------------------------------------------------------------------------------------------
 
 
-def _spec(rows: list[Any], height: Any, **parts: Any) -> Spec:
+def _spec(rows: list[Any], height: float, **parts: Any) -> Spec:
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         **{"width": "container", "height": height, "autosize": {"type": "fit-x", "contains": "padding"}},
@@ -234,7 +349,11 @@ def _lines(x: Spec, y: Spec, looks: Mapping[str, Style], tooltip: list[Spec]) ->
     mark: Spec = {"type": "point", "size": 45, "strokeWidth": 1.5, "opacity": 1}
     return [
         {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"x": x, "y": y, **_coloured(looks), "strokeDash": dash}},
-        {"transform": [{"filter": {"field": "mark", "equal": True}}], "mark": mark, "encoding": {"x": x, "y": y, **_marked(looks), "tooltip": tooltip}},
+        {
+            "transform": [{"filter": {"field": "mark", "equal": True}}],
+            "mark": mark,
+            "encoding": {"x": x, "y": y, **_marked(looks), "tooltip": tooltip},
+        },
     ]
 
 
@@ -260,10 +379,12 @@ def _moving_mean(points: Points, width: int) -> list[tuple[int, float]]:
     return [(step, sum(value for _, value in window) / len(window)) for step, window in windows]
 
 
-def _from_zero(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether an axis begins at 0: where that doesn't press the values together."""
+def _number_scale(rows: Sequence[Mapping[str, Any]]) -> Spec:
+    """An axis that begins at 0 where that doesn't press the values together, and has a length where all values are 0."""
     values = [row[part] for row in rows for part in ("low", "mean", "high") if part in row]
-    return not values or min(values) < 0 or max(values) - min(values) > 0.25 * max(values)
+    if not any(values):
+        return {"domain": [0, 1]}
+    return {"zero": min(values) < 0 or max(values) - min(values) > 0.25 * max(values)}
 
 
 def signed(value: float) -> str:
@@ -274,3 +395,23 @@ def signed(value: float) -> str:
 def readable(value: float) -> str:
     """Three digits that count, and a true minus."""
     return f"{value:.3g}".replace("-", "−") if abs(value) < 1000 else f"{value:,.0f}".replace("-", "−")
+
+
+def history(looks: Mapping[str, Style]) -> Spec:
+    """The plot of one question over the steps of RL; the browser puts in the values, `{name, step, mean, mark, says}`."""
+    x: Spec = {
+        "field": "step",
+        "type": "quantitative",
+        "title": "step",
+        "axis": {"grid": False, "tickMinStep": 1, "format": "d", "tickCount": 6},
+    }
+    y: Spec = {
+        "field": "mean",
+        "type": "quantitative",
+        "title": "right",
+        "scale": {"domain": [0, 1]},
+        "axis": {"tickCount": 3, "format": ".0%"},
+    }
+    return _spec(
+        [], 110, layer=_lines(x, y, looks, [{"field": "name", "title": "arm"}, {"field": "step"}, {"field": "says", "title": "right"}])
+    )

@@ -74,6 +74,11 @@ class QuestionSet:
     total: int
     questions: list[Asked]
 
+    @property
+    def bare(self) -> int:
+        """Questions that are here without their responses."""
+        return sum(all(cell.answers is None for cell in asked.cells.values()) for asked in self.questions)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Candidate:

@@ -1,7 +1,7 @@
 """How an arm looks, the same in every plot, legend and table: by its colour, its mark, and whether its line is whole.
 
-Colour and mark say what the model was fine-tuned on, a solid line and a filled mark that RL followed, a dashed line and a hollow mark that it
-did not. The colours are Okabe and Ito's, which colour-blind readers tell apart; marks and dashes keep arms apart in grey.
+Colour and mark say what the model was fine-tuned on, a solid line and a filled mark that RL followed, a dashed line and a hollow mark that
+it did not. The colours are Okabe and Ito's, which colour-blind readers tell apart; marks and dashes keep arms apart in grey.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ OTHERS = (
 )  # fmt: skip
 """Of what is no arm, such as the runs of a comparison."""
 
-SOLID, DASHED, DOTTED = [1, 0], [5, 3], [1.5, 2.5]
+SOLID, DASHED, DOTTED = [1.0, 0.0], [5.0, 3.0], [1.5, 2.5]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Style:
 
     colour: str
     shape: str
-    dash: list[float]
+    dash: Sequence[float]
     filled: bool
 
 

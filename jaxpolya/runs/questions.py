@@ -23,7 +23,8 @@ from jaxpolya.records import Question, read_records, write_records
 from jaxpolya.runs.checks import check_slots, saying_where
 from jaxpolya.runs.identity import meaning, source_identity, stage_fields
 from jaxpolya.runs.session import Session
-from jaxpolya.runs.stages import Key, Stage
+from jaxpolya.keys import Key
+from jaxpolya.runs.stages import Stage
 from jaxpolya.rollout.rounds import check_prompts
 from jaxpolya.verify.sandbox.sandbox import machine_weakness
 

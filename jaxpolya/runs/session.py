@@ -37,7 +37,8 @@ from jaxpolya.runs import checks
 from jaxpolya.runs.identity import meaning, stage_fields
 from jaxpolya.runs.plan import PHASES, planned
 from jaxpolya.runs.results import brief
-from jaxpolya.runs.stages import FORMAT, FORMAT_LINE, Clock, Key, RunDirectory, Stage, provenance
+from jaxpolya.keys import Key
+from jaxpolya.runs.stages import FORMAT, FORMAT_LINE, Clock, RunDirectory, Stage, provenance
 from jaxpolya.train.sinks import FILE, LoggedStage, Sinks, Taken, make_sinks
 from jaxpolya.verify.judge import Policy
 from jaxpolya.verify.pool import Pool

@@ -538,8 +538,8 @@ def test_an_output_that_can_t_be(refused, small, config):
 def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(refused, jaxpolya, small, config, monkeypatch, place):
     import orbax.checkpoint as ocp
 
-    from jaxpolya import records
-    from jaxpolya.runs import pipeline, session, stages
+    from jaxpolya import records, results
+    from jaxpolya.runs import session, stages
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -558,7 +558,7 @@ def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(refused, jaxpoly
         elif place == "manifest":
             patch.setattr(stages, "write_whole", full)
         elif place == "results":
-            patch.setattr(pipeline, "write_results", full)
+            patch.setattr(results, "write_whole", full)
         else:
             patch.setattr(session, "write_whole", full)
         sentence = refused(MACHINE, "", *small)

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,8 +17,7 @@ import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from jaxpolya.arms import ARMS, RECIPES, Arm, Recipe
-from jaxpolya.config_paths import PLACE
-from jaxpolya.doors import Door
+from jaxpolya.doors import Door, is_reference
 from jaxpolya.records import Extraction, Kind, Unevaluated
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -58,6 +58,12 @@ Aggregation = Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum",
 ALGORITHMS = ("grpo", "dr_grpo", "dapo", "gspo", "gspo_token", "cispo", "rloo", "reinforce++", "reinforce++-baseline", "maxrl", "reinforce")
 """The algorithms that are built in; see `train.algorithms`."""
 
+ADHERENCES = ("pmi", "reward_model")
+"""The scorers of adherence that are built in; see `score.adherence`."""
+
+KEEPS = ("best", "random", "diverse")
+"""The rules of selection that are built in; see `polya.keep`."""
+
 SINKS = ("tensorboard", "wandb", "trackio")
 """What is built in of what training can log to; see `train.sinks`."""
 
@@ -69,6 +75,17 @@ NO_ARGUMENTS = frozenset(
     | {"max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"}
 )
 """Names that are no arguments of a chat template, but of the call that fills it in."""
+
+
+def ours_or_own(name: str, ours: Sequence[str]) -> str:
+    """A door's value, if it is one of our names or a reference to something of the user's. Raises `ValueError`."""
+    if is_reference(name) or name in ours:
+        return name
+    own = "module:attribute or path/to/file.py:attribute"
+    if not ours:
+        raise ValueError(f"{name!r} names nothing; write {own}")
+    close = difflib.get_close_matches(name, ours, n=1)
+    raise ValueError(f"{name!r} is none of {', '.join(ours)}, nor {own}{f'; did you mean {close[0]}?' if close else ''}")
 
 
 class Strict(pydantic.BaseModel):
@@ -121,7 +138,7 @@ class JsonlSource(Columned):
     """A local file of JSON lines."""
 
     kind: Literal["jsonl"]
-    path: Annotated[Path, PLACE]
+    path: Path
     """The file: one JSON object a line, such as `{"question": …, "answer": …}` (docs/questions.md)."""
 
 
@@ -129,7 +146,7 @@ class HubSource(Columned):
     """A data set of the Hugging Face hub, or a local directory that `datasets` can load."""
 
     kind: Literal["hub"]
-    name: Annotated[str, PLACE]
+    name: str
     """The set's name, such as `openai/gsm8k`, or a local directory."""
     subset: str | None = None
     """The data set's configuration, such as `main`."""
@@ -143,11 +160,11 @@ class TfdsSource(Columned):
     """A TensorFlow Datasets builder or prepared directory, read without TensorFlow."""
 
     kind: Literal["tfds"]
-    name: Annotated[str, PLACE]
+    name: str
     """A builder's name (`math_qa`) or a prepared directory."""
     split: str = "train"
     """Which part of the set: a split expression of TFDS, such as `train` or `test[:100]`."""
-    data_dir: Annotated[Path | None, PLACE] = None
+    data_dir: Path | None = None
     """Where prepared builders lie; unset is TFDS's own default."""
 
 
@@ -183,7 +200,7 @@ Sources = Annotated[list[AnySource], Field(min_length=1)]
 class ModelConfig(Strict):
     """The base model π_0: generates, is fine-tuned, and starts RL."""
 
-    source: Annotated[str, CONTENT, PLACE]
+    source: Annotated[str, CONTENT]
     """A Hugging Face directory, a `.gguf` file, a hub name, or a model that jaxpolya wrote."""
     revision: Annotated[str | None, CONTENT] = None
     """Commit or tag of a hub model."""
@@ -299,7 +316,7 @@ class GenerateConfig(Strict):
     """Worked examples of the heuristic that a prompt shows before the question; 0 gives the instruction alone."""
     four_phases: bool = False
     """Frame every heuristic by Pólya's four phases: understand, plan, carry out, look back."""
-    catalogue: Annotated[Path | None, CONTENT, PLACE] = None
+    catalogue: Annotated[Path | None, CONTENT] = None
     """A YAML file that adds heuristics or replaces them by key."""
     plain_samples: PositiveInt = 8
     """Responses per question without any heuristic, for the arms that need them (STaR)."""
@@ -312,9 +329,16 @@ class SelectConfig(Strict):
 
     n: PositiveInt = 4
     """n: approaches kept per question, at most (paper: 1 … 64)."""
-    adherence: Literal["pmi", "reward_model"] = "pmi"
-    """Who says how well a response follows its heuristic: the base model's pointwise mutual information, or a reward model."""
-    reward_model: Annotated[str | None, CONTENT, PLACE] = None
+    adherence: Door = "pmi"
+    """Who says how well a response follows its heuristic: the base model's pointwise mutual information (`pmi`), a reward model
+    (`reward_model`), or a function of one's own, `module:attribute` or `path/to/file.py:attribute` (docs/extending.md)."""
+    keep: Annotated[Door, LATER] = "best"
+    """Which of the responses to a question are kept, no two of one slot: the ones of best adherence (`best`), random ones (`random`), those
+    that are good and differ most (`diverse`), or a rule of one's own, `module:attribute` or `path/to/file.py:attribute`
+    (docs/extending.md)."""
+    quality: Annotated[Fraction, LATER] = 0.5
+    """θ of `keep: diverse`: 1 looks at adherence alone, 0 at how much responses differ."""
+    reward_model: Annotated[str | None, CONTENT] = None
     """A sequence-classification checkpoint, for `adherence: reward_model`."""
     duplicate_overlap: Fraction = 0.9
     """Of two responses to a question whose token 5-gram sets overlap at least this much (Jaccard), one is kept; 1: exact copies only."""
@@ -322,12 +346,22 @@ class SelectConfig(Strict):
     """Cap on questions, drawn by `seed`: the fixed-budget ablation (few × many against many × one)."""
     match: Literal["none", "instances", "tokens"] = "none"
     """Cut all SFT arms to the smallest one's number of instances or response tokens."""
-    external: Annotated[Path | None, CONTENT, PLACE] = None
+    external: Annotated[Path | None, CONTENT] = None
     """JSON lines of `{question_id or question, response}` for the `external` arms."""
     external_verdicts: Literal["correct", "all"] = "correct"
     """Which of those traces are learned: the ones that the verifier finds correct, or all."""
     seed: Seed = 0
-    """Seed of the cap (`max_questions`) and of the matching cut (`match`)."""
+    """Seed of the cap (`max_questions`), of the matching cut (`match`) and of `keep: random`."""
+
+    @pydantic.field_validator("adherence")
+    @classmethod
+    def _known_adherence(cls, name: str) -> str:
+        return ours_or_own(name, ADHERENCES)
+
+    @pydantic.field_validator("keep")
+    @classmethod
+    def _known_rule(cls, name: str) -> str:
+        return ours_or_own(name, KEEPS)
 
 
 class Optimizer(Strict):
@@ -464,11 +498,7 @@ class RlConfig(Strict):
     @pydantic.field_validator("algorithm")
     @classmethod
     def _known_algorithm(cls, name: str) -> str:
-        if ":" not in name and name not in ALGORITHMS:
-            close = difflib.get_close_matches(name, ALGORITHMS, n=1)
-            own = "module:attribute or path/to/file.py:attribute"
-            raise ValueError(f"{name!r} is none of {', '.join(ALGORITHMS)}, nor {own}{f'; did you mean {close[0]}?' if close else ''}")
-        return name
+        return ours_or_own(name, ALGORITHMS)
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "RlConfig":
@@ -541,7 +571,7 @@ class RunConfig(Strict):
     arms: list[Literal[tuple(ARMS)]] = ["base", "rl", "star+rl", "polya+rl"]  # type: ignore[valid-type]
     """The paths to compare; `base` is the untrained model, and docs/design.md (section 1) describes the others. They share stages."""
     output: Path = Path("runs")
-    """Where run directories lie, from the working directory: a path that all hosts see (it needs locks and appending, so no bucket)."""
+    """Where run directories lie: a path that all hosts see (it needs locks and appending, so no bucket)."""
     mesh: MeshConfig = MeshConfig()
     """How the devices are laid out."""
     decode: DecodeConfig = DecodeConfig()
@@ -558,25 +588,10 @@ class RunConfig(Strict):
     @classmethod
     def _known_sinks(cls, names: list[str]) -> list[str]:
         for name in names:
-            if ":" not in name and name not in SINKS:
-                close = difflib.get_close_matches(name, SINKS, n=1)
-                own = "module:attribute or path/to/file.py:attribute"
-                raise ValueError(f"{name!r} is none of {', '.join(SINKS)}, nor {own}{f'; did you mean {close[0]}?' if close else ''}")
+            ours_or_own(name, SINKS)
         if len(set(names)) < len(names):
             raise ValueError("name each sink once")
         return names
-
-    _file: Path | None = pydantic.PrivateAttr(None)
-
-    def read_from(self, file: Path) -> "RunConfig":
-        """This configuration, knowing the file that it was read from."""
-        self._file = file
-        return self
-
-    @property
-    def starts(self) -> tuple[Path, ...]:
-        """The directories at which paths in it start, in the order in which they are tried (`config_paths`)."""
-        return (self._file.parent, Path()) if self._file else (Path(),)
 
     @property
     def compared(self) -> list[Arm]:

@@ -7,6 +7,8 @@ its traceback. A message says what happened, where, and what to do.
 
 import difflib
 import errno
+import traceback
+from pathlib import Path
 from typing import Any
 
 EXIT_CODES = {
@@ -69,6 +71,15 @@ def not_finite(model: str, what: str, dtype: object) -> InputError:
         f"{model}: its {what} are not finite numbers (NaN or infinite): its weights are damaged, or it overflows in {dtype}; take another "
         "checkpoint, or compute in float32"
     )
+
+
+def failure(error: BaseException) -> str:
+    """What code that a user brought met, and where in it: `KeyError: 'x' (reward.py:12)`."""
+    said = (str(error).splitlines() or [""])[0]
+    ours = str(Path(__file__).parent)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename and not f.filename.startswith(ours)]
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}{': ' if said else ''}{said}{where}"
 
 
 def nearest_path(path: Any) -> str:

@@ -1,6 +1,6 @@
 """From verified responses to fine-tuning data, one set of rows for each kind of arm.
 
-polya     the best correct response of each (question, slot) by adherence, near-duplicates across slots dropped, n a question
+polya     correct responses of each (question, slot), near-duplicates across slots dropped, n a question: which ones, `keep` says
 star      one correct response a question, drawn without any heuristic (STaR, arXiv 2203.14465)
 wrong     as polya, from responses with a wrong answer
 external  traces from a file
@@ -16,53 +16,6 @@ from typing import Literal
 from jaxpolya.errors import RunError
 from jaxpolya.records import Sample, SftRow, Verdict
 
-SHINGLE = 5  # tokens of the n-grams whose sets are compared
-
-
-def best_per_slot(samples: Sequence[Sample], adherence: Mapping[str, float], *, n: int, duplicate_overlap: float) -> list[Sample]:
-    """At most n samples of one question, no two of one slot, no two nearly alike; by falling adherence.
-
-    Args:
-      samples: of one question.
-      adherence: sample id → score; one that was not scored comes after those that were.
-      n: approaches to keep.
-      duplicate_overlap: of two responses whose token 5-gram sets overlap (Jaccard) at least this much, the lower is dropped.
-    """
-    ranked = sorted(samples, key=lambda s: (-adherence.get(s.id, float("-inf")), s.slot if s.slot is not None else -1, s.index))
-    kept: list[Sample] = []
-    grams: list[frozenset[tuple[int, ...]]] = []
-    slots: set[int | None] = set()
-    for sample in ranked:
-        if len(kept) == n:
-            break
-        if sample.slot in slots:
-            continue
-        these = shingles(sample.token_ids)
-        if any(overlap(these, those) >= duplicate_overlap for those in grams):
-            continue
-        kept.append(sample)
-        grams.append(these)
-        slots.add(sample.slot)
-    return kept
-
-
-def needs_scores(samples: Sequence[Sample], n: int) -> bool:
-    """Whether adherence decides anything among one question's candidates: two share a slot, or there are more slots than n."""
-    slots = {sample.slot for sample in samples}
-    return len(slots) < len(samples) or len(slots) > n
-
-
-def shingles(tokens: Sequence[int]) -> frozenset[tuple[int, ...]]:
-    """The set of token 5-grams; of a shorter response, the response itself."""
-    if len(tokens) < SHINGLE:
-        return frozenset([tuple(tokens)])
-    return frozenset(tuple(tokens[i : i + SHINGLE]) for i in range(len(tokens) - SHINGLE + 1))
-
-
-def overlap(first: frozenset[tuple[int, ...]], second: frozenset[tuple[int, ...]]) -> float:
-    """Jaccard index of two sets that are not empty."""
-    return len(first & second) / len(first | second)
-
 
 def by_question(samples: Iterable[Sample], verdict: str) -> dict[str, list[Sample]]:
     """The samples with a verdict, per question, in their order; truncated ones are left out, for they would teach not to end."""
@@ -71,22 +24,6 @@ def by_question(samples: Iterable[Sample], verdict: str) -> dict[str, list[Sampl
         if sample.verdict == verdict and sample.finish == "stop":
             grouped[sample.question_id].append(sample)
     return dict(grouped)
-
-
-def approach_rows(
-    grouped: Mapping[str, Sequence[Sample]],
-    adherence: Mapping[str, float],
-    row: Callable[[Sample, float | None], SftRow],
-    *,
-    n: int,
-    duplicate_overlap: float,
-) -> list[SftRow]:
-    """Rows of the `polya` and `wrong` arms: `row(sample, its adherence)` takes the heuristic's instruction away."""
-    return [
-        row(sample, adherence.get(sample.id))
-        for samples in grouped.values()
-        for sample in best_per_slot(samples, adherence, n=n, duplicate_overlap=duplicate_overlap)
-    ]
 
 
 def star_rows(grouped: Mapping[str, Sequence[Sample]], row: Callable[[Sample, float | None], SftRow]) -> list[SftRow]:

@@ -1,19 +1,19 @@
 """What can be known to fail before a weight is loaded. Every check raises `ConfigError` or `InputError` that names the setting."""
 
-import contextlib
 import difflib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from jax.sharding import Mesh
 
 from jaxpolya.config import RunConfig
-from jaxpolya.config_paths import path_of, places, tried
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.score.heuristic_judge import check_room
 from jaxpolya.hf.checkpoint import CheckpointMeta
 from jaxpolya.score.reward_model import inspect_reward_model
 from jaxpolya.polya.catalogue import Catalogue, Slot, most_slots, slots
+from jaxpolya.polya.keep import make_keep
 from jaxpolya.polya.prompts import KINDS, PromptBuilder
+from jaxpolya.score.adherence import own_adherence
 from jaxpolya.runs.plan import PHASES, absent_phases
 from jaxpolya.train.algorithms import make_algorithm
 from jaxpolya.train.sft import check_rows as check_micro_rows
@@ -36,16 +36,6 @@ def check_rows(config: RunConfig, mesh: Mesh) -> None:
             check_micro_rows(stage.batching.micro_rows, mesh, f"{key}.batching.micro_rows")
 
 
-@contextlib.contextmanager
-def saying_where(config: RunConfig) -> Iterator[None]:
-    """Adds to an error where the paths that it names, and that aren't there, were looked for."""
-    try:
-        yield
-    except (ConfigError, InputError) as error:
-        named = dict.fromkeys(text for text in places(config) if path_of(text) in str(error))
-        raise type(error)("\n  ".join([str(error), *filter(None, (tried(text, config.starts) for text in named))])) from error.__cause__
-
-
 def check_files(config: RunConfig) -> None:
     """Whether the inputs of later stages are there."""
     select = config.select
@@ -53,6 +43,9 @@ def check_files(config: RunConfig) -> None:
         raise InputError(f"select.external: {select.external} is not a file; name JSON lines of {{question_id or question, response}}")
     if config.recipes and select.adherence == "reward_model" and select.reward_model:
         inspect_reward_model(select.reward_model)
+    if config.recipes:
+        own_adherence(select.adherence)
+        make_keep(select)
     if config.reinforced and config.rl:
         make_algorithm(config.rl)
     make_sinks(config.log)

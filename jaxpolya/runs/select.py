@@ -6,20 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from jaxpolya.arms import Recipe
+from jaxpolya.config import SelectConfig
 from jaxpolya.files import digest
 from jaxpolya.score.reward_model import load_reward_model
 from jaxpolya.hf.source import fingerprint
 from jaxpolya.parallel.mesh import is_primary
-from jaxpolya.score.adherence import AdherenceScorer, Case, MutualInformation, Reward
+from jaxpolya.score.adherence import AdherenceScorer, Case, MutualInformation, Own, Reward, own_adherence
 from jaxpolya.polya.prompts import KINDS
-from jaxpolya.polya.select import approach_rows, by_question, capped, match_arms, needs_scores, require_rows, star_rows
+from jaxpolya.polya.keep import Candidates, make_keep, needs_scores
+from jaxpolya.polya.select import by_question, capped, match_arms, require_rows, star_rows
 from jaxpolya.records import Question, Sample, SftRow, write_records
 from jaxpolya.runs.generate import Asked
 from jaxpolya.runs.identity import meaning, row_stats, samples_digest, stage_fields
 from jaxpolya.runs.questions import Questions
 from jaxpolya.runs.session import Session
-from jaxpolya.keys import Key
-from jaxpolya.runs.stages import Stage
+from jaxpolya.runs.stages import Key, Stage
 from jaxpolya.models.forward import Forward
 
 
@@ -49,7 +50,7 @@ def _identity(session: Session, questions: Questions, samples: Mapping[Asked, Se
     config, generate = session.config.select, session.config.generate
     assert questions.train is not None
     return {
-        "select": stage_fields(config),
+        "select": select_fields(config),
         "kinds": [recipe.name for recipe in session.config.recipes],
         "questions": questions.train.stage.directory.name,
         **session.known_by(session.base),
@@ -101,17 +102,32 @@ def _chosen(
 
     if recipe.responses == "plain":
         return star_rows(grouped, row)
-    undecided = [sample for found in grouped.values() if needs_scores(found, config.n) for sample in found]
+    undecided = [sample for found in grouped.values() if needs_scores(config, found) for sample in found]
     slots = {question_id: {slot.index: slot for slot in session.slots[KINDS[asked[question_id].verifier]]} for question_id in grouped}
     cases = [Case(asked[sample.question_id], slots[sample.question_id][sample.slot or 0], sample) for sample in undecided]
     if cases:
         session.display.note(f"select: scoring the adherence of {len(cases)} responses of the {recipe.name} arm")
     scores = dict(zip([sample.id for sample in undecided], scorer().score(cases).tolist(), strict=True)) if cases else {}
-    return approach_rows(grouped, scores, row, n=config.n, duplicate_overlap=config.duplicate_overlap)
+    keep, _ = make_keep(config)
+
+    def candidates(question_id: str) -> Candidates:
+        samples = grouped[question_id]
+        known = {sample.id: scores[sample.id] for sample in samples if sample.id in scores}
+        return Candidates(asked[question_id], samples, known, config.n, config.duplicate_overlap, config.seed)
+
+    return [row(sample, scores.get(sample.id)) for question_id in grouped for sample in keep(candidates(question_id))]
+
+
+def select_fields(config: SelectConfig) -> dict[str, Any]:
+    """What a selection is known by of its configuration: the content of a user's rules counts, not where they lie."""
+    brought = {"adherence": own_adherence(config.adherence), "keep": make_keep(config)[1]}
+    return stage_fields(config) | {name: found.identity for name, found in brought.items() if found}
 
 
 def _load_scorer(session: Session) -> AdherenceScorer:
     config = session.config
+    if own := own_adherence(config.select.adherence):
+        return Own(own)
     four_phases = bool(config.generate and config.generate.four_phases)
     if config.select.adherence == "reward_model":
         assert config.select.reward_model is not None

@@ -1,8 +1,8 @@
 """How well a response follows the heuristic that it was asked for.
 
-A scorer is anything with `score(cases) -> numbers`, higher meaning better; numbers are compared within one question only. Two
-are built in: the base model's own pointwise mutual information, which needs no other model, and a reward model, which the
-paper uses.
+A scorer is anything with `score(cases) -> numbers`, higher meaning better; numbers are compared within one question only. Built in are the
+base model's own pointwise mutual information, which needs no other model, and a reward model, which the paper uses; a function of a
+user's is the third kind.
 """
 
 import dataclasses
@@ -13,16 +13,21 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolya.data.packing import token_example
+from jaxpolya.doors import Brought, bring, check_call, is_reference
+from jaxpolya.errors import InputError, failure
 from jaxpolya.hf.chat import chat_text
 from jaxpolya.hf.spelling import Spelling
 from jaxpolya.models.decoder import Params
 from jaxpolya.models.forward import Forward
-from jaxpolya.parallel.mesh import data_shards
+from jaxpolya.parallel.hosts import from_primary, together
+from jaxpolya.parallel.mesh import data_shards, is_primary
 from jaxpolya.polya.catalogue import Slot
 from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.records import Question, Sample
 from jaxpolya.score.logprobs import score_examples
 from jaxpolya.score.reward_model import RewardModel
+
+KEY = "select.adherence"
 
 SHORTEST_ROW, PASS_TOKENS = 256, 1024  # tokens of a scoring row, at least; and of a forward pass on one data shard, about
 
@@ -41,6 +46,39 @@ class AdherenceScorer(Protocol):
 
     def score(self, cases: Sequence[Case]) -> np.ndarray:
         """One number a case, float, higher is better."""
+
+
+class Own:
+    """A function of a user's: the cases → a number each. The primary host alone calls it, so that it needn't be a function."""
+
+    def __init__(self, found: Brought):
+        """found: what `select.adherence` names."""
+        self._function, self._where = found.value, f"{KEY}: {found.name}"
+
+    def score(self, cases: Sequence[Case]) -> np.ndarray:
+        """One number a case. Raises `InputError` where the function fails, or gives something else."""
+        with together():
+            scores = self._called(cases) if is_primary() else []
+        return np.array(from_primary(scores))
+
+    def _called(self, cases: Sequence[Case]) -> list[float]:
+        try:
+            scores = np.asarray(list(self._function(cases)), np.float64)
+        except Exception as error:
+            raise InputError(f"{self._where}: {failure(error)}") from error
+        if scores.shape != (len(cases),) or not np.isfinite(scores).all():
+            what = f"shape {scores.shape}" if scores.shape != (len(cases),) else "numbers that are not finite"
+            raise InputError(f"{self._where} gave {what} for {len(cases)} cases; a finite number for each was expected")
+        return scores.tolist()
+
+
+def own_adherence(reference: str) -> Brought | None:
+    """What a user brought to score with; None for a scorer that is built in. Raises `ConfigError` where it can't be one."""
+    if not is_reference(reference):
+        return None
+    found = bring(reference, KEY)
+    check_call(found.value, ("cases",), f"{KEY}: {found.name}")
+    return found
 
 
 class MutualInformation:

@@ -23,8 +23,7 @@ class Notes(Display):
 
 
 def run(tree, display=None, **kwargs):
-    results = pipeline.run(parse_config(tree), display or Notes(), **kwargs)
-    return results and results.to_json()
+    return pipeline.run(parse_config(tree), display or Notes(), **kwargs)
 
 
 def test_doses_are_evaluated_and_added_later_without_a_draw(tiny_run, monkeypatch):

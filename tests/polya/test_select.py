@@ -3,7 +3,7 @@
 import pytest
 
 from jaxpolya.errors import RunError
-from jaxpolya.polya.select import best_per_slot, by_question, capped, match_arms, needs_scores, star_rows
+from jaxpolya.polya.select import by_question, capped, match_arms, star_rows
 from jaxpolya.records import Sample, SftRow
 
 
@@ -13,32 +13,6 @@ def sample(index: int, slot: int | None = 0, tokens=None, verdict="correct", fin
         id=f"{question}/{slot}#{index}", question_id=question, arm="polya", stage="generate", index=index, prompt="p", response=f"r{index}",
         token_ids=tokens, logprobs=[], finish=finish, seed=0, slot=slot, verdict=verdict,
     )  # fmt: skip
-
-
-def kept(samples, scores=None, n=4, overlap=0.9) -> list[str]:
-    return [s.id for s in best_per_slot(samples, scores or {}, n=n, duplicate_overlap=overlap)]
-
-
-def test_the_best_of_each_slot_is_kept_best_first():
-    samples = [sample(0, 0), sample(1, 0), sample(2, 1), sample(3, 1), sample(4, 2)]
-    scores = {"q/0#0": 0.1, "q/0#1": 0.5, "q/1#2": 0.9, "q/1#3": 0.2, "q/2#4": -1.0}
-    assert kept(samples, scores) == ["q/1#2", "q/0#1", "q/2#4"]
-    assert kept(samples, scores, n=2) == ["q/1#2", "q/0#1"]
-
-
-def test_a_near_duplicate_of_another_slot_gives_way_to_the_next_best_of_its_own():
-    same = list(range(20))
-    samples = [sample(0, 0, same), sample(1, 1, [*same[:-1], 99]), sample(2, 1)]
-    scores = {"q/0#0": 0.9, "q/1#1": 0.8, "q/1#2": 0.1}
-    assert kept(samples, scores, overlap=0.8) == ["q/0#0", "q/1#2"]
-    assert kept(samples, scores, overlap=1.0) == ["q/0#0", "q/1#1"]
-    assert kept([sample(0, 0, [1, 2]), sample(1, 1, [1, 2])], overlap=1.0) == ["q/0#0"]
-
-
-def test_scores_are_asked_for_only_where_they_decide():
-    assert not needs_scores([sample(0, 0), sample(1, 1)], n=2)
-    assert needs_scores([sample(0, 0), sample(1, 0)], n=2)
-    assert needs_scores([sample(0, 0), sample(1, 1)], n=1)
 
 
 def test_truncated_and_wrong_responses_are_no_candidates():

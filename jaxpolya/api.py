@@ -34,6 +34,7 @@ from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, make_mesh, to_hos
 from jaxpolya.parallel.sharding import batch_sharding, param_shardings, replicated
 from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.progress import Display
+from jaxpolya.results import Results
 from jaxpolya.runs import pipeline
 
 
@@ -180,12 +181,10 @@ def load(source: str, *, mesh: Mesh | None = None, dtype: Literal["float32", "bf
     return Model(load_checkpoint(source, mesh=mesh, revision=revision), mesh, jnp.dtype(dtype))
 
 
-def run(
-    config: str | Path | RunConfig, *, overrides: Iterable[str] = (), only: str | None = None, quiet: bool = False
-) -> dict[str, Any] | None:
+def run(config: str | Path | RunConfig, *, overrides: Iterable[str] = (), only: str | None = None, quiet: bool = False) -> Results | None:
     """Runs a configuration (a YAML file, or a `RunConfig`), or what is left of it, or one phase.
 
-    Returns results.json as a dict; None where `only` names an earlier phase. Raises `JaxpolyaError`.
+    Returns what results.json holds; None where `only` names an earlier phase. Raises `JaxpolyaError`.
     """
     if isinstance(config, RunConfig):
         loaded = parse_config(config.model_dump(mode="json"), overrides)

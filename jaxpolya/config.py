@@ -17,6 +17,7 @@ import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from jaxpolya.arms import ARMS, RECIPES, Arm, Recipe
+from jaxpolya.config_paths import PLACE
 from jaxpolya.doors import Door, is_reference
 from jaxpolya.records import Extraction, Kind, Unevaluated
 
@@ -138,7 +139,7 @@ class JsonlSource(Columned):
     """A local file of JSON lines."""
 
     kind: Literal["jsonl"]
-    path: Path
+    path: Annotated[Path, PLACE]
     """The file: one JSON object a line, such as `{"question": …, "answer": …}` (docs/questions.md)."""
 
 
@@ -146,7 +147,7 @@ class HubSource(Columned):
     """A data set of the Hugging Face hub, or a local directory that `datasets` can load."""
 
     kind: Literal["hub"]
-    name: str
+    name: Annotated[str, PLACE]
     """The set's name, such as `openai/gsm8k`, or a local directory."""
     subset: str | None = None
     """The data set's configuration, such as `main`."""
@@ -160,11 +161,11 @@ class TfdsSource(Columned):
     """A TensorFlow Datasets builder or prepared directory, read without TensorFlow."""
 
     kind: Literal["tfds"]
-    name: str
+    name: Annotated[str, PLACE]
     """A builder's name (`math_qa`) or a prepared directory."""
     split: str = "train"
     """Which part of the set: a split expression of TFDS, such as `train` or `test[:100]`."""
-    data_dir: Path | None = None
+    data_dir: Annotated[Path | None, PLACE] = None
     """Where prepared builders lie; unset is TFDS's own default."""
 
 
@@ -200,7 +201,7 @@ Sources = Annotated[list[AnySource], Field(min_length=1)]
 class ModelConfig(Strict):
     """The base model π_0: generates, is fine-tuned, and starts RL."""
 
-    source: Annotated[str, CONTENT]
+    source: Annotated[str, CONTENT, PLACE]
     """A Hugging Face directory, a `.gguf` file, a hub name, or a model that jaxpolya wrote."""
     revision: Annotated[str | None, CONTENT] = None
     """Commit or tag of a hub model."""
@@ -316,7 +317,7 @@ class GenerateConfig(Strict):
     """Worked examples of the heuristic that a prompt shows before the question; 0 gives the instruction alone."""
     four_phases: bool = False
     """Frame every heuristic by Pólya's four phases: understand, plan, carry out, look back."""
-    catalogue: Annotated[Path | None, CONTENT] = None
+    catalogue: Annotated[Path | None, CONTENT, PLACE] = None
     """A YAML file that adds heuristics or replaces them by key."""
     plain_samples: PositiveInt = 8
     """Responses per question without any heuristic, for the arms that need them (STaR)."""
@@ -338,7 +339,7 @@ class SelectConfig(Strict):
     (docs/extending.md)."""
     quality: Annotated[Fraction, LATER] = 0.5
     """θ of `keep: diverse`: 1 looks at adherence alone, 0 at how much responses differ."""
-    reward_model: Annotated[str | None, CONTENT] = None
+    reward_model: Annotated[str | None, CONTENT, PLACE] = None
     """A sequence-classification checkpoint, for `adherence: reward_model`."""
     duplicate_overlap: Fraction = 0.9
     """Of two responses to a question whose token 5-gram sets overlap at least this much (Jaccard), one is kept; 1: exact copies only."""
@@ -346,7 +347,7 @@ class SelectConfig(Strict):
     """Cap on questions, drawn by `seed`: the fixed-budget ablation (few × many against many × one)."""
     match: Literal["none", "instances", "tokens"] = "none"
     """Cut all SFT arms to the smallest one's number of instances or response tokens."""
-    external: Annotated[Path | None, CONTENT] = None
+    external: Annotated[Path | None, CONTENT, PLACE] = None
     """JSON lines of `{question_id or question, response}` for the `external` arms."""
     external_verdicts: Literal["correct", "all"] = "correct"
     """Which of those traces are learned: the ones that the verifier finds correct, or all."""
@@ -571,7 +572,7 @@ class RunConfig(Strict):
     arms: list[Literal[tuple(ARMS)]] = ["base", "rl", "star+rl", "polya+rl"]  # type: ignore[valid-type]
     """The paths to compare; `base` is the untrained model, and docs/design.md (section 1) describes the others. They share stages."""
     output: Path = Path("runs")
-    """Where run directories lie: a path that all hosts see (it needs locks and appending, so no bucket)."""
+    """Where run directories lie, from the working directory: a path that all hosts see (it needs locks and appending, so no bucket)."""
     mesh: MeshConfig = MeshConfig()
     """How the devices are laid out."""
     decode: DecodeConfig = DecodeConfig()
@@ -592,6 +593,18 @@ class RunConfig(Strict):
         if len(set(names)) < len(names):
             raise ValueError("name each sink once")
         return names
+
+    _file: Path | None = pydantic.PrivateAttr(None)
+
+    def read_from(self, file: Path) -> "RunConfig":
+        """This configuration, knowing the file that it was read from."""
+        self._file = file
+        return self
+
+    @property
+    def starts(self) -> tuple[Path, ...]:
+        """The directories at which paths in it start, in the order in which they are tried (`config_paths`)."""
+        return (self._file.parent, Path()) if self._file else (Path(),)
 
     @property
     def compared(self) -> list[Arm]:

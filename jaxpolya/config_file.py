@@ -16,6 +16,7 @@ import yaml
 
 from jaxpolya import doors
 from jaxpolya.config import RunConfig, Strict
+from jaxpolya.config_paths import place
 from jaxpolya.errors import ConfigError, nearest_path
 
 StrictT = TypeVar("StrictT", bound=Strict)
@@ -29,8 +30,11 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
-    """The run in a YAML file, with `a.b=value` overrides (values are YAML). Raises `ConfigError` naming file, key and remedy."""
-    return parse_config(read_yaml(path), overrides, where=str(path))
+    """The run in a YAML file, with `a.b=value` overrides (values are YAML). Raises `ConfigError` naming file, key and remedy.
+
+    Paths start at the file's directory or at the working directory, as `config_paths` says.
+    """
+    return parse_config(read_yaml(path), overrides, where=str(path), file=Path(path))
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -50,14 +54,25 @@ def read_yaml(path: str | Path) -> Any:
         raise ConfigError(f"{where} is not YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}") from None
 
 
-def parse_config(tree: Any, overrides: Iterable[str] = (), where: str = "config") -> RunConfig:
-    """The run in a plain tree. Raises `ConfigError`."""
+def parse_config(tree: Any, overrides: Iterable[str] = (), where: str = "config", file: Path | None = None) -> RunConfig:
+    """The run in a plain tree. Raises `ConfigError`.
+
+    Args:
+      tree: as YAML has it.
+      overrides: `a.b=value` each.
+      where: what errors begin with.
+      file: that the tree was read from, at whose directory its paths may start.
+    """
     if not isinstance(tree, dict):
         found = "nothing is there" if tree is None else f"not a {type(tree).__name__}"
         raise ConfigError(f"{where}: a mapping of keys (name, model, arms, …) is needed; {found}")
+    if file is not None:
+        tree = place(tree, RunConfig, (file.parent, Path()))
     for override in overrides:
         tree = apply_override(tree, override)
-    return validated(RunConfig, tree, where)
+    if file is None:
+        return validated(RunConfig, tree, where)
+    return validated(RunConfig, place(tree, RunConfig, (Path(), file.parent)), where).read_from(file)
 
 
 def validated(model: type[StrictT], tree: Any, where: str) -> StrictT:

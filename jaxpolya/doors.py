@@ -20,6 +20,7 @@ from typing import Annotated, Any, NamedTuple
 
 import pydantic
 
+from jaxpolya.config_paths import PLACE
 from jaxpolya.errors import ConfigError, nearest_path
 
 PREFIX = "jaxpolya_door_"
@@ -158,7 +159,7 @@ def _place_of(value: Any) -> tuple[str | None, str | None]:
     return None, None
 
 
-Door = Annotated[str, pydantic.BeforeValidator(spelled)]
+Door = Annotated[str, pydantic.BeforeValidator(spelled), PLACE]
 """A field of the configuration that takes a name of ours, a reference, or in Python the object itself."""
 
 

@@ -198,8 +198,8 @@ def test_run(tiny_run, tmp_path):
     assert jaxpolya.run(path, only="generate", quiet=True) is None
     assert list(tmp_path.glob("runs/tiny/stages/generate-plain-*/manifest.json"))
     results = jaxpolya.run(parse_config(tree), quiet=True)
-    assert results is not None and set(results["arms"]) == {"base", "star"}
+    assert results is not None and set(results.arms) == {"base", "star"}
     assert jaxpolya.run(str(path), overrides=["arms=[base]"], quiet=True)["best"] == "base"
-    assert set(jaxpolya.run(parse_config(tree), overrides=["arms=[star]"], quiet=True)["arms"]) == {"star"}
+    assert set(jaxpolya.run(parse_config(tree), overrides=["arms=[star]"], quiet=True).arms) == {"star"}
     with pytest.raises(ConfigError, match="did you mean steps"):
         jaxpolya.run(path, overrides=["rl.setps=1"])

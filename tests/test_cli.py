@@ -214,6 +214,9 @@ def test_a_reader_that_stops_early_is_no_trouble(config):
         (CONFIGURATION, "cannot read nowhere.yaml", ["--set", "generate.catalogue=nowhere.yaml"]),
         (CONFIGURATION, "generate.sampling.max_new_tokens (4000) leaves no room", ["--set", "generate.sampling.max_new_tokens=4000"]),
         (INPUT, "no checkpoint at weights/none.gguf", ["--set", "model.source=weights/none.gguf"]),
+        (INPUT, "/weights/none.gguf, then /", ["--set", "model.source=weights/none.gguf"]),
+        (CONFIGURATION, "looked for as a path: /", ["--set", "generate.catalogue=nowhere.yaml"]),
+        (CONFIGURATION, "looked for as a path: /", ["--set", "rl.algorithm=nowhere.py:mine"]),
         (INPUT, "is not a file", ["--arms", "external", "--set", "select.external=traces.jsonl"]),
         (INPUT, "no checkpoint at ./scorer", ["--set", "select.adherence=reward_model", "--set", "select.reward_model=./scorer"]),
     ],
@@ -258,6 +261,9 @@ def test_broken_question_files(refused, config):
         refused(INPUT, says, "run", config)
     train.unlink()
     refused(INPUT, "train.jsonl", "run", config)
+    refused(
+        INPUT, f"looked for as a path: {config.parent / 'no.jsonl'}, then ", "run", config, "--set", "generate.questions.0.path=no.jsonl"
+    )
     sources = "generate.questions=[{kind: reasoning_gym, name: %s, size: 3, params: {%s}}]"
     refused(CONFIGURATION, "nearest: chain_sum", "run", config, "--set", sources % ("chain_smu", ""))
     refused(CONFIGURATION, "has no parameter digits; it has", "run", config, "--set", sources % ("chain_sum", "digits: 1"))
@@ -532,8 +538,8 @@ def test_an_output_that_can_t_be(refused, small, config):
 def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(refused, jaxpolya, small, config, monkeypatch, place):
     import orbax.checkpoint as ocp
 
-    from jaxpolya import records
-    from jaxpolya.runs import pipeline, session, stages
+    from jaxpolya import records, results
+    from jaxpolya.runs import session, stages
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -552,7 +558,7 @@ def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(refused, jaxpoly
         elif place == "manifest":
             patch.setattr(stages, "write_whole", full)
         elif place == "results":
-            patch.setattr(pipeline, "write_results", full)
+            patch.setattr(results, "write_whole", full)
         else:
             patch.setattr(session, "write_whole", full)
         sentence = refused(MACHINE, "", *small)

@@ -94,8 +94,8 @@ def export(
     from jaxpolya.report.card import checkpoint_card, run_card
 
     mesh = make_mesh()
-    if of_run and source == of_run[0]["run"]["model"]:  # a run says itself of which revision its base model is
-        revision = of_run[0]["config"]["model"]["revision"]
+    if of_run and source == of_run[0].run.model:  # a run says itself of which revision its base model is
+        revision = of_run[0].config["model"]["revision"]
     checkpoint = load_checkpoint(source, mesh=mesh, revision=revision)
     note(checkpoint.meta.note)
     if of_run:

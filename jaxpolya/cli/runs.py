@@ -51,11 +51,12 @@ def run(
 
 def show(run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]) -> None:
     """Show what a run has done and found."""
-    from jaxpolya.runs.results import read_results, show_stages, stage_warnings
+    from jaxpolya.results import Results
+    from jaxpolya.runs.results import show_stages, stage_warnings
 
     for line in show_stages(run_directory):
         say(line)
-    results = read_results(run_directory)
+    results = Results.read(run_directory)
     if results is not None:
         show_results(results, run_directory)
     else:

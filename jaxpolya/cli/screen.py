@@ -1,10 +1,13 @@
 """What is said where: results on standard output, what goes with them on standard error."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from jaxpolya.results import Results
 
 console, errors = Console(), Console(stderr=True)
 
@@ -20,7 +23,7 @@ def note(text: str | None) -> None:
         errors.print(Text(text), soft_wrap=True)
 
 
-def show_results(results: dict[str, Any], directory: Path) -> None:
+def show_results(results: "Results", directory: Path) -> None:
     """The tables of a run's results, what its audits warn of, and where to read on."""
     from jaxpolya.report.tables import audit_warnings, screen_tables
 
@@ -28,6 +31,6 @@ def show_results(results: dict[str, Any], directory: Path) -> None:
         console.print(table.to_rich())
     for words in audit_warnings(results):
         say(f"warning: {words}")
-    say(f"best arm: {results['best']}; report: {directory / 'report.md'}")
+    say(f"best arm: {results.best}; report: {directory / 'report.md'}")
     if (directory / "export").exists():
         say(f"its model: {directory / 'export'}, for transformers' AutoModelForCausalLM")

@@ -168,7 +168,7 @@ def _read(source: AnySource, name: str) -> Iterator[_Row]:
 def _read_jsonl(source: JsonlSource) -> Iterator[_Row]:
     if not source.path.is_file():
         what = "is a directory; name a JSON-lines file, or use `kind: hub`" if source.path.is_dir() else "is not there; check the path"
-        raise InputError(f"question file {source.path} {what} (relative paths start at {Path.cwd()})")
+        raise InputError(f"question file {source.path} {what}")
     return (_Row(cells, line, f"{source.path}:{line}") for line, cells in iter_json(source.path, nan_is_null=True))
 
 
@@ -178,7 +178,7 @@ def _open_hub(source: HubSource) -> Iterable[Mapping[str, Any]]:
         raise InputError(f"{path} is a file; name its directory, or use `kind: jsonl` for JSON lines")
     local = path.is_dir()
     if not local and (path.is_absolute() or source.name.startswith((".", "~")) or source.name.count("/") > 1):
-        raise InputError(f"data set directory {path} is not there; check the path (relative paths start at {Path.cwd()})")
+        raise InputError(f"data set directory {path} is not there; check the path")
 
     import datasets
 

@@ -126,7 +126,7 @@ class Tally(Record):
             groups[sample.question_id, sample.heuristic, sample.slot, sample.step].append(sample)
             counts["refused"] += sample.detail in (NOT_EVALUATED, RESTATES)
             if sample.verdict == "correct":
-                for name in _traits(sample, questions[sample.question_id]):
+                for name in traits(sample, questions[sample.question_id]):
                     counts[name] += 1
         for group in groups.values():
             if len(group) > 1 and not greedy:
@@ -137,7 +137,7 @@ class Tally(Record):
         return cls(**counts)
 
 
-def _traits(sample: Sample, question: Question) -> Iterable[str]:
+def traits(sample: Sample, question: Question) -> Iterable[str]:
     """The fields of `Tally` in which one paid response counts."""
     yield "paid"
     if question.verifier == "code":

@@ -28,6 +28,7 @@ from pydantic import Field
 
 from jaxpolya.config import AnySource, Columned, HubSource, JsonlSource, Strict
 from jaxpolya.config_file import read_yaml, validated
+from jaxpolya.config_paths import place
 from jaxpolya.data.questions import look_up
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.records import Extraction, Kind, iter_json
@@ -127,13 +128,14 @@ class Registry(Strict):
 
 def load_registry(user: Path | None = None) -> Registry:
     """The built-in registry, with a user's YAML file laid over it: an entry replaces the one of the same key, or is added.
+    Paths in it start at its own directory if they are there, else at the working directory.
 
     Raises `ConfigError` that names the file, the benchmark's place and the key.
     """
     builtin = _builtin()
     if user is None:
         return builtin
-    own = validated(Registry, read_yaml(user), where=str(user))
+    own = validated(Registry, place(read_yaml(user), Registry, (user.parent, Path())), where=str(user))
     merged = {benchmark.key: benchmark for benchmark in [*builtin.benchmarks, *own.benchmarks]}
     return Registry(benchmarks=list(merged.values()))
 

@@ -50,10 +50,10 @@ class Answers:
 
 
 def measure(answers: Answers, *, resamples: int, seed: int) -> dict[str, Any]:
-    """`{pass: {k: interval}, majority: interval, greedy: interval}`, the last two where there are any."""
+    """`{pass_: {k: interval}, majority: interval, greedy: interval}`, the last two where there are any."""
     settings = {"resamples": resamples, "seed": seed}
     alone = {name: mean_interval([values[i] for i in sorted(values)], **settings) for name, values in answers.single.items()}
-    return {"pass": summarise(answers.counts, **settings), **alone}
+    return {"pass_": {int(k): found for k, found in summarise(answers.counts, **settings).items()}, **alone}
 
 
 def compare(answers: Answers, other: Answers, *, resamples: int, seed: int) -> dict[str, Interval]:

@@ -9,8 +9,9 @@ are not independent evidence. Two arms answer the same questions, so their diffe
 hardness of a question cancels, and the interval of the difference is narrower than two separate intervals suggest.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +30,9 @@ Counts = dict[str, tuple[int, int]]
 NO_QUESTIONS = "no questions to average over: check that the question sets are not empty, and that both arms answered the same ones"
 
 
-class Interval(TypedDict):
-    """A mean over questions with its bootstrap interval; a plain dict, as results.json holds it."""
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A mean over questions with its bootstrap interval."""
 
     mean: float
     low: float

@@ -15,10 +15,12 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCardData
 
-from jaxpolya.arms import ARMS
+from jaxpolya.arms import ARMS, BASE
 from jaxpolya.files import package_version
+from jaxpolya.keys import Key
 from jaxpolya.report import tables
 from jaxpolya.report.page import audit, contamination, fenced, findings, section, titled
+from jaxpolya.results import Comparison, Difference, Results
 
 TITLE = "Mid-Training with Self-Generated Data Improves Reinforcement Learning in Language Models"
 
@@ -51,27 +53,27 @@ UNKNOWN = "of an unknown version"
 REWARDED = "trained by reinforcement learning with a verifier's verdicts as rewards"
 
 
-def run_card(results: Mapping[str, Any], arm: str) -> str:
+def run_card(results: Results, arm: str) -> str:
     """The card of one arm of a finished run.
 
     Args:
-      results: results.json, whose form the docstring of `jaxpolya.report` gives.
+      results: of the run.
       arm: one of its arms.
     """
-    config, facts = results["config"], results["run"]
+    config, facts = results.config, results.run
     learned = _learned_from(config, arm)
     seen = _seen_from(results, arm, learned)
     datasets = [source["name"] for sources in learned.values() for source in sources if _is_on_the_hub(source)]
     done = {_kind(arm): FINE_TUNED[_kind(arm)]} if "train" in learned else {}
     done |= {config["rl"]["algorithm"].rpartition(":")[2]: REWARDED} if "rl" in learned else {}
     sections = [
-        _front_matter(facts["origin"], list(done), datasets),
-        f"# {facts['name']}: {arm}\n",
-        f"The arm `{arm}` of the run `{facts['name']}` of jaxpolya: `{facts['model']}`, "
+        _front_matter(facts.origin, list(done), datasets),
+        f"# {facts.name}: {arm}\n",
+        f"The arm `{arm}` of the run `{facts.name}` of jaxpolya: `{facts.model}`, "
         f"{', then '.join(done.values()) or 'without training'}. The method is that of *{TITLE}* "
         "([arXiv 2605.08472](https://arxiv.org/abs/2605.08472)).\n",
         _loading(),
-        _base_model(facts["model"], facts["fingerprint"], facts["origin"]),
+        _base_model(facts.model or UNKNOWN, facts.fingerprint or UNKNOWN, facts.origin),
         _data(seen, config, learned),
         section("Training", titled(tables.training_table(seen))) if learned else "",
         _evaluation(seen, config, arm),
@@ -79,7 +81,7 @@ def run_card(results: Mapping[str, Any], arm: str) -> str:
         contamination(seen),
         _limits(results, seen, arm),
         _how(results),
-        section("Citation", fenced(CITATION % (TITLE, facts["packages"].get("jaxpolya", UNKNOWN)), "bibtex")),
+        section("Citation", fenced(CITATION % (TITLE, facts.packages.get("jaxpolya", UNKNOWN)), "bibtex")),
     ]
     return "\n".join(part for part in sections if part)
 
@@ -152,46 +154,49 @@ def _learned_from(config: Mapping[str, Any], arm: str) -> dict[str, list[dict[st
     return sources
 
 
-def _seen_from(results: Mapping[str, Any], arm: str, learned: Mapping[str, Any]) -> dict[str, Any]:
+def _seen_from(results: Results, arm: str, learned: Mapping[str, Any]) -> Results:
     """The results with that arm and the base model alone, and with the data that the arm learned from."""
     # STaR's responses are asked for without a heuristic; external ones aren't asked for.
-    responses = ARMS[arm].recipe.responses
-    asked = {"plain": lambda key: key == "plain", "polya": lambda key: key != "plain"}.get(str(responses))
-    stages = [f"generate-{responses}"] if responses else ["traces"] if ARMS[arm].recipe.traces else []
-    stages += [f"rl-{ARMS[arm].slug}"] if ARMS[arm].rl else []
-    stages += [f"eval-{ARMS[name].slug}-{asked}" for name in ("base", arm) for asked in results["config"]["eval"]["questions"]]
-    return {
-        "run": results["run"],
-        "config": results["config"],
-        "audit": {name: found for name, found in (results.get("audit") or {}).items() if name in stages},
-        "arms": {name: results["arms"][name] for name in dict.fromkeys(("base", arm)) if name in results["arms"]},
-        "selection": {kind: found for kind, found in results["selection"].items() if kind == _kind(arm)},
-        "contamination": {use: found for use, found in results["contamination"].items() if use in learned},
-        "generation": {key: found for key, found in results["generation"].items() if asked and asked(key)},
-    }
+    recipe = ARMS[arm].recipe
+    asked = {"plain": lambda key: key == "plain", "polya": lambda key: key != "plain"}.get(str(recipe.responses))
+    keys = [Key("generate", recipe.responses)] if recipe.responses else [Key("traces")] if recipe.traces else []
+    keys += [Key("rl", ARMS[arm].slug)] if ARMS[arm].rl else []
+    keys += [Key("eval", ARMS[name].slug, asked) for name in (BASE.name, arm) for asked in results.config["eval"]["questions"]]
+    stages = {key.name for key in keys}
+    return results.model_copy(
+        update={
+            "audit": {name: found for name, found in results.audit.items() if name in stages},
+            "arms": {name: results.arms[name] for name in dict.fromkeys((BASE.name, arm)) if name in results.arms},
+            "selection": {kind: found for kind, found in results.selection.items() if kind == _kind(arm)},
+            "contamination": {use: found for use, found in results.contamination.items() if use in learned},
+            "generation": {key: found for key, found in results.generation.items() if asked and asked(key)},
+            "left_out": {},
+            "stages": [],
+        }
+    )
 
 
 def _is_on_the_hub(source: Mapping[str, Any]) -> bool:
     return source["kind"] == "hub" and not Path(source["name"]).exists()
 
 
-def _data(seen: Mapping[str, Any], config: Mapping[str, Any], learned: Mapping[str, Any]) -> str:
+def _data(seen: Results, config: Mapping[str, Any], learned: Mapping[str, Any]) -> str:
     """Which questions the arm learned from, and which of its own solutions."""
     if not learned:
         return ""
     lines = []
     for use, sources in learned.items():
-        found = seen["contamination"][use]
-        left_out = f", of which {found['shared']:,} were left out (evaluated on)" if found["dropped"] and found["shared"] else ""
+        found = seen.contamination[use]
+        left_out = f", of which {found.shared:,} were left out (evaluated on)" if found.dropped and found.shared else ""
         name = {"train": "mid-training", "rl": "reinforcement learning"}[use]
-        lines.append(f"{name}: {found['questions']:,} questions{left_out}, from {_named(sources)}")
+        lines.append(f"{name}: {found.questions:,} questions{left_out}, from {_named(sources)}")
     if "rl" in learned:
         rl = config["rl"]
         lines.append(
             f"in each step of reinforcement learning (`{rl['algorithm']}`): {rl['prompts']} questions × {rl['group']} responses of at most "
             f"{rl['sampling']['max_new_tokens']:,} tokens"
         )
-    return section("Data", _bullets(lines), *map(titled, (tables.selection_table(dict(seen)), tables.heuristics_table(dict(seen)))))
+    return section("Data", _bullets(lines), *map(titled, (tables.selection_table(seen), tables.heuristics_table(seen))))
 
 
 def _named(sources: Iterable[Mapping[str, Any]]) -> str:
@@ -213,16 +218,16 @@ def _settings(fields: Mapping[str, Any]) -> list[str]:
     return [f"{key} {text(value)}" for key, value in fields.items() if value not in (None, {}, [])]
 
 
-def _evaluation(seen: dict[str, Any], config: Mapping[str, Any], arm: str) -> str:
+def _evaluation(seen: Results, config: Mapping[str, Any], arm: str) -> str:
     """The arm beside the base model, and their paired difference."""
-    evaluated = seen["arms"][arm]["eval"]
+    evaluated = seen.arms[arm].eval
     asked = [f"`{name}`: {_named(sources)}" for name, sources in config["eval"]["questions"].items()]
     paired = {
-        name: {"questions": found["questions"], "difference": found["versus_base"]}
+        name: Difference(questions=found.questions, difference=found.versus_base)
         for name, found in evaluated.items()
-        if "versus_base" in found
+        if found.versus_base is not None
     }
-    difference = [tables.comparison_table({"model": arm, "against": "base", "sets": paired})] if paired else []
+    difference = [tables.comparison_table(Comparison(model=arm, against=BASE.name, sets=paired))] if paired else []
     return section(
         "Evaluation",
         _bullets(asked),
@@ -232,29 +237,29 @@ def _evaluation(seen: dict[str, Any], config: Mapping[str, Any], arm: str) -> st
     )
 
 
-def _limits(results: Mapping[str, Any], seen: dict[str, Any], arm: str) -> str:
+def _limits(results: Results, seen: Results, arm: str) -> str:
     """What the numbers show and don't show, and what has no number at all."""
     lines = [
-        f"- Evaluated on {', '.join(results['config']['eval']['questions'])} alone. Nothing is known of other tasks, other languages, "
+        f"- Evaluated on {', '.join(results.config['eval']['questions'])} alone. Nothing is known of other tasks, other languages, "
         "conversations, or safety; whatever the base model's own page warns of holds here too.\n"
     ]
-    if arm == results["best"] and len(results["arms"]) > 1:
+    if arm == results.best and len(results.arms) > 1:
         lines.append(
-            f"- It was chosen of {len(results['arms'])} arms for its mean pass@1 on the questions reported here, which flatters it.\n"
+            f"- It was chosen of {len(results.arms)} arms for its mean pass@1 on the questions reported here, which flatters it.\n"
         )
     return section("Limits", findings(seen) + "".join(lines))
 
 
-def _how(results: Mapping[str, Any]) -> str:
+def _how(results: Results) -> str:
     """Code and versions, seeds, and the whole configuration."""
-    facts = results["run"]
-    packages = ", ".join(f"{name} {facts['packages'].get(name, UNKNOWN)}" for name in ("jaxpolya", "jax", "flax", "transformers"))
-    resolved = yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True)
+    facts = results.run
+    packages = ", ".join(f"{name} {facts.packages.get(name, UNKNOWN)}" for name in ("jaxpolya", "jax", "flax", "transformers"))
+    resolved = yaml.safe_dump(results.config, sort_keys=False, allow_unicode=True)
     return section(
         "How it was made",
-        f"With {packages} on {facts['device']}, from commit {facts['commit'] or 'unknown (an installed package)'}. The arms of the run: "
-        f"{', '.join(results['arms'])}; its report.md compares them all.\n",
-        _details("Versions, seeds and command", titled(tables.provenance_table(dict(results)), title=False)),
+        f"With {packages} on {facts.device or 'an unknown device'}, from commit {facts.commit or 'unknown (an installed package)'}. The "
+        f"arms of the run: {', '.join(results.arms)}; its report.md compares them all.\n",
+        _details("Versions, seeds and command", titled(tables.provenance_table(results), title=False)),
         _details("The whole configuration", fenced(resolved, "yaml")),
     )
 

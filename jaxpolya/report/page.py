@@ -14,9 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxpolya.evaluate.contamination import Overlap
+from jaxpolya.evaluate.passk import Interval
 from jaxpolya.files import write_whole
 from jaxpolya.report import plots, tables
-from jaxpolya.report.tables import Table, percent, question_sets
+from jaxpolya.report.tables import Table, percent
+from jaxpolya.results import Evaluation, Paid, Results
 
 MIN_QUESTIONS = 10
 """Below this a bootstrap interval is not to be trusted, and no comparison is drawn."""
@@ -40,12 +43,12 @@ CAPTIONS = {
 }
 
 
-def write_report(run_dir: Path, results: dict[str, Any], samples: list[dict[str, Any]]) -> Path:
+def write_report(run_dir: Path, results: Results, samples: list[dict[str, Any]]) -> Path:
     """Writes `report.md` and `plots/*.png` below the run's directory.
 
     Args:
       run_dir: exists, or is made.
-      results: as the docstring of `jaxpolya.report` has it.
+      results: of the run.
       samples: records of samples (`records.Sample.to_json`), of which a correct and a failed one of each arm are shown.
 
     Returns:
@@ -56,7 +59,7 @@ def write_report(run_dir: Path, results: dict[str, Any], samples: list[dict[str,
         if png is not None:
             write_whole(run_dir / "plots" / name, png)
     sections = [
-        f"# {results.get('run', {}).get('name', run_dir.name)}\n",
+        f"# {results.run.name}\n",
         _what_was_run(results),
         _results(results, drawn),
         _diversity(results),
@@ -73,20 +76,20 @@ def write_report(run_dir: Path, results: dict[str, Any], samples: list[dict[str,
     return path
 
 
-def findings(results: dict[str, Any]) -> str:
+def findings(results: Results) -> str:
     """A Markdown list of what the evaluation shows, and of what it is too small to show."""
-    sets = question_sets(results)
+    sets = results.sets
     if not sets:
         return "- No arm was evaluated, so nothing can be said about them.\n"
     lines, comparisons = [], 0
     if doubts := len(tables.audit_warnings(results)):
         lines.append(f"- **Read the audit of rewards before believing a figure:** it warns of {doubts} thing{'s' * (doubts > 1)}.")
-    idle = tables.without_signal(results)
+    idle = results.without_signal
     for name, arms in sets.items():
         evaluation = next(iter(arms.values()))
         said, compared = _findings_of_set(arms, idle)
         lines += [
-            f"- **{name}** ({evaluation['questions']:,} questions, {evaluation['samples']} samples each)",
+            f"- **{name}** ({evaluation.questions:,} questions, {evaluation.samples} samples each)",
             *(f"  - {line}" for line in said),
         ]
         comparisons += compared
@@ -98,7 +101,7 @@ def findings(results: dict[str, Any]) -> str:
             "learned from), so nothing was learned. Such an arm is not called better or worse; take easier questions, or a larger group."
         )
     lines += _cut_short(results)
-    if any(entry.get("sft") or entry.get("rl") for entry in results["arms"].values()):
+    if any(entry.sft or entry.rl for entry in results.arms.values()):
         lines.append(
             "- Each arm was trained once: the intervals speak of the choice of questions, not of what another training seed would give."
         )
@@ -121,12 +124,11 @@ class _Difference:
         return f"{self.arm} ({_points(self.mean)} points, {_points(self.low)} to {_points(self.high)})"
 
 
-def _cut_short(results: dict[str, Any]) -> list[str]:
+def _cut_short(results: Results) -> list[str]:
     """What RL learned from responses that the verifier's limits cut short."""
     lines = []
-    for arm, entry in results["arms"].items():
-        steps = (entry.get("rl") or {}).get("steps") or []
-        if share := sum(step.get("cut_short", 0) for step in steps) / max(len(steps), 1):
+    for arm, steps in results.curves.items():
+        if share := sum(step.cut_short or 0.0 for step in steps) / len(steps):
             lines.append(
                 f"- {percent(share)} % of the responses that RL of {arm} learned from were cut short by the verifier's limits, and paid 0; "
                 "they stay as they were judged then."
@@ -134,17 +136,17 @@ def _cut_short(results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _findings_of_set(arms: dict[str, dict[str, Any]], idle: Sequence[str] = ()) -> tuple[list[str], int]:
+def _findings_of_set(arms: dict[str, Evaluation], idle: Sequence[str] = ()) -> tuple[list[str], int]:
     """The sentences on one question set, and how many comparisons they rest on; arms that are `idle` are not compared."""
     reference = "base" if "base" in arms else next(iter(arms))
-    questions = min(evaluation["questions"] for evaluation in arms.values())
-    ks = sorted(set.intersection(*({int(k) for k in evaluation["pass"]} for evaluation in arms.values())))
-    first, last = str(ks[0]), str(ks[-1])
+    questions = min(evaluation.questions for evaluation in arms.values())
+    ks = sorted(set.intersection(*(set(evaluation.ks) for evaluation in arms.values())))
+    first, last = ks[0], ks[-1]
     lines, compared = [], 0
 
     rated = {arm: evaluation for arm, evaluation in arms.items() if arm == reference or arm not in idle}
     differences = {k: _differences(rated, reference, k) for k in dict.fromkeys((first, last))}
-    own = max(50 * (evaluation["pass"][first]["high"] - evaluation["pass"][first]["low"]) for evaluation in arms.values())
+    own = max(50 * (evaluation.pass_[first].high - evaluation.pass_[first].low) for evaluation in arms.values())
     between = max(((found.high - found.low) / 2 for found in differences[first]), default=0.0)
     if questions < MIN_QUESTIONS:
         lines.append(f"With fewer than {MIN_QUESTIONS} questions no interval is to be trusted, so arms are not compared.")
@@ -160,18 +162,18 @@ def _findings_of_set(arms: dict[str, dict[str, Any]], idle: Sequence[str] = ()) 
             compared = sum(map(len, differences.values()))
 
     for outcome, text in ((0.0, "none"), (1.0, "all")):
-        if stuck := [arm for arm, evaluation in arms.items() if evaluation["pass"][last]["mean"] == outcome]:
+        if stuck := [arm for arm, evaluation in arms.items() if evaluation.pass_[last].mean == outcome]:
             lines.append(
                 f"{_join(stuck)} solved {text} of the questions at pass@{last}. That interval has no width because there is nothing to "
                 f"resample: for up to {percent(1 - 0.05 ** (1 / questions))} % of questions like these it could be otherwise (95 %)."
             )
     if cut := [
-        f"{arm} ({percent(share)} %)" for arm, evaluation in arms.items() if (share := evaluation.get("truncated") or 0) > MUCH_TRUNCATED
+        f"{arm} ({percent(share)} %)" for arm, evaluation in arms.items() if (share := evaluation.truncated or 0.0) > MUCH_TRUNCATED
     ]:
         lines.append(f"Many responses were cut at the token limit, which holds pass@k down: {_join(cut)}.")
-    if failed := [f"{arm} ({percent(share)} %)" for arm, evaluation in arms.items() if (share := evaluation.get("harness_error"))]:
+    if failed := [f"{arm} ({percent(evaluation.harness_error)} %)" for arm, evaluation in arms.items() if evaluation.harness_error]:
         lines.append(f"Some responses could not be judged, for the verifier failed on them; they count as failures: {_join(failed)}.")
-    if cut := [f"{arm} ({percent(share)} %)" for arm, evaluation in arms.items() if (share := evaluation.get("cut_short"))]:
+    if cut := [f"{arm} ({percent(evaluation.cut_short)} %)" for arm, evaluation in arms.items() if evaluation.cut_short]:
         lines.append(
             "Some responses were cut short by the verifier's limits and count as failures; under a larger verify.deadline or "
             f"verify.memory_mb the same command judges them again: {_join(cut)}."
@@ -179,21 +181,21 @@ def _findings_of_set(arms: dict[str, dict[str, Any]], idle: Sequence[str] = ()) 
     return lines, compared
 
 
-def _differences(arms: dict[str, dict[str, Any]], reference: str, k: str) -> list[_Difference]:
+def _differences(arms: dict[str, Evaluation], reference: str, k: int) -> list[_Difference]:
     """All other arms against the reference at one k: paired where the results say so, else what the arms' own intervals allow."""
     found = []
-    theirs = arms[reference]["pass"][k]
+    theirs = arms[reference].pass_[k]
     for arm, evaluation in arms.items():
         if arm == reference:
             continue
-        ours = evaluation["pass"][k]
-        paired = (evaluation.get("versus_base") or {}).get(k) if reference == "base" else None
-        entry = paired or {"mean": ours["mean"] - theirs["mean"], "low": ours["low"] - theirs["high"], "high": ours["high"] - theirs["low"]}
-        found.append(_Difference(arm, *(100 * entry[part] for part in ("mean", "low", "high"))))
+        ours = evaluation.pass_[k]
+        paired = (evaluation.versus_base or {}).get(str(k)) if reference == "base" else None
+        entry = paired or Interval(mean=ours.mean - theirs.mean, low=ours.low - theirs.high, high=ours.high - theirs.low)
+        found.append(_Difference(arm, 100 * entry.mean, 100 * entry.low, 100 * entry.high))
     return found
 
 
-def _comparison(differences: list[_Difference], reference: str, k: str) -> str:
+def _comparison(differences: list[_Difference], reference: str, k: int) -> str:
     """Which arms stand above or below the reference at one k, and for which that is not shown."""
     above = [difference for difference in differences if difference.low > 0]
     below = [difference for difference in differences if difference.high < 0]
@@ -215,50 +217,49 @@ def _points(value: float) -> str:
 # Sections --------------------------------------------------------------------------------------------------------------
 
 
-def _what_was_run(results: dict[str, Any]) -> str:
-    model, arms = results.get("run", {}).get("model"), list(results.get("arms", {}))
-    text = f"Arms: {', '.join(arms) or 'none'}." + (f" Base model: {model}." if isinstance(model, str) else "") + "\n"
+def _what_was_run(results: Results) -> str:
+    model = results.run.model
+    text = f"Arms: {', '.join(results.arms) or 'none'}." + (f" Base model: {model}." if model else "") + "\n"
     return section("What was run", text, titled(tables.stages_table(results)))
 
 
-def _results(results: dict[str, Any], drawn: dict[str, bytes | None]) -> str:
+def _results(results: Results, drawn: dict[str, bytes | None]) -> str:
     found = [titled(table) for table in tables.present(tables.eval_tables(results))]
     if not found:
         return section("Results", "No arm was evaluated.\n")
     return section("Results", *found, "The highest mean is in bold.\n", _picture("pass_at_k.png", drawn))
 
 
-def _diversity(results: dict[str, Any]) -> str:
+def _diversity(results: Results) -> str:
     found = tables.present(tables.diversity_tables(results))
     if not found:
         return ""
-    arms = [evaluation for arms in question_sets(results).values() for evaluation in arms.values()]
-    diversity = next(entry for evaluation in arms if (entry := evaluation.get("diversity")))
-    judge = next((entry["judge"] for evaluation in arms if (entry := evaluation.get("composition"))), None)
-    text = f"Means over questions with 95 % intervals. Kernel of the Vendi score: {diversity['kernel']}."
+    kernel = next(evaluation.diversity.kernel for evaluation in results.evaluations if evaluation.diversity)
+    judge = next((evaluation.composition.judge for evaluation in results.evaluations if evaluation.composition), None)
+    text = f"Means over questions with 95 % intervals. Kernel of the Vendi score: {kernel}."
     if judge:
         text += f" Composed: correct solutions that use two heuristics or more, judged by {judge}."
     return section("Diversity and composition", *map(titled, found), text + " Noise is diverse too: read this beside pass@k.\n")
 
 
-def contamination(results: dict[str, Any]) -> str:
+def contamination(results: Results) -> str:
     """What the questions to learn from share with the evaluation sets; nothing where they share nothing."""
     table = tables.contamination_table(results)
     if not table.rows:
         return ""
-    entries = results["contamination"]
-    n, dropped = next((entry["n"], entry["dropped"]) for entry in entries.values())
+    entries = results.contamination
+    n, dropped = next((entry.n, entry.dropped) for entry in entries.values())
     text = f"Questions overlap where they share {n} words in a row, or are the same as a whole. " + (
         "The shared ones were left out of training.\n" if dropped else "They were trained on: what an arm gains here may be memory.\n"
     )
-    lines = [f"- {use} {_overlap(pair)}\n" for use, entry in entries.items() for pair in entry["examples"]]
+    lines = [f"- {use} {_overlap(pair)}\n" for use, entry in entries.items() for pair in entry.examples]
     return section("Contamination", text, table.to_markdown(), "".join(lines))
 
 
-def audit(results: dict[str, Any]) -> str:
+def audit(results: Results) -> str:
     """What the verifier paid, as other code sees it; nothing where no stage was audited and nothing was accepted."""
     table, warnings = tables.audit_table(results), tables.audit_warnings(results)
-    shown = {name: found for name, entry in (results.get("audit") or {}).items() if (found := entry.get("shown"))}
+    shown = {name: entry.shown for name, entry in results.audit.items() if entry.shown}
     if not (table.rows or warnings or shown):
         return ""
     text = (
@@ -277,46 +278,46 @@ def audit(results: dict[str, Any]) -> str:
     )
 
 
-def _side_by_side(stage: str, shown: list[dict[str, Any]]) -> str:
+def _side_by_side(stage: str, shown: Sequence[Paid]) -> str:
     """Responses that the first and the last steps of a stage paid, in two columns."""
-    columns = [[_paid(paid) for paid in shown if paid["end"] == end] for end in ("first", "last")]
+    columns = [[_paid(paid) for paid in shown if paid.end == end] for end in ("first", "last")]
     rows = "".join(f"| {' | '.join(row)} |\n" for row in itertools.zip_longest(*columns, fillvalue=""))
     return f"**{stage}: some responses that were paid**\n\n| first steps | last steps |\n| --- | --- |\n{rows}"
 
 
-def _paid(paid: dict[str, Any]) -> str:
+def _paid(paid: Paid) -> str:
     """A paid response in one cell of a table."""
     facts = {
-        f"step {paid['step']}": _cut(paid["question"], PAID_CHARACTERS),
-        "reference": paid["gold"],
-        "read as": _cut(paid["answer"] or tables.NONE, PAID_CHARACTERS),
-        "response": _cut(paid["response"], PAID_CHARACTERS),
+        f"step {paid.step}": _cut(paid.question, PAID_CHARACTERS),
+        "reference": paid.gold,
+        "read as": _cut(paid.answer or tables.NONE, PAID_CHARACTERS),
+        "response": _cut(paid.response, PAID_CHARACTERS),
     }
     return "<br>".join(f"**{name}:** {tables.escape(text)}" for name, text in facts.items())
 
 
-def _overlap(pair: dict[str, Any]) -> str:
-    shared = "the whole question" if pair["whole"] else f"`{pair['ngram']}`"
-    return f"`{pair['train']}` and {pair['eval_set']} `{pair['eval']}`: {shared}"
+def _overlap(pair: Overlap) -> str:
+    shared = "the whole question" if pair.whole else f"`{pair.ngram}`"
+    return f"`{pair.train}` and {pair.eval_set} `{pair.eval}`: {shared}"
 
 
-def _training(results: dict[str, Any], drawn: dict[str, bytes | None]) -> str:
+def _training(results: Results, drawn: dict[str, bytes | None]) -> str:
     table = titled(tables.training_table(results))
     return section("Training", table or "No arm was trained.\n", _picture("rl.png", drawn))
 
 
-def _data(results: dict[str, Any], drawn: dict[str, bytes | None]) -> str:
+def _data(results: Results, drawn: dict[str, bytes | None]) -> str:
     found = [titled(tables.selection_table(results)), titled(tables.heuristics_table(results))]
     made = found if any(found) else ["No fine-tuning data was made.\n"]
     return section("Fine-tuning data", *made, _picture("sources.png", drawn), titled(tables.left_out_table(results)))
 
 
-def _rollouts(results: dict[str, Any], samples: list[dict[str, Any]]) -> str:
+def _rollouts(results: Results, samples: list[dict[str, Any]]) -> str:
     """A correct and a failed response of each arm, the first of each in the order given."""
     chosen: dict[tuple[str, bool], dict[str, Any]] = {}
     for sample in samples:
         chosen.setdefault((sample["arm"], sample.get("verdict") == "correct"), sample)
-    order = list(results.get("arms", {}))
+    order = list(results.arms)
     keys = sorted(chosen, key=lambda key: (order.index(key[0]) if key[0] in order else len(order), key[0], not key[1]))
     return section("Some responses", *(_rollout(chosen[key]) for key in keys)) if keys else ""
 

@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from jaxpolya.report.tables import heuristics, powers, question_sets
+from jaxpolya.report.tables import heuristics, powers
+from jaxpolya.results import Results
 
 COLOURS = {"": "#3C3C3C", "star": "#E69F00", "polya": "#0072B2", "wrong": "#CC79A7", "external": "#009E73"}
 """By what an arm was fine-tuned on; "" is nothing (the arms `base` and `rl`)."""
@@ -39,7 +40,7 @@ MARKED_STEPS = 40
 """RL curves of up to this many steps show each step as a mark; longer ones are a moving mean over their faint steps."""
 
 
-def plots(results: dict[str, Any]) -> dict[str, bytes | None]:
+def plots(results: Results) -> dict[str, bytes | None]:
     """File name → PNG, or None where the results hold nothing to draw."""
     drawn: dict[str, bytes | None] = {}
     for name, draw in {"pass_at_k.png": pass_at_k, "rl.png": rl_curves, "sources.png": sources}.items():
@@ -49,9 +50,9 @@ def plots(results: dict[str, Any]) -> dict[str, bytes | None]:
     return drawn
 
 
-def pass_at_k(results: dict[str, Any]) -> Figure | None:
+def pass_at_k(results: Results) -> Figure | None:
     """pass@k over k of every arm with its interval, a panel for each question set."""
-    sets = question_sets(results)
+    sets = results.sets
     if not sets:
         return None
     columns = min(3, len(sets))
@@ -61,11 +62,11 @@ def pass_at_k(results: dict[str, Any]) -> Figure | None:
     for spare in panels[len(sets) :]:
         spare.remove()
     for axes, (name, arms) in zip(panels, sets.items(), strict=False):
-        ks = powers({int(k) for evaluation in arms.values() for k in evaluation["pass"]})
+        ks = powers({k for evaluation in arms.values() for k in evaluation.ks})
         for arm, evaluation in arms.items():
-            curve = sorted((int(k), entry) for k, entry in evaluation["pass"].items())
-            x = [k for k, _ in curve]
-            low, mean, high = ([100 * entry[part] for _, entry in curve] for part in ("low", "mean", "high"))
+            x = evaluation.ks
+            curve = [evaluation.pass_[k] for k in x]
+            low, mean, high = ([100 * share for share in shares] for shares in zip(*((p.low, p.mean, p.high) for p in curve), strict=True))
             line = _line(arm)
             axes.fill_between(x, low, high, color=line["color"], alpha=0.12, linewidth=0)
             for edge in (low, high):
@@ -79,14 +80,14 @@ def pass_at_k(results: dict[str, Any]) -> Figure | None:
         axes.set_xlabel("k (responses per question)")
         axes.set_ylabel("pass@k (% of questions)")
         evaluation = next(iter(arms.values()))
-        axes.set_title(f"{name} ({evaluation['questions']:,} questions, {evaluation['samples']} samples each)")
+        axes.set_title(f"{name} ({evaluation.questions:,} questions, {evaluation.samples} samples each)")
     _legend(figure)
     return figure
 
 
-def rl_curves(results: dict[str, Any]) -> Figure | None:
+def rl_curves(results: Results) -> Figure | None:
     """Reward and response length over the RL steps, a curve for each arm."""
-    curves = {arm: steps for arm, entry in results.get("arms", {}).items() if (steps := (entry.get("rl") or {}).get("steps"))}
+    curves = results.curves
     if not curves:
         return None
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
@@ -94,8 +95,8 @@ def rl_curves(results: dict[str, Any]) -> Figure | None:
     labels = (("reward", "Mean reward of a response (0 to 1)"), ("length", "Mean response length (tokens)"))
     for axes, (key, label) in zip(panels, labels, strict=True):
         for arm, steps in curves.items():
-            values = [math.nan if step.get(key) is None else step[key] for step in steps]
-            x, line = [step["step"] for step in steps], _line(arm)
+            values = [math.nan if (value := step.get(key)) is None else value for step in steps]
+            x, line = [step.step for step in steps], _line(arm)
             if len(steps) > MARKED_STEPS:
                 axes.plot(x, values, color=line["color"], linewidth=0.7, alpha=0.3)
                 values, line["marker"] = _moving_mean(values, width=len(steps) // 20), ""
@@ -108,17 +109,16 @@ def rl_curves(results: dict[str, Any]) -> Figure | None:
     return figure
 
 
-def sources(results: dict[str, Any]) -> Figure | None:
+def sources(results: Results) -> Figure | None:
     """Which heuristic the selected rows came from, beside the share of its responses that were correct."""
     keys = heuristics(results)
     if not keys:
         return None
-    selection, generation = results.get("selection") or {}, results.get("generation") or {}
     figure = Figure(figsize=(9.0, 1.5 + 0.3 * len(keys)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     starts = [0] * len(keys)
-    for kind, entry in selection.items():
-        rows = [entry["by_heuristic"].get(key, 0) for key in keys]
+    for kind, entry in results.selection.items():
+        rows = [entry.by_heuristic.get(key, 0) for key in keys]
         left.barh(range(len(keys)), rows, left=starts, color=COLOURS.get(kind, COLOURS[""]), label=kind)
         starts = [start + count for start, count in zip(starts, rows, strict=True)]
     left.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -126,12 +126,11 @@ def sources(results: dict[str, Any]) -> Figure | None:
     left.set_title("Rows kept for fine-tuning")
 
     for y, key in enumerate(keys):
-        if samples := (generation.get(key) or {}).get("samples"):
-            correct = generation[key]["correct"]
-            right.barh(y, 100 * correct / samples, color="#9A9A9A")
-            right.annotate(
-                f"{correct:,} of {samples:,}", (100 * correct / samples, y), (4, 0), textcoords="offset points", va="center", fontsize=8
-            )
+        if (made := results.generation.get(key)) and made.samples:
+            share = 100 * made.correct / made.samples
+            right.barh(y, share, color="#9A9A9A")
+            text = f"{made.correct:,} of {made.samples:,}"
+            right.annotate(text, (share, y), (4, 0), textcoords="offset points", va="center", fontsize=8)
     right.margins(x=0.22)
     right.set_xlim(0, max(1.0, right.get_xlim()[1]))
     right.set_xlabel("% of responses")

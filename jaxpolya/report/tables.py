@@ -13,7 +13,11 @@ import rich.box
 import rich.table
 from rich.text import Text
 
+from jaxpolya.arms import ARMS, BASE
 from jaxpolya.evaluate.audit import ACCEPTED
+from jaxpolya.evaluate.passk import Interval
+from jaxpolya.keys import Key
+from jaxpolya.results import AuditShares, Comparison, Results, RlStep
 
 NONE = "–"
 """What stands where there is no number."""
@@ -60,7 +64,7 @@ class Table:
         return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *body]) + "\n"
 
 
-def screen_tables(results: dict[str, Any]) -> list[Table]:
+def screen_tables(results: Results) -> list[Table]:
     """What is shown at the end of a run: every question set, the training of the arms, the stages."""
     return present([*eval_tables(results), *diversity_tables(results), training_table(results), stages_table(results)])
 
@@ -73,74 +77,60 @@ def present(tables: Sequence[Table]) -> list[Table]:
 # Builders --------------------------------------------------------------------------------------------------------------
 
 
-def question_sets(results: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Question set → arm → its evaluation, in order of first appearance."""
-    sets: dict[str, dict[str, dict[str, Any]]] = {}
-    for arm, entry in results.get("arms", {}).items():
-        for name, evaluation in (entry.get("eval") or {}).items():
-            sets.setdefault(name, {})[arm] = evaluation
-    return sets
-
-
-def without_signal(results: dict[str, Any]) -> list[str]:
-    """The arms whose RL had a gradient of 0 in every step: no group held two different rewards, or none was learned from."""
-    return [arm for arm, entry in results.get("arms", {}).items() if (entry.get("rl") or {}).get("without_signal")]
-
-
-def eval_tables(results: dict[str, Any]) -> list[Table]:
+def eval_tables(results: Results) -> list[Table]:
     """Arms × metrics, a table for each question set."""
     tables = []
-    for name, arms in question_sets(results).items():
+    for name, arms in results.sets.items():
         first = next(iter(arms.values()))
-        single = [measure for measure in ("greedy", "majority") if any(measure in evaluation for evaluation in arms.values())]
-        ks = _thin({int(k) for evaluation in arms.values() for k in evaluation["pass"]}, 2 if "greedy" in single else 3)
-        columns = [_pass_column([evaluation["pass"].get(str(k)) for evaluation in arms.values()]) for k in ks]
-        columns += [_pass_column([evaluation.get(measure) for evaluation in arms.values()]) for measure in single]
+        single = [measure for measure in ("greedy", "majority") if any(measure in evaluation.alone for evaluation in arms.values())]
+        ks = _thin({k for evaluation in arms.values() for k in evaluation.ks}, 2 if "greedy" in single else 3)
+        columns = [_pass_column([evaluation.pass_.get(k) for evaluation in arms.values()]) for k in ks]
+        columns += [_pass_column([evaluation.alone.get(measure) for evaluation in arms.values()]) for measure in single]
         rows = [
             [
-                Cell(f"{arm} (RL without signal)" if arm in without_signal(results) else arm),
+                Cell(f"{arm} (RL without signal)" if arm in results.without_signal else arm),
                 *(column[i] for column in columns),
-                Cell(percent(evaluation.get("truncated"))),
-                Cell(percent(evaluation.get("unparseable"))),
-                Cell(number(evaluation.get("tokens_mean"))),
+                Cell(percent(evaluation.truncated)),
+                Cell(percent(evaluation.unparseable)),
+                Cell(number(evaluation.tokens_mean)),
             ]
             for i, (arm, evaluation) in enumerate(arms.items())
         ]
-        title = f"{name}: {first['questions']:,} questions × {first['samples']} samples, with 95 % intervals over questions"
+        title = f"{name}: {first.questions:,} questions × {first.samples} samples, with 95 % intervals over questions"
         names = [*(f"pass@{k} %" for k in ks), *(f"{measure} %" for measure in single)]
         tables.append(Table(title, ["arm", *names, "truncated %", "no answer %", "mean tokens"], rows))
     return tables
 
 
-def comparison_table(comparison: dict[str, Any]) -> Table:
-    """How much better one model is than another, question by question: `{model, against, sets: {name: {questions, difference}}}`."""
-    sets = comparison["sets"]
-    measures = {key for found in sets.values() for key in found["difference"]}
+def comparison_table(comparison: Comparison) -> Table:
+    """How much better one model is than another, question by question."""
+    sets = comparison.sets
+    measures = {key for found in sets.values() for key in found.difference}
     ks = _thin({int(key) for key in measures if key.isdigit()}, 2)
     single = [measure for measure in ("greedy", "majority") if measure in measures]
     rows = [
         [
             Cell(name),
-            Cell(number(found["questions"])),
-            *(_difference(found["difference"].get(measure)) for measure in [*map(str, ks), *single]),
+            Cell(number(found.questions)),
+            *(_difference(found.difference.get(measure)) for measure in [*map(str, ks), *single]),
         ]
         for name, found in sets.items()
     ]
-    title = f"{comparison['model']} minus {comparison['against']}, in points, with 95 % intervals over the questions that both answered"
+    title = f"{comparison.model} minus {comparison.against}, in points, with 95 % intervals over the questions that both answered"
     return Table(title, ["set", "questions", *(f"pass@{k}" for k in ks), *single], rows)
 
 
-def training_table(results: dict[str, Any]) -> Table:
+def training_table(results: Results) -> Table:
     """What SFT and RL did to each arm; RL means are over the first and the last quarter of the steps."""
     rows = []
-    for arm, entry in results.get("arms", {}).items():
-        sft, steps = entry.get("sft") or {}, (entry.get("rl") or {}).get("steps") or []
+    for arm, entry in results.arms.items():
+        sft, steps = entry.sft, entry.rl.steps if entry.rl else []
         if sft or steps:
             cells = [
                 arm,
-                number(sft.get("rows")),
-                _change(sft.get("loss_first"), sft.get("loss_last"), 3),
-                _change(sft.get("heldout_first"), sft.get("heldout_last"), 3),
+                number(sft.rows if sft else None),
+                _change(sft.loss_first, sft.loss_last, 3) if sft else NONE,
+                _change(sft.heldout_first, sft.heldout_last, 3) if sft else NONE,
                 number(len(steps) or None),
                 _change(*_quarters(steps, "reward"), 3),
                 _change(*_quarters(steps, "length"), 0),
@@ -150,145 +140,127 @@ def training_table(results: dict[str, Any]) -> Table:
     return Table("Training, first → last (RL: first → last quarter of the steps)", columns, rows)
 
 
-def selection_table(results: dict[str, Any]) -> Table:
+def selection_table(results: Results) -> Table:
     """How much fine-tuning data there is, and how it is spread over questions."""
     rows = []
-    for kind, entry in (results.get("selection") or {}).items():
-        spread = sorted(((int(n), count) for n, count in entry["per_question"].items()))
-        cells = [kind, number(entry["rows"]), number(entry["questions"]), ", ".join(f"{n}: {count:,}" for n, count in spread) or NONE]
+    for kind, entry in results.selection.items():
+        spread = sorted(entry.per_question.items())
+        cells = [kind, number(entry.rows), number(entry.questions), ", ".join(f"{n}: {count:,}" for n, count in spread) or NONE]
         rows.append([Cell(text) for text in cells])
     return Table("Rows and questions", ["kind", "rows", "questions", "rows a question: questions"], rows)
 
 
-def heuristics_table(results: dict[str, Any]) -> Table:
+def heuristics_table(results: Results) -> Table:
     """Where the selected data came from: what each heuristic generated, and what was kept of it."""
-    generation, selection = results.get("generation") or {}, results.get("selection") or {}
     rows = []
     for key in heuristics(results):
-        made = generation.get(key) or {}
-        samples = made.get("samples")
+        made = results.generation.get(key)
+        samples = made.samples if made else None
         cells = [
             key,
             number(samples),
-            percent(made["correct"] / samples if samples else None),
-            percent(made["truncated"] / samples if samples else None),
-            *(number(entry["by_heuristic"].get(key)) for entry in selection.values()),
+            percent(made.correct / samples if made and samples else None),
+            percent(made.truncated / samples if made and samples else None),
+            *(number(entry.by_heuristic.get(key)) for entry in results.selection.values()),
         ]
         rows.append([Cell(text) for text in cells])
-    return Table(
-        "Generation by heuristic", ["heuristic", "samples", "correct %", "truncated %", *(f"kept: {kind}" for kind in selection)], rows
-    )
+    kept = [f"kept: {kind}" for kind in results.selection]
+    return Table("Generation by heuristic", ["heuristic", "samples", "correct %", "truncated %", *kept], rows)
 
 
-def heuristics(results: dict[str, Any]) -> list[str]:
+def heuristics(results: Results) -> list[str]:
     """Keys of all heuristics that generated or gave rows, those that gave most first, then by name."""
-    kept: dict[str, int] = dict.fromkeys(results.get("generation") or {}, 0)
-    for entry in (results.get("selection") or {}).values():
-        for key, rows in entry["by_heuristic"].items():
+    kept: dict[str, int] = dict.fromkeys(results.generation, 0)
+    for entry in results.selection.values():
+        for key, rows in entry.by_heuristic.items():
             kept[key] = kept.get(key, 0) + rows
     return sorted(kept, key=lambda key: (-kept[key], key))
 
 
-def diversity_tables(results: dict[str, Any]) -> list[Table]:
+def diversity_tables(results: Results) -> list[Table]:
     """Arms × measures of diversity, a table for each question set; no mean is marked, for more isn't always better."""
     tables = []
-    for name, arms in question_sets(results).items():
-        measured = {arm: found for arm, evaluation in arms.items() if (found := evaluation.get("diversity"))}
-        rows = [
-            [
+    for name, arms in results.sets.items():
+        measured = {arm: found for arm, evaluation in arms.items() if (found := evaluation.diversity)}
+        rows = []
+        for arm, found in measured.items():
+            composition = arms[arm].composition
+            cells = [
                 Cell(arm),
-                _measure(found.get("distinct_2"), percent),
-                _measure(found.get("self_bleu"), percent),
-                _measure(found.get("vendi"), lambda value: number(value, 2)),
-                _measure(found.get("label_entropy"), lambda value: number(value, 2)),
-                _measure((arms[arm].get("composition") or {}).get("rate"), percent),
+                _measure(found.distinct_2, percent),
+                _measure(found.self_bleu, percent),
+                _measure(found.vendi, lambda value: number(value, 2)),
+                _measure(found.label_entropy, lambda value: number(value, 2)),
+                _measure(composition.rate if composition else None, percent),
             ]
-            for arm, found in measured.items()
-        ]
+            rows.append(cells)
         if measured:
             first = next(iter(measured.values()))
-            title = f"{name}: diversity over {first['questions']:,} questions × {first['samples']} samples"
+            title = f"{name}: diversity over {first.questions:,} questions × {first.samples} samples"
             columns = ["arm", "distinct-2 %", "self-BLEU %", "Vendi score", "label entropy, nats", "composed %"]
             tables.append(Table(title, columns, rows))
     return tables
 
 
-def audit_table(results: dict[str, Any]) -> Table:
+def audit_table(results: Results) -> Table:
     """What each stage paid: shares of its paid answers, and how far responses are apart."""
-    audits = results.get("audit") or {}
+    sets_of = {Key("eval", ARMS[arm].slug, name).name: name for name, arms in results.sets.items() for arm in arms if arm in ARMS}
     rows = []
-    for name, audit in audits.items():
-        if "all" not in audit:
+    for name, audit in results.audit.items():
+        if audit.all is None:
             continue
-        ends = [audit[end] for end in ("first", "last") if end in audit] or [audit["all"]]
-        cells = [name, number(audit["all"]["paid"]), _ends(ends, "refused", percent)]
+        ends = [end for end in (audit.first, audit.last) if end] or [audit.all]
+        cells = [name, number(audit.all.paid), _ends(ends, "refused", percent)]
         cells += [_ends(ends, key, percent) for key in ("not_literal", "copied", "in_question", "contradictory", "unconfirmed")]
         cells += [_ends(ends, key, lambda value: number(value, 1)) for key in ("distinct_responses", "distinct_answers")]
-        if name.startswith("eval-") and (base := audits.get(f"eval-base-{_set_of(name, results)}", {}).get("all")):
-            ends = [base, audit["all"]]
+        if name in sets_of and (base := results.audit.get(Key("eval", BASE.slug, sets_of[name]).name)) and base.all:
+            ends = [base.all, audit.all]
         rows.append([Cell(text) for text in [*cells, _ends(ends, "length", number)]])
     columns = ["stage", "paid", "refused %", "no literal %", "copied %", "in question %", "two answers %", "unconfirmed %"]
     columns += ["different responses", "different answers", "tokens"]
     return Table("Paid answers, by stage (RL: first → last quarter of the steps; tokens of an evaluation: base → arm)", columns, rows)
 
 
-def _ends(parts: list[dict[str, Any]], key: str, text: Callable[[float | None], str]) -> str:
+def _ends(parts: list[AuditShares], key: str, text: Callable[[float | None], str]) -> str:
     """A number, or where it came from and went to."""
     return "→".join(text(part.get(key)) for part in parts)
 
 
-def _set_of(stage: str, results: dict[str, Any]) -> str:
-    """The question set that an evaluation's stage asked."""
-    return max((name for name in question_sets(results) if stage.endswith(f"-{name}")), key=len, default="")
-
-
-def audit_warnings(results: dict[str, Any]) -> list[str]:
+def audit_warnings(results: Results) -> list[str]:
     """What makes the verdicts of a run doubtful, a sentence each: what was accepted, and what the audits find too large."""
-    accepted = [ACCEPTED] if _policy(results) == "accept" else []
-    audits = (results.get("audit") or {}).items()
-    return accepted + [f"{name}: {words}" for name, audit in audits for words in audit.get("warnings", [])]
+    accepted = [ACCEPTED] if results.unevaluated == "accept" else []
+    return accepted + [f"{name}: {words}" for name, audit in results.audit.items() for words in audit.warnings]
 
 
-def _policy(results: dict[str, Any]) -> str | None:
-    settings = (results.get("config") or {}).get("verify") or {}
-    return (settings.get("math") or {}).get("unevaluated")
-
-
-def contamination_table(results: dict[str, Any]) -> Table:
+def contamination_table(results: Results) -> Table:
     """How many training questions each evaluation set asks too."""
     rows = [
-        [Cell(text) for text in (use, name, number(entry["questions"]), number(shared["shared"]), number(shared["pairs"]))]
-        for use, entry in (results.get("contamination") or {}).items()
-        for name, shared in entry["sets"].items()
+        [Cell(text) for text in (use, name, number(entry.questions), number(shared.shared), number(shared.pairs))]
+        for use, entry in results.contamination.items()
+        for name, shared in entry.sets.items()
     ]
     return Table("Shared questions", ["to learn from", "evaluation set", "questions", "shared", "pairs"], rows)
 
 
-def left_out_table(results: dict[str, Any]) -> Table:
+def left_out_table(results: Results) -> Table:
     """What took no part in the run, and why."""
-    rows = [
-        [Cell(name), Cell(why), Cell(number(count))]
-        for name, reasons in (results.get("left_out") or {}).items()
-        for why, count in reasons.items()
-    ]
+    rows = [[Cell(name), Cell(why), Cell(number(count))] for name, reasons in results.left_out.items() for why, count in reasons.items()]
     return Table("Left out", ["of", "because", "number"], rows)
 
 
-def stages_table(results: dict[str, Any]) -> Table:
-    """What each stage took."""
+def stages_table(results: Results) -> Table:
+    """What each stage took; those that ask and train nothing are one row, for none of them takes long."""
+    work = [stage for stage in results.stages if stage.tokens]
     rows = [
-        [
-            Cell(stage["name"]),
-            Cell(duration(stage.get("seconds"))),
-            Cell(number(stage.get("tokens"))),
-            Cell(number(stage.get("tokens_per_second"))),
-        ]
-        for stage in results.get("stages") or []
+        [Cell(stage.name), Cell(duration(stage.seconds)), Cell(number(stage.tokens)), Cell(number(stage.tokens_per_second))]
+        for stage in work
     ]
+    if others := [stage for stage in results.stages if not stage.tokens]:
+        rows.append([Cell(f"{len(others)} others"), Cell(duration(sum(stage.seconds or 0.0 for stage in others))), Cell(NONE), Cell(NONE)])
     return Table("Stages", ["stage", "time", "tokens", "tokens/s"], rows)
 
 
-def provenance_table(results: dict[str, Any]) -> Table:
+def provenance_table(results: Results) -> Table:
     """The run's provenance, nested objects as dotted keys."""
 
     def flat(node: Any, prefix: str) -> list[list[Cell]]:
@@ -297,7 +269,7 @@ def provenance_table(results: dict[str, Any]) -> Table:
         text = ", ".join(map(str, node)) if isinstance(node, list) else str(node)
         return [[Cell(prefix), Cell(text)]]
 
-    return Table("Provenance", ["what", "value"], flat(results.get("run") or {}, ""), numbers=False)
+    return Table("Provenance", ["what", "value"], flat(results.run.model_dump(mode="json", exclude_unset=True), ""), numbers=False)
 
 
 # Text of numbers -------------------------------------------------------------------------------------------------------
@@ -323,22 +295,22 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} m {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} m"
 
 
-def _pass_column(entries: list[dict[str, float] | None]) -> list[Cell]:
+def _pass_column(entries: list[Interval | None]) -> list[Cell]:
     """pass@k of all arms for one k; the best is marked where there is something to be better than."""
-    means = [entry["mean"] for entry in entries if entry]
+    means = [entry.mean for entry in entries if entry]
     best = max(means) if len(set(means)) > 1 else None
     return [
-        Cell(percent(entry["mean"]), f"{percent(entry['low'])}–{percent(entry['high'])}", entry["mean"] == best) if entry else Cell(NONE)
+        Cell(percent(entry.mean), f"{percent(entry.low)}–{percent(entry.high)}", entry.mean == best) if entry else Cell(NONE)
         for entry in entries
     ]
 
 
-def _difference(entry: dict[str, float] | None) -> Cell:
+def _difference(entry: Interval | None) -> Cell:
     """A difference in points, marked where its interval leaves out 0."""
     if entry is None:
         return Cell(NONE)
-    mean, low, high = (f"{100 * entry[part]:+.1f}".replace("-", "−") for part in ("mean", "low", "high"))
-    return Cell(mean, f"{low} to {high}", entry["low"] > 0 or entry["high"] < 0)
+    mean, low, high = (f"{100 * part:+.1f}".replace("-", "−") for part in (entry.mean, entry.low, entry.high))
+    return Cell(mean, f"{low} to {high}", entry.low > 0 or entry.high < 0)
 
 
 def powers(ks: Iterable[int]) -> list[int]:
@@ -353,9 +325,9 @@ def _thin(ks: Iterable[int], count: int) -> list[int]:
     return sorted({kept[0], kept[-1], *([kept[len(kept) // 2]] if count > 2 else [])})
 
 
-def _measure(entry: dict[str, float] | None, text: Callable[[float], str]) -> Cell:
+def _measure(entry: Interval | None, text: Callable[[float], str]) -> Cell:
     """A mean with its interval."""
-    return Cell(text(entry["mean"]), f"{text(entry['low'])}–{text(entry['high'])}") if entry else Cell(NONE)
+    return Cell(text(entry.mean), f"{text(entry.low)}–{text(entry.high)}") if entry else Cell(NONE)
 
 
 def _change(first: float | None, last: float | None, digits: int) -> str:
@@ -363,9 +335,9 @@ def _change(first: float | None, last: float | None, digits: int) -> str:
     return NONE if first is None or last is None else f"{number(first, digits)}→{number(last, digits)}"
 
 
-def _quarters(steps: list[dict[str, Any]], key: str) -> tuple[float | None, float | None]:
+def _quarters(steps: Sequence[RlStep], key: str) -> tuple[float | None, float | None]:
     """Means over the first and the last quarter of the steps, one step at least."""
-    values = [step[key] for step in steps if step.get(key) is not None]
+    values = [value for step in steps if (value := step.get(key)) is not None]
     if not values:
         return None, None
     length = max(1, len(values) // 4)

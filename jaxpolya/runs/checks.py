@@ -1,11 +1,13 @@
 """What can be known to fail before a weight is loaded. Every check raises `ConfigError` or `InputError` that names the setting."""
 
+import contextlib
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from jax.sharding import Mesh
 
 from jaxpolya.config import RunConfig
+from jaxpolya.config_paths import path_of, places, tried
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.score.heuristic_judge import check_room
 from jaxpolya.hf.checkpoint import CheckpointMeta
@@ -34,6 +36,16 @@ def check_rows(config: RunConfig, mesh: Mesh) -> None:
     for key, stage, used in (("sft", config.sft, config.recipes), ("rl", config.rl, config.reinforced)):
         if stage is not None and used:
             check_micro_rows(stage.batching.micro_rows, mesh, f"{key}.batching.micro_rows")
+
+
+@contextlib.contextmanager
+def saying_where(config: RunConfig) -> Iterator[None]:
+    """Adds to an error where the paths that it names, and that aren't there, were looked for."""
+    try:
+        yield
+    except (ConfigError, InputError) as error:
+        named = dict.fromkeys(text for text in places(config) if path_of(text) in str(error))
+        raise type(error)("\n  ".join([str(error), *filter(None, (tried(text, config.starts) for text in named))])) from error.__cause__
 
 
 def check_files(config: RunConfig) -> None:

@@ -23,6 +23,7 @@ from jaxpolya.files import digest, write_whole
 from jaxpolya.progress import Display
 from jaxpolya.records import write_json
 from jaxpolya.report.tables import comparison_table
+from jaxpolya.results import Comparison, Difference, Results
 from jaxpolya.runs.results import model_of_run, read_answers
 from jaxpolya.runs.stages import Stage
 
@@ -64,7 +65,7 @@ class Evaluation:
             raise ConfigError("there is nothing to ask: name benchmarks (--benchmarks gsm8k,math500), or a CONFIG with question sets")
         tree = read_yaml(self.config) if self.config else {"name": "eval", "eval": {"sampling": {"max_new_tokens": MAX_NEW_TOKENS}}}
         source = model_of_run(Path(model)) or model
-        run = parse_config(tree, self._overrides(source), where=str(self.config or "jaxpolya eval"))
+        run = parse_config(tree, self._overrides(source), where=str(self.config or "jaxpolya eval"), file=self.config)
         made = f"{run.name}-eval-{_called(model)}" if self.config else f"{run.name}-{_called(model)}"
         return run if self.name else run.model_copy(update={"name": made})
 
@@ -86,8 +87,8 @@ class Evaluated:
     """One model's evaluation."""
 
     run: RunConfig
-    results: dict[str, Any]
-    """results.json."""
+    results: Results
+    """What results.json holds."""
     stages: dict[str, tuple[Stage, Stage, Stage | None]]
     """Question set → the stages of its questions, of the samples, and of the greedy responses."""
 
@@ -111,22 +112,21 @@ def evaluate(runs: Sequence[RunConfig], display: Display) -> Iterator[Evaluated]
         yield Evaluated(session.config, outcome.results, sets)
 
 
-def compare_models(model: Evaluated, other: Evaluated) -> dict[str, Any]:
+def compare_models(model: Evaluated, other: Evaluated) -> Comparison:
     """How much better a model is than another on each question set, over the questions that both answered (`measures.compare`).
 
-    Returns `{model, against, sets: {name: {questions, difference}}}`, and writes it to `against-OTHER.json` and `.md` in the first one's
-    run directory. Raises `InputError` where no question is shared.
+    It is written to `against-OTHER.json` and `.md` in the first one's run directory, too. Raises `InputError` where no question is shared.
     """
     run, theirs, sets = model.run, other.answers(), {}
     for name, ours in model.answers().items():
         shared = ours.counts.keys() & theirs[name].counts.keys()
         difference = compare(ours, theirs[name], resamples=run.eval.bootstrap, seed=run.eval.seed)
-        sets[name] = {"questions": len(shared), "difference": difference}
-    comparison = {"model": run.model.source, "against": other.run.model.source, "sets": sets}
+        sets[name] = Difference(questions=len(shared), difference=difference)
+    comparison = Comparison(model=run.model.source, against=other.run.model.source, sets=sets)
     table = comparison_table(comparison)
     accepted = f"\nWarning: {ACCEPTED}.\n" if "accept" in {one.verify.math.unevaluated for one in (run, other.run)} else ""
     directory, stem = run.output / run.name, f"against-{other.run.name}"
-    write_whole(directory / f"{stem}.json", write_json(comparison, f"{stem}.json", indent=1) + "\n")
+    write_whole(directory / f"{stem}.json", write_json(comparison.model_dump(mode="json"), f"{stem}.json", indent=1) + "\n")
     write_whole(directory / f"{stem}.md", f"# {table.title}\n\n{table.to_markdown()}\nBold: the interval leaves out 0.\n{accepted}")
     return comparison
 

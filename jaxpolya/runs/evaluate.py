@@ -22,7 +22,8 @@ from jaxpolya.records import Sample, read_records, write_records
 from jaxpolya.runs.identity import meaning, sample_stats, samples_digest, stage_fields
 from jaxpolya.runs.questions import Questions
 from jaxpolya.runs.session import Model, Session
-from jaxpolya.runs.stages import Key, Stage
+from jaxpolya.keys import Key
+from jaxpolya.runs.stages import Stage
 from jaxpolya.models.forward import Forward
 
 

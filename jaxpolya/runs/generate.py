@@ -13,7 +13,8 @@ from jaxpolya.records import Question, Sample, read_records
 from jaxpolya.runs.identity import sample_stats, stage_fields
 from jaxpolya.runs.questions import Questions, QuestionSet, bare
 from jaxpolya.runs.session import Session
-from jaxpolya.runs.stages import Key, Stage
+from jaxpolya.keys import Key
+from jaxpolya.runs.stages import Stage
 
 Asked = Literal["plain", "polya"]
 """How questions were asked: bare, or under heuristics (`arms.Recipe.responses`)."""

@@ -9,7 +9,6 @@ they have in common. Whole stages are skipped, broken-off ones go on (`stages`).
 import contextlib
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 from jaxpolya.arms import Arm
 from jaxpolya.config import RunConfig
@@ -20,11 +19,14 @@ from jaxpolya.parallel.hosts import from_primary
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.progress import Display
 from jaxpolya.report.card import run_card
+from jaxpolya.report.html import write_page
 from jaxpolya.report.page import write_report
 from jaxpolya.runs.evaluate import Evaluations, evaluate
+from jaxpolya.runs.evidence import gather
 from jaxpolya.runs.generate import generate
 from jaxpolya.runs.questions import Questions, ask_questions
-from jaxpolya.runs.results import collect_results, example_samples, write_results
+from jaxpolya.results import Results
+from jaxpolya.runs.results import collect_results, example_samples
 from jaxpolya.runs.select import select
 from jaxpolya.runs.session import Enough, Model, Session
 from jaxpolya.runs.train import fine_tune, reinforce
@@ -34,14 +36,14 @@ from jaxpolya.runs.train import fine_tune, reinforce
 class Outcome:
     """A run that is done."""
 
-    results: dict[str, Any]
-    """results.json."""
+    results: Results
+    """What results.json holds."""
     questions: Questions
     evaluations: Evaluations
 
 
-def run(config: RunConfig, display: Display | None = None, *, only: str | None = None) -> dict[str, Any] | None:
-    """Does what is left of a run, or of one phase of it. Returns results.json; None where `only` names an earlier phase.
+def run(config: RunConfig, display: Display | None = None, *, only: str | None = None) -> Results | None:
+    """Does what is left of a run, or of one phase of it. Returns what results.json holds; None where `only` names an earlier phase.
 
     Raises:
       JaxpolyaError: the run can't be done, or can't go on; what is done stays done.
@@ -63,7 +65,7 @@ def carry_out(session: Session) -> Outcome | None:
     return None
 
 
-def _report(session: Session, models: Mapping[Arm, Model], evaluations: Evaluations) -> dict[str, Any]:
+def _report(session: Session, models: Mapping[Arm, Model], evaluations: Evaluations) -> Results:
     compared = {arm: models[arm] for arm in session.config.compared}
     sources = {arm.name: f"stages/{model.identity}/model" if model.made_here else model.source for arm, model in compared.items()}
     base, directory = session.base, session.directory.path
@@ -72,16 +74,17 @@ def _report(session: Session, models: Mapping[Arm, Model], evaluations: Evaluati
         session.config, evaluations.sampled, evaluations.greedy, evaluations.doses, session.stages, sources, facts
     )
     if is_primary():
-        write_results(directory, results)
+        results.write(directory)
         write_report(directory, results, example_samples(evaluations.sampled, session.stages))
+        write_page(directory / "report.html", results, gather(session.config, session.stages))
     if session.config.export:
         _export(session, results, {arm.name: model for arm, model in compared.items()})
     return results
 
 
-def _export(session: Session, results: Mapping[str, Any], models: Mapping[str, Model]) -> None:
+def _export(session: Session, results: Results, models: Mapping[str, Model]) -> None:
     """The best arm as a Hugging Face directory with its card; of one that is there already, the card alone is written again."""
-    arm = results["best"]
+    arm = str(results.best)
     model, card = models[arm], run_card(results, arm)
     target, marker = session.directory.path / "export", session.directory.path / ".exported"
     if from_primary(target.exists() and marker.exists() and marker.read_text() == model.identity):

@@ -4,7 +4,7 @@ Imports no jax: whoever shows a run can know its plan.
 """
 
 from jaxpolya.config import RunConfig
-from jaxpolya.runs.stages import Key
+from jaxpolya.keys import Key
 
 PHASES = ("questions", "generate", "select", "sft", "rl", "eval", "report")
 

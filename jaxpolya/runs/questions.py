@@ -20,10 +20,11 @@ from jaxpolya.polya.prompts import KINDS
 from jaxpolya.rollout.respond import Prompt, require_judged
 from jaxpolya.rollout.traces import ELSEWHERE, TOO_LONG, Trace, judge_traces, read_traces, require_traces
 from jaxpolya.records import Question, read_records, write_records
-from jaxpolya.runs.checks import check_slots
+from jaxpolya.runs.checks import check_slots, saying_where
 from jaxpolya.runs.identity import meaning, source_identity, stage_fields
 from jaxpolya.runs.session import Session
-from jaxpolya.runs.stages import Key, Stage
+from jaxpolya.keys import Key
+from jaxpolya.runs.stages import Stage
 from jaxpolya.rollout.rounds import check_prompts
 from jaxpolya.verify.sandbox.sandbox import machine_weakness
 
@@ -89,10 +90,12 @@ def bare(questions: Sequence[Question]) -> list[tuple[Question, Slot | None]]:
 
 
 def _load(session: Session, key: Key, sources: Sequence[AnySource]) -> QuestionSet:
-    stage = session.stage(key, {"sources": [source_identity(source) for source in sources], **meaning("questions")})
+    with saying_where(session.config):
+        stage = session.stage(key, {"sources": [source_identity(source) for source in sources], **meaning("questions")})
 
     def load() -> dict[str, Any]:
-        loaded = load_questions(sources)
+        with saying_where(session.config):
+            loaded = load_questions(sources)
         if is_primary():
             write_records(stage.directory / "questions.jsonl", loaded.questions)
         return {"questions": len(loaded.questions), "dropped": loaded.dropped}

@@ -1,14 +1,14 @@
-"""results.json: what a run found, gathered from its stages' files; the report and `jaxpolya show` read nothing else.
+"""A run's results, gathered from its stages' files: the report and `jaxpolya show` read nothing else.
 
-Its form is described in `jaxpolya.report`. This module doesn't import jax.
+What they hold is said in `jaxpolya.results`. This module doesn't import jax.
 """
 
-import contextlib
+import collections
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jaxpolya.arms import ARMS, BASE, Arm
 from jaxpolya.config import EvalConfig, RunConfig
@@ -18,9 +18,10 @@ from jaxpolya.evaluate.composition import summarise_composition
 from jaxpolya.evaluate.contamination import Overlap
 from jaxpolya.evaluate.diversity import Labels, chosen, common_length, summarise_diversity
 from jaxpolya.evaluate.measures import Answers, compare, measure
-from jaxpolya.files import write_whole
-from jaxpolya.records import Question, Sample, Verdict, iter_json, read_json, read_records, write_json
-from jaxpolya.runs.stages import Key, RunDirectory, Stage
+from jaxpolya.records import Question, Sample, Verdict, iter_json, read_records
+from jaxpolya.keys import Key
+from jaxpolya.results import (ArmResults, Audit, Composition, Contamination, Diversity, Evaluation, Generation, Paid, Provenance, Results, Rl, RlStep, Rows, Sft, Shared, StageRow)
+from jaxpolya.runs.stages import RunDirectory, Stage
 
 EXAMPLES = 256  # samples of a file among which the report looks for readable ones
 OVERLAPS = 10  # pairs of training and evaluation questions that the report shows of each training set
@@ -28,31 +29,21 @@ PAID_SHOWN, PAID_STEPS = 4, 3  # paid responses of each end of RL that the repor
 TRAINING_FACTS = ("rows", "tokens", "steps", "loss_first", "loss_last", "heldout_first", "heldout_last")
 
 
-KEYS = {"run", "config", "best", "models", "arms", "selection", "contamination", "generation", "stages"}
-
-
-def evaluation(answers: Answers, config: RunConfig, base: Answers | None) -> dict[str, Any]:
+def evaluation(answers: Answers, config: RunConfig, base: Answers | None) -> Evaluation:
     """The evaluation of one arm on one question set; everything but `correct` counts as a failure."""
     samples, counts = answers.samples, answers.counts
     settings = {"resamples": config.eval.bootstrap, "seed": config.eval.seed}
-    result: dict[str, Any] = {
-        "questions": len(counts),
-        "samples": min(n for n, _ in counts.values()),
+    return Evaluation(
+        questions=len(counts),
+        samples=min(n for n, _ in counts.values()),
         **measure(answers, **settings),
-        "truncated": sum(s.finish == "length" for s in samples) / len(samples),
-        "unparseable": sum(s.verdict == "unparseable" for s in samples) / len(samples),
-        "harness_error": sum(s.verdict == "harness_error" for s in samples) / len(samples),
-        "cut_short": sum(s.verdict in Verdict.LIMITED for s in samples) / len(samples),
-        "tokens_mean": sum(len(s.token_ids) for s in samples) / len(samples),
-    }
-    if base is not None:
-        result["versus_base"] = compare(answers, base, **settings)
-    return result
-
-
-def write_results(directory: Path, results: Mapping[str, Any]) -> None:
-    """results.json, for programs."""
-    write_whole(directory / "results.json", write_json(results, "results.json", indent=1) + "\n")
+        versus_base=None if base is None else compare(answers, base, **settings),
+        truncated=sum(s.finish == "length" for s in samples) / len(samples),
+        unparseable=sum(s.verdict == "unparseable" for s in samples) / len(samples),
+        harness_error=sum(s.verdict == "harness_error" for s in samples) / len(samples),
+        cut_short=sum(s.verdict in Verdict.LIMITED for s in samples) / len(samples),
+        tokens_mean=sum(len(s.token_ids) for s in samples) / len(samples),
+    )
 
 
 def collect_results(
@@ -63,7 +54,7 @@ def collect_results(
     stages: Mapping[Key, Stage],
     models: Mapping[str, str],
     facts: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> Results:
     """The results of a run whose arms are all evaluated.
 
     Args:
@@ -75,7 +66,7 @@ def collect_results(
       models: name of an arm → its checkpoint, a stage's as a path from the run's directory.
       facts: of the run: the base model's `fingerprint` and `origin`, and the provenance of this start.
     """
-    arms: dict[str, Any] = {}
+    arms: dict[str, ArmResults] = {}
 
     def answers(arm: Arm) -> dict[str, Answers]:
         return {
@@ -84,40 +75,46 @@ def collect_results(
         }
 
     base = answers(BASE)
-    looked_at: dict[str, dict[str, list[Sample]]] = {name: {} for name in config.eval.questions}
-    for arm in evaluations:
-        found = base if arm == BASE else answers(arm)
-        for name, given in found.items():
-            looked_at[name][arm.name] = chosen(given.samples, config.eval.seed)
-        arms[arm.name] = {
-            "eval": {name: evaluation(given, config, None if arm == BASE else base.get(name)) for name, given in found.items()},
-            "sft": _sft(stages.get(Key("sft", arm.recipe.name))),
-            "rl": _rl(stages.get(Key("rl", arm.slug))),
-        }
-    for arm in doses:
-        of_step = {name: evaluation(answer, config, base.get(name)) for name, answer in answers(arm).items()}
-        arms[dataclasses.replace(arm, step=None).name].setdefault("doses", {})[str(arm.step)] = of_step
-    for name, of_arms in looked_at.items():
-        labels = {arm: _labels(stages.get(Key("labels", ARMS[arm].slug, name))) for arm in of_arms}
-        for arm_name, description in describe(of_arms, labels, config.eval).items():
-            arms[arm_name]["eval"][name] |= description
-    first = next(iter(config.eval.questions))
-    # Whatever an arm does better, it isn't RL's doing where that had no signal.
-    fit = [name for name, found in arms.items() if not (found["rl"] or {}).get("without_signal")] or list(arms)
-    best = max(fit, key=lambda name: arms[name]["eval"][first]["pass"]["1"]["mean"])
-    return {
-        "run": {"name": config.name, "model": config.model.source, "arms": list(config.arms), "seeds": _seeds(config), **facts},
-        "config": config.model_dump(mode="json"),
-        "best": best,
-        "models": dict(models),
-        "arms": arms,
-        "selection": stages[Key("select")].stats if Key("select") in stages else {},
-        "contamination": {key.of: _contamination(stage, config) for key, stage in stages.items() if key.what == "contamination"},
-        "audit": _audit(config, stages),
-        "left_out": left_out(stages, config),
-        "generation": _generation([stage for key, stage in stages.items() if key.what == "generate"]),
-        "stages": [_stage_row(stage) for stage in stages.values()],
-    }
+    given = {arm: base if arm == BASE else answers(arm) for arm in evaluations}
+    described: dict[Arm, dict[str, dict[str, Any]]] = {arm: {} for arm in evaluations}
+    for name in config.eval.questions:
+        looked_at = {arm.name: chosen(of_arm[name].samples, config.eval.seed) for arm, of_arm in given.items()}
+        labels = {arm: _labels(stages.get(Key("labels", ARMS[arm].slug, name))) for arm in looked_at}
+        for arm_name, description in describe(looked_at, labels, config.eval).items():
+            described[ARMS[arm_name]][name] = description
+    for arm, of_arm in given.items():
+        arms[arm.name] = ArmResults(
+            eval={
+                name: evaluation(found, config, None if arm == BASE else base.get(name)).model_copy(update=described[arm][name])
+                for name, found in of_arm.items()
+            },
+            sft=_sft(stages.get(Key("sft", arm.recipe.name))),
+            rl=_rl(stages.get(Key("rl", arm.slug))),
+            doses={
+                on_the_way.step: {name: evaluation(found, config, base.get(name)) for name, found in answers(on_the_way).items()}
+                for on_the_way in doses
+                if on_the_way.step and dataclasses.replace(on_the_way, step=None) == arm
+            },
+        )
+    return Results(
+        run=Provenance(name=config.name, model=config.model.source, arms=list(config.arms), seeds=_seeds(config), **facts),
+        config=config.model_dump(mode="json"),
+        best=best_arm(arms, next(iter(config.eval.questions))),
+        models=dict(models),
+        arms=arms,
+        selection={kind: Rows.model_validate(rows) for kind, rows in stages[Key("select")].stats.items()} if Key("select") in stages else {},
+        contamination={key.of: _contamination(stage, config) for key, stage in stages.items() if key.what == "contamination"},
+        audit=_audit(config, stages),
+        left_out=left_out(stages, config),
+        generation=_generation([stage for key, stage in stages.items() if key.what == "generate"]),
+        stages=[_stage_row(stage) for stage in stages.values()],
+    )
+
+
+def best_arm(arms: Mapping[str, ArmResults], question_set: str) -> str:
+    """The arm with the highest mean pass@1. Whatever an arm does better, it isn't RL's doing where that had no signal."""
+    fit = [name for name, found in arms.items() if not (found.rl and found.rl.without_signal)] or list(arms)
+    return max(fit, key=lambda name: arms[name].eval[question_set].pass_[1].mean)
 
 
 def read_answers(questions: Stage, evaluated: Stage, greedy: Stage | None) -> Answers:
@@ -143,9 +140,11 @@ def describe(samples: Mapping[str, Sequence[Sample]], labels: Mapping[str, Label
     described: dict[str, dict[str, Any]] = {}
     for arm, found in samples.items():
         known = labels.get(arm)
-        described[arm] = {"diversity": summarise_diversity(found, length=length, labels=known, resamples=resamples, seed=seed)}
+        diversity = summarise_diversity(found, length=length, labels=known, resamples=resamples, seed=seed)
+        described[arm] = {"diversity": diversity and Diversity.model_validate(diversity)}
         if known is not None:
-            described[arm]["composition"] = summarise_composition(found, known, judge=config.composition, resamples=resamples, seed=seed)
+            composed = summarise_composition(found, known, judge=config.composition, resamples=resamples, seed=seed)
+            described[arm]["composition"] = composed and Composition.model_validate(composed)
     return described
 
 
@@ -153,60 +152,60 @@ def _labels(stage: Stage | None) -> Labels | None:
     return {row["sample_id"]: row["labels"] for _, row in iter_json(stage.directory / "labels.jsonl")} if stage else None
 
 
-def _contamination(stage: Stage, config: RunConfig) -> dict[str, Any]:
+def _contamination(stage: Stage, config: RunConfig) -> Contamination:
     """What one training set shares with the evaluation sets."""
     overlaps = read_records(stage.directory / "contamination.jsonl", Overlap)
     sets = {
-        name: {"shared": len({overlap.train for overlap in found}), "pairs": len(found)}
+        name: Shared(shared=len({overlap.train for overlap in found}), pairs=len(found))
         for name in config.eval.questions
         if (found := [overlap for overlap in overlaps if overlap.eval_set == name])
     }
-    shown = [overlap.to_json() for overlap in overlaps[:OVERLAPS]]
-    return {"n": config.contamination.n, "dropped": config.contamination.drop, **stage.stats, "sets": sets, "examples": shown}
+    settings = config.contamination
+    return Contamination(n=settings.n, dropped=settings.drop, **stage.stats, sets=sets, examples=overlaps[:OVERLAPS])
 
 
-def _sft(stage: Stage | None) -> dict[str, Any] | None:
-    return {name: stage.stats[name] for name in TRAINING_FACTS} if stage else None
+def _sft(stage: Stage | None) -> Sft | None:
+    return Sft(**{name: stage.stats[name] for name in TRAINING_FACTS}) if stage else None
 
 
-def _rl(stage: Stage | None) -> dict[str, Any] | None:
+def _rl(stage: Stage | None) -> Rl | None:
     if stage is None:
         return None
     # The audit's sums of each step are in the log; what they say stands in `audit`.
     rows = (row for _, row in iter_json(stage.directory / "steps.jsonl"))
-    steps = [{name: value for name, value in row.items() if name != "audit"} for row in rows]
+    steps = [RlStep(**{name: value for name, value in row.items() if name != "audit"}) for row in rows]
     # A KL term, an entropy bonus or a penalty of length gives a gradient without any reward.
-    without = all(step["grad_norm"] == 0 for step in steps) or all(step["no_signal"] == 1 for step in steps)
-    return {"steps": steps, "without_signal": without}
+    without = all(step.grad_norm == 0 for step in steps) or all(step.no_signal == 1 for step in steps)
+    return Rl(steps=steps, without_signal=without)
 
 
-def _audit(config: RunConfig, stages: Mapping[Key, Stage]) -> dict[str, Any]:
+def _audit(config: RunConfig, stages: Mapping[Key, Stage]) -> dict[str, Audit]:
     """The audits of the stages that have one, with what they find too large in words, and paid responses of the ends of RL."""
-    audits: dict[str, Any] = {}
-    for stage in stages.values():
-        if audit := stage.stats.get("audit"):
-            audits[stage.name] = {**audit, "warnings": list(warnings(audit).values())}
-    for arm in config.reinforced:
-        if trained := stages.get(Key("rl", arm.slug)):
-            audits.setdefault(trained.name, {"warnings": []})["shown"] = _paid(stages[Key("questions", "rl")], trained)
+    audits: dict[str, Audit] = {}
+    for key, stage in stages.items():
+        found = stage.stats.get("audit") or {}
+        shown = _paid(stages[Key("questions", "rl")], stage) if key.what == "rl" else []
+        if found or shown:
+            audits[stage.name] = Audit(**found, warnings=list(warnings(found).values()), shown=shown)
     return audits
 
 
-def _paid(asked: Stage, trained: Stage) -> list[dict[str, Any]]:
+def _paid(asked: Stage, trained: Stage) -> list[Paid]:
     """Some responses that the first and the last steps of RL paid, one a question."""
     questions = {question.id: question for question in read_records(asked.directory / "questions.jsonl", Question)}
     rollouts = sorted((trained.directory / "rollouts").glob("*.jsonl"))
-    shown: list[dict[str, Any]] = []
+    shown: list[Paid] = []
     steps = min(PAID_STEPS, len(rollouts) // 2)  # no step is both a first and a last one
-    for end, files in (("first", rollouts[:steps]), ("last", rollouts[: -steps - 1 : -1])):
-        chosen: dict[str, dict[str, Any]] = {}
+    ends: list[tuple[Literal["first", "last"], list[Path]]] = [("first", rollouts[:steps]), ("last", rollouts[: -steps - 1 : -1])]
+    for end, files in ends:
+        one_each: dict[str, Paid] = {}
         for row in (row for file in files for _, row in iter_json(file) if row.get("verdict") == "correct"):
-            question = questions[row["question_id"]]
-            facts = {"end": end, "step": row["step"], "question": question.question, "gold": question.answer}
-            chosen.setdefault(question.id, {**facts, "answer": row.get("extracted"), "response": row["response"]})
-            if len(chosen) == PAID_SHOWN:
+            asked_for = questions[row["question_id"]]
+            facts = {"step": row["step"], "question": asked_for.question, "gold": asked_for.answer}
+            one_each.setdefault(asked_for.id, Paid(end=end, **facts, answer=row.get("extracted"), response=row["response"]))
+            if len(one_each) == PAID_SHOWN:
                 break
-        shown += chosen.values()
+        shown += one_each.values()
     return shown
 
 
@@ -233,21 +232,19 @@ def _seeds(config: RunConfig) -> dict[str, int]:
     return {name: stage.seed for name, stage in stages.items() if stage is not None}
 
 
-def _generation(stages: Sequence[Stage]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _generation(stages: Sequence[Stage]) -> dict[str, Generation]:
+    counts: dict[str, collections.Counter[str]] = {}
     for stage in stages:
         for _, sample in iter_json(stage.directory / "samples.jsonl"):
-            counts = found.setdefault(sample.get("heuristic", "plain"), {"samples": 0, "correct": 0, "truncated": 0})
-            counts["samples"] += 1
-            counts["correct"] += sample["verdict"] == "correct"
-            counts["truncated"] += sample["finish"] == "length"
-    return found
+            is_so = {"samples": True, "correct": sample["verdict"] == "correct", "truncated": sample["finish"] == "length"}
+            counts.setdefault(sample.get("heuristic", "plain"), collections.Counter()).update(is_so)
+    return {heuristic: Generation(**count) for heuristic, count in counts.items()}
 
 
-def _stage_row(stage: Stage) -> dict[str, Any]:
+def _stage_row(stage: Stage) -> StageRow:
     manifest = stage.manifest or {"seconds": 0.0, "stats": {}}
     tokens, seconds = manifest["stats"].get("tokens", 0), manifest["seconds"]
-    return {"name": stage.name, "seconds": seconds, "tokens": tokens, "tokens_per_second": tokens / seconds if seconds else 0.0}
+    return StageRow(name=stage.name, seconds=seconds, tokens=tokens, tokens_per_second=tokens / seconds if seconds else 0.0)
 
 
 def example_samples(evaluations: Mapping[Arm, Mapping[str, Stage]], stages: Mapping[Key, Stage]) -> list[dict[str, Any]]:
@@ -261,53 +258,41 @@ def example_samples(evaluations: Mapping[Arm, Mapping[str, Stage]], stages: Mapp
     return rows
 
 
-def read_results(run: Path) -> dict[str, Any] | None:
-    """A run's results.json, if it has come that far. Raises `InputError` if it can't be read."""
-    path = run / "results.json"
-    if not path.exists():
-        return None
-    with contextlib.suppress(ValueError, RecursionError):
-        results = read_json(path.read_text(encoding="utf-8"))
-        if isinstance(results, dict) and set(results) >= KEYS and results["best"] in results["models"]:
-            return results
-    raise InputError(f"{path} is damaged, or of another version of jaxpolya; `jaxpolya run` writes it again from the stages")
-
-
 def model_of_run(run: Path, arm: str | None = None) -> str | None:
     """The checkpoint of a run's best (or a named) arm; None where `run` is not a run directory. Raises `InputError`."""
     if (found := arm_of_run(run, arm)) is None:
         return None
     results, arm = found
-    within = run / results["models"][arm]  # a stage's model is named from the run's directory, which may have been moved
-    return str(within) if within.is_dir() else results["models"][arm]
+    within = run / results.models[arm]  # a stage's model is named from the run's directory, which may have been moved
+    return str(within) if within.is_dir() else results.models[arm]
 
 
-def arm_of_run(run: Path, arm: str | None = None) -> tuple[dict[str, Any], str] | None:
+def arm_of_run(run: Path, arm: str | None = None) -> tuple[Results, str] | None:
     """(results, best or named arm) of a run; None where `run` is not a run directory. Raises `InputError`."""
     if not (run / "config.yaml").exists() or not (run / "stages").is_dir():
         return None
     RunDirectory(run).check_format()
-    results = read_results(run)
+    results = Results.read(run)
     if results is None:
         models = ", ".join(str(path) for path in sorted(run.glob("stages/*/model")))
         raise InputError(
             f"{run}: this run isn't finished; finish it with `jaxpolya run`" + (f", or name a model of it: {models}" if models else "")
         )
-    arm = arm or results["best"]
-    if arm not in results["models"]:
-        raise InputError(f"{run}: has no arm {arm}; it has {', '.join(results['models'])}")
+    arm = arm or str(results.best)
+    if arm not in results.models:
+        raise InputError(f"{run}: has no arm {arm}; it has {', '.join(results.models)}")
     return results, arm
 
 
-def arm_of_model(checkpoint: Path) -> tuple[dict[str, Any], str] | None:
+def arm_of_model(checkpoint: Path) -> tuple[Results, str] | None:
     """(results, arm) of the finished run whose stage left a checkpoint as an arm's last; None where there is none. Raises `InputError`."""
     path = checkpoint.expanduser().resolve()
     stage = path.parent
     run = stage.parent.parent
-    if stage.parent.name != "stages" or not (run / "config.yaml").exists() or (results := read_results(run)) is None:
+    if stage.parent.name != "stages" or not (run / "config.yaml").exists() or (results := Results.read(run)) is None:
         return None
     named = str(path.relative_to(run))
-    return next(((results, arm) for arm, model in results["models"].items() if model == named), None)
+    return next(((results, arm) for arm, model in results.models.items() if model == named), None)
 
 
 def show_stages(run: Path) -> list[str]:

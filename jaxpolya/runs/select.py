@@ -20,7 +20,8 @@ from jaxpolya.runs.generate import Asked
 from jaxpolya.runs.identity import meaning, row_stats, samples_digest, stage_fields
 from jaxpolya.runs.questions import Questions
 from jaxpolya.runs.session import Session
-from jaxpolya.runs.stages import Key, Stage
+from jaxpolya.keys import Key
+from jaxpolya.runs.stages import Stage
 from jaxpolya.models.forward import Forward
 
 

@@ -37,7 +37,8 @@ from jaxpolya.runs import checks
 from jaxpolya.runs.identity import meaning, stage_fields
 from jaxpolya.runs.plan import PHASES, planned
 from jaxpolya.runs.results import brief
-from jaxpolya.runs.stages import FORMAT, FORMAT_LINE, Clock, Key, RunDirectory, Stage, provenance
+from jaxpolya.keys import Key
+from jaxpolya.runs.stages import FORMAT, FORMAT_LINE, Clock, RunDirectory, Stage, provenance
 from jaxpolya.train.sinks import FILE, LoggedStage, Sinks, Taken, make_sinks
 from jaxpolya.verify.judge import Policy
 from jaxpolya.verify.pool import Pool
@@ -95,11 +96,15 @@ class Session:
         self.directory = RunDirectory(config.output / config.name)
         self.mesh = make_mesh(config.mesh)
         checks.check_rows(config, self.mesh)
-        checks.check_files(config)
-        self.meta: CheckpointMeta = inspect_checkpoint(config.model.source, revision=config.model.revision)
+        with checks.saying_where(config):
+            checks.check_files(config)
+        with checks.saying_where(config):
+            self.meta: CheckpointMeta = inspect_checkpoint(config.model.source, revision=config.model.revision)
         self._tell(self.meta)
         checks.check_lengths(config, self.meta.config.context)
-        self.catalogue = load_catalogue(config.generate.catalogue if config.generate else None)
+        catalogue = config.generate.catalogue if config.generate else None
+        with checks.saying_where(config):
+            self.catalogue = load_catalogue(catalogue)
         self.builder = PromptBuilder(
             self.meta.tokenizer,
             chat=config.model.chat,

@@ -20,10 +20,11 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from jaxpolya.errors import InputError, MachineError
 from jaxpolya.files import digest, file_digest, package_version, write_whole
+from jaxpolya.keys import Key
 from jaxpolya.records import dump, read_json, write_json
 
 FORMAT = 2
@@ -46,19 +47,6 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (ValueError, TypeError):
         pass
     raise InputError(f"{path} is damaged; delete {path.parent} to do the stage again")
-
-
-class Key(NamedTuple):
-    """Which stage of a run: what it does, for which use, recipe or arm, and on which question set."""
-
-    what: Literal["questions", "contamination", "traces", "generate", "select", "sft", "rl", "eval", "greedy", "labels"]
-    of: str = ""
-    set: str = ""
-
-    @property
-    def name(self) -> str:
-        """The stage's name, as its directory begins."""
-        return "-".join(filter(None, self))
 
 
 class Stage:

@@ -16,7 +16,8 @@ from jaxpolya.records import Sample, SftRow, read_records
 from jaxpolya.runs.identity import meaning, stage_fields
 from jaxpolya.runs.questions import Questions
 from jaxpolya.runs.session import Model, Session, kept_model
-from jaxpolya.runs.stages import Key, Stage
+from jaxpolya.keys import Key
+from jaxpolya.runs.stages import Stage
 from jaxpolya.train.algorithms import make_algorithm
 from jaxpolya.rollout.rounds import rollout_file
 from jaxpolya.train.rl import run_rl

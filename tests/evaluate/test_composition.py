@@ -98,7 +98,7 @@ def test_the_rate_is_a_mean_over_questions_of_correct_solutions():
     samples = [sample("a", 0), sample("a", 1), sample("a", 2, "wrong"), sample("b", 0), sample("c", 0, "wrong"), sample("d", 0)]
     labels = {"a#0": ["x", "y"], "a#1": ["x"], "a#2": ["x", "y"], "b#0": [], "c#0": ["x", "y"]}  # d#0 was not judged
     found = summarise_composition(samples, labels, judge="markers", resamples=20, seed=0)
-    assert found["rate"]["mean"] == 0.25 and found["rate"]["low"] <= 0.25 <= found["rate"]["high"]
+    assert found["rate"].mean == 0.25 and found["rate"].low <= 0.25 <= found["rate"].high
     assert {key: found[key] for key in ("judge", "questions", "solutions")} == {"judge": "markers", "questions": 2, "solutions": 3}
     assert found["by_heuristic"] == {"x": 2 / 3, "y": 1 / 3}
     assert summarise_composition(samples[4:5], labels, judge="markers", resamples=20, seed=0) is None

@@ -77,18 +77,18 @@ def test_measures_of_constructed_answers():
     samples = [*said("a", "7", "7", "8", "8", "7"), *said("b", "1", "1", None, "7", "2"), *said("c", "7", "7", "7", "7", "7")]
     greedy = [sample("a", 0, "wrong", "8"), sample("b", 0, "correct", "7"), sample("c", 0, "correct", "7")]
     found = measure(Answers.of([], samples, greedy), **SETTINGS)
-    assert list(found["pass"]) == ["1", "2", "3", "4", "5"]
-    assert found["pass"]["1"]["mean"] == pytest.approx((3 / 5 + 1 / 5 + 1) / 3) and found["pass"]["5"]["mean"] == 1
-    assert found["majority"]["mean"] == pytest.approx(2 / 3) and found["greedy"]["mean"] == pytest.approx(2 / 3)
-    assert found["majority"]["low"] < 2 / 3 < found["majority"]["high"]
+    assert list(found["pass_"]) == [1, 2, 3, 4, 5]
+    assert found["pass_"][1].mean == pytest.approx((3 / 5 + 1 / 5 + 1) / 3) and found["pass_"][5].mean == 1
+    assert found["majority"].mean == pytest.approx(2 / 3) and found["greedy"].mean == pytest.approx(2 / 3)
+    assert found["majority"].low < 2 / 3 < found["majority"].high
 
 
 def test_programs_have_no_majority():
     questions = [Question(id=i, question="?", answer="", verifier="code") for i in "ab"]
     found = measure(Answers.of(questions, [*said("a", "7"), *said("b", "8")], None), **SETTINGS)
-    assert set(found) == {"pass"}
+    assert set(found) == {"pass_"}
     mixed = measure(Answers.of(questions[:1], [*said("a", "7"), *said("b", "8")], None), **SETTINGS)
-    assert mixed["majority"]["mean"] == 0.0
+    assert mixed["majority"].mean == 0.0
 
 
 def test_two_models_are_compared_on_the_questions_that_both_answered():
@@ -96,9 +96,9 @@ def test_two_models_are_compared_on_the_questions_that_both_answered():
     theirs = Answers.of([], [*said("b", "8", "8", "8"), *said("a", "7", "8", "8")], None)
     found = compare(ours, theirs, **SETTINGS)
     assert set(found) == {"1", "2", "majority"}  # the other has no greedy responses, and only two samples are shared
-    assert found["1"]["mean"] == pytest.approx(((1 - 1 / 3) + (1 / 2 - 0)) / 2)
-    assert found["majority"]["mean"] == 1.0
+    assert found["1"].mean == pytest.approx(((1 - 1 / 3) + (1 / 2 - 0)) / 2)
+    assert found["majority"].mean == 1.0
     back = compare(theirs, ours, **SETTINGS)
-    assert back["1"]["mean"] == -found["1"]["mean"] and back["1"]["low"] == -found["1"]["high"]
+    assert back["1"].mean == -found["1"].mean and back["1"].low == -found["1"].high
     with pytest.raises(InputError, match="no questions"):
         compare(ours, Answers.of([], said("z", "7"), None), **SETTINGS)

@@ -19,7 +19,7 @@ from jaxpolya.parallel.hosts import exchange
 from jaxpolya.runs import pipeline
 from jaxpolya.progress import Display
 results = pipeline.run(load_config(config), Display(quiet=True))
-assert exchange({"best": results["best"]})[-1] == {"best": results["best"]}
+assert exchange({"best": results.best})[-1] == {"best": results.best}
 """
 
 

@@ -64,7 +64,7 @@ def trained(model, directory, unevaluated, seed, steps):
     shown = io.StringIO()
     results = pipeline.run(parse_config(tree), Display(Console(file=shown)))
     (last,) = (directory / unevaluated / "stages").glob(f"rl-rl-*/rollouts/{steps - 1:06d}.jsonl")
-    return results, read_records(last, Sample), shown.getvalue()
+    return results.to_json(), read_records(last, Sample), shown.getvalue()
 
 
 @pytest.fixture(scope="module")

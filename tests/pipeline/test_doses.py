@@ -23,7 +23,8 @@ class Notes(Display):
 
 
 def run(tree, display=None, **kwargs):
-    return pipeline.run(parse_config(tree), display or Notes(), **kwargs)
+    results = pipeline.run(parse_config(tree), display or Notes(), **kwargs)
+    return results and results.to_json()
 
 
 def test_doses_are_evaluated_and_added_later_without_a_draw(tiny_run, monkeypatch):

@@ -94,7 +94,7 @@ def test_turns_end_and_what_was_drawn_is_learned(taught, one_device, tmp_path):
     tokenizer = tokenizer_of(kind, VOCAB, tuple(PromptBuilder(tokenizer_of(kind)).text(question) for question in ASKED))
     turn = tokenizer.convert_tokens_to_ids("<|im_end|>")
     builder = PromptBuilder(tokenizer)
-    assert all(results["arms"][arm]["eval"]["sums"]["pass"]["4"]["mean"] > 0 for arm in ("base", "star"))
+    assert all(results.arms[arm].eval["sums"].pass_[4].mean > 0 for arm in ("base", "star"))
     (stage,) = (tmp_path / "turns" / "stages").glob("generate-plain-*")
     samples = read_records(stage / "samples.jsonl", Sample)
     ended = [sample for sample in samples if sample.finish == "stop"]

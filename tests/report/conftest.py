@@ -1,6 +1,7 @@
 """A run's results as the pipeline writes them, made up."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -15,6 +16,10 @@ def around(mean):
     return {"mean": mean, "low": 0.9 * mean, "high": 1.1 * mean}
 
 
+def plain(intervals):
+    return {k: dataclasses.asdict(interval) for k, interval in intervals.items()}
+
+
 def evaluation(arm, questions, samples, seed):
     def counts(arm):
         rng = np.random.default_rng(seed)
@@ -24,7 +29,7 @@ def evaluation(arm, questions, samples, seed):
     found = {
         "questions": questions,
         "samples": samples,
-        "pass": summarise(counts(arm), resamples=500, seed=0),
+        "pass": plain(summarise(counts(arm), resamples=500, seed=0)),
         "truncated": 0.02 + 0.12 * (arm == "base"),
         "unparseable": 0.04,
         "tokens_mean": 181.3,
@@ -36,7 +41,7 @@ def evaluation(arm, questions, samples, seed):
         "composition": {"judge": "markers", "questions": 31, "solutions": 204, "rate": around(0.125), "by_heuristic": {"pattern": 0.2}},
     }
     if arm != "base":
-        found["versus_base"] = paired_difference(counts(arm), counts("base"), resamples=500, seed=0)
+        found["versus_base"] = plain(paired_difference(counts(arm), counts("base"), resamples=500, seed=0))
     return found
 
 

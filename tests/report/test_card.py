@@ -9,6 +9,9 @@ from huggingface_hub import ModelCard
 from jaxpolya.report.card import checkpoint_card, run_card
 from jaxpolya.report.page import findings
 from jaxpolya.report.tables import eval_tables
+from jaxpolya.results import Results
+
+of = Results.model_validate
 
 LOADED = """\
 ```python
@@ -54,7 +57,7 @@ def rows(text, arm):
 
 
 def test_the_hub_reads_its_front_matter(whole):
-    card = ModelCard(run_card(whole, "polya+rl"))
+    card = ModelCard(run_card(of(whole), "polya+rl"))
     assert card.data.to_dict() == {
         "base_model": "HuggingFaceTB/SmolLM2-135M-Instruct",
         "datasets": ["openai/gsm8k", "open-r1/DAPO-Math-17k"],  # what it was evaluated on, and local files, are no such data sets
@@ -69,8 +72,8 @@ def test_the_hub_reads_its_front_matter(whole):
 
 
 def test_its_numbers_are_those_of_the_report(whole):
-    card = run_card(whole, "star+rl")
-    for table in eval_tables(whole):
+    card = run_card(of(whole), "star+rl")
+    for table in eval_tables(of(whole)):
         assert f"**{table.title}**" in card
         means = {row[0].text: [(cell.text, cell.interval) for cell in row] for row in table.rows}
         shown = {arm: rows(card.partition(f"**{table.title}**")[2], arm)[0] for arm in ("base", "star+rl")}
@@ -80,7 +83,7 @@ def test_its_numbers_are_those_of_the_report(whole):
     paired = whole["arms"]["star+rl"]["eval"]["held_out"]["versus_base"]["1"]
     (line,) = [line for line in rows(card, "held\\_out") + rows(card, "held_out") if f"{100 * paired['mean']:+.1f}".lstrip("+-") in line]
     assert f"{100 * paired['high']:+.1f}" in line
-    assert findings({"arms": {arm: whole["arms"][arm] for arm in ("base", "star+rl")}}) in card
+    assert findings(of({"run": whole["run"], "arms": {arm: whole["arms"][arm] for arm in ("base", "star+rl")}})) in card
 
 
 @pytest.mark.parametrize(
@@ -93,7 +96,7 @@ def test_its_numbers_are_those_of_the_report(whole):
     ],
 )
 def test_an_arm_tells_of_its_own_data_alone(whole, arm, learned, heuristics, says):
-    card = run_card(whole, arm)
+    card = run_card(of(whole), arm)
     assert learned in card and says in card
     assert ("## Data" in card) == ("## Training" in card) == bool(learned)
     assert bool(rows(card, "analogy")) == heuristics
@@ -105,23 +108,23 @@ def test_an_arm_tells_of_its_own_data_alone(whole, arm, learned, heuristics, say
 
 
 def test_an_arm_tells_of_its_own_audit_alone(whole):
-    card = run_card(whole, "polya+rl")
+    card = run_card(of(whole), "polya+rl")
     for stage in ("generate-polya", "rl-polya-rl", "eval-base-chain_sum", "eval-polya-rl-chain_sum"):
         assert rows(card, stage), stage
     assert "**Warning:** rl-polya-rl: 97.0%" in card and "it warns of 2 things" in card
-    card = run_card(whole, "rl")
+    card = run_card(of(whole), "rl")
     assert rows(card, "eval-base-chain_sum") and not rows(card, "rl-polya-rl") and "Warning" not in card
     whole["config"]["verify"] = {"math": {"unevaluated": "accept"}}
-    assert "**Warning:** answers that were not worked out were accepted" in run_card(whole, "rl")
+    assert "**Warning:** answers that were not worked out were accepted" in run_card(of(whole), "rl")
 
 
 def test_what_was_left_out_of_training_is_said(whole):
     whole["contamination"]["train"]["dropped"] = True
-    assert "mid-training: 7,112 questions, of which 2 were left out" in run_card(whole, "polya+rl")
+    assert "mid-training: 7,112 questions, of which 2 were left out" in run_card(of(whole), "polya+rl")
 
 
 def test_the_whole_configuration_is_in_it(whole):
-    text = run_card(whole, "rl").partition("<summary>The whole configuration</summary>\n\n")[2]
+    text = run_card(of(whole), "rl").partition("<summary>The whole configuration</summary>\n\n")[2]
     fence, _, rest = text.partition("yaml\n")
     assert fence == "````", "longer than the backticks inside"
     assert yaml.safe_load(rest.partition(f"\n{fence}\n")[0]) == whole["config"]
@@ -132,7 +135,7 @@ def test_what_nobody_said_is_left_out(whole):
     whole["arms"].pop("base")
     for found in whole["arms"]["rl"]["eval"].values():
         found.pop("versus_base")
-    card = ModelCard(run_card(whole, "rl"))
+    card = ModelCard(run_card(of(whole), "rl"))
     assert card.data.base_model is None and card.data.license is None
     assert "licence" not in card.text and "ancestor" not in card.text and " minus base" not in card.text
     assert "from commit unknown" in card.text

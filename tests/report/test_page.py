@@ -7,6 +7,9 @@ import sys
 import pytest
 
 from jaxpolya.report.page import findings, write_report
+from jaxpolya.results import Results
+
+of = Results.model_validate
 
 
 def interval(mean, low, high):
@@ -19,11 +22,11 @@ def two_arms(base, other, questions=50, versus_base=None, names=("base", "rl")):
         return {"eval": {"set": {**shared, "pass": {"1": entry}, **more}}, "sft": None, "rl": None}
 
     more = {"versus_base": {"1": versus_base}} if versus_base else {}
-    return {"run": {}, "arms": {names[0]: arm(base), names[1]: arm(other, **more)}}
+    return {"run": {"name": "run"}, "arms": {names[0]: arm(base), names[1]: arm(other, **more)}}
 
 
 def test_a_whole_report(tmp_path, results, samples):
-    path = write_report(tmp_path / "run", results, samples)
+    path = write_report(tmp_path / "run", of(results), samples)
     text = path.read_text(encoding="utf-8")
     assert path == tmp_path / "run/report.md" and text.startswith("# demo\n")
     headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
@@ -34,23 +37,23 @@ def test_a_whole_report(tmp_path, results, samples):
     links = re.findall(r"!\[.*?\]\((.*?)\)", text)
     assert len(links) == 3 and all((path.parent / link).read_bytes().startswith(b"\x89PNG") for link in links)
     assert not list(path.parent.rglob("*.partial"))
-    again = write_report(tmp_path / "again", results, samples)
+    again = write_report(tmp_path / "again", of(results), samples)
     assert again.read_bytes() == path.read_bytes()
 
 
 def test_shared_questions_are_shown_with_what_they_share(tmp_path, results):
-    text = write_report(tmp_path, results, []).read_text(encoding="utf-8")
+    text = write_report(tmp_path, of(results), []).read_text(encoding="utf-8")
     assert "| train | chain_sum | 7,112 | 2 | 3 |" in text and "share 13 words in a row" in text and "may be memory" in text
     assert "- train `t1` and chain_sum `q1`: the whole question\n" in text
     assert "- train `t2` and chain_sum `q7`: `14 plums |x on the first day`\n" in text
     results["contamination"]["train"]["dropped"] = True
-    assert "The shared ones were left out of training." in write_report(tmp_path, results, []).read_text(encoding="utf-8")
+    assert "The shared ones were left out of training." in write_report(tmp_path, of(results), []).read_text(encoding="utf-8")
     results["contamination"]["train"] |= {"sets": {}, "examples": []}
-    assert "Contamination" not in write_report(tmp_path, results, []).read_text(encoding="utf-8")
+    assert "Contamination" not in write_report(tmp_path, of(results), []).read_text(encoding="utf-8")
 
 
 def test_the_audit_of_rewards(tmp_path, results):
-    text = write_report(tmp_path, results, []).read_text(encoding="utf-8")
+    text = write_report(tmp_path, of(results), []).read_text(encoding="utf-8")
     part = text[text.index("## Audit of rewards") : text.index("## Training")]
     assert "- **Warning:** rl-polya-rl: 97.0% of the 100 paid answers of its last steps are no numbers.\n" in part
     assert "| generate-polya | 100 | 3.0 | 2.0 | 0.0 | 20.0 | 1.0 | 2.0 | 12.2 | 5.0 | 181 |\n" in part
@@ -60,7 +63,7 @@ def test_the_audit_of_rewards(tmp_path, results):
 
 
 def test_paid_responses_stand_side_by_side(tmp_path, results):
-    text = write_report(tmp_path, results, []).read_text(encoding="utf-8")
+    text = write_report(tmp_path, of(results), []).read_text(encoding="utf-8")
     first, second = re.findall(r"^\| \*\*step.*$", text, re.MULTILINE)
     cells = re.split(r"(?<!\\)\|", first)
     assert len(cells) == 4, "two columns, and no mark in a response is one of the table's"
@@ -76,24 +79,24 @@ def test_paid_responses_stand_side_by_side(tmp_path, results):
 def test_no_finding_and_no_audit_are_said_or_left_out(tmp_path, results):
     for entry in results["audit"].values():
         entry["warnings"] = []
-    text = write_report(tmp_path, results, []).read_text(encoding="utf-8")
+    text = write_report(tmp_path, of(results), []).read_text(encoding="utf-8")
     assert "No share is so large that it would cast doubt on the figures." in text and "Read the audit" not in text
     del results["audit"]  # a run of a version that had none
-    assert "Audit of rewards" not in write_report(tmp_path, results, []).read_text(encoding="utf-8")
+    assert "Audit of rewards" not in write_report(tmp_path, of(results), []).read_text(encoding="utf-8")
 
 
 def test_accepting_what_was_not_worked_out_is_said(tmp_path, results):
     results["audit"] = {}
     results["config"] = {"verify": {"math": {"unevaluated": "refuse"}}}
-    assert "not worked out" not in write_report(tmp_path, results, []).read_text(encoding="utf-8")
+    assert "not worked out" not in write_report(tmp_path, of(results), []).read_text(encoding="utf-8")
     results["config"]["verify"]["math"]["unevaluated"] = "accept"
-    text = write_report(tmp_path, results, []).read_text(encoding="utf-8")
+    text = write_report(tmp_path, of(results), []).read_text(encoding="utf-8")
     assert "**Warning:** answers that were not worked out were accepted (verify.math.unevaluated: accept)" in text
     assert "it warns of 1 thing." in text
 
 
 def test_a_run_of_the_base_alone(tmp_path, base_only):
-    text = write_report(tmp_path, base_only, []).read_text(encoding="utf-8")
+    text = write_report(tmp_path, of(base_only), []).read_text(encoding="utf-8")
     assert "Only base was evaluated: there is nothing to compare it with." in text
     assert text.count("not drawn, since this run has no data for it") == 2
     assert "No arm was trained." in text and "No fine-tuning data was made." in text and "Some responses" not in text
@@ -104,8 +107,8 @@ def test_a_run_of_the_base_alone(tmp_path, base_only):
 
 def test_a_run_without_evaluation(tmp_path, results):
     for entry in results["arms"].values():
-        entry["eval"] = None
-    text = write_report(tmp_path, results, []).read_text(encoding="utf-8")
+        entry["eval"] = {}
+    text = write_report(tmp_path, of(results), []).read_text(encoding="utf-8")
     assert "No arm was evaluated, so nothing can be said about them." in text and "![pass@k" not in text and "plots/rl.png" in text
 
 
@@ -118,12 +121,12 @@ def test_a_run_without_evaluation(tmp_path, results):
     ],
 )
 def test_overlapping_intervals_show_no_difference(other, claim):
-    assert f"  - {claim}\n" in findings(two_arms(interval(0.4, 0.3, 0.5), other))
+    assert f"  - {claim}\n" in findings(of(two_arms(interval(0.4, 0.3, 0.5), other)))
 
 
 def test_a_paired_difference_decides_where_there_is_one():
     results = two_arms(interval(0.4, 0.3, 0.5), interval(0.5, 0.4, 0.6), versus_base=interval(0.1, 0.05, 0.15))
-    text = findings(results)
+    text = findings(of(results))
     assert "rl (+10.0 points, +5.0 to +15.0) is above base" in text
     assert "pass@1 of an arm is known to about ±10.0 points." in text
     assert "difference from base is known to about ±5.0 points" in text
@@ -131,22 +134,22 @@ def test_a_paired_difference_decides_where_there_is_one():
 
 def test_without_base_the_first_arm_is_the_reference():
     results = two_arms(interval(0.4, 0.3, 0.5), interval(0.9, 0.8, 1.0), names=("star", "polya"), versus_base=interval(0, 0, 0))
-    assert "polya (+50.0 points, +30.0 to +70.0) is above star" in findings(results)
+    assert "polya (+50.0 points, +30.0 to +70.0) is above star" in findings(of(results))
 
 
 def test_too_few_questions_are_not_compared():
-    text = findings(two_arms(interval(0.0, 0.0, 0.0), interval(1.0, 1.0, 1.0), questions=9))
+    text = findings(of(two_arms(interval(0.0, 0.0, 0.0), interval(1.0, 1.0, 1.0), questions=9)))
     assert "fewer than 10 questions" in text and "above" not in text
     assert "base solved none of the questions" in text and "rl solved all of the questions" in text
 
 
 def test_intervals_without_width_are_not_called_knowledge():
-    text = findings(two_arms(interval(0.0, 0.0, 0.0), interval(0.0, 0.0, 0.0)))
+    text = findings(of(two_arms(interval(0.0, 0.0, 0.0), interval(0.0, 0.0, 0.0))))
     assert "no difference from base is shown for rl" in text and "base and rl solved none" in text and "known" not in text
 
 
 def test_findings_of_a_whole_run(results):
-    text = findings(results)
+    text = findings(of(results))
     assert "- **chain_sum** (120 questions, 16 samples each)\n" in text
     # Two sets, two k, three arms beside base.
     assert "- 12 comparisons" in text and "trained once" in text
@@ -154,14 +157,14 @@ def test_findings_of_a_whole_run(results):
 
 
 def test_responses_that_could_not_be_judged_are_a_finding(results):
-    assert "could not be judged" not in findings(results)
+    assert "could not be judged" not in findings(of(results))
     results["arms"]["rl"]["eval"]["chain_sum"]["harness_error"] = 0.02
-    assert "the verifier failed on them; they count as failures: rl (2.0 %)." in findings(results)
+    assert "the verifier failed on them; they count as failures: rl (2.0 %)." in findings(of(results))
 
 
 def test_rollouts_are_one_of_each_kind_and_cannot_break_out(tmp_path, results, samples):
     samples.append({**samples[0], "response": "a second correct one"})
-    text = write_report(tmp_path, results, samples).read_text(encoding="utf-8")
+    text = write_report(tmp_path, of(results), samples).read_text(encoding="utf-8")
     part = text[text.index("## Some responses") : text.index("## Provenance")]
     assert re.findall(r"^### (.*)$", part, re.MULTILINE) == [
         "base: wrong, answer read as `32`",
@@ -174,7 +177,7 @@ def test_rollouts_are_one_of_each_kind_and_cannot_break_out(tmp_path, results, s
 
 
 def test_a_failed_write_leaves_every_file_whole(tmp_path, results, monkeypatch):
-    path = write_report(tmp_path, results, [])
+    path = write_report(tmp_path, of(results), [])
     before = {file: file.read_bytes() for file in tmp_path.rglob("*.*") if file.is_file()}
     assert len(before) == 4
 
@@ -185,7 +188,7 @@ def test_a_failed_write_leaves_every_file_whole(tmp_path, results, monkeypatch):
 
     monkeypatch.setattr(type(path), "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
-        write_report(tmp_path, results, [])
+        write_report(tmp_path, of(results), [])
     assert {file: file.read_bytes() for file in before} == before
 
 

@@ -7,6 +7,9 @@ import rich.console
 
 from jaxpolya.report import tables
 from jaxpolya.report.tables import Cell, Table
+from jaxpolya.results import Comparison, Results
+
+of = Results.model_validate
 
 
 def on_screen(table, width=160):
@@ -16,7 +19,7 @@ def on_screen(table, width=160):
 
 
 def test_both_renderings_hold_every_cell(results):
-    shown = tables.screen_tables(results)
+    shown = tables.screen_tables(of(results))
     assert [table.title.split(":")[0] for table in shown] == [
         "chain_sum", "held_out", "chain_sum", "held_out", "Training, first → last (RL", "Stages",
     ]  # fmt: skip
@@ -29,7 +32,7 @@ def test_both_renderings_hold_every_cell(results):
 
 
 def test_the_highest_mean_of_each_column_is_marked(results):
-    table = tables.eval_tables(results)[0]
+    table = tables.eval_tables(of(results))[0]
     assert table.columns == ["arm", "pass@1 %", "pass@4 %", "pass@16 %", "truncated %", "no answer %", "mean tokens"]
     assert {row[0].text for row in table.rows if any(cell.best for cell in row)} == {"polya+rl"}
     entry = results["arms"]["polya+rl"]["eval"]["chain_sum"]["pass"]["16"]
@@ -39,7 +42,7 @@ def test_the_highest_mean_of_each_column_is_marked(results):
 
 
 def test_no_cell_is_broken_at_80_characters(results):
-    for table in tables.screen_tables(results):
+    for table in tables.screen_tables(of(results)):
         screen = on_screen(table, width=80)
         for cell in (cell for row in table.rows for cell in row):
             assert cell.text in screen and cell.interval in screen
@@ -49,7 +52,7 @@ def test_greedy_and_majority_have_columns_and_still_fit(results):
     for entry in results["arms"].values():
         evaluation = entry["eval"]["chain_sum"]
         evaluation |= {"majority": evaluation["pass"]["4"], "greedy": evaluation["pass"]["1"]}
-    table = tables.eval_tables(results)[0]
+    table = tables.eval_tables(of(results))[0]
     assert table.columns[1:5] == ["pass@1 %", "pass@16 %", "greedy %", "majority %"]
     assert [row[0].text for row in table.rows if row[3].best] == ["polya+rl"] and table.rows[0][3].text == table.rows[0][1].text
     screen = on_screen(table, width=80)
@@ -61,7 +64,7 @@ def test_a_comparison_marks_what_leaves_out_zero():
     better, unclear = {"mean": 0.125, "low": 0.05, "high": 0.2}, {"mean": -0.01, "low": -0.08, "high": 0.06}
     both = {"gsm8k": {"questions": 1319, "difference": {"1": better, "2": better, "8": unclear, "majority": unclear}}}
     table = tables.comparison_table(
-        {"model": "a", "against": "b", "sets": both | {"aime24": {"questions": 30, "difference": {"1": better}}}}
+        Comparison.model_validate({"model": "a", "against": "b", "sets": both | {"aime24": {"questions": 30, "difference": {"1": better}}}})
     )
     assert table.columns == ["set", "questions", "pass@1", "pass@8", "majority"] and "a minus b" in table.title
     assert table.rows[0][1:4] == [Cell("1,319"), Cell("+12.5", "+5.0 to +20.0", best=True), Cell("−1.0", "−8.0 to +6.0")]
@@ -70,13 +73,13 @@ def test_a_comparison_marks_what_leaves_out_zero():
 
 def test_nothing_is_best_where_all_are_alike(base_only):
     base_only["arms"]["rl"] = base_only["arms"]["base"]
-    assert not any(cell.best for row in tables.eval_tables(base_only)[0].rows for cell in row)
+    assert not any(cell.best for row in tables.eval_tables(of(base_only))[0].rows for cell in row)
 
 
 def test_an_arm_without_a_metric_has_a_dash(results):
     del results["arms"]["rl"]["eval"]["chain_sum"]["pass"]["16"]
     results["arms"]["rl"]["eval"]["chain_sum"]["truncated"] = None
-    row = tables.eval_tables(results)[0].rows[1]
+    row = tables.eval_tables(of(results))[0].rows[1]
     assert row[0].text == "rl" and row[3].text == row[4].text == tables.NONE
 
 
@@ -86,7 +89,7 @@ def test_an_arm_without_a_metric_has_a_dash(results):
 def test_few_columns_of_k_that_hold_both_ends(base_only, largest, shown):
     entry = base_only["arms"]["base"]["eval"]["set"]
     entry["pass"] = {str(1 << p): entry["pass"]["1"] for p in range(largest.bit_length())}
-    columns = [name for name in tables.eval_tables(base_only)[0].columns if name.startswith("pass@")]
+    columns = [name for name in tables.eval_tables(of(base_only))[0].columns if name.startswith("pass@")]
     assert columns == [f"pass@{k} %" for k in shown]
 
 
@@ -94,13 +97,13 @@ def test_few_columns_of_k_that_hold_both_ends(base_only, largest, shown):
 def test_between_the_ends_stands_a_power_of_two(base_only, largest, shown):
     entry = base_only["arms"]["base"]["eval"]["set"]
     entry["pass"] = {str(k): entry["pass"]["1"] for k in range(1, largest + 1)}
-    assert [name for name in tables.eval_tables(base_only)[0].columns if name.startswith("pass@")] == [f"pass@{k} %" for k in shown]
+    assert [name for name in tables.eval_tables(of(base_only))[0].columns if name.startswith("pass@")] == [f"pass@{k} %" for k in shown]
 
 
 def test_training_compares_quarters_and_leaves_out_untrained_arms(results):
     for i, step in enumerate(results["arms"]["rl"]["rl"]["steps"]):
         step["reward"] = None if i == 0 else float(i)  # a step whose rewards were all masked
-    table = tables.training_table(results)
+    table = tables.training_table(of(results))
     assert [row[0].text for row in table.rows] == ["rl", "star+rl", "polya+rl"]
     # 11 rewards 1 … 11: quarters of two steps.
     assert table.rows[0][5].text == "1.500→10.500"
@@ -111,7 +114,7 @@ def test_diversity_has_intervals_and_holes(results):
     del results["arms"]["rl"]["eval"]["chain_sum"]["diversity"]["label_entropy"]
     results["arms"]["rl"]["eval"]["chain_sum"]["composition"] = None
     results["arms"]["base"]["eval"]["chain_sum"]["diversity"] = None  # one sample a question
-    table = tables.diversity_tables(results)[0]
+    table = tables.diversity_tables(of(results))[0]
     assert table.title == "chain_sum: diversity over 120 questions × 16 samples"
     assert [row[0].text for row in table.rows] == ["rl", "star+rl", "polya+rl"]
     assert table.rows[1][1:] == [
@@ -122,17 +125,17 @@ def test_diversity_has_intervals_and_holes(results):
 
 
 def test_a_run_that_did_nothing_has_no_tables(base_only):
-    assert [table.title.split(":")[0] for table in tables.screen_tables(base_only)] == ["set"]
-    assert tables.screen_tables({"run": {}, "arms": {}}) == []
+    assert [table.title.split(":")[0] for table in tables.screen_tables(of(base_only))] == ["set"]
+    assert tables.screen_tables(of({"run": {"name": "bare"}})) == []
 
 
 def test_selection_and_heuristics(results):
-    spread = [[cell.text for cell in row] for row in tables.selection_table(results).rows]
+    spread = [[cell.text for cell in row] for row in tables.selection_table(of(results)).rows]
     assert spread == [["polya", "136", "60", "1: 21, 2: 15, 3: 11, 4: 13"], ["star", "48", "48", "1: 48"]]
-    rows = [[cell.text for cell in row] for row in tables.heuristics_table(results).rows]
+    rows = [[cell.text for cell in row] for row in tables.heuristics_table(of(results)).rows]
     assert rows[0] == ["plain", "480", "22.9", "4.2", "–", "48"] and rows[1] == ["analogy", "240", "25.8", "3.8", "31", "–"]
     results["generation"]["fruitless"] = {"samples": 0, "correct": 0, "truncated": 0}
-    assert [cell.text for cell in tables.heuristics_table(results).rows[-1]] == ["fruitless", "0", "–", "–", "–", "–"]
+    assert [cell.text for cell in tables.heuristics_table(of(results)).rows[-1]] == ["fruitless", "0", "–", "–", "–", "–"]
 
 
 def test_names_cannot_become_markup():
@@ -143,7 +146,7 @@ def test_names_cannot_become_markup():
 
 
 def test_provenance_is_flat(results):
-    rows = {row[0].text: row[1].text for row in tables.provenance_table(results).rows}
+    rows = {row[0].text: row[1].text for row in tables.provenance_table(of(results)).rows}
     assert rows["seeds.rl"] == "1" and rows["devices"] == "cpu:0, cpu:1"
 
 

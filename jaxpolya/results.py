@@ -1,0 +1,355 @@
+"""What a run found, as values: results.json, of which tables, plots, pages and the model card are made.
+
+Whoever shows a run reads nothing else, and knows nothing of models or devices. What a run did not do is None or empty, and is left out
+of whatever is shown. Names of fields are those of the file; shares are shares of 1, lengths are tokens, times are seconds.
+
+Files of earlier versions are read: what they didn't have yet has a default. `runs.results` gathers a run's results from its stages.
+This module doesn't import jax.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import pydantic
+from pydantic import Field
+
+from jaxpolya.errors import InputError
+from jaxpolya.evaluate.contamination import Overlap
+from jaxpolya.evaluate.passk import Interval
+from jaxpolya.files import write_whole
+from jaxpolya.records import read_json, write_json
+
+RESULTS = "results.json"
+
+
+class Found(pydantic.BaseModel):
+    """Base of all parts: frozen, no unknown fields."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+
+class Facts(Found):
+    """A part that may hold more than is named here, which is kept and shown as it is."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    def get(self, name: str) -> Any:
+        """A field by its name, None where there is none."""
+        return getattr(self, name, None)
+
+
+# Evaluation ------------------------------------------------------------------------------------------------------------
+
+
+class Diversity(Found):
+    """How far the solutions of one model are apart, on one question set (docs/diversity.md)."""
+
+    questions: int
+    samples: int
+    """The fewest of a question."""
+    length: int
+    """Words that distinct-n looks at."""
+    kernel: str
+    """Of the Vendi score."""
+    distinct_1: Interval
+    distinct_2: Interval
+    distinct_3: Interval
+    self_bleu: Interval
+    vendi: Interval
+    label_entropy: Interval | None = None
+    """In nats, of the heuristics that a judge names."""
+
+
+class Composition(Facts):
+    """How often the correct solutions of one model use several heuristics."""
+
+    judge: str
+    questions: int
+    solutions: int
+    rate: Interval
+    by_heuristic: dict[str, float]
+    """Key → share of the solutions that use it."""
+
+
+class Evaluation(Found):
+    """One arm's answers to one question set; everything but `correct` counts as a failure."""
+
+    questions: int
+    samples: int
+    """Responses per question."""
+    pass_: dict[int, Interval] = Field(alias="pass")
+    """k → pass@k; every k up to 64, then powers of two and the last."""
+    majority: Interval | None = None
+    """Of the majority vote; None for programs."""
+    greedy: Interval | None = None
+    """Of one response at temperature 0; None unless `eval.greedy`."""
+    versus_base: dict[str, Interval] | None = None
+    """k as text, `majority` or `greedy` → the paired difference from the arm `base`."""
+    truncated: float | None = None
+    unparseable: float | None = None
+    harness_error: float | None = None
+    cut_short: float | None = None
+    """Share of the responses that the verifier's limits cut short."""
+    tokens_mean: float | None = None
+    diversity: Diversity | None = None
+    composition: Composition | None = None
+
+    @property
+    def ks(self) -> list[int]:
+        """The k for which there is a pass@k, in their order."""
+        return sorted(self.pass_)
+
+    @property
+    def alone(self) -> dict[str, Interval]:
+        """The measures that give each question one number, as far as there are any."""
+        return {name: found for name, found in (("greedy", self.greedy), ("majority", self.majority)) if found}
+
+
+class Difference(Found):
+    """How much better one model is than another on one question set, question by question."""
+
+    questions: int
+    """That both answered."""
+    difference: dict[str, Interval]
+    """k as text, `majority` or `greedy` → the paired difference."""
+
+
+class Comparison(Found):
+    """How much better one model is than another."""
+
+    model: str
+    against: str
+    sets: dict[str, Difference]
+
+
+# Training --------------------------------------------------------------------------------------------------------------
+
+
+class Sft(Found):
+    """One fine-tuning; losses are means over the first and the last steps, in nats per token."""
+
+    rows: int
+    tokens: int
+    steps: int
+    loss_first: float
+    loss_last: float
+    heldout_first: float | None = None
+    heldout_last: float | None = None
+
+
+class RlStep(Facts):
+    """What was measured in one step of RL; an algorithm may add to it."""
+
+    step: int
+    reward: float | None = None
+    """Mean over the responses that were judged; None where none was."""
+    length: float | None = None
+    truncated: float | None = None
+    no_signal: float | None = None
+    """Share of the groups whose rewards are all equal."""
+    cut_short: float | None = None
+    entropy: float | None = None
+    clip: float | None = None
+    kl: float | None = None
+    grad_norm: float | None = None
+
+
+class Rl(Found):
+    """One training by rewards."""
+
+    steps: list[RlStep]
+    without_signal: bool = False
+    """No step had a gradient."""
+
+
+class ArmResults(Found):
+    """One arm."""
+
+    eval: dict[str, Evaluation] = {}
+    """By question set."""
+    sft: Sft | None = None
+    rl: Rl | None = None
+    doses: dict[int, dict[str, Evaluation]] = {}
+    """Step of RL → question set → the evaluation of the arm after so much RL (`rl.evaluate_at`), without diversity and composition."""
+
+
+# Data ------------------------------------------------------------------------------------------------------------------
+
+
+class Rows(Found):
+    """The fine-tuning rows of one recipe."""
+
+    rows: int
+    questions: int
+    per_question: dict[int, int]
+    """Number of rows → questions that have so many."""
+    by_heuristic: dict[str, int]
+
+
+class Shared(Found):
+    """What one evaluation set shares with a training set."""
+
+    shared: int
+    """Training questions."""
+    pairs: int
+
+
+class Contamination(Found):
+    """What one training set shares with the evaluation sets."""
+
+    n: int
+    """Words in a row that make an overlap."""
+    dropped: bool
+    """Whether shared questions were left out of training."""
+    questions: int
+    shared: int
+    pairs: int
+    sets: dict[str, Shared]
+    examples: list[Overlap]
+
+
+class Generation(Found):
+    """The responses that the base model gave under one heuristic."""
+
+    samples: int
+    correct: int
+    truncated: int
+
+
+class Paid(Found):
+    """A response that the first or the last steps of RL paid."""
+
+    end: Literal["first", "last"]
+    step: int
+    question: str
+    gold: str
+    answer: str | None
+    response: str
+
+
+class AuditShares(Facts):
+    """What a second look at paid answers counted (`evaluate.audit.summarise`); what rests on nothing is None."""
+
+    responses: int
+    paid: int
+    length: float | None = None
+    refused: float | None = None
+    not_literal: float | None = None
+    copied: float | None = None
+    in_question: float | None = None
+    contradictory: float | None = None
+    unconfirmed: float | None = None
+    distinct_responses: float | None = None
+    distinct_answers: float | None = None
+
+
+class Audit(Found):
+    """The audit of one stage that judges; `first` and `last` are the first and the last quarter of the steps of RL."""
+
+    all: AuditShares | None = None
+    first: AuditShares | None = None
+    last: AuditShares | None = None
+    warnings: list[str] = []
+    shown: list[Paid] = []
+
+
+class StageRow(Found):
+    """What one stage took."""
+
+    name: str
+    seconds: float | None = None
+    tokens: int | None = None
+    tokens_per_second: float | None = None
+
+
+class Provenance(Facts):
+    """Who computed this, and from what; versions, device and command are among what isn't named here."""
+
+    name: str
+    model: str | None = None
+    arms: list[str] = []
+    seeds: dict[str, int] = {}
+    fingerprint: str | None = None
+    origin: dict[str, Any] = {}
+    packages: dict[str, str] = {}
+    commit: str | None = None
+    device: str | None = None
+
+
+# The whole -------------------------------------------------------------------------------------------------------------
+
+
+class Results(Found):
+    """What a run found."""
+
+    run: Provenance
+    config: dict[str, Any] = {}
+    """The resolved configuration, as the version that ran it wrote it."""
+    best: str | None = None
+    """The arm with the highest mean pass@1 on the first question set, among those whose RL had a signal."""
+    models: dict[str, str] = {}
+    """Arm → its checkpoint; a stage's as a path from the run's directory."""
+    arms: dict[str, ArmResults] = {}
+    """In the order in which they are shown."""
+    selection: dict[str, Rows] = {}
+    """By recipe."""
+    contamination: dict[str, Contamination] = {}
+    """By use: `train`, `rl`."""
+    audit: dict[str, Audit] = {}
+    """By the stage's name (`keys.Key.name`)."""
+    left_out: dict[str, dict[str, int]] = {}
+    """Question set, or stage → reason → how many questions, traces or rows took no part."""
+    generation: dict[str, Generation] = {}
+    """By heuristic; `plain` is none."""
+    stages: list[StageRow] = []
+
+    @property
+    def sets(self) -> dict[str, dict[str, Evaluation]]:
+        """Question set → arm → its evaluation, in order of first appearance."""
+        found: dict[str, dict[str, Evaluation]] = {}
+        for arm, entry in self.arms.items():
+            for name, evaluation in entry.eval.items():
+                found.setdefault(name, {})[arm] = evaluation
+        return found
+
+    @property
+    def without_signal(self) -> list[str]:
+        """The arms whose RL had a gradient of 0 in every step: no group held two different rewards, or none was learned from."""
+        return [arm for arm, entry in self.arms.items() if entry.rl and entry.rl.without_signal]
+
+    @property
+    def curves(self) -> dict[str, list[RlStep]]:
+        """Arm → the steps of its RL, of those that have any."""
+        return {arm: entry.rl.steps for arm, entry in self.arms.items() if entry.rl and entry.rl.steps}
+
+    @property
+    def unevaluated(self) -> str | None:
+        """How answers that weren't worked out were judged (`verify.math.unevaluated`)."""
+        return ((self.config.get("verify") or {}).get("math") or {}).get("unevaluated")
+
+    @property
+    def evaluations(self) -> Iterator[Evaluation]:
+        """Those of all arms and sets."""
+        return (evaluation for arms in self.sets.values() for evaluation in arms.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """The results as a plain tree; what is None is left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def write(self, directory: Path) -> None:
+        """Writes results.json, for programs."""
+        write_whole(directory / RESULTS, write_json(self.to_json(), RESULTS, indent=1) + "\n")
+
+    @classmethod
+    def read(cls, directory: Path) -> Self | None:
+        """A directory's results.json; None where there is none. Raises `InputError` if it can't be read."""
+        path = directory / RESULTS
+        if not path.exists():
+            return None
+        with contextlib.suppress(ValueError, RecursionError):  # what pydantic raises is a ValueError too
+            results = cls.model_validate(read_json(path.read_text(encoding="utf-8")))
+            if results.best in results.models:
+                return results
+        raise InputError(f"{path} is damaged, or of another version of jaxpolya; `jaxpolya run` writes it again from the stages")

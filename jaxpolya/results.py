@@ -16,8 +16,8 @@ import pydantic
 from pydantic import Field
 
 from jaxpolya.errors import InputError
-from jaxpolya.evaluate.contamination import Overlap
-from jaxpolya.evaluate.passk import Interval
+from jaxpolya.evaluation.contamination import Overlap
+from jaxpolya.evaluation.passk import Interval
 from jaxpolya.files import write_whole
 from jaxpolya.records import read_json, write_json
 

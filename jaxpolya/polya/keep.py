@@ -24,7 +24,7 @@ import numpy as np
 from jaxpolya.config import SelectConfig
 from jaxpolya.doors import Brought, bring, check_call, is_reference
 from jaxpolya.errors import InputError, failure
-from jaxpolya.evaluate.diversity import NgramKernel
+from jaxpolya.evaluation.diversity import NgramKernel
 from jaxpolya.records import Question, Sample
 
 KEY = "select.keep"

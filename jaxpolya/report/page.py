@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxpolya.evaluate.contamination import Overlap
-from jaxpolya.evaluate.passk import Interval
+from jaxpolya.evaluation.contamination import Overlap
+from jaxpolya.evaluation.passk import Interval
 from jaxpolya.files import write_whole
 from jaxpolya.report import plots, tables
 from jaxpolya.report.tables import Table, percent

@@ -14,8 +14,8 @@ import rich.table
 from rich.text import Text
 
 from jaxpolya.arms import ARMS, BASE
-from jaxpolya.evaluate.audit import ACCEPTED
-from jaxpolya.evaluate.passk import Interval
+from jaxpolya.evaluation.audit import ACCEPTED
+from jaxpolya.evaluation.passk import Interval
 from jaxpolya.keys import Key
 from jaxpolya.results import AuditShares, Comparison, Results, RlStep
 

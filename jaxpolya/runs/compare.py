@@ -16,9 +16,9 @@ from jaxpolya.arms import BASE
 from jaxpolya.config import RunConfig
 from jaxpolya.config_file import parse_config, read_yaml
 from jaxpolya.errors import ConfigError
-from jaxpolya.evaluate.audit import ACCEPTED
-from jaxpolya.evaluate.benchmarks import load_registry
-from jaxpolya.evaluate.measures import Answers, compare
+from jaxpolya.evaluation.audit import ACCEPTED
+from jaxpolya.evaluation.benchmarks import load_registry
+from jaxpolya.evaluation.measures import Answers, compare
 from jaxpolya.files import digest, write_whole
 from jaxpolya.progress import Display
 from jaxpolya.records import write_json

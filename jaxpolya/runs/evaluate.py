@@ -8,13 +8,13 @@ import numpy as np
 
 from jaxpolya.arms import Arm
 from jaxpolya.config import Sampling
-from jaxpolya.evaluate.audit import audit_samples
-from jaxpolya.evaluate.composition import SEVERAL, HeuristicJudge, Markers, Solution
-from jaxpolya.evaluate.diversity import chosen
-from jaxpolya.evaluate.measures import Answers
+from jaxpolya.evaluation.audit import audit_samples
+from jaxpolya.evaluation.composition import SEVERAL, HeuristicJudge, Markers, Solution
+from jaxpolya.evaluation.diversity import chosen
+from jaxpolya.evaluation.measures import Answers
 from jaxpolya.score.heuristic_judge import ModelJudge
-from jaxpolya.evaluate.parquet import write_parquet
-from jaxpolya.evaluate.passk import pass_at_k, reported_ks
+from jaxpolya.evaluation.parquet import write_parquet
+from jaxpolya.evaluation.passk import pass_at_k, reported_ks
 from jaxpolya.files import digest
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.rollout.respond import Asking

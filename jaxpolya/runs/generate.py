@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from jaxpolya.config import GenerateConfig
-from jaxpolya.evaluate.audit import audit_samples
+from jaxpolya.evaluation.audit import audit_samples
 from jaxpolya.polya.catalogue import Slot
 from jaxpolya.polya.prompts import KINDS
 from jaxpolya.rollout.respond import Asking

@@ -11,8 +11,8 @@ from typing import Any
 from jaxpolya.config import AnySource, RlConfig
 from jaxpolya.data.questions import load_questions
 from jaxpolya.errors import ConfigError, RunError
-from jaxpolya.evaluate.audit import audit_samples
-from jaxpolya.evaluate.contamination import Overlap, find_overlaps
+from jaxpolya.evaluation.audit import audit_samples
+from jaxpolya.evaluation.contamination import Overlap, find_overlaps
 from jaxpolya.files import file_digest
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.catalogue import Slot

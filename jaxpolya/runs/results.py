@@ -13,11 +13,11 @@ from typing import Any, Literal
 from jaxpolya.arms import ARMS, BASE, Arm
 from jaxpolya.config import EvalConfig, RunConfig
 from jaxpolya.errors import InputError
-from jaxpolya.evaluate.audit import ACCEPTED, warnings
-from jaxpolya.evaluate.composition import summarise_composition
-from jaxpolya.evaluate.contamination import Overlap
-from jaxpolya.evaluate.diversity import Labels, chosen, common_length, summarise_diversity
-from jaxpolya.evaluate.measures import Answers, compare, measure
+from jaxpolya.evaluation.audit import ACCEPTED, warnings
+from jaxpolya.evaluation.composition import summarise_composition
+from jaxpolya.evaluation.contamination import Overlap
+from jaxpolya.evaluation.diversity import Labels, chosen, common_length, summarise_diversity
+from jaxpolya.evaluation.measures import Answers, compare, measure
 from jaxpolya.records import Question, Sample, Verdict, iter_json, read_records
 from jaxpolya.keys import Key
 from jaxpolya.results import (ArmResults, Audit, Composition, Contamination, Diversity, Evaluation, Generation, Paid, Provenance, Results, Rl, RlStep, Rows, Sft, Shared, StageRow)

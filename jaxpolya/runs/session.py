@@ -20,7 +20,7 @@ from jaxpolya.config import RunConfig, Sampling
 from jaxpolya.config_file import dump_config
 from jaxpolya.decode.engine import Engine
 from jaxpolya.errors import InputError, RunError
-from jaxpolya.evaluate.audit import warnings
+from jaxpolya.evaluation.audit import warnings
 from jaxpolya.files import write_whole
 from jaxpolya.hf.checkpoint import Checkpoint, CheckpointMeta, inspect_checkpoint, load_checkpoint
 from jaxpolya.hf.source import fingerprint

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxpolya.arms import Arm, Recipe
 from jaxpolya.config import RlConfig, SftConfig
-from jaxpolya.evaluate.audit import Tally, audit_steps
+from jaxpolya.evaluation.audit import Tally, audit_steps
 from jaxpolya.files import file_digest
 from jaxpolya.hf.checkpoint import save_checkpoint
 from jaxpolya.models.decoder import Params

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jaxpolya.config import RlConfig
 from jaxpolya.data.packing import Batch, Example, pack, token_example, unpack
 from jaxpolya.decode.engine import Engine
-from jaxpolya.evaluate.audit import Tally, Watch, step_facts
+from jaxpolya.evaluation.audit import Tally, Watch, step_facts
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params
 from jaxpolya.models.forward import Forward

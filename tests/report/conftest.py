@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxpolya.evaluate.passk import paired_difference, summarise
+from jaxpolya.evaluation.passk import paired_difference, summarise
 
 SKILL = {"base": (0.35, 1.0), "rl": (0.8, 2.2), "star+rl": (0.9, 1.8), "polya+rl": (1.3, 1.8)}
 """Beta parameters of a question's chance to be solved."""

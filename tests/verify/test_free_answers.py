@@ -24,7 +24,7 @@ from strategies import WRAPPINGS, answers, responses
 from jaxpolya.config import GymSource, JsonlSource
 from jaxpolya.data.questions import load_questions
 from jaxpolya.errors import ConfigError, InputError
-from jaxpolya.evaluate.benchmarks import load_registry
+from jaxpolya.evaluation.benchmarks import load_registry
 from jaxpolya.polya.prompts import ask
 from jaxpolya.records import Question
 from jaxpolya.verify import code

@@ -5,8 +5,8 @@ from fractions import Fraction
 import pytest
 
 from jaxpolya.errors import InputError
-from jaxpolya.evaluate.measures import Answers, compare, measure
-from jaxpolya.evaluate.vote import ballot, majority
+from jaxpolya.evaluation.measures import Answers, compare, measure
+from jaxpolya.evaluation.vote import ballot, majority
 from jaxpolya.records import Question, Sample
 
 SETTINGS = {"resamples": 200, "seed": 0}

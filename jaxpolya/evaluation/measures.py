@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxpolya.evaluate.passk import Counts, Interval, mean_interval, paired_difference, summarise
-from jaxpolya.evaluate.vote import majority
+from jaxpolya.evaluation.passk import Counts, Interval, mean_interval, paired_difference, summarise
+from jaxpolya.evaluation.vote import majority
 from jaxpolya.records import Question, Sample
 
 

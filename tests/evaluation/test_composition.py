@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxpolya.errors import ConfigError
-from jaxpolya.evaluate.composition import SEVERAL, Markers, Solution, summarise_composition
+from jaxpolya.evaluation.composition import SEVERAL, Markers, Solution, summarise_composition
 from jaxpolya.hf.checkpoint import load_checkpoint
 from jaxpolya.models.decoder import init_params
 from jaxpolya.models.forward import Forward

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from jaxpolya.evaluate.audit import WATCHED, Tally, Watch, audit_samples, audit_steps, form_of, is_literal, summarise, warnings
+from jaxpolya.evaluation.audit import WATCHED, Tally, Watch, audit_samples, audit_steps, form_of, is_literal, summarise, warnings
 from jaxpolya.records import Question, Sample
 from jaxpolya.rollout.traces import Trace
 from jaxpolya.verify.judge import Item
@@ -166,5 +166,5 @@ def test_a_finding_is_said_once_while_a_stage_works():
 
 
 def test_the_audit_does_not_load_jax():
-    code = "import sys; import jaxpolya.evaluate.audit; sys.exit('jax' in sys.modules)"
+    code = "import sys; import jaxpolya.evaluation.audit; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

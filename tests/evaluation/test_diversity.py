@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxpolya.evaluate import diversity
-from jaxpolya.evaluate.diversity import (
+from jaxpolya.evaluation import diversity
+from jaxpolya.evaluation.diversity import (
     NgramKernel,
     chosen,
     common_length,

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxpolya.evaluate.passk import Interval, bootstrap
+from jaxpolya.evaluation.passk import Interval, bootstrap
 from jaxpolya.records import Sample
 
 QUESTIONS, RESPONSES = 200, 16

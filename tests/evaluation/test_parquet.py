@@ -4,7 +4,7 @@ import dataclasses
 
 import pyarrow.parquet
 
-from jaxpolya.evaluate.parquet import SCHEMA, write_parquet
+from jaxpolya.evaluation.parquet import SCHEMA, write_parquet
 from jaxpolya.records import Question, Sample
 
 

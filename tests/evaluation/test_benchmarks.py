@@ -9,7 +9,7 @@ import yaml
 from jaxpolya.config import GymSource, HubSource, JsonlSource
 from jaxpolya.data.questions import load_questions
 from jaxpolya.errors import ConfigError, InputError
-from jaxpolya.evaluate.benchmarks import load_registry
+from jaxpolya.evaluation.benchmarks import load_registry
 from jaxpolya.polya.prompts import ask
 from jaxpolya.records import write_records
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxpolya.evaluate.contamination import COMMON, find_overlaps, normalise
+from jaxpolya.evaluation.contamination import COMMON, find_overlaps, normalise
 from jaxpolya.records import Question
 
 STORY = "Nora picks 14 plums on the first day and twice as many on the second, then gives 9 of them to her brother. How many are left?"

@@ -142,7 +142,7 @@ def load_registry(user: Path | None = None) -> Registry:
 
 @functools.cache
 def _builtin() -> Registry:
-    text = (importlib.resources.files("jaxpolya.evaluate") / "benchmarks.yaml").read_text(encoding="utf-8")
+    text = (importlib.resources.files("jaxpolya.evaluation") / "benchmarks.yaml").read_text(encoding="utf-8")
     return validated(Registry, yaml.safe_load(text), where="benchmarks.yaml")
 
 

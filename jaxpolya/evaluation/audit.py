@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Self
 
-from jaxpolya.evaluate.vote import ballot
+from jaxpolya.evaluation.vote import ballot
 from jaxpolya.records import Question, Record, Sample
 from jaxpolya.verify.judge import Item
 from jaxpolya.verify.mathematics.compare import NOT_EVALUATED, RESTATES

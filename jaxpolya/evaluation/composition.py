@@ -21,8 +21,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxpolya.evaluate.diversity import QUESTIONS, RESPONSES, Labels
-from jaxpolya.evaluate.passk import bootstrap
+from jaxpolya.evaluation.diversity import QUESTIONS, RESPONSES, Labels
+from jaxpolya.evaluation.passk import bootstrap
 from jaxpolya.polya.catalogue import Heuristic, compile_marker
 from jaxpolya.records import Question, Sample
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxpolya.errors import InputError
-from jaxpolya.evaluate.passk import Interval, mean_interval, paired_difference, pass_at_k, reported_ks, summarise
+from jaxpolya.evaluation.passk import Interval, mean_interval, paired_difference, pass_at_k, reported_ks, summarise
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 64, 1000])

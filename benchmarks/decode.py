@@ -37,13 +37,13 @@ WORKLOADS = {"distinct": (16, 1, 128), "grouped": (8, 16, 512)}
 class Ours:
     """The engine on one workload."""
 
-    def __init__(self, workload: str, window: int):
+    def __init__(self, workload: str, burst: int):
         prompts, samples, length = WORKLOADS[workload]
         mesh = make_mesh()
         self.params = init_params(CONFIG, jax.random.key(0))
         self.engine = Engine(
             CONFIG, mesh, sampling=Sampling(max_new_tokens=NEW), prompts=prompts, samples=samples, longest_prompt=length, stop_ids=[],
-            decode=lambda ids: "", engine=DecodeConfig(rows=prompts * samples, window=window), dtype=jnp.float32,
+            decode=lambda ids: "", engine=DecodeConfig(rows=prompts * samples, burst=burst), dtype=jnp.float32,
         )  # fmt: skip
         rng = np.random.default_rng(0)
         self.requests = [Request(str(i), rng.integers(3, 32_000, length).tolist(), i * samples, range(samples)) for i in range(prompts)]
@@ -51,7 +51,7 @@ class Ours:
     def rate(self, seed: int) -> float:
         """New tokens a second, prefill and the decode copy of the weights included."""
         start = time.perf_counter()
-        tokens = sum(len(done.tokens) for window in self.engine.run(self.params, self.requests, seed) for done in window)
+        tokens = sum(len(done.tokens) for burst in self.engine.run(self.params, self.requests, seed) for done in burst)
         return tokens / (time.perf_counter() - start)
 
 
@@ -65,12 +65,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workloads", nargs="*", default=list(WORKLOADS), help=" or ".join(WORKLOADS))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--window", type=int, default=32)
+    parser.add_argument("--burst", type=int, default=32)
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=COMMAND")
     arguments = parser.parse_args()
     peers = dict(peer.split("=", 1) for peer in arguments.peer)
     for workload in arguments.workloads:
-        ours = Ours(workload, arguments.window)
+        ours = Ours(workload, arguments.burst)
         ours.rate(seed=0)
         rates: dict[str, list[float]] = {"jaxpolya": []} | {name: [] for name in peers}
         for round_ in range(arguments.rounds):

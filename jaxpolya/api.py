@@ -132,7 +132,7 @@ class Model:
             model=self.checkpoint.meta.source,
         )
         requests = [Request(str(i), prompt, i * samples, range(samples)) for i, prompt in enumerate(ids)]
-        done = [completion for window in engine.run(self.checkpoint.params, requests, seed) for completion in window]
+        done = [completion for burst in engine.run(self.checkpoint.params, requests, seed) for completion in burst]
         ordered = sorted(done, key=lambda completion: (int(completion.request.id), completion.index))
         return [ordered[i * samples : (i + 1) * samples] for i in range(len(prompts))]
 

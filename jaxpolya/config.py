@@ -245,8 +245,16 @@ class DecodeConfig(Strict):
 
     rows: Annotated[PositiveInt, HOW] = 64
     """B: responses decoded side by side over the whole mesh; the samples of a prompt share a lane."""
-    window: Annotated[PositiveInt, HOW] = 16
+    burst: Annotated[PositiveInt, HOW] = 16
     """Tokens between two looks of the host: finished rows leave and lanes are refilled only then."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _read_window(cls, given: Any) -> Any:
+        """`burst` was called `window`, which means something else in attention; older configurations are read."""
+        if isinstance(given, dict) and "window" in given and "burst" not in given:
+            return {("burst" if key == "window" else key): value for key, value in given.items()}
+        return given
 
 
 class MathConfig(Strict):

@@ -134,7 +134,7 @@ def tiny_run(guesser, catalogue, one_device, tmp_path):
                 "steps": 3, "prompts": 2, "group": 4, "updates": 2, "checkpoint_every": 1,
             },
             "eval": {"questions": {"sums": source("eval")}, "sampling": sampling, "samples": 4, "bootstrap": 100},
-            "decode": {"rows": 16, "window": 8},
+            "decode": {"rows": 16, "burst": 8},
             "verify": {"workers": 1},
         } | changes  # fmt: skip
 

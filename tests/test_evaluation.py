@@ -19,7 +19,7 @@ ENTRY = {
     "sources": [{"kind": "hub", "name": "nobody/sums", "columns": {"question": "asks", "answer": "gives"}, "answer_after": "="}],
 }  # fmt: skip
 SETTINGS = {"eval.sampling.max_new_tokens": 16, "eval.samples": 4, "eval.greedy": True, "eval.bootstrap": 100}
-MACHINE = {"mesh.fsdp": 1, "decode.rows": 16, "decode.window": 8, "verify.workers": 1, "model.compute_dtype": "float32"}
+MACHINE = {"mesh.fsdp": 1, "decode.rows": 16, "decode.burst": 8, "verify.workers": 1, "model.compute_dtype": "float32"}
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""Prefill, the decode window, sampling, and the engine that keeps lanes full."""
+"""Prefill, bursts of steps, sampling, and the engine that keeps lanes full."""

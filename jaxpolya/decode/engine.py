@@ -1,6 +1,6 @@
 """The engine: keeps lanes full and hands finished responses on while others still run.
 
-The host's loop is: refill free lanes, run one window, take what has finished. Nothing but token ids and log-probs comes
+The host's loop is: refill free lanes, run one burst, take what has finished. Nothing but token ids and log-probs comes
 back from the device, whole on every host, and every decision follows from them, so that all hosts decide alike.
 
 The engine does not know what a response is worth; its caller gives requests in and iterates over completions.
@@ -18,18 +18,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolya.config import DecodeConfig, Sampling
-from jaxpolya.decode.programs import (
-    SUFFIX_BLOCK,
-    SUFFIX_LAYOUT,
-    Cache,
-    Plan,
-    Rows,
-    decode_copy,
-    make_empty,
-    make_prefill,
-    make_share,
-    make_window,
-)
+from jaxpolya.decode.burst import SUFFIX_BLOCK, make_burst
+from jaxpolya.decode.lanes import SUFFIX_LAYOUT, Cache, Plan, Rows, decode_copy, make_empty
+from jaxpolya.decode.prefill import make_prefill, make_share
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.errors import InputError, not_finite
 from jaxpolya.models.config import DecoderConfig
@@ -102,7 +93,7 @@ class Engine:
           longest_prompt: tokens.
           stop_ids: token ids that end a response.
           decode: token ids → text, control tokens by their names: stop strings may be such, and the verifier has to see them.
-          engine: batch rows and window length.
+          engine: batch rows and length of a burst.
           dtype: compute and cache dtype.
           model: its name in errors.
 
@@ -116,7 +107,7 @@ class Engine:
             )
         shards = data_shards(mesh)
         group = min(samples, max(1, engine.rows // shards))
-        window = min(engine.window, sampling.max_new_tokens)
+        burst = min(engine.burst, sampling.max_new_tokens)
         self.mesh, self.sampling, self.stop_ids, self.decode = mesh, sampling, frozenset(stop_ids), decode
         self.model = model
         self.plan = Plan(
@@ -124,8 +115,8 @@ class Engine:
             lanes=min(max(1, engine.rows // group // shards), -(-prompts * -(-samples // group) // shards)) * shards,
             samples=group,
             prefix=prompt_bucket(longest_prompt - 1),
-            suffix=-(-sampling.max_new_tokens // window) * window,
-            window=window,
+            suffix=-(-sampling.max_new_tokens // burst) * burst,
+            burst=burst,
             draw=Draw(greedy=sampling.temperature == 0, top_k=sampling.top_k, top_p=sampling.top_p < 1),
             dtype=jnp.dtype(dtype),
             layout=SUFFIX_LAYOUT.get(mesh.devices.flat[0].platform, "pgskh"),
@@ -136,7 +127,7 @@ class Engine:
         self._top_p = np.float32(sampling.top_p)
 
     def run(self, params: Params, requests: Sequence[Request], seed: int) -> Iterator[list[Completion]]:
-        """Completions of all requests, those of each window (perhaps none) as soon as it ends; alike on all hosts.
+        """Completions of all requests, those of each burst (perhaps none) as soon as it ends; alike on all hosts.
 
         Args:
           params: training parameters on the mesh; the decode copy lives as long as the iteration.
@@ -154,8 +145,8 @@ class Engine:
         table, beginnings = _Table(plan, self._shards), _Beginnings(plan, self.mesh, weights)
         while waiting or table.busy:
             lanes = self._refill(weights, lanes, table, waiting, beginnings)
-            window = make_window(plan, self.mesh, _live_slots(plan, int(table.length_PG[table.live_PG].max()) + plan.window))
-            lanes, tokens, logps = window(weights, lanes, table.rows(), key, self._temperature, self._top_p)
+            burst = make_burst(plan, self.mesh, _live_slots(plan, int(table.length_PG[table.live_PG].max()) + plan.burst))
+            lanes, tokens, logps = burst(weights, lanes, table.rows(), key, self._temperature, self._top_p)
             tokens_PGN, logps_PGN = to_host((tokens, logps))
             if not np.isfinite(logps_PGN[table.live_PG]).all():
                 raise not_finite(self.model, "log-probs", plan.dtype)
@@ -206,8 +197,8 @@ class Engine:
         return lanes
 
     def _collect(self, table: "_Table", tokens_PGN: np.ndarray, logps_PGN: np.ndarray) -> Iterator[Completion]:
-        """Appends a window's tokens to their rows and yields the rows that ended."""
-        table.length_PG += self.plan.window
+        """Appends a burst's tokens to their rows and yields the rows that ended."""
+        table.length_PG += self.plan.burst
         for lane, row in zip(*np.nonzero(table.live_PG), strict=True):
             load = table.loads[lane]
             tokens, logprobs = load.tokens[row], load.logprobs[row]

@@ -6,7 +6,7 @@ where it was. What the verifier's limits cut short is judged again under larger 
 judged then. A sample's randomness is addressed by its place in the list of prompts, so what remains is drawn as if nothing
 had happened.
 
-With several hosts, each verifies its share of the responses; verdicts are exchanged after every window, and the primary host
+With several hosts, each verifies its share of the responses; verdicts are exchanged after every burst, and the primary host
 writes.
 """
 

@@ -36,16 +36,16 @@ def requests(count: int, samples: int, seed: int = 0) -> list[Request]:
     return [Request(f"r{i}", prompt, i * samples, range(samples)) for i, prompt in enumerate(prompts)]
 
 
-def engine(mesh, *, rows=8, window=4, samples=2, longest=60, **sampling) -> Engine:
+def engine(mesh, *, rows=8, burst=4, samples=2, longest=60, **sampling) -> Engine:
     sampling = {"max_new_tokens": 13, "temperature": 1.0} | sampling
     return Engine(
         CONFIG, mesh, sampling=Sampling(**sampling), prompts=100, samples=samples, longest_prompt=longest, stop_ids=[STOP],
-        decode=lambda ids: " ".join(map(str, ids)), engine=DecodeConfig(rows=rows, window=window), dtype=jnp.float32,
+        decode=lambda ids: " ".join(map(str, ids)), engine=DecodeConfig(rows=rows, burst=burst), dtype=jnp.float32,
     )  # fmt: skip
 
 
 def run(engine, params, asked, seed=0) -> list[Completion]:
-    return [done for window in engine.run(params, asked, seed) for done in window]
+    return [done for burst in engine.run(params, asked, seed) for done in burst]
 
 
 def by_sample(completions) -> dict[tuple[str, int], Completion]:
@@ -139,7 +139,7 @@ def test_the_other_cache_layout_draws_the_same(params, mesh, monkeypatch):
 
 
 def test_long_suffixes_are_read_in_blocks(params, mesh):
-    long = engine(mesh, rows=2, window=32, samples=1, max_new_tokens=400, temperature=0.0)
+    long = engine(mesh, rows=2, burst=32, samples=1, max_new_tokens=400, temperature=0.0)
     # Nothing stops, so that the row runs through several block counts.
     long.stop_ids = frozenset()
     (done,) = run(long, params, requests(1, 1))

@@ -7,27 +7,29 @@ import jax.numpy as jnp
 import pytest
 
 from jaxpolya.config import MeshConfig
-from jaxpolya.decode.programs import Plan, Rows, decode_copy, make_empty, make_prefill, make_window
+from jaxpolya.decode.burst import make_burst
+from jaxpolya.decode.lanes import Plan, Rows, decode_copy, make_empty
+from jaxpolya.decode.prefill import make_prefill
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import init_params
 from jaxpolya.parallel.mesh import make_mesh
 
 CONFIG = DecoderConfig("qwen2", 512, 32, 48, 2, 4, 2, 8, 512, tied_embeddings=True)
-P, G, WINDOW = 8, 4, 8
+P, G, BURST = 8, 4, 8
 
 
 def compiled(shape: MeshConfig, layout: str):
-    """(window, prefill) as compiled programs on a mesh of eight devices."""
+    """(burst, prefill) as compiled programs on a mesh of eight devices."""
     mesh = make_mesh(shape)
-    plan = Plan(CONFIG, P, G, 64, 32, WINDOW, Draw(), jnp.dtype("float32"), layout)
+    plan = Plan(CONFIG, P, G, 64, 32, BURST, Draw(), jnp.dtype("float32"), layout)
     params = decode_copy(init_params(CONFIG, jax.random.key(0)), CONFIG, mesh, jnp.float32)
     lanes = make_empty(plan, mesh)()
     rows = Rows(jnp.zeros(P, jnp.int32), jnp.zeros((P, G), jnp.int32), jnp.zeros((P, G), jnp.uint32))
     R = mesh.shape["replica"] * mesh.shape["fsdp"]
-    window = make_window(plan, mesh, 32).lower(params, lanes, rows, jax.random.key(0), jnp.float32(1), jnp.float32(1))
+    burst = make_burst(plan, mesh, 32).lower(params, lanes, rows, jax.random.key(0), jnp.float32(1), jnp.float32(1))
     prefill = make_prefill(plan, mesh).lower(params, lanes, [], jnp.zeros((R, 32), jnp.int32), *[jnp.zeros(R, jnp.int32)] * 2)
-    return window.compile(), prefill.compile()
+    return burst.compile(), prefill.compile()
 
 
 def collectives(program) -> list[str]:
@@ -36,22 +38,22 @@ def collectives(program) -> list[str]:
 
 @pytest.mark.parametrize("layout", ["pkgsh", "pgskh"])
 def test_data_parallel_decoding_talks_once_a_window(layout):
-    """Devices that hold different lanes exchange nothing but the window's tokens and log-probs, after its last step."""
-    window, prefill = compiled(MeshConfig(fsdp=8), layout)
-    assert sorted(collectives(window)) == [f"f32[{P},{G},{WINDOW}]", f"s32[{P},{G},{WINDOW}]"]
+    """Devices that hold different lanes exchange nothing but the burst's tokens and log-probs, after its last step."""
+    burst, prefill = compiled(MeshConfig(fsdp=8), layout)
+    assert sorted(collectives(burst)) == [f"f32[{P},{G},{BURST}]", f"s32[{P},{G},{BURST}]"]
     assert collectives(prefill) == []
 
 
 def test_tensor_parallel_decoding_never_moves_a_cache():
-    window, prefill = compiled(MeshConfig(replica=2, fsdp=2, tensor=2), "pgskh")
+    burst, prefill = compiled(MeshConfig(replica=2, fsdp=2, tensor=2), "pgskh")
     cache = 2 * 4 * 1 * 32 * 8  # one device's share of a suffix cache, in elements
-    for program in (window, prefill):
+    for program in (burst, prefill):
         for shape in collectives(program):
             sizes = [int(size) for size in re.findall(r"\d+", shape.split("[")[1])]
             assert jnp.prod(jnp.array(sizes or [1])) < cache, shape
 
 
 def test_lanes_are_donated():
-    window, _ = compiled(MeshConfig(fsdp=8), "pgskh")
-    aliased = re.search(r"input_output_alias=\{(.*?)\}, entry", window.as_text())
+    burst, _ = compiled(MeshConfig(fsdp=8), "pgskh")
+    aliased = re.search(r"input_output_alias=\{(.*?)\}, entry", burst.as_text())
     assert aliased and aliased[1].count("alias") >= 4 * CONFIG.layers + 1

@@ -13,7 +13,8 @@ import pytest
 from jax.experimental import topologies
 
 from jaxpolya.config import MeshConfig, Optimizer
-from jaxpolya.decode.programs import Plan, Rows, decode_copy, make_empty, make_window
+from jaxpolya.decode.burst import make_burst
+from jaxpolya.decode.lanes import Plan, Rows, decode_copy, make_empty
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.errors import ConfigError
 from jaxpolya.models.config import DecoderConfig, LayerKind
@@ -57,7 +58,7 @@ def test_only_replica_spans_slices():
         make_mesh(MeshConfig(fsdp=16), devices)
 
 
-def test_a_window_keeps_one_cache_on_a_tpu():
+def test_a_burst_keeps_one_cache_on_a_tpu():
     """A step writes into the donated cache: no second one, and no row's keys and values leave their chip."""
     mesh = make_mesh(MeshConfig(fsdp=4, tensor=2), chips("v5e:2x4"))
     plan = Plan(CONFIG, 16, 4, 512, 256, 16, Draw())
@@ -69,12 +70,12 @@ def test_a_window_keeps_one_cache_on_a_tpu():
     P, G = plan.lanes, plan.samples
     rows = Rows(*(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in (((P,), jnp.int32), ((P, G), jnp.int32), ((P, G), jnp.uint32))))
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
-    window = make_window(plan, mesh, 256).lower(weights, lanes, rows, jax.eval_shape(lambda: jax.random.key(0)), scalar, scalar).compile()
+    burst = make_burst(plan, mesh, 256).lower(weights, lanes, rows, jax.eval_shape(lambda: jax.random.key(0)), scalar, scalar).compile()
     one_layer = 2 * np.prod(plan.suffix_shape(LayerKind())) * 2 // 8  # keys and values, bfloat16, on one of eight chips
-    memory = window.memory_analysis()
+    memory = burst.memory_analysis()
     assert memory.alias_size_in_bytes >= CONFIG.layers * one_layer
     assert memory.temp_size_in_bytes < one_layer
-    moved = re.findall(r"= \(?\w+\[([\d,]*)\]\S* (?:all-gather|all-to-all|collective-permute)", window.as_text())
+    moved = re.findall(r"= \(?\w+\[([\d,]*)\]\S* (?:all-gather|all-to-all|collective-permute)", burst.as_text())
     assert all(np.prod([int(size) for size in shape.split(",") if size]) < P * G * CONFIG.width for shape in moved), moved
 
 

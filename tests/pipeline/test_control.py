@@ -58,7 +58,7 @@ def trained(model, directory, unevaluated, seed, steps):
             "batching": {"row_tokens": 128, "micro_rows": 24, "remat": "none"}, "checkpoint_every": 100, "seed": seed,
         },
         "eval": {"questions": {"products": questions}, "sampling": sampling, "samples": 4, "bootstrap": 10, "composition": "none"},
-        "decode": {"rows": 80, "window": 8},
+        "decode": {"rows": 80, "burst": 8},
         "verify": {"workers": 1, "math": {"unevaluated": unevaluated}},
     }  # fmt: skip
     shown = io.StringIO()

@@ -131,7 +131,7 @@ def test_arms_share_stages_and_a_change_redoes_only_what_it_touches(tiny_run):
         "questions-rl", "contamination-rl", "rl-polya-rl", "eval-polya-rl-sums", "labels-polya-rl-sums",
     }  # fmt: skip
     tree["rl"] |= {"algorithm": "dr_grpo", "aggregation": "seq_mean_token_mean", "checkpoint_every": 2}
-    tree["decode"] = {"rows": 8, "window": 4}
+    tree["decode"] = {"rows": 8, "burst": 4}
     run(tree)
     assert {name.rsplit("-", 1)[0] for name in {path.name for path in stages.iterdir()} - second} == {
         "rl-polya-rl", "eval-polya-rl-sums", "labels-polya-rl-sums",

@@ -80,7 +80,7 @@ def test_turns_end_and_what_was_drawn_is_learned(taught, one_device, tmp_path):
         parse_config(
             {
                 "name": "turns", "output": str(tmp_path), "model": {"source": str(model), "compute_dtype": "float32"}, "mesh": {"fsdp": 1},
-                "arms": ["base", "star"], "decode": {"rows": 16, "window": 8}, "verify": {"workers": 1},
+                "arms": ["base", "star"], "decode": {"rows": 16, "burst": 8}, "verify": {"workers": 1},
                 "generate": {"questions": asked, "sampling": sampling, "plain_samples": 6},
                 "sft": {
                     "optimizer": {"learning_rate": 1e-3}, "batching": {"row_tokens": 256, "micro_rows": 2}, "batch_rows": 2,

@@ -1,0 +1,107 @@
+"""Prefill: the keys and values of prompts, computed once and written into lanes.
+
+Prompts that begin with the same tokens (a heuristic's exemplars) share the prefill of that beginning: it is computed once and
+copied into the lanes. Prefill covers all tokens of a prompt but the last, and computes no logits: the last prompt token is the
+first input of the row's first step, so that every token is sampled in one place.
+"""
+
+import functools
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxpolya.decode.lanes import Cache, Lanes, Plan, decode_shardings, lane_shardings
+from jaxpolya.models.attention import causal_attention
+from jaxpolya.models.decoder import Params, block_def, embed
+from jaxpolya.models.rope import rope_tables
+from jaxpolya.parallel.sharding import replicated, spec
+
+
+@functools.cache
+def make_share(plan: Plan, mesh: Mesh) -> Any:
+    """A program (params, tokens [S_s]) → the cache of tokens that several prompts begin with, [1, S_s, K, H] on every data shard."""
+    forward = _prompt_forward(plan)
+
+    def share(params: Params, tokens_S: jax.Array) -> Cache:
+        return forward(params, tokens_S[None], [])
+
+    S_H = NamedSharding(mesh, spec(mesh, (None, None, "kv_heads", None), (1, 1, plan.config.kv_heads, 1), "decode"))
+    return jax.jit(share, in_shardings=(decode_shardings(plan.config, mesh), replicated(mesh)), out_shardings=S_H)
+
+
+@functools.cache
+def make_prefill(plan: Plan, mesh: Mesh) -> Any:
+    """A program (params, lanes, shared cache, tokens [R, T], last [R], lane [R]) → lanes with R prompts prefilled.
+
+    There is one row a data shard; `lane` counts within the shard, and −1 drops the row. `tokens` are what follows the shared
+    beginning (an empty list: nothing is shared), right-padded, without the prompt's last token, which is in `last`. Lanes are
+    donated. One compilation per T and S_s.
+    """
+    forward = _prompt_forward(plan)
+    shardings = lane_shardings(plan, mesh)
+    prefix_spec = shardings.prefix[0][0].spec  # type: ignore[attr-defined]
+    data, heads = prefix_spec[0], prefix_spec[1]
+
+    def prefill(params: Params, lanes: Lanes, shared: Cache, tokens_RT: jax.Array, last_R: jax.Array, lane_R: jax.Array) -> Lanes:
+        computed = forward(params, tokens_RT, shared)
+
+        @partial(
+            jax.shard_map, mesh=mesh, in_specs=(prefix_spec, PartitionSpec(data, None, heads), PartitionSpec(data)), out_specs=prefix_spec
+        )
+        def write(cache_PKSH: jax.Array, new_RSKH: jax.Array, lane_R: jax.Array) -> jax.Array:
+            new_RKSH, at = new_RSKH.swapaxes(1, 2).astype(cache_PKSH.dtype), (jnp.maximum(lane_R[0], 0), 0, 0, 0)
+            there = jax.lax.dynamic_slice(cache_PKSH, at, new_RKSH.shape)
+            return jax.lax.dynamic_update_slice(cache_PKSH, jnp.where(lane_R[0] >= 0, new_RKSH, there), at)
+
+        @partial(jax.shard_map, mesh=mesh, in_specs=PartitionSpec(data), out_specs=PartitionSpec(data))
+        def begin(last_PG: jax.Array, last_R: jax.Array, lane_R: jax.Array) -> jax.Array:
+            return jnp.where((jnp.arange(last_PG.shape[0]) == lane_R[0])[:, None], last_R[0], last_PG)
+
+        return Lanes(
+            prefix=jax.tree.map(lambda cache, new: write(cache, new, lane_R), lanes.prefix, computed),
+            suffix=lanes.suffix,
+            last_PG=begin(lanes.last_PG, last_R, lane_R),
+        )
+
+    batch = NamedSharding(mesh, PartitionSpec(data))
+    return jax.jit(
+        prefill,
+        donate_argnums=1,
+        in_shardings=(decode_shardings(plan.config, mesh), shardings, None, batch, batch, batch),
+        out_shardings=shardings,
+    )
+
+
+def _prompt_forward(plan: Plan) -> Any:
+    """A function (params, tokens [R, T], shared cache) → the cache [R, S_s + T, K, H] of shared beginning and tokens."""
+    config, graphdef = plan.config, block_def(plan.config)
+
+    def forward(params: Params, tokens_RT: jax.Array, shared: Cache) -> Cache:
+        R, T = tokens_RT.shape
+        start = shared[0][0].shape[1] if shared else 0
+        x = embed(params, config, tokens_RT, plan.dtype)
+        tables = rope_tables(config, jnp.broadcast_to(start + jnp.arange(T), (R, T)))
+        cache = []
+        for layer, (layer_params, kind) in enumerate(zip(params["blocks"], config.kind_of_layer, strict=True)):
+            window = config.kinds[kind].window
+
+            def attend(
+                q: jax.Array, k: jax.Array, v: jax.Array, layer: int = layer, window: int | None = window
+            ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+                if shared:
+                    k, v = (
+                        jnp.concatenate([jnp.broadcast_to(old, (R, *old.shape[1:])), new], axis=1)
+                        for old, new in zip(shared[layer], (k, v), strict=True)
+                    )
+                # Right padding needs no mask: causal attention keeps it from the tokens that count.
+                return causal_attention(config, q, k, v, window), (k, v)
+
+            x, computed = nnx.merge(graphdef, layer_params)(x, tables[kind], attend)
+            cache.append(computed)
+        return cache
+
+    return forward

@@ -9,14 +9,14 @@ from jax.sharding import Mesh
 from jaxpolya.config import RunConfig
 from jaxpolya.config_paths import path_of, places, tried
 from jaxpolya.errors import ConfigError, InputError
-from jaxpolya.score.heuristic_judge import check_room
 from jaxpolya.hf.checkpoint import CheckpointMeta
-from jaxpolya.score.reward_model import inspect_reward_model
 from jaxpolya.polya.catalogue import Catalogue, Slot, most_slots, slots
 from jaxpolya.polya.keep import make_keep
 from jaxpolya.polya.prompts import KINDS, PromptBuilder
-from jaxpolya.score.adherence import own_adherence
 from jaxpolya.runs.plan import PHASES, absent_phases
+from jaxpolya.score.adherence import own_adherence
+from jaxpolya.score.heuristic_judge import check_room
+from jaxpolya.score.reward_model import inspect_reward_model
 from jaxpolya.train.algorithms import make_algorithm
 from jaxpolya.train.sft import check_rows as check_micro_rows
 from jaxpolya.train.sinks import make_sinks

@@ -12,19 +12,19 @@ from jaxpolya.evaluation.audit import audit_samples
 from jaxpolya.evaluation.composition import SEVERAL, HeuristicJudge, Markers, Solution
 from jaxpolya.evaluation.diversity import chosen
 from jaxpolya.evaluation.measures import Answers
-from jaxpolya.score.heuristic_judge import ModelJudge
 from jaxpolya.evaluation.parquet import write_parquet
 from jaxpolya.evaluation.passk import pass_at_k, reported_ks
 from jaxpolya.files import digest
+from jaxpolya.keys import Key
+from jaxpolya.models.forward import Forward
 from jaxpolya.parallel.mesh import is_primary
-from jaxpolya.rollout.respond import Asking
 from jaxpolya.records import Sample, read_records, write_records
+from jaxpolya.rollout.respond import Asking
 from jaxpolya.runs.identity import meaning, sample_stats, samples_digest, stage_fields
 from jaxpolya.runs.questions import Questions
 from jaxpolya.runs.session import Model, Session
-from jaxpolya.keys import Key
 from jaxpolya.runs.stages import Stage
-from jaxpolya.models.forward import Forward
+from jaxpolya.score.heuristic_judge import ModelJudge
 
 
 @dataclasses.dataclass(frozen=True)

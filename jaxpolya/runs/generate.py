@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 from jaxpolya.config import GenerateConfig
 from jaxpolya.evaluation.audit import audit_samples
+from jaxpolya.keys import Key
 from jaxpolya.polya.catalogue import Slot
 from jaxpolya.polya.prompts import KINDS
-from jaxpolya.rollout.respond import Asking
 from jaxpolya.records import Question, Sample, read_records
+from jaxpolya.rollout.respond import Asking
 from jaxpolya.runs.identity import sample_stats, stage_fields
 from jaxpolya.runs.questions import Questions, QuestionSet, bare
 from jaxpolya.runs.session import Session
-from jaxpolya.keys import Key
 from jaxpolya.runs.stages import Stage
 
 Asked = Literal["plain", "polya"]

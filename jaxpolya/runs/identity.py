@@ -53,7 +53,9 @@ def stage_fields(config: Strict, *, without: Collection[str] = ()) -> dict[str, 
 
 
 def _leaves_out(mark: Any, field: FieldInfo, value: Any) -> bool:
-    return isinstance(mark, LeftOut) or (isinstance(mark, Later) and value == field.get_default(call_default_factory=True, validated_data={}))
+    return isinstance(mark, LeftOut) or (
+        isinstance(mark, Later) and value == field.get_default(call_default_factory=True, validated_data={})
+    )
 
 
 def _plain(value: Any) -> Any:

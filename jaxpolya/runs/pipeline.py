@@ -21,11 +21,11 @@ from jaxpolya.progress import Display
 from jaxpolya.report.card import run_card
 from jaxpolya.report.html import write_page
 from jaxpolya.report.page import write_report
+from jaxpolya.results import Results
 from jaxpolya.runs.evaluate import Evaluations, evaluate
 from jaxpolya.runs.evidence import gather
 from jaxpolya.runs.generate import generate
 from jaxpolya.runs.questions import Questions, ask_questions
-from jaxpolya.results import Results
 from jaxpolya.runs.results import collect_results, example_samples
 from jaxpolya.runs.select import select
 from jaxpolya.runs.session import Enough, Model, Session
@@ -70,9 +70,7 @@ def _report(session: Session, models: Mapping[Arm, Model], evaluations: Evaluati
     sources = {arm.name: f"stages/{model.identity}/model" if model.made_here else model.source for arm, model in compared.items()}
     base, directory = session.base, session.directory.path
     facts = {"fingerprint": base.identity, "origin": origin_of(base.source, session.config.model.revision), **session.provenance}
-    results = collect_results(
-        session.config, evaluations.sampled, evaluations.greedy, evaluations.doses, session.stages, sources, facts
-    )
+    results = collect_results(session.config, evaluations.sampled, evaluations.greedy, evaluations.doses, session.stages, sources, facts)
     if is_primary():
         results.write(directory)
         write_report(directory, results, example_samples(evaluations.sampled, session.stages))

@@ -14,18 +14,18 @@ from jaxpolya.errors import ConfigError, RunError
 from jaxpolya.evaluation.audit import audit_samples
 from jaxpolya.evaluation.contamination import Overlap, find_overlaps
 from jaxpolya.files import file_digest
+from jaxpolya.keys import Key
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.catalogue import Slot
 from jaxpolya.polya.prompts import KINDS
-from jaxpolya.rollout.respond import Prompt, require_judged
-from jaxpolya.rollout.traces import ELSEWHERE, TOO_LONG, Trace, judge_traces, read_traces, require_traces
 from jaxpolya.records import Question, read_records, write_records
+from jaxpolya.rollout.respond import Prompt, require_judged
+from jaxpolya.rollout.rounds import check_prompts
+from jaxpolya.rollout.traces import ELSEWHERE, TOO_LONG, Trace, judge_traces, read_traces, require_traces
 from jaxpolya.runs.checks import check_slots, saying_where
 from jaxpolya.runs.identity import meaning, source_identity, stage_fields
 from jaxpolya.runs.session import Session
-from jaxpolya.keys import Key
 from jaxpolya.runs.stages import Stage
-from jaxpolya.rollout.rounds import check_prompts
 from jaxpolya.verify.sandbox.sandbox import machine_weakness
 
 

@@ -18,9 +18,26 @@ from jaxpolya.evaluation.composition import summarise_composition
 from jaxpolya.evaluation.contamination import Overlap
 from jaxpolya.evaluation.diversity import Labels, chosen, common_length, summarise_diversity
 from jaxpolya.evaluation.measures import Answers, compare, measure
-from jaxpolya.records import Question, Sample, Verdict, iter_json, read_records
 from jaxpolya.keys import Key
-from jaxpolya.results import (ArmResults, Audit, Composition, Contamination, Diversity, Evaluation, Generation, Paid, Provenance, Results, Rl, RlStep, Rows, Sft, Shared, StageRow)
+from jaxpolya.records import Question, Sample, Verdict, iter_json, read_records
+from jaxpolya.results import (
+    ArmResults,
+    Audit,
+    Composition,
+    Contamination,
+    Diversity,
+    Evaluation,
+    Generation,
+    Paid,
+    Provenance,
+    Results,
+    Rl,
+    RlStep,
+    Rows,
+    Sft,
+    Shared,
+    StageRow,
+)
 from jaxpolya.runs.stages import RunDirectory, Stage
 
 EXAMPLES = 256  # samples of a file among which the report looks for readable ones
@@ -102,7 +119,9 @@ def collect_results(
         best=best_arm(arms, next(iter(config.eval.questions))),
         models=dict(models),
         arms=arms,
-        selection={kind: Rows.model_validate(rows) for kind, rows in stages[Key("select")].stats.items()} if Key("select") in stages else {},
+        selection={kind: Rows.model_validate(rows) for kind, rows in stages[Key("select")].stats.items()}
+        if Key("select") in stages
+        else {},
         contamination={key.of: _contamination(stage, config) for key, stage in stages.items() if key.what == "contamination"},
         audit=_audit(config, stages),
         left_out=left_out(stages, config),

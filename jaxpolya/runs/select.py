@@ -8,21 +8,21 @@ from typing import Any
 from jaxpolya.arms import Recipe
 from jaxpolya.config import SelectConfig
 from jaxpolya.files import digest
-from jaxpolya.score.reward_model import load_reward_model
 from jaxpolya.hf.source import fingerprint
+from jaxpolya.keys import Key
+from jaxpolya.models.forward import Forward
 from jaxpolya.parallel.mesh import is_primary
-from jaxpolya.score.adherence import AdherenceScorer, Case, MutualInformation, Own, Reward, own_adherence
-from jaxpolya.polya.prompts import KINDS
 from jaxpolya.polya.keep import Candidates, make_keep, needs_scores
+from jaxpolya.polya.prompts import KINDS
 from jaxpolya.polya.select import by_question, capped, match_arms, require_rows, star_rows
 from jaxpolya.records import Question, Sample, SftRow, write_records
 from jaxpolya.runs.generate import Asked
 from jaxpolya.runs.identity import meaning, row_stats, samples_digest, stage_fields
 from jaxpolya.runs.questions import Questions
 from jaxpolya.runs.session import Session
-from jaxpolya.keys import Key
 from jaxpolya.runs.stages import Stage
-from jaxpolya.models.forward import Forward
+from jaxpolya.score.adherence import AdherenceScorer, Case, MutualInformation, Own, Reward, own_adherence
+from jaxpolya.score.reward_model import load_reward_model
 
 
 def select(session: Session, questions: Questions, samples: Mapping[Asked, Sequence[Sample]]) -> dict[Recipe, Path]:

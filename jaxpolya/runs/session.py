@@ -24,20 +24,20 @@ from jaxpolya.evaluation.audit import warnings
 from jaxpolya.files import write_whole
 from jaxpolya.hf.checkpoint import Checkpoint, CheckpointMeta, inspect_checkpoint, load_checkpoint
 from jaxpolya.hf.source import fingerprint
+from jaxpolya.keys import Key
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.hosts import from_primary, together, wait_for_all
 from jaxpolya.parallel.mesh import is_primary, make_mesh
 from jaxpolya.polya.catalogue import Slot, load_catalogue
 from jaxpolya.polya.lessons import Lessons
 from jaxpolya.polya.prompts import PromptBuilder
-from jaxpolya.rollout.respond import Asking, Prompt, make_prompts, respond
 from jaxpolya.progress import Display
 from jaxpolya.records import Judged, Question, Record, Sample, Verdict, read_records, write_records
+from jaxpolya.rollout.respond import Asking, Prompt, make_prompts, respond
 from jaxpolya.runs import checks
 from jaxpolya.runs.identity import meaning, stage_fields
 from jaxpolya.runs.plan import PHASES, planned
 from jaxpolya.runs.results import brief
-from jaxpolya.keys import Key
 from jaxpolya.runs.stages import FORMAT, FORMAT_LINE, Clock, RunDirectory, Stage, provenance
 from jaxpolya.train.sinks import FILE, LoggedStage, Sinks, Taken, make_sinks
 from jaxpolya.verify.judge import Policy

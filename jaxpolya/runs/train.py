@@ -10,16 +10,16 @@ from jaxpolya.config import RlConfig, SftConfig
 from jaxpolya.evaluation.audit import Tally, audit_steps
 from jaxpolya.files import file_digest
 from jaxpolya.hf.checkpoint import save_checkpoint
+from jaxpolya.keys import Key
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.hosts import from_primary
 from jaxpolya.records import Sample, SftRow, read_records
+from jaxpolya.rollout.rounds import rollout_file
 from jaxpolya.runs.identity import meaning, stage_fields
 from jaxpolya.runs.questions import Questions
 from jaxpolya.runs.session import Model, Session, kept_model
-from jaxpolya.keys import Key
 from jaxpolya.runs.stages import Stage
 from jaxpolya.train.algorithms import make_algorithm
-from jaxpolya.rollout.rounds import rollout_file
 from jaxpolya.train.rl import run_rl
 from jaxpolya.train.sft import run_sft, sft_batches, sft_examples, split_heldout
 

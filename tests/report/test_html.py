@@ -30,6 +30,7 @@ from jaxpolya.report.html.evidence import (
 )
 from jaxpolya.report.html.page import LIBRARIES
 from jaxpolya.report.html.style import styles
+from jaxpolya.results import Results
 
 ATTACKS = (
     "</script><script>window.hit = 1</script>",
@@ -86,7 +87,7 @@ def evidence():
 @pytest.fixture
 def page(tmp_path, results, evidence):
     results["run"]["name"] = "<demo & run>"
-    return write_page(tmp_path / "report.html", results, evidence)
+    return write_page(tmp_path / "report.html", Results.model_validate(results), evidence)
 
 
 def test_nothing_that_a_model_wrote_is_markup(page):
@@ -109,12 +110,12 @@ def test_the_page_is_whole_and_loads_nothing(page, tmp_path, results, evidence):
     assert policy.count("sha256-") == 1 + len(LIBRARIES) and "unsafe-inline" not in policy.split(";")[1]
     assert not re.findall(r"<(?:link|iframe|object|embed|base|form)\b|<[a-z]+[^>]*\ssrc\s*=", text.split("<script")[0])
     assert "sourceMappingURL" not in text and len(text.encode()) < 2_000_000
-    again = write_page(tmp_path / "again.html", results, evidence)
+    again = write_page(tmp_path / "again.html", Results.model_validate(results), evidence)
     assert again.read_bytes() == page.read_bytes() and not list(tmp_path.glob(".*partial"))
 
 
 def test_sections_that_have_nothing_to_say_are_left_out(tmp_path, base_only):
-    text = write_page(tmp_path / "report.html", base_only, Evidence()).read_text(encoding="utf-8")
+    text = write_page(tmp_path / "report.html", Results.model_validate(base_only), Evidence()).read_text(encoding="utf-8")
     sections = re.findall(r'<section id="(\w+)">', text)
     assert sections == ["conclusion", "results", "run"]
     assert re.findall(r'<a href="#(\w+)">', text) == sections

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jaxpolya.evaluation.passk import Interval
 from jaxpolya.report.html.style import Style
 from jaxpolya.report.tables import powers
 
@@ -55,9 +56,7 @@ class Chart:
     """For who can't see it; the title where nothing is said."""
 
 
-def forest(
-    key: str, title: str, differences: Mapping[str, Mapping[str, float]], domain: Sequence[float], looks: Mapping[str, Style]
-) -> Chart:
+def forest(key: str, title: str, differences: Mapping[str, Interval], domain: Sequence[float], looks: Mapping[str, Style]) -> Chart:
     """Differences with their intervals, a row for each name.
 
     Args:
@@ -69,7 +68,7 @@ def forest(
     """
     rows = []
     for name, entry in differences.items():
-        mean, low, high = (100 * entry[part] for part in ("mean", "low", "high"))
+        mean, low, high = (100 * part for part in (entry.mean, entry.low, entry.high))
         clear = low > 0 or high < 0
         says = f"{signed(mean)} points ({signed(low)} to {signed(high)})"
         rows.append({"name": name, "mean": mean, "low": low, "high": high, "clear": clear, "label": signed(mean), "says": says})
@@ -114,23 +113,21 @@ def forest(
     return Chart(key=key, title=title, words="", spec=spec, described=described)
 
 
-def forest_domain(found: Iterable[Mapping[str, float]]) -> list[float]:
+def forest_domain(found: Iterable[Interval]) -> list[float]:
     """The smallest range in points that holds 0 and all intervals, with some room for labels."""
-    ends = [100 * entry[part] for entry in found for part in ("low", "high")]
+    ends = [100 * end for entry in found for end in (entry.low, entry.high)]
     low, high = min([*ends, 0.0]), max([*ends, 0.0])
     room = max(0.06 * (high - low), 1.0)
     return [low - room, high + room]
 
 
-def pass_at_k(
-    key: str, title: str, curves: Mapping[str, Mapping[str, Mapping[str, float]]], looks: Mapping[str, Style], words: str
-) -> Chart:
+def pass_at_k(key: str, title: str, curves: Mapping[str, Mapping[int, Interval]], looks: Mapping[str, Style], words: str) -> Chart:
     """pass@k over k, a line with its band for each name: name → k as text → {mean, low, high}."""
     rows: list[dict[str, Any]] = []
     for name, entry in curves.items():
         marked = powers(map(int, entry))
         for k in sorted(map(int, entry)):
-            mean, low, high = (100 * entry[str(k)][part] for part in ("mean", "low", "high"))
+            mean, low, high = (100 * part for part in (entry[k].mean, entry[k].low, entry[k].high))
             rows.append(
                 {
                     "name": name,
@@ -222,11 +219,11 @@ def before_after(
     return Chart(key=key, title=title, words=words, spec=_spec(rows, 190, layer=layers))
 
 
-def intervals(key: str, title: str, words: str, unit: str, entries: Mapping[str, Mapping[str, float]], looks: Mapping[str, Style]) -> Chart:
+def intervals(key: str, title: str, words: str, unit: str, entries: Mapping[str, Interval], looks: Mapping[str, Style]) -> Chart:
     """A number with its interval for each name: name → {mean, low, high}."""
     rows = [
-        {"name": name, **{part: entry[part] for part in ("mean", "low", "high")}, "label": readable(entry["mean"]),
-         "says": f"{readable(entry['mean'])} ({readable(entry['low'])} to {readable(entry['high'])})"}
+        {"name": name, "mean": entry.mean, "low": entry.low, "high": entry.high, "label": readable(entry.mean),
+         "says": f"{readable(entry.mean)} ({readable(entry.low)} to {readable(entry.high)})"}
         for name, entry in entries.items()
     ]  # fmt: skip
     y: Spec = {

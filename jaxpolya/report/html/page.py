@@ -17,6 +17,7 @@ import yaml
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from jaxpolya.evaluation.passk import Interval
 from jaxpolya.files import package_version, write_whole
 from jaxpolya.report import tables
 from jaxpolya.report.html import charts
@@ -25,7 +26,8 @@ from jaxpolya.report.html.evidence import Asked, Evidence, plain
 from jaxpolya.report.html.series import SERIES, Series, series
 from jaxpolya.report.html.style import Style, arm_style, styles
 from jaxpolya.report.page import findings
-from jaxpolya.report.tables import Cell, Table, question_sets
+from jaxpolya.report.tables import Cell, Table
+from jaxpolya.results import ArmResults, Audit, Evaluation, Paid, Provenance, Results
 
 LIBRARIES = ("vega", "vega-lite", "vega-embed")
 
@@ -51,23 +53,23 @@ CELLS = 160
 """Characters of a question in a plot's tooltip."""
 
 
-def write_page(path: Path, results: dict[str, Any], evidence: Evidence) -> Path:
+def write_page(path: Path, results: Results, evidence: Evidence) -> Path:
     """Writes the page of a run.
 
     Args:
       path: of the file.
-      results: as the docstring of `jaxpolya.report` has it.
+      results: of the run.
       evidence: what can be looked up; an empty one leaves those sections out.
     """
     write_whole(path, run_page(results, evidence))
     return path
 
 
-def run_page(results: dict[str, Any], evidence: Evidence) -> str:
+def run_page(results: Results, evidence: Evidence) -> str:
     """The page of a run, as text."""
-    arms = list(results.get("arms", {}))
+    arms = list(results.arms)
     looks = styles(arms)
-    sets = [_set(name, found, looks, evidence) for name, found in question_sets(results).items()]
+    sets = [_set(name, found, looks, evidence) for name, found in results.sets.items()]
     training, diversity = _training(results, evidence, looks), _diversity(results, evidence, looks)
     matrices = _lesson_matrices(evidence)
     audited, paid = tables.audit_table(results), _paid(results)
@@ -86,15 +88,14 @@ def run_page(results: dict[str, Any], evidence: Evidence) -> str:
         "histories": plain(evidence.histories),
         "history": charts.history(looks),
     }
-    run = results.get("run", {})
     return _fill(
         "run.html.jinja",
-        title=run.get("name", "A run"),
+        title=results.run.name,
         sections=[{"key": key, "short": short} for key, short in SECTIONS.items() if there.get(key, True)],
         lead=_lead(results),
         looks=looks,
         doubts=tables.audit_warnings(results),
-        findings=_prose(findings({**results, "audit": {}})),  # its warnings stand above
+        findings=_prose(findings(_without_warnings(results))),  # its warnings stand above
         sets=sets,
         evidence=evidence,
         limits={"answers": max((len(c.answers or ()) for s in evidence.sets for q in s.questions for c in q.cells.values()), default=0)},
@@ -111,9 +112,13 @@ def run_page(results: dict[str, Any], evidence: Evidence) -> str:
         left_out=tables.left_out_table(results),
         stages=_stages(results),
         provenance=tables.provenance_table(results),
-        config=yaml.safe_dump(results.get("config") or {}, sort_keys=False, allow_unicode=True, width=110),
+        config=yaml.safe_dump(results.config, sort_keys=False, allow_unicode=True, width=110),
         data=data,
     )
+
+
+def _without_warnings(results: Results) -> Results:
+    return results.model_copy(update={"audit": {name: Audit(all=audit.all) for name, audit in results.audit.items()}})
 
 
 def _charts_in(value: Any) -> list[Chart]:
@@ -126,10 +131,10 @@ def _charts_in(value: Any) -> list[Chart]:
 # Sections ----------------------------------------------------------------------------------------------------------------
 
 
-def _lead(results: dict[str, Any]) -> str:
-    run, config = results.get("run", {}), results.get("config") or {}
-    parts = [f"Base model {run['model']}." if run.get("model") else "", f"Computed on {run['device']}." if run.get("device") else ""]
-    seeds = sorted(set((run.get("seeds") or {}).values()))
+def _lead(results: Results) -> str:
+    run, config = results.run, results.config
+    parts = [f"Base model {run.model}." if run.model else "", f"Computed on {run.device}." if run.device else ""]
+    seeds = sorted(set(run.seeds.values()))
     parts.append(f"Seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}." if seeds else "")
     if steps := (config.get("rl") or {}).get("steps"):
         parts.append(
@@ -138,30 +143,30 @@ def _lead(results: dict[str, Any]) -> str:
     return " ".join(filter(None, parts))
 
 
-def _set(name: str, found: Mapping[str, dict[str, Any]], looks: Mapping[str, Style], evidence: Evidence) -> dict[str, Any]:
+def _set(name: str, found: Mapping[str, Evaluation], looks: Mapping[str, Style], evidence: Evidence) -> dict[str, Any]:
     """What is shown of one question set."""
     first = next(iter(found.values()))
-    versus = {arm: evaluation["versus_base"] for arm, evaluation in found.items() if evaluation.get("versus_base")}
+    versus = {arm: evaluation.versus_base for arm, evaluation in found.items() if evaluation.versus_base}
     shown = {one.name: one for one in evidence.sets}.get(name)
-    results = {"arms": {arm: {"eval": {name: evaluation}} for arm, evaluation in found.items()}}
+    alone = Results(run=Provenance(name=name), arms={arm: ArmResults(eval={name: evaluation}) for arm, evaluation in found.items()})
     return {
         "name": name,
-        "questions": f"{first['questions']:,}",
+        "questions": f"{first.questions:,}",
         "forests": _forests(name, versus, looks),
-        "table": tables.eval_tables(results)[0],
+        "table": tables.eval_tables(alone)[0],
         "passed": charts.pass_at_k(
             f"pass-{name}",
             f"{name}: pass@k",
-            {arm: evaluation["pass"] for arm, evaluation in found.items()},
+            {arm: evaluation.pass_ for arm, evaluation in found.items()},
             looks,
-            f"How likely one of k responses is right; {first['questions']:,} questions × {first['samples']} samples. "
+            f"How likely one of k responses is right; {first.questions:,} questions × {first.samples} samples. "
             "Bands are 95 % intervals over questions; those of two arms may overlap and their paired difference still be clear.",
         ),
         "matrix": _question_matrix(name, shown.questions, list(found)) if shown and shown.questions else None,
     }
 
 
-def _forests(name: str, versus: Mapping[str, Mapping[str, Mapping[str, float]]], looks: Mapping[str, Style]) -> list[Chart]:
+def _forests(name: str, versus: Mapping[str, Mapping[str, Interval]], looks: Mapping[str, Style]) -> list[Chart]:
     """The differences from base, a plot for each measure on one axis."""
     if not versus:
         return []
@@ -195,11 +200,10 @@ def _question_matrix(name: str, questions: Sequence[Asked], arms: Sequence[str])
     return charts.matrix(f"matrix-{name}", f"{name}: who solved what", words, rows, arms, across, "responses that are right")
 
 
-def _training(results: dict[str, Any], evidence: Evidence, looks: Mapping[str, Style]) -> dict[str, Any]:
+def _training(results: Results, evidence: Evidence, looks: Mapping[str, Style]) -> dict[str, Any]:
     logs: dict[str, list[dict[str, list[tuple[int, float]]]]] = {}
-    for arm, entry in results.get("arms", {}).items():
-        if steps := (entry.get("rl") or {}).get("steps"):
-            logs[arm] = [series(steps)]
+    for arm, steps in results.curves.items():
+        logs[arm] = [series(step.model_dump(exclude_none=True) for step in steps)]
     names = dict.fromkeys(name for seeds in logs.values() for log in seeds for name in log)
     known = [name for name in SERIES if name in names]
     main = [name for name in known if SERIES[name].main]
@@ -252,21 +256,22 @@ def _fine_tuned(evidence: Evidence) -> list[Chart]:
     return found
 
 
-def _diversity(results: dict[str, Any], evidence: Evidence, looks: Mapping[str, Style]) -> dict[str, Any]:
+def _diversity(results: Results, evidence: Evidence, looks: Mapping[str, Style]) -> dict[str, Any]:
     found = tables.present(tables.diversity_tables(results))
     sets, judges, kernels = [], set(), set()
-    for name, arms in question_sets(results).items():
-        measured = {arm: entry for arm, evaluation in arms.items() if (entry := evaluation.get("diversity"))}
-        composed = {arm: entry for arm, evaluation in arms.items() if (entry := evaluation.get("composition"))}
-        judges |= {entry["judge"] for entry in composed.values()}
-        kernels |= {entry["kernel"] for entry in measured.values()}
+    for name, arms in results.sets.items():
+        measured = {arm: entry for arm, evaluation in arms.items() if (entry := evaluation.diversity)}
+        composed = {arm: evaluation.composition for arm, evaluation in arms.items() if evaluation.composition}
+        judges |= {entry.judge for entry in composed.values()}
+        kernels |= {entry.kernel for entry in measured.values()}
         drawn = [
             charts.intervals(f"{key}-{name}", title, words, unit, entries, looks)
             for key, (title, words, unit) in DIVERSITY.items()
-            if (entries := {arm: entry[key] for arm, entry in measured.items() if entry.get(key)})
+            if (entries := {arm: value for arm, entry in measured.items() if (value := getattr(entry, key))})
         ]
         if composed:
-            rates = {arm: {part: 100 * entry["rate"][part] for part in ("mean", "low", "high")} for arm, entry in composed.items()}
+            shares = {arm: entry.rate for arm, entry in composed.items()}
+            rates = {arm: Interval(100 * share.mean, 100 * share.low, 100 * share.high) for arm, share in shares.items()}
             words = f"Correct solutions that use two heuristics or more, as {', '.join(sorted(judges))} finds them."
             drawn.append(charts.intervals(f"composed-{name}", "Composed solutions", words, "% of correct solutions", rates, looks))
         if drawn:
@@ -340,42 +345,42 @@ def _lesson_matrices(evidence: Evidence) -> list[Chart]:
     return [charts.matrix("lessons", "Heuristic × question", words, rows, names, across, "responses that are right")]
 
 
-def _paid(results: dict[str, Any]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def _paid(results: Results) -> dict[str, dict[str, list[Paid]]]:
     """Stage → first and last steps → responses that were paid there."""
-    found = {}
-    for stage, audit in (results.get("audit") or {}).items():
-        if shown := audit.get("shown"):
-            found[stage] = {end: [paid for paid in shown if paid["end"] == end] for end in ("first", "last")}
-    return found
+    return {
+        stage: {end: [paid for paid in audit.shown if paid.end == end] for end in ("first", "last")}
+        for stage, audit in results.audit.items()
+        if audit.shown
+    }
 
 
-def _adherence(results: dict[str, Any]) -> str:
-    chosen = str(((results.get("config") or {}).get("select") or {}).get("adherence"))
+def _adherence(results: Results) -> str:
+    chosen = str((results.config.get("select") or {}).get("adherence"))
     known = {"pmi": "by the base model's mutual information, in nats a token", "reward_model": "by a reward model's score"}
     return known.get(chosen, f"by {chosen}")
 
 
-def _contamination(results: dict[str, Any]) -> str:
-    entry = next(iter((results.get("contamination") or {}).values()), None)
+def _contamination(results: Results) -> str:
+    entry = next(iter(results.contamination.values()), None)
     if entry is None:
         return ""
     learned = (
-        "The shared ones were left out of training." if entry["dropped"] else "They were trained on: what an arm gains there may be memory."
+        "The shared ones were left out of training." if entry.dropped else "They were trained on: what an arm gains there may be memory."
     )
-    return f"Questions overlap where they share {entry['n']} words in a row, or are the same as a whole. {learned}"
+    return f"Questions overlap where they share {entry.n} words in a row, or are the same as a whole. {learned}"
 
 
-def _stages(results: dict[str, Any]) -> Table:
+def _stages(results: Results) -> Table:
     """What each stage took, without those that took nothing worth a line."""
     rows = [
         [
-            Cell(stage["name"]),
+            Cell(stage.name),
             Cell(tables.duration(seconds)),
-            Cell(tables.number(stage.get("tokens") or None)),
-            Cell(tables.number(stage.get("tokens_per_second") or None)),
+            Cell(tables.number(stage.tokens or None)),
+            Cell(tables.number(stage.tokens_per_second or None)),
         ]
-        for stage in results.get("stages") or []
-        if (seconds := stage.get("seconds") or 0) >= 1 or stage.get("tokens")
+        for stage in results.stages
+        if (seconds := stage.seconds or 0) >= 1 or stage.tokens
     ]
     return Table("Stages that took a second or more", ["stage", "time", "tokens", "tokens a second"], rows)
 

@@ -56,7 +56,20 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Aggregation = Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "constant"]
 """What a policy loss is a mean over; see `train.losses.aggregate`."""
 
-ALGORITHMS = ("grpo", "dr_grpo", "dapo", "gspo", "gspo_token", "cispo", "rloo", "reinforce++", "reinforce++-baseline", "maxrl", "reinforce")
+ALGORITHMS = (
+    "grpo",
+    "dr_grpo",
+    "dapo",
+    "gspo",
+    "gspo_token",
+    "cispo",
+    "rloo",
+    "reinforce++",
+    "reinforce++-baseline",
+    "maxrl",
+    "reinforce",
+    "ppo",
+)
 """The algorithms that are built in; see `train.algorithms`."""
 
 ADHERENCES = ("pmi", "reward_model")
@@ -440,6 +453,23 @@ class KlConfig(Strict):
     """Added to each token's loss, or taken off its reward before advantages are made."""
 
 
+class ValueConfig(Strict):
+    """The value head of `ppo`: a linear read-out of the decoder's last hidden states, trained beside the policy and never exported."""
+
+    gamma: Fraction = 1.0
+    """γ: what a reward counts a token earlier."""
+    lam: Fraction = 0.95
+    """λ of generalised advantage estimation: 1 trusts returns alone, 0 the next value alone."""
+    clip: PositiveFloat | None = 0.2
+    """How far an update may move a value from the round's before its loss counts the farther of the two errors; unset is no bound."""
+    coefficient: Fraction = 0.1
+    """How much of the value loss's gradient goes on into the decoder; 0 trains the head alone."""
+    learning_rate: PositiveFloat = 1e-3
+    """Peak rate of the head, on the optimizer's schedule; a linear read-out wants a larger one than a decoder."""
+    warmup: NonNegativeInt = 5
+    """First steps in which the head alone is trained, so that no policy is moved by values of nothing."""
+
+
 class RlConfig(Strict):
     """Policy gradients from the arm's model, with the verifier's reward."""
 
@@ -494,6 +524,8 @@ class RlConfig(Strict):
     trainer`."""
     checkpoint_every: Annotated[PositiveInt, HOW] = 10
     """Steps between two checkpoints, from which a killed stage goes on."""
+    value: Annotated[ValueConfig | None, LATER] = None
+    """The value head, for algorithms that have one (`ppo`); unset takes its defaults."""
     evaluate_at: Annotated[list[PositiveInt], HOW] = []
     """Steps after which the model is kept and evaluated as the arm's last one is: doses of RL, from one training."""
     seed: Seed = 0

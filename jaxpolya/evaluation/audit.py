@@ -10,7 +10,6 @@ Counts are sums, so steps, windows and stages can be added up; shares are taken 
 (`warnings`).
 """
 
-import collections
 import dataclasses
 import functools
 import random
@@ -19,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Self
 
+from jaxpolya.evaluation.collapse import collapse_words, collapsed
 from jaxpolya.evaluation.vote import ballot
 from jaxpolya.records import Question, Record, Sample
 from jaxpolya.verify.judge import Item
@@ -301,29 +301,38 @@ def summarise(tally: Tally, read_again: tuple[int, Sequence[str]]) -> dict[str, 
 def warnings(audit: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """What in a stage's audit is too large: name of the finding → what it means, and what to look at first, in words.
 
-    `audit` is as `audit_samples` or `audit_steps` gives it.
+    `audit` is as `audit_samples` or `audit_steps` gives it; of RL, `collapse` may hold what `collapse.first_collapse` says.
     """
-    found = {}
+    found = {"collapse": collapse_words(audit["collapse"])} if audit.get("collapse") else {}
     for name, finding in (("not_number", _not_numbers), ("unconfirmed", _unconfirmed), ("one_response", _one_response)):
         said = (finding(audit[end], when) for end, when in (("last", " of its last steps"), ("all", "")) if end in audit)
         if words := next(filter(None, said), None):
             found[name] = words
+    if "collapse" in found:  # it says the same, and more
+        found.pop("one_response", None)
     return found
 
 
 class Watch:
     """Looks at the steps of a stage as they are done, and says of each kind of finding that there is one, once."""
 
-    def __init__(self) -> None:
-        self._recent: collections.deque[Tally] = collections.deque(maxlen=WATCHED)
+    def __init__(self, group: int, rows: Sequence[Mapping[str, Any]] = ()) -> None:
+        """group: G. rows: of the step log so far, whose findings have been said."""
+        self._group = group
+        self._rows: list[Mapping[str, Any]] = []
         self._said: set[str] = set()
+        for row in rows:
+            self.see(row)
 
-    def see(self, tally: Tally) -> list[str]:
-        """What the last `WATCHED` steps show that hasn't been said."""
-        self._recent.append(tally)
-        if len(self._recent) < WATCHED:
-            return []
-        found = warnings({"last": summarise(sum(self._recent, Tally()), (0, ()))})
+    def see(self, row: Mapping[str, Any]) -> list[str]:
+        """What the steps show with this row of the log that hasn't been said."""
+        self._rows.append(row)
+        audit: dict[str, Any] = {}
+        if len(recent := self._rows[-WATCHED:]) == WATCHED and all("audit" in row for row in recent):
+            audit["last"] = summarise(sum((Tally.from_json(row["audit"]) for row in recent), Tally()), (0, ()))
+        if fallen := collapsed(self._rows, self._group):
+            audit["collapse"] = fallen
+        found = warnings(audit)
         new = [words for name, words in found.items() if name not in self._said]
         self._said |= found.keys()
         return new

@@ -99,6 +99,8 @@ class DecoderConfig:
     """c, where attention scores s become c·tanh(s / c) (Gemma 2)."""
     logit_cap: float | None = None
     """c, where logits s become c·tanh(s / c) (Gemma 2)."""
+    value_head: bool = False
+    """A linear read-out of the final hidden states beside the output head, for training alone; no file has it."""
 
     def __post_init__(self) -> None:
         if self.heads % self.kv_heads:

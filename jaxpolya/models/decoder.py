@@ -72,6 +72,9 @@ class Ends(nnx.Module):
         self.final_norm = norm_scale(config, (D,), ("width",))
         if not config.tied_embeddings:
             self.head = weight(head_key, (V, D), ("vocab", "width"), D)
+        if config.value_head:  # it says 0 of everything yet
+            self.value = filled(0.0, (D,), ("width",))
+            self.value_bias = filled(0.0, (), ())
 
 
 class Block(nnx.Module):

@@ -26,6 +26,11 @@ def logits(config: DecoderConfig, hidden: jax.Array, table_VD: jax.Array) -> jax
     return capped(jnp.moveaxis(out, 0, -1), config.logit_cap)
 
 
+def values(hidden_BTD: jax.Array, value_D: jax.Array, bias: jax.Array) -> jax.Array:
+    """What a value head says of hidden states [B, T, D]: [B, T], float32."""
+    return jnp.einsum("btd,d->bt", hidden_BTD.astype(jnp.float32), value_D, precision=jax.lax.Precision.HIGHEST) + bias
+
+
 def token_logprobs(
     config: DecoderConfig,
     hidden_BTD: jax.Array,

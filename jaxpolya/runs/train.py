@@ -8,6 +8,7 @@ from typing import Any
 from jaxpolya.arms import Arm, Recipe
 from jaxpolya.config import RlConfig, SftConfig
 from jaxpolya.evaluation.audit import Tally, audit_steps
+from jaxpolya.evaluation.collapse import first_collapse
 from jaxpolya.files import file_digest
 from jaxpolya.hf.checkpoint import save_checkpoint
 from jaxpolya.keys import Key
@@ -85,7 +86,7 @@ def _reinforced(session: Session, config: RlConfig, arm: Arm, start: Model, ques
             )  # fmt: skip
         save_checkpoint(stage.directory / "model", result.params, session.meta)
         tokens = sum(step["length"] * (1 + step.get("refills", 0)) for step in result.steps) * config.prompts * config.group
-        audit = session.audited(lambda: _audit(session, stage, result.steps, questions))
+        audit = session.audited(lambda: _audit(session, stage, config.group, result.steps, questions))
         return {"steps": config.steps, "tokens": round(tokens), "too_long": too_long, **audit}
 
     def keep(step: int, params: Params) -> None:
@@ -104,7 +105,7 @@ def rl_fields(config: RlConfig) -> dict[str, Any]:
     return fields if digest is None else fields | {"algorithm": [config.algorithm.rpartition(":")[2], digest]}
 
 
-def _audit(session: Session, stage: Stage, steps: Sequence[Mapping[str, Any]], questions: Questions) -> dict[str, Any]:
+def _audit(session: Session, stage: Stage, group: int, steps: Sequence[Mapping[str, Any]], questions: Questions) -> dict[str, Any]:
     """The audit of an RL stage, from the counts in its log. Steps of a version that didn't count are left out."""
     counted = [step for step in steps if "audit" in step]
     assert questions.rl is not None
@@ -114,4 +115,6 @@ def _audit(session: Session, stage: Stage, steps: Sequence[Mapping[str, Any]], q
         files = [rollout_file(stage.directory, step["step"], attempt) for attempt in range(1 + step.get("refills", 0))]
         return [sample for file in files for sample in read_records(file, Sample)]
 
-    return audit_steps([Tally.from_json(step["audit"]) for step in counted], samples_of, questions.rl.by_id, session.pool, stage.name)
+    audit = audit_steps([Tally.from_json(step["audit"]) for step in counted], samples_of, questions.rl.by_id, session.pool, stage.name)
+    fallen = first_collapse(steps, group)
+    return audit | {"collapse": fallen} if fallen else audit

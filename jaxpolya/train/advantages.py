@@ -37,6 +37,8 @@ class Rewards:
     """int64: tokens of each response, at least 1."""
     kl_PGT: np.ndarray | None = None
     """float64: β · KL at each token, which is taken off its reward; 0 beyond a response's end. None: no KL in the reward."""
+    values_PGT: np.ndarray | None = None
+    """float64: the old policy's value of what stands before each token; anything beyond a response's end. None: no value head."""
 
     @property
     def valid_PG(self) -> np.ndarray:
@@ -107,6 +109,50 @@ def mean_normalised(rewards: Rewards) -> np.ndarray:
     centred_PG, count_P1 = _centred(totals_PG)
     mean_P1 = np.where(np.isnan(totals_PG), 0.0, totals_PG).sum(axis=1, keepdims=True) / np.maximum(count_P1, 1)
     return np.where(mean_P1 > 0, centred_PG / np.where(mean_P1 > 0, mean_P1, 1.0), 0.0)
+
+
+# Against a value head ---------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Gae:
+    """Generalised advantage estimation (arXiv 1506.02438, eq. 16), then less the mean over the round's tokens, by their deviation, as PPO's
+    implementations have it. A response ends its episode, one that was cut off too: no value is added behind it."""
+
+    gamma: float = 1.0
+    lam: float = 0.95
+
+    def __call__(self, rewards: Rewards) -> np.ndarray:
+        """[P, G, T]."""
+        return _whitened(self.raw(rewards), rewards.mask_PGT)
+
+    def raw(self, rewards: Rewards) -> np.ndarray:
+        """[P, G, T]: Σ_l (γλ)^l δ_{t+l} with δ_t = r_t + γ V_{t+1} − V_t; 0 where there is no token, or no known reward.
+
+        r is the KL's part at each token and, at the last one, the response's reward.
+        """
+        mask_PGT, values_PGT = rewards.mask_PGT, _values(rewards)
+        given_PGT = np.zeros(mask_PGT.shape) if rewards.kl_PGT is None else np.where(mask_PGT, -rewards.kl_PGT, 0.0)
+        last_PG1 = rewards.lengths_PG[..., None] - 1
+        total_PG1 = np.take_along_axis(given_PGT, last_PG1, axis=-1) + np.where(rewards.valid_PG, rewards.rewards_PG, 0.0)[..., None]
+        np.put_along_axis(given_PGT, last_PG1, total_PG1, axis=-1)
+        next_PGT = np.concatenate([values_PGT[..., 1:], np.zeros_like(last_PG1, float)], axis=-1)
+        delta_PGT = np.where(mask_PGT, given_PGT + self.gamma * next_PGT - values_PGT, 0.0)
+        advantages_PGT, running_PG = np.zeros(mask_PGT.shape), np.zeros(rewards.lengths_PG.shape)
+        for t in reversed(range(mask_PGT.shape[-1])):
+            running_PG = delta_PGT[..., t] + self.gamma * self.lam * running_PG
+            advantages_PGT[..., t] = running_PG
+        return advantages_PGT
+
+    def returns(self, rewards: Rewards) -> np.ndarray:
+        """[P, G, T]: what the value head is to say at each token, A + V: the λ-return."""
+        return self.raw(rewards) + _values(rewards)
+
+
+def _values(rewards: Rewards) -> np.ndarray:
+    if rewards.values_PGT is None:
+        raise ValueError("GAE needs a value head's values")
+    return np.where(rewards.mask_PGT, rewards.values_PGT, 0.0)
 
 
 # Against the round, or nothing ------------------------------------------------------------------------------------------

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpolya.config import Aggregation, RlConfig
+from jaxpolya.config import Aggregation, RlConfig, ValueConfig
 from jaxpolya.doors import is_reference, load
 from jaxpolya.errors import ConfigError
 from jaxpolya.train.advantages import (
     Estimator,
+    Gae,
     Rewards,
     batch_normalised,
     centred,
@@ -37,6 +38,8 @@ class Needs:
 
     reference: bool = False
     """`Tokens.logp_ref_BT`: log-probs under the model that the arm's RL starts from, of which a copy in the compute dtype is held."""
+    value: bool = False
+    """A value head on the decoder, and `Rewards.values_PGT`: what it says before a round's first update."""
     mixed_groups: bool = False
     """Groups whose verdicts are all equal leave the loss and its denominator (their advantages are 0 against the group in any case)."""
     refills: int = 0
@@ -81,6 +84,8 @@ PRESETS = {
     "maxrl": Algorithm(mean_normalised, PpoClip(0.2, 0.2), "seq_mean_token_sum"),
     # Williams 1992: no baseline, no ratio.
     "reinforce": Algorithm(plain, Reinforce(), "seq_mean_token_sum"),
+    # arXiv 1707.06347, eq. 7 and 9, with GAE and the means as InstructGPT's descendants have them.
+    "ppo": Algorithm(Gae(), PpoClip(0.2, 0.2), needs=Needs(value=True)),
 }
 """By the names of `RlConfig.algorithm`."""
 
@@ -106,6 +111,13 @@ def make_algorithm(config: RlConfig) -> tuple[Algorithm, str | None]:
         algorithm = dataclasses.replace(algorithm, token_loss=dataclasses.replace(loss, **{field: value}))  # type: ignore[arg-type, type-var]
     if config.refills and not algorithm.needs.mixed_groups:
         raise ConfigError(f"rl.refills: {config.algorithm} learns from groups as they come, and has none to replace; leave it out")
+    if config.value is not None and not algorithm.needs.value:
+        raise ConfigError(f"rl.value: {config.algorithm} has no value head; leave it out")
+    if (value := value_head(config, algorithm)) is not None:
+        if value.warmup >= config.steps:
+            raise ConfigError(f"rl.value.warmup ({value.warmup}) leaves none of the {config.steps} steps for the policy; lower it")
+        if isinstance(algorithm.advantages, Gae):
+            algorithm = dataclasses.replace(algorithm, advantages=Gae(value.gamma, value.lam))
     return dataclasses.replace(algorithm, aggregation=config.aggregation or algorithm.aggregation), digest
 
 
@@ -119,7 +131,13 @@ def policy_loss(config: RlConfig, algorithm: Algorithm) -> PolicyLoss:
         entropy_bonus=config.entropy_bonus,
         tis=config.tis,
         icepop=config.icepop,
+        value=value_head(config, algorithm),
     )
+
+
+def value_head(config: RlConfig, algorithm: Algorithm) -> ValueConfig | None:
+    """The settings of the value head; None where the algorithm has none."""
+    return (config.value or ValueConfig()) if algorithm.needs.value else None
 
 
 def needs_reference(config: RlConfig, algorithm: Algorithm) -> bool:
@@ -157,7 +175,8 @@ def _check(algorithm: Algorithm, name: str) -> None:
         raise ConfigError(f"{KEY}: {name}: aggregation {algorithm.aggregation!r} is not one of {', '.join(get_args(Aggregation))}")
     if not isinstance(algorithm.needs, Needs):
         raise ConfigError(f"{KEY}: {name}: needs is {_a(algorithm.needs)}, and a Needs was expected")
-    rewards = Rewards(np.array([[1.0, 0.0], [1.0, np.nan]]), np.array([[3, 1], [2, 3]]))
+    values_PGT = np.zeros((2, 2, 3)) if algorithm.needs.value else None
+    rewards = Rewards(np.array([[1.0, 0.0], [1.0, np.nan]]), np.array([[3, 1], [2, 3]]), values_PGT=values_PGT)
     try:
         estimate(algorithm.advantages, rewards)
     except Exception as error:

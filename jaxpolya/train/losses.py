@@ -23,7 +23,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxpolya.config import Aggregation, KlConfig, KlEstimator
+from jaxpolya.config import Aggregation, KlConfig, KlEstimator, ValueConfig
 from jaxpolya.train.advantages import MAX_LOG_RATIO
 
 
@@ -111,6 +111,19 @@ class Tokens:
         return jnp.where(self.mask_BT, means_BT, 0)
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Values:
+    """What a value head says of what stands before each token, and what it is to say: arrays [B, T], which may hold anything outside the
+    mask."""
+
+    new_BT: jax.Array
+    """With a gradient."""
+    old_BT: jax.Array
+    """Before the round's first update."""
+    returns_BT: jax.Array
+
+
 TokenLoss = Callable[[Tokens], tuple[jax.Array, dict[str, jax.Array]]]
 """tokens → (what each token adds to the loss, [B, T], to be minimised; per-token quantities [B, T] whose means are logged by name).
 
@@ -135,19 +148,23 @@ class PolicyLoss:
     """C: each token's loss times min(π_old / π_sampler, C)."""
     icepop: tuple[float, float] | None = None
     """[α, β]: each token's loss times π_old / π_sampler, or 0 where that is outside."""
+    value: ValueConfig | None = None
+    """A value head, whose loss is added to the policy's."""
 
-    def __call__(self, tokens: Tokens, entropy_BT: jax.Array) -> tuple[dict[str, Mean], dict[str, jax.Array]]:
+    def __call__(self, tokens: Tokens, entropy_BT: jax.Array, values: Values | None = None) -> tuple[dict[str, Mean], dict[str, jax.Array]]:
         """Means and maxima over a micro-batch, float32 at least.
 
         Args:
           tokens: the batch.
           entropy_BT: of the new policy's distributions, nats; with a gradient where there is a bonus for it.
+          values: of the value head, where there is one.
 
         Returns:
           Means: `loss` (by `aggregation`) and, per token, `ratio` (r), `entropy`, `kl_k1`, `kl_k2`, `kl_k3` (estimates of
           KL(old ‖ new), nats), `sampler_kl` (k3 of KL(sampler ‖ new)), `reference_kl` (k3 of KL(new ‖ reference), where there is one),
-          `corrected` (share of tokens whose weight `tis` or `icepop` changed to a bound or to 0) and what the token loss reports, such
-          as `clip`. Maxima: `ratio_max`.
+          `corrected` (share of tokens whose weight `tis` or `icepop` changed to a bound or to 0), `value_loss` and `value_clip` (share of
+          tokens on which the bound of the value's move holds) of a value head, and what the token loss reports, such as `clip`.
+          Maxima: `ratio_max`.
         """
         loss_BT, reported = self.token_loss(tokens)
         weights_BT, corrected_BT = self._correction(tokens)
@@ -158,6 +175,10 @@ class PolicyLoss:
             loss_BT = loss_BT + self.kl.weight * self._divergence(tokens, self.kl.estimator)
         if self.entropy_bonus:
             loss_BT = loss_BT - self.entropy_bonus * jnp.where(tokens.mask_BT, entropy_BT, 0)
+        if values is not None:
+            value_loss_BT, held_BT = value_loss(values, tokens.mask_BT, self.value.clip if self.value else None)
+            loss_BT = loss_BT + value_loss_BT
+            per_token |= {"value_loss": value_loss_BT, "value_clip": held_BT}
         old_new = kl_estimates(tokens.logp_old_BT, tokens.logp_new_BT, tokens.mask_BT)
         per_token |= {f"kl_{name}": kl_BT for name, kl_BT in old_new.items()}
         per_token["sampler_kl"] = kl_estimates(tokens.logp_sampler_BT, tokens.logp_new_BT, tokens.mask_BT)["k3"]
@@ -185,6 +206,21 @@ class PolicyLoss:
         if self.tis is not None:
             return jnp.minimum(weights_BT, self.tis), weights_BT > self.tis
         return None, weights_BT
+
+
+def value_loss(values: Values, mask_BT: jax.Array, clip: float | None) -> tuple[jax.Array, jax.Array]:
+    """(half the squared error of each value, whether the bound decides it), [B, T]; 0 outside the mask.
+
+    With `clip` the larger one of (V − R)² / 2 and the same of V held within ± `clip` of the old value (as in OpenAI's Baselines, and
+    since then wherever PPO is): an update has nothing to gain from moving a value farther than that.
+    """
+    new_BT, old_BT, returns_BT = (jnp.where(mask_BT, x, 0).astype(jnp.float32) for x in (values.new_BT, values.old_BT, values.returns_BT))
+    old_BT, returns_BT = jax.lax.stop_gradient((old_BT, returns_BT))
+    error_BT = jnp.square(new_BT - returns_BT) / 2
+    if clip is None:
+        return error_BT, jnp.zeros_like(mask_BT)
+    held_BT = jnp.square(old_BT + jnp.clip(new_BT - old_BT, -clip, clip) - returns_BT) / 2
+    return jnp.maximum(error_BT, held_BT), held_BT > error_BT
 
 
 def aggregate(

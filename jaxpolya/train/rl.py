@@ -105,7 +105,7 @@ def run_rl(
     health = Health(directory, decoder.vocab_size, engine.model)
     log = StepLog(directory / "steps.jsonl", keep=done, primary=is_primary(), sinks=sinks)
     task.advance(done * config.prompts * config.group)
-    watch = Watch()
+    watch = Watch(config.group, log.rows)
     refills = most_refills(config, algorithm)
     rollouts = Live(config, prompts, engine, pool, arm=arm, directory=directory, refills=refills, task=task)
     for step in range(done, config.steps):
@@ -138,7 +138,7 @@ def run_rl(
         health.check_step({"step": step, **facts})
         log.append({"step": step, **facts, **step_facts(tally), "audit": tally.to_json()})
         task.advance(0, reward=facts["reward"])
-        for words in watch.see(tally):
+        for words in watch.see(log.rows[-1]):
             note(f"warning: {directory.name}, step {step}: {words}")
         if step + 1 in config.doses:
             keep(step + 1, state["params"])

@@ -160,8 +160,8 @@ def test_groups_that_become_one_are_named():
 
 
 def test_a_finding_is_said_once_while_a_stage_works():
-    watch, hacked = Watch(), tally(*(sample(f"The answer is 97 * 49. {i}", "97 * 49", index=i) for i in range(3)))
-    said = [watch.see(hacked) for _ in range(3 * WATCHED)]
+    watch, hacked = Watch(3), tally(*(sample(f"The answer is 97 * 49. {i}", "97 * 49", index=i) for i in range(3)))
+    said = [watch.see({"audit": hacked.to_json()}) for _ in range(3 * WATCHED)]
     assert [bool(words) for words in said] == [False] * (WATCHED - 1) + [True] + [False] * 2 * WATCHED
 
 

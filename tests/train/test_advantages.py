@@ -9,16 +9,16 @@ import pytest
 from jaxpolya.config import KlConfig
 from jaxpolya.rollout.rewards import mixed_groups
 from jaxpolya.train import advantages
-from jaxpolya.train.advantages import Rewards, estimate, soft_overlong_penalty
+from jaxpolya.train.advantages import Gae, Rewards, estimate, soft_overlong_penalty
 
 ORACLE = Path(__file__).parents[2].parent / "shared/oracles/policy_losses.json"
 WITHIN_GROUPS = ["centred", "normalised", "leave_one_out", "mean_normalised"]
 ALL = [*WITHIN_GROUPS, "batch_normalised", "group_batch_normalised", "plain"]
 
 
-def rewards(rows, lengths=None, kl=None) -> Rewards:
+def rewards(rows, lengths=None, kl=None, values=None) -> Rewards:
     rows = np.array(rows, np.float64)
-    return Rewards(rows, np.ones(rows.shape, int) if lengths is None else np.array(lengths), kl)
+    return Rewards(rows, np.ones(rows.shape, int) if lengths is None else np.array(lengths), kl, values)
 
 
 def found(name: str, *arguments, **keywords) -> np.ndarray:
@@ -167,3 +167,46 @@ def test_kl_in_the_reward_by_hand():
     for estimator, of in {"k1": lambda d: d, "k2": lambda d: d**2 / 2, "k3": lambda d: np.exp(-d) - 1 + d}.items():
         found = advantages.kl_in_reward(old, ref, (1, 2), KlConfig(weight=0.1, estimator=estimator, place="reward"))
         np.testing.assert_allclose(found, [[[0.1 * of(0.5), 0.1 * of(-1.0)], [0, 0]]], atol=1e-12)
+
+
+def gae_by_hand(rewards, values, gamma, lam):
+    """One response's GAE as the double sum that defines it (arXiv 1506.02438, eq. 16), float64."""
+    following = np.append(values[1:], 0.0)
+    delta = rewards + gamma * following - values
+    return np.array([sum((gamma * lam) ** (i - t) * delta[i] for i in range(t, len(delta))) for t in range(len(delta))])
+
+
+@pytest.mark.parametrize(("gamma", "lam"), [(1.0, 0.95), (0.9, 0.5), (0.97, 0.0), (1.0, 1.0)])
+@pytest.mark.parametrize("with_kl", [False, True])
+def test_gae_is_the_sum_that_defines_it(gamma, lam, with_kl):
+    rng, lengths = np.random.default_rng(0), [[4, 1, 6], [2, 6, 3]]
+    rows = np.array([[1.0, 0.0, 0.5], [1.0, np.nan, 0.0]])
+    values = rng.normal(size=(2, 3, 6))
+    kl = np.where(np.arange(6) < np.array(lengths)[..., None], rng.normal(size=(2, 3, 6)), 0) if with_kl else None
+    given, gae = rewards(rows, lengths, kl, values), Gae(gamma, lam)
+    expected, inside = np.zeros((2, 3, 6)), []
+    for p, g in np.ndindex(2, 3):
+        n = lengths[p][g]
+        if not np.isnan(rows[p, g]):
+            paid = (0.0 if kl is None else -kl[p, g, :n]) + np.eye(n)[-1] * rows[p, g]
+            expected[p, g, :n] = gae_by_hand(paid, values[p, g, :n], gamma, lam)
+            inside += expected[p, g, :n].tolist()
+    np.testing.assert_allclose(gae.raw(given), expected, rtol=1e-12, atol=1e-12)
+    known = given.mask_PGT
+    np.testing.assert_allclose(gae.returns(given)[known], (expected + values)[known], rtol=1e-12, atol=1e-12)
+    whitened = np.where(known, (expected - np.mean(inside)) / np.std(inside), 0)
+    np.testing.assert_allclose(estimate(gae, given), whitened, rtol=1e-5, atol=1e-6)
+    # What stands in the values beyond a response's end, or where no reward is known, doesn't matter.
+    soiled = rewards(rows, lengths, kl, np.where(known, values, np.nan))
+    np.testing.assert_array_equal(estimate(gae, soiled), estimate(gae, given))
+
+
+def test_gae_between_its_ends():
+    """λ = 1 is the return less the value; λ = 0 is one step's surprise; with values that are right nothing is one."""
+    values = np.array([[[0.25, 0.5, 0.75], [0.1, 0.2, 0.3]]])
+    given = rewards([[1.0, 0.0]], [[3, 3]], None, values)
+    np.testing.assert_allclose(Gae(1.0, 1.0).raw(given), np.array([[[1.0], [0.0]]]) - values)
+    np.testing.assert_allclose(Gae(1.0, 0.0).raw(given)[0, 0], [0.25, 0.25, 0.25])
+    assert not Gae(1.0, 0.95).raw(rewards([[1.0, 0.0]], [[3, 3]], None, np.array([[[1.0] * 3, [0.0] * 3]]))).any()
+    with pytest.raises(ValueError, match="needs a value head"):
+        Gae()(rewards([[1.0, 0.0]]))

@@ -15,8 +15,8 @@ from jaxpolya.errors import ConfigError
 from jaxpolya.progress import Display
 from jaxpolya.runs import pipeline
 from jaxpolya.runs.train import rl_fields
-from jaxpolya.train.advantages import Rewards, estimate
-from jaxpolya.train.algorithms import PRESETS, Algorithm, make_algorithm, most_refills
+from jaxpolya.train.advantages import Gae, Rewards, estimate
+from jaxpolya.train.algorithms import PRESETS, Algorithm, make_algorithm, most_refills, policy_loss, value_head
 from jaxpolya.train.losses import PolicyLoss, Tokens
 from jaxpolya.train.policy_terms import Gspo, PpoClip
 
@@ -52,7 +52,7 @@ def brought(reference: str, **changes) -> tuple[Algorithm, str | None]:
 
 def test_every_configured_algorithm_is_built():
     assert list(PRESETS) == list(ALGORITHMS)
-    assert all(brought(name) == (preset, None) for name, preset in PRESETS.items())
+    assert all(brought(name, steps=6) == (preset, None) for name, preset in PRESETS.items())
 
 
 def test_the_documentation_has_a_row_for_each():
@@ -68,6 +68,16 @@ def test_what_is_set_goes_before_the_algorithms_own():
         brought("rloo", clip_low=0.1)
     with pytest.raises(ConfigError, match=r"rl\.clip_dual: the algorithm cispo has no such bound"):
         brought("cispo", clip_dual=3.0)
+
+
+def test_the_value_heads_settings_reach_what_they_set():
+    algorithm, _ = brought("ppo", steps=6, value={"gamma": 0.9, "lam": 0.5, "clip": 0.3})
+    assert algorithm.advantages == Gae(0.9, 0.5) and policy_loss(rl_config(value={"clip": 0.3}), algorithm).value.clip == 0.3
+    assert value_head(rl_config(), algorithm).warmup == 5 and value_head(rl_config(), brought("grpo")[0]) is None
+    with pytest.raises(ConfigError, match=r"rl\.value: grpo has no value head"):
+        brought("grpo", value={})
+    with pytest.raises(ConfigError, match=r"rl\.value\.warmup \(5\) leaves none of the 4 steps"):
+        brought("ppo")
 
 
 def test_refills_belong_to_algorithms_that_drop_groups():
@@ -98,7 +108,8 @@ def test_every_preset_learns(name):
         chances_TV = np.exp(logp_TV.astype(np.float64))
         drawn_BT = np.stack([rng.choice(4, 32, p=chances / chances.sum()) for chances in chances_TV], axis=1)
         rewards_PG = (drawn_BT[:, 0] == 3).astype(float).reshape(4, 8)
-        advantages = estimate(algorithm.advantages, Rewards(rewards_PG, np.full((4, 8), 2))).reshape(32, -1)
+        rewards = Rewards(rewards_PG, np.full((4, 8), 2), values_PGT=np.full((4, 8, 2), 0.25))
+        advantages = estimate(algorithm.advantages, rewards).reshape(32, -1)
         step = gradient(logits_TV, drawn_BT, logp_TV[np.arange(2), drawn_BT], np.broadcast_to(advantages, (32, 2)))
         logits_TV = logits_TV - 0.5 * np.asarray(step)
     assert jax.nn.softmax(logits_TV)[0, 3] > 0.6
@@ -162,7 +173,7 @@ def test_a_module_that_isnt_there_is_a_sentence():
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("gropo", "did you mean grpo"), ("ppo", "is none of grpo"), ("own.py", "nor module:attribute")]
+    ("name", "message"), [("gropo", "did you mean grpo"), ("trpo", "is none of grpo"), ("own.py", "nor module:attribute")]
 )
 def test_an_unknown_name_is_answered(name, message):
     with pytest.raises(ValueError, match=message):

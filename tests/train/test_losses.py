@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolya.config import Aggregation, KlConfig
+from jaxpolya.config import Aggregation, KlConfig, ValueConfig
 from jaxpolya.train.algorithms import PRESETS
-from jaxpolya.train.losses import Mean, PolicyLoss, Tokens, aggregate, kl_estimates
+from jaxpolya.train.losses import Mean, PolicyLoss, Tokens, Values, aggregate, kl_estimates
 from jaxpolya.train.policy_terms import Cispo, Gspo, PpoClip, Reinforce
 
 ORACLE = Path(__file__).parents[2].parent / "shared/oracles/policy_losses.json"
@@ -33,10 +33,10 @@ def batch(rows=3, length=7, seed=0):
     return [np.asarray(x, np.float32) for x in (new, old, advantages)] + [mask]
 
 
-def measured(loss: PolicyLoss, *arrays, entropy=None, **named):
+def measured(loss: PolicyLoss, *arrays, entropy=None, values=None, **named):
     arrays = [None if array is None else jnp.asarray(array) for array in arrays]
     tokens = Tokens.of(*arrays, **named)
-    return loss(tokens, jnp.zeros_like(tokens.logp_new_BT) if entropy is None else entropy)
+    return loss(tokens, jnp.zeros_like(tokens.logp_new_BT) if entropy is None else entropy, values)
 
 
 def loss_value(loss: PolicyLoss, *arrays, **named):
@@ -241,6 +241,31 @@ def test_corrections_weigh_each_token_without_a_gradient(correction):
     assert means["corrected"].value == pytest.approx(outside[mask].mean()) and 0 < outside[mask].mean() < 1
     d = np.asarray(new - sampler, np.float64)[mask]
     assert means["sampler_kl"].value == pytest.approx((np.exp(d) - 1 - d).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("clip", [None, 0.2])
+def test_the_value_loss_is_the_larger_of_two_errors(clip):
+    """Against the formula written out in float64, its gradient too; what lies outside the mask reaches neither."""
+    (new, old, _, mask), rng = batch(), np.random.default_rng(4)
+    old_values = rng.normal(0, 1, new.shape)
+    values, returns = old_values + rng.normal(0, 0.4, new.shape), old_values + rng.normal(0, 0.4, new.shape)
+    held = old_values + np.clip(values - old_values, -(clip or np.inf), clip or np.inf)
+    errors, bounded = (values - returns) ** 2 / 2, (held - returns) ** 2 / 2
+    slope = np.where(errors >= bounded, values - returns, np.where(np.abs(values - old_values) < (clip or np.inf), held - returns, 0))
+    arrays = [np.where(mask, x, np.nan).astype(np.float32) for x in (values, old_values, returns)]
+    loss, policy = PolicyLoss(CLIP, value=ValueConfig(clip=clip)), measured(PolicyLoss(CLIP), new, old, new, mask)[0]["loss"].value
+
+    def found(new_values):
+        means, _ = measured(loss, new, old, new, mask, values=Values(new_values, *map(jnp.asarray, arrays[1:])))
+        return means["loss"].value, means
+
+    (value, means), gradient = jax.value_and_grad(found, has_aux=True)(jnp.asarray(arrays[0]))
+    assert means["value_loss"].value == pytest.approx(np.maximum(errors, bounded)[mask].mean(), rel=1e-6)
+    assert value == pytest.approx(float(policy + means["value_loss"].value), rel=1e-6)
+    assert means["value_clip"].value == pytest.approx((bounded > errors)[mask].mean()) and (clip is None) == (
+        means["value_clip"].value == 0
+    )
+    np.testing.assert_allclose(gradient, np.where(mask, slope, 0) / mask.sum(), rtol=1e-5, atol=1e-7)
 
 
 def oracle_fixture(dtype):

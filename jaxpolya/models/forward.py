@@ -11,7 +11,7 @@ import jax
 
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, head_table, hidden_states
-from jaxpolya.models.heads import token_logprobs
+from jaxpolya.models.heads import token_logprobs, values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +30,26 @@ class Forward:
 
     def logprobs(self, params: Params, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         """(log p of tokens 1 … T−1, entropy of their distributions), [B, T − 1] float32; entry t is about token t + 1."""
+        return self._logprobs(params, batch, self._hidden(params, batch))
+
+    def values(self, params: Params, batch: dict[str, jax.Array]) -> jax.Array:
+        """What the value head says of what stands before tokens 1 … T−1, [B, T − 1] float32."""
+        return values(self._hidden(params, batch), params["value"], params["value_bias"])
+
+    def logprobs_and_values(self, params: Params, batch: dict[str, jax.Array], share: float) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Both, of one pass. `share` of the values' gradient goes on into the decoder."""
+        hidden_BTD = self._hidden(params, batch)
+        for_values_BTD = share * hidden_BTD + (1 - share) * jax.lax.stop_gradient(hidden_BTD)
+        return *self._logprobs(params, batch, hidden_BTD), values(for_values_BTD, params["value"], params["value_bias"])
+
+    def _hidden(self, params: Params, batch: dict[str, jax.Array]) -> jax.Array:
         hidden_BTD = hidden_states(
             params, self.config, batch["tokens"], batch["positions"], batch["segment_ids"], dtype=self.dtype, remat=self.remat
         )
+        return hidden_BTD[:, :-1]
+
+    def _logprobs(self, params: Params, batch: dict[str, jax.Array], hidden_BTD: jax.Array) -> tuple[jax.Array, jax.Array]:
         table_VD, targets = head_table(params), batch["tokens"][:, 1:]
         return token_logprobs(
-            self.config, hidden_BTD[:, :-1], table_VD, targets, temperature=self.temperature, entropy_gradient=self.entropy_gradient
+            self.config, hidden_BTD, table_VD, targets, temperature=self.temperature, entropy_gradient=self.entropy_gradient
         )

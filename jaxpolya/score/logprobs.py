@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -47,9 +47,14 @@ def score_examples(
             yield np.concatenate([np.zeros(1, np.float32), values[1:]])
 
 
-def score_rows(params: Params, forward: Forward, mesh: Mesh, batch: Batch, micro_rows: int) -> np.ndarray:
-    """Log-probs [R, T] of packed rows' tokens, entry t about token t; those of a row's and a segment's first token mean nothing."""
-    program, scored = _program(forward, mesh), []
+def score_rows(
+    params: Params, forward: Forward, mesh: Mesh, batch: Batch, micro_rows: int, what: Literal["logprobs", "values"] = "logprobs"
+) -> np.ndarray:
+    """Log-probs [R, T] of packed rows' tokens, entry t about token t; those of a row's and a segment's first token mean nothing.
+
+    `values` are what a value head says of what stands before each token.
+    """
+    program, scored = _program(forward, mesh, what), []
     inputs = {name: batch[name] for name in ("tokens", "positions", "segment_ids")}
     with jax.set_mesh(mesh):
         for row in range(0, len(batch["tokens"]), micro_rows):
@@ -70,10 +75,10 @@ def scoring_copy(params: Params, config: DecoderConfig, mesh: Mesh, dtype: Any) 
 
 
 @functools.cache
-def _program(forward: Forward, mesh: Mesh) -> Callable[..., jax.Array]:
+def _program(forward: Forward, mesh: Mesh, what: Literal["logprobs", "values"]) -> Callable[..., jax.Array]:
     shardings = param_shardings(mesh, abstract_params(forward.config), "train")
     return jax.jit(
-        lambda params, batch: forward.logprobs(params, batch)[0],
+        forward.values if what == "values" else lambda params, batch: forward.logprobs(params, batch)[0],
         in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=replicated(mesh),
     )

@@ -9,7 +9,7 @@ the arm's RL started from: a second copy of the parameters in the compute dtype,
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jax.sharding import Mesh
@@ -29,7 +29,7 @@ from jaxpolya.rollout.rewards import mixed_groups, outcome_facts, reward_of, rew
 from jaxpolya.rollout.rounds import Live, members
 from jaxpolya.score.logprobs import score_rows, scoring_copy
 from jaxpolya.train.advantages import Rewards, estimate, kl_in_reward, soft_overlong_penalty
-from jaxpolya.train.algorithms import Algorithm, make_algorithm, most_refills, needs_reference, overlong_buffer, policy_loss
+from jaxpolya.train.algorithms import Algorithm, make_algorithm, most_refills, needs_reference, overlong_buffer, policy_loss, value_head
 from jaxpolya.train.checkpoints import Checkpoints
 from jaxpolya.train.health import Health
 from jaxpolya.train.metrics import StepLog
@@ -37,6 +37,7 @@ from jaxpolya.train.objectives import policy_objective
 from jaxpolya.train.sft import check_rows
 from jaxpolya.train.sinks import Sinks
 from jaxpolya.train.state import Measured, Step, abstract_state, init_state, make_optimizer
+from jaxpolya.train.value import fresh_head, per_token, policy_of, targets, value_optimizer, with_head
 from jaxpolya.verify.pool import Pool
 
 
@@ -87,21 +88,28 @@ def run_rl(
     """
     check_rows(config.batching.micro_rows, mesh, "rl.batching.micro_rows")
     algorithm, _ = make_algorithm(config)
-    optimizer = make_optimizer(config.optimizer, config.steps * config.updates * config.epochs)
+    value = value_head(config, algorithm)
+    trained = decoder if value is None else with_head(decoder)
     forward = Forward(decoder, dtype, temperature=config.sampling.temperature)
-    remat = dataclasses.replace(forward, remat=config.batching.remat == "block")
-    objective = policy_objective(remat, policy_loss(config, algorithm))
-    update = Step(objective, decoder, mesh, optimizer)
+    of_trained = dataclasses.replace(forward, config=trained)
+    objective = policy_objective(dataclasses.replace(of_trained, remat=config.batching.remat == "block"), policy_loss(config, algorithm))
+    updates_a_step = config.updates * config.epochs
+    if value is None:
+        optimizer = warming = make_optimizer(config.optimizer, config.steps * updates_a_step)
+    else:
+        optimizer, warming = (value_optimizer(config.optimizer, value, config.steps, updates_a_step, warming=w) for w in (False, True))
+    update, warm_up = (Step(objective, trained, mesh, by) for by in (optimizer, warming))
     checkpoints = Checkpoints(directory / "checkpoints")
     done = checkpoints.latest() or 0
     reference: Params | None = None
     if needs_reference(config, algorithm) or not done:
         first = start()
         reference = scoring_copy(first, decoder, mesh, dtype) if needs_reference(config, algorithm) else None
-        state = init_state(first, decoder, mesh, optimizer) if not done else {}
+        first |= {} if value is None else fresh_head(decoder)
+        state = init_state(first, trained, mesh, optimizer) if not done else {}
         del first
     if done:
-        state = checkpoints.restore(done, abstract_state(decoder, mesh, optimizer))
+        state = checkpoints.restore(done, abstract_state(trained, mesh, optimizer))
     health = Health(directory, decoder.vocab_size, engine.model)
     log = StepLog(directory / "steps.jsonl", keep=done, primary=is_primary(), sinks=sinks)
     task.advance(done * config.prompts * config.group)
@@ -109,16 +117,16 @@ def run_rl(
     refills = most_refills(config, algorithm)
     rollouts = Live(config, prompts, engine, pool, arm=arm, directory=directory, refills=refills, task=task)
     for step in range(done, config.steps):
-        weights: Params = state["params"]
+        weights: Params = policy_of(state["params"])
         round_ = rollouts.draw(step, weights, sum(row.get("refills", 0) for row in log.rows))
         asked, samples = round_.prompts, round_.samples
         parts = np.array_split(np.arange(config.prompts), config.updates)
         scorers = {"logp_old": weights if config.old_logprobs == "trainer" else None, "logp_ref": reference}
         logps = {
-            name: trainer_logprobs(params, forward, mesh, samples, asked, parts, config)
-            for name, params in scorers.items()
-            if params is not None
+            name: scored(params, forward, mesh, samples, asked, parts, config) for name, params in scorers.items() if params is not None
         }
+        if value is not None:
+            logps["value_old"] = scored(state["params"], of_trained, mesh, samples, asked, parts, config, "values")
         del weights, scorers  # the update consumes them
         examples, facts, learnt = make_examples(samples, asked, config, algorithm, logps)
         rated = round_.rated(learnt)
@@ -128,7 +136,7 @@ def run_rl(
         updates: list[Measured] = []
         for part in parts * config.epochs:
             batch = _packed([examples[i] for i in members(part, config.group)], config)
-            state, measured = update.measured(state, batch, config.batching.micro_rows)
+            state, measured = (warm_up if value and step < value.warmup else update).measured(state, batch, config.batching.micro_rows)
             updates.append(measured)
         facts |= Measured.of(updates).facts
         # The first update measures before it moves: what is between the two there is no learning.
@@ -141,12 +149,12 @@ def run_rl(
         for words in watch.see(log.rows[-1]):
             note(f"warning: {directory.name}, step {step}: {words}")
         if step + 1 in config.doses:
-            keep(step + 1, state["params"])
+            keep(step + 1, policy_of(state["params"]))
         if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
             checkpoints.save(step + 1, state)
     checkpoints.close()
     health.check_end(state["params"], update.glance(state, batch, config.batching.micro_rows))
-    return RlResult(state["params"], log.close())
+    return RlResult(policy_of(state["params"]), log.close())
 
 
 def make_examples(
@@ -160,8 +168,8 @@ def make_examples(
 
     Samples come group by group, a group a prompt. A `harness_error` has no reward and its tokens stay out of the loss; so do
     those of truncated responses where `mask_truncated`, and those of groups without signal where the algorithm needs mixed ones.
-    `logps` may hold each response's log-probs as the trainer found them, `logp_old` and `logp_ref`. A recorded reward is what the verdict
-    pays; what a length or a divergence takes off it shows in the advantage.
+    `logps` may hold each response's log-probs as the trainer found them, `logp_old` and `logp_ref`, and a value head's `value_old`. A
+    recorded reward is what the verdict pays; what a length or a divergence takes off it shows in the advantage.
     """
     known = rewards_of(samples, config.group)
     lengths = np.array([len(sample.token_ids) for sample in samples]).reshape(-1, config.group)
@@ -171,10 +179,18 @@ def make_examples(
     old = logps.get("logp_old", [np.asarray(sample.logprobs) for sample in samples])
     if config.kl is not None and config.kl.place == "reward":
         kl_PGT = kl_in_reward(old, logps["logp_ref"], known.shape, config.kl)
-    advantages = estimate(algorithm.advantages, Rewards(known + taken_off, lengths, kl_PGT)).reshape(len(samples), -1)
+    values_PGT = per_token(logps["value_old"], known.shape) if "value_old" in logps else None
+    rewards = Rewards(known + taken_off, lengths, kl_PGT, values_PGT)
+    advantages = estimate(algorithm.advantages, rewards).reshape(len(samples), -1)
     learnt = (~np.isnan(known) & (mixed_groups(known)[:, None] if algorithm.needs.mixed_groups else True)).reshape(-1)
     if config.mask_truncated:
         learnt &= np.array([sample.finish != "length" for sample in samples])
+    facts = outcome_facts(samples, config.group)
+    if (value := value_head(config, algorithm)) is not None:
+        returns_PGT, of_values = targets(rewards, value)
+        returns = returns_PGT.reshape(len(samples), -1)
+        logps = {**logps, "returns": [returns[i, : len(sample.token_ids)] for i, sample in enumerate(samples)]}
+        facts |= of_values
     examples, rated = [], []
     for i, sample in enumerate(samples):
         own = advantages[i, : len(sample.token_ids)]  # one, or one a token
@@ -185,13 +201,12 @@ def make_examples(
         example = token_example(prompts[i // config.group].ids, sample.token_ids, **extras, advantage=along)
         examples.append(example if learnt[i] else dataclasses.replace(example, weights=np.zeros_like(example.weights)))
         rated.append(dataclasses.replace(sample, reward=reward_of(sample), advantage=float(own.mean())))
-    facts = outcome_facts(samples, config.group)
     if buffer:
         facts["overlong_penalty"] = float(taken_off.mean())
     return examples, facts, rated
 
 
-def trainer_logprobs(
+def scored(
     params: Params,
     forward: Forward,
     mesh: Mesh,
@@ -199,8 +214,9 @@ def trainer_logprobs(
     prompts: Sequence[Prompt],
     parts: Sequence[np.ndarray],
     config: RlConfig,
+    what: Literal["logprobs", "values"] = "logprobs",
 ) -> list[np.ndarray]:
-    """Log-probs of each response's tokens under `params`, float32, in the order of the samples.
+    """Log-probs (or values) of each response's tokens under `params`, float32, in the order of the samples.
 
     Computed on the updates' own batches (`parts`: their groups): the same rows of the same shapes are rounded alike.
     """
@@ -208,7 +224,7 @@ def trainer_logprobs(
     for part in parts:
         places = members(part, config.group)
         bare = [token_example(prompts[i // config.group].ids, samples[i].token_ids) for i in places]
-        logp_RT = score_rows(params, forward, mesh, _packed(bare, config), config.batching.micro_rows)
+        logp_RT = score_rows(params, forward, mesh, _packed(bare, config), config.batching.micro_rows, what)
         for i, values in zip(places, unpack(logp_RT, bare), strict=True):
             found[i] = values[-len(samples[i].token_ids) :]
     return [found[i] for i in range(len(samples))]

@@ -53,8 +53,11 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
 
 def _matrices(params: Params) -> Any:
     """True for weights, False for norms and biases: a layer's own dimensions are those beyond the stacked axis."""
-    blocks = {name: leaf.ndim > 2 and not name.endswith("_bias") for name, leaf in params["blocks"].items()}
-    return {name: leaf.ndim > 1 for name, leaf in params.items() if name != "blocks"} | {"blocks": blocks}
+
+    def decays(path: Any, leaf: jax.Array) -> bool:
+        return leaf.ndim > 1 + (path[0].key == "blocks") and not path[-1].key.endswith("_bias")
+
+    return jax.tree.map_with_path(decays, params)  # an optimizer may see a part of the tree, with holes that have no leaves
 
 
 def state_shardings(config: DecoderConfig, mesh: Mesh, optimizer: optax.GradientTransformation) -> State:
@@ -63,10 +66,11 @@ def state_shardings(config: DecoderConfig, mesh: Mesh, optimizer: optax.Gradient
     abstract = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), abstract_params(config))
     opt = optax.tree.map_params(
         optimizer,
-        lambda _, sharding: sharding,
+        lambda leaf, sharding: leaf if isinstance(leaf, optax.MaskedNode) else sharding,
         jax.eval_shape(optimizer.init, abstract),
         params,
         transform_non_params=lambda _: replicated(mesh),
+        is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode),
     )
     return {"params": params, "opt": opt}
 

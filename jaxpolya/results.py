@@ -245,12 +245,25 @@ class AuditShares(Facts):
     distinct_answers: float | None = None
 
 
+class Collapse(Found):
+    """When a policy came to have one response to a question, and what fell: means over the first steps, and over those up to `step`."""
+
+    step: int
+    group: int
+    distinct_responses: tuple[float, float]
+    """Of a group."""
+    entropy: tuple[float, float]
+    reward: tuple[float, float]
+
+
 class Audit(Found):
     """The audit of one stage that judges; `first` and `last` are the first and the last quarter of the steps of RL."""
 
     all: AuditShares | None = None
     first: AuditShares | None = None
     last: AuditShares | None = None
+    collapse: Collapse | None = None
+    """Of RL."""
     warnings: list[str] = []
     shown: list[Paid] = []
 

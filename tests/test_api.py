@@ -33,7 +33,7 @@ print("jax" in sys.modules)
 
 
 def test_names():
-    assert all(getattr(jaxpolya, name).__doc__ for name in jaxpolya.__all__)
+    assert all(getattr(jaxpolya, name).__doc__ for name in jaxpolya.__all__) and set(jaxpolya.__all__) <= set(dir(jaxpolya))
     with pytest.raises(AttributeError, match="jaxpolya has no lode; it has load"):
         jaxpolya.lode  # noqa: B018
 

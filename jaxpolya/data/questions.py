@@ -347,6 +347,22 @@ def _question(source: Columned, name: str, row: _Row) -> Question:
     )
 
 
+def question_of(cells: Mapping[str, Any], number: int, where: str) -> Question:
+    """The question in a caller's own record, whose keys are our names of columns. Raises `InputError` where it can't be asked or judged.
+
+    Args:
+      cells: the record.
+      number: its place, which makes an id where it has none.
+      where: what errors begin with.
+    """
+    try:
+        question = _question(Columned(), "record", _Row(cells, number, where))
+        _require_finite(question)
+    except (_Unusable, NotAChoice) as reason:
+        raise InputError(f"{where}: {reason}") from None
+    return question
+
+
 def _tests(source: Columned, row: _Row, question: str) -> Any:
     """The tests of a code question. Raises `_Unusable` where there are none, `InputError` for what no program can be judged by."""
     where = programs.column(row.cells)

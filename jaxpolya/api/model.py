@@ -1,17 +1,8 @@
-"""The Python interface: a model on a mesh that gives logits and samples, a verifier, and runs.
-
-import jaxpolya
-
-model = jaxpolya.load("weights/SmolLM2-135M-Instruct.Q4_1.gguf")
-logits = model.logits([[1, 2, 3]])
-answers = model.generate(["What is 3 * 4?"], samples=4, max_new_tokens=32)
-verdict = jaxpolya.verify_response("3 * 4 = 12, so the answer is 12.", answer="12")
-results = jaxpolya.run("configs/smoke.yaml")
-"""
+"""A model on a mesh: what it computes, and what it says to prompts."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,8 +13,8 @@ import pydantic
 from jax.sharding import Mesh
 from pydantic import Field, PositiveInt
 
-from jaxpolya.config import DecodeConfig, RunConfig, Sampling, Seed, Strict
-from jaxpolya.config_file import build, load_config, parse_config
+from jaxpolya.config import DecodeConfig, ModelConfig, Sampling, Seed, Strict
+from jaxpolya.config_file import build
 from jaxpolya.decode.engine import Completion, Engine, Request
 from jaxpolya.errors import ConfigError, InputError, not_finite
 from jaxpolya.hf.checkpoint import Checkpoint, load_checkpoint
@@ -33,9 +24,9 @@ from jaxpolya.models.heads import logits
 from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, make_mesh, to_host
 from jaxpolya.parallel.sharding import batch_sharding, param_shardings, replicated
 from jaxpolya.polya.prompts import PromptBuilder
-from jaxpolya.progress import Display
-from jaxpolya.results import Results
-from jaxpolya.runs import pipeline
+from jaxpolya.runs.results import model_of_run
+
+Chat = Literal["auto", "always", "never"]
 
 
 class _Asked(Strict):
@@ -44,7 +35,7 @@ class _Asked(Strict):
     prompts: list[str] = Field(min_length=1)
     samples: PositiveInt
     seed: Seed
-    chat: Literal["auto", "always", "never"]
+    chat: Chat
 
     @pydantic.field_validator("prompts")
     @classmethod
@@ -55,11 +46,64 @@ class _Asked(Strict):
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A checkpoint on a mesh."""
+    """A checkpoint on a mesh, and how it is spoken to. Nothing changes it: training gives another one."""
 
     checkpoint: Checkpoint
     mesh: Mesh
     dtype: Any
+    """Compute dtype; parameters are float32."""
+    chat: Chat = "auto"
+    """Whether prompts are wrapped in the chat template, as `config.ModelConfig`."""
+    system: str | None = None
+    chat_arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What errors and cards call it: where it was loaded from."""
+        return self.checkpoint.meta.source
+
+    def prompt_builder(self, *, frame: str | None = None) -> PromptBuilder:
+        """What makes its prompts. Raises `ConfigError` where it was to have a chat template, and has none."""
+        return PromptBuilder(self.checkpoint.tokenizer, chat=self.chat, system=self.system, chat_arguments=self.chat_arguments, frame=frame)
+
+    def with_params(self, params: Params, stop_ids: tuple[int, ...], name: str) -> "Model":
+        """The same model with other parameters, which it was taught to end by any of `stop_ids`."""
+        meta = dataclasses.replace(self.checkpoint.meta, source=name, stop_ids=stop_ids)
+        return dataclasses.replace(self, checkpoint=Checkpoint(meta, params))
+
+    def engine(
+        self,
+        builder: PromptBuilder,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        samples: int,
+        *,
+        rows: int,
+        at_a_time: int | None = None,
+    ) -> Engine:
+        """A decode engine for these prompts' lengths.
+
+        Args:
+          builder: of the prompts.
+          prompts: token ids.
+          sampling: how responses are drawn, with all strings that end one.
+          samples: per prompt.
+          rows: responses decoded side by side.
+          at_a_time: prompts of one call; unset is all.
+        """
+        return Engine(
+            self.checkpoint.config,
+            self.mesh,
+            sampling=sampling,
+            prompts=at_a_time or len(prompts),
+            samples=samples,
+            longest_prompt=max(map(len, prompts)),
+            stop_ids=builder.stop_ids(self.checkpoint.stop_ids),
+            decode=builder.spelling.decode,
+            engine=build(DecodeConfig, "generate", rows=rows),
+            dtype=self.dtype,
+            model=self.name,
+        )
 
     def logits(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         """Logits [rows, T, V], float32, of token rows; T is the longest row's length, and what lies beyond a row's end means nothing.
@@ -92,7 +136,7 @@ class Model:
         top_p: float = 1.0,
         stop: Sequence[str] = (),
         seed: int = 0,
-        chat: Literal["auto", "always", "never"] = "auto",
+        chat: Chat | None = None,
         chat_arguments: Mapping[str, Any] | None = None,
         rows: int = 64,
     ) -> list[list[Completion]]:
@@ -104,33 +148,24 @@ class Model:
           samples: per prompt; they share its prefill.
           max_new_tokens, temperature, top_k, top_p, stop: as `config.Sampling`; temperature 0 is greedy.
           seed: the same seed and prompts give the same samples.
-          chat: `auto` uses the template where there is one.
-          chat_arguments: of the template, such as `{"enable_thinking": False}`.
+          chat: `auto` uses the template where there is one; unset is as the model was loaded.
+          chat_arguments: of the template, such as `{"enable_thinking": False}`; unset is as the model was loaded.
           rows: responses decoded side by side.
 
         Raises:
           ConfigError, InputError: an argument is out of its range, a prompt and its response don't fit the model, there is no chat
             template, or the model's log-probs are not finite.
         """
-        prompts = build(_Asked, "generate", prompts=prompts, samples=samples, seed=seed, chat=chat).prompts
-        builder = PromptBuilder(self.checkpoint.tokenizer, chat=chat, chat_arguments=chat_arguments)
+        as_said = self if chat is None else dataclasses.replace(self, chat=chat)
+        if chat_arguments is not None:
+            as_said = dataclasses.replace(as_said, chat_arguments=chat_arguments)
+        prompts = build(_Asked, "generate", prompts=prompts, samples=samples, seed=seed, chat=as_said.chat).prompts
+        builder = as_said.prompt_builder()
         sampling = build(Sampling, "generate", max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, stop=stop)
         if builder.chat:  # what opens the next turn ends this one
             sampling = sampling.model_copy(update={"stop": [*sampling.stop, *builder.stops]})
         ids = [builder.say(prompt) if builder.chat else builder.encode(prompt) for prompt in prompts]
-        engine = Engine(
-            self.checkpoint.config,
-            self.mesh,
-            sampling=sampling,
-            prompts=len(ids),
-            samples=samples,
-            longest_prompt=max(map(len, ids)),
-            stop_ids=builder.stop_ids(self.checkpoint.stop_ids),
-            decode=builder.spelling.decode,
-            engine=build(DecodeConfig, "generate", rows=rows),
-            dtype=self.dtype,
-            model=self.checkpoint.meta.source,
-        )
+        engine = self.engine(builder, ids, sampling, samples, rows=rows)
         requests = [Request(str(i), prompt, i * samples, range(samples)) for i, prompt in enumerate(ids)]
         done = [completion for burst in engine.run(self.checkpoint.params, requests, seed) for completion in burst]
         ordered = sorted(done, key=lambda completion: (int(completion.request.id), completion.index))
@@ -162,35 +197,41 @@ def _logits_program(config: DecoderConfig, mesh: Mesh, dtype: Any) -> Callable[.
     return jax.jit(forward, in_shardings=(shardings, batch, batch), out_shardings=replicated(mesh))
 
 
-def load(source: str, *, mesh: Mesh | None = None, dtype: Literal["float32", "bfloat16"] = "float32", revision: str | None = None) -> Model:
+def load(
+    source: str | Path,
+    *,
+    mesh: Mesh | None = None,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    revision: str | None = None,
+    arm: str | None = None,
+    chat: Chat = "auto",
+    system: str | None = None,
+    chat_arguments: Mapping[str, Any] | None = None,
+) -> Model:
     """Loads a checkpoint onto a mesh (all devices, by default).
 
     Args:
-      source: a Hugging Face directory or hub name, a `.gguf` file, or a model that jaxpolya wrote.
+      source: a Hugging Face directory or hub name, a `.gguf` file, a model that jaxpolya wrote, or a finished run's directory.
       mesh: from `jaxpolya.make_mesh`.
       dtype: compute dtype; parameters are float32.
       revision: commit or tag of a hub model.
+      arm: of a run, instead of its best.
+      chat: whether prompts are wrapped in the tokenizer's chat template; `auto` does where there is one.
+      system: the template's system message; unset leaves it to the template.
+      chat_arguments: of the template, such as `{"enable_thinking": False}`.
 
     Raises:
-      ConfigError: there is no such dtype.
+      ConfigError: there is no such dtype, or the template doesn't take what it is told.
       InputError: it is missing, incomplete or not supported; the message says what to do.
     """
     if dtype not in ("float32", "bfloat16"):
         raise ConfigError(f"load: dtype {dtype!r} is not float32 or bfloat16")
     mesh = mesh or make_mesh()
-    return Model(load_checkpoint(source, mesh=mesh, revision=revision), mesh, jnp.dtype(dtype))
-
-
-def run(config: str | Path | RunConfig, *, overrides: Iterable[str] = (), only: str | None = None, quiet: bool = False) -> Results | None:
-    """Runs a configuration (a YAML file, or a `RunConfig`), or what is left of it, or one phase.
-
-    Returns what results.json holds; None where `only` names an earlier phase. Raises `JaxpolyaError`.
-    """
-    if isinstance(config, RunConfig):
-        loaded = parse_config(config.model_dump(mode="json"), overrides)
-    else:
-        loaded = load_config(config, overrides)
-    return pipeline.run(loaded, Display(quiet=quiet), only=only)
-
-
-__all__ = ["Model", "load", "make_mesh", "run"]
+    of_run = model_of_run(Path(source), arm)
+    if arm and of_run is None:
+        raise ConfigError(f"load: {source} is not a run directory, so it has no arm {arm}")
+    told = build(ModelConfig, "load", source=of_run or str(source), chat=chat, system=system, chat_arguments=dict(chat_arguments or {}))
+    checkpoint = load_checkpoint(told.source, mesh=mesh, revision=revision)
+    model = Model(checkpoint, mesh, jnp.dtype(dtype), told.chat, told.system, told.chat_arguments)
+    model.prompt_builder()  # a template that doesn't take its arguments says so here
+    return model

@@ -416,6 +416,38 @@ class Batching(Strict):
     """Recompute each block in the backward pass instead of keeping its activations."""
 
 
+class ValidationConfig(Strict):
+    """Looks at a model while it is trained, on questions that are neither learned from nor evaluated on."""
+
+    questions: Annotated[Sources, CONTENT]
+    """The questions; none of them may be an evaluation set's."""
+    sampling: Sampling
+    """How responses are drawn."""
+    every: PositiveInt = 10
+    """Steps between two looks; there is one after the last step too."""
+    samples: PositiveInt = 4
+    """Responses per question; pass@k is measured for k up to it."""
+    greedy: bool = True
+    """Ask each question once more at temperature 0."""
+    metric: Annotated[str, Field(pattern=r"^(greedy|heldout_loss|pass@[1-9][0-9]*)$")] = "pass@1"
+    """What counts: `pass@k` (k a power of two, or `samples`), `greedy`, or in sft `heldout_loss`, of which less is better."""
+    keep: Literal["best", "last"] = "best"
+    """Which model the training leaves: that of the best look, the first of equals, or that of the last step."""
+    patience: PositiveInt | None = None
+    """Stop after so many looks in a row that weren't better than the best; unset never does."""
+    seed: Seed = 0
+    """Seed of the draws, the same ones at every look."""
+
+    @pydantic.model_validator(mode="after")
+    def _measured(self) -> "ValidationConfig":
+        if self.metric == "greedy" and not self.greedy:
+            raise ValueError("metric is greedy, and greedy is off: turn it on")
+        k = int(self.metric.removeprefix("pass@")) if self.metric.startswith("pass@") else 1
+        if k > self.samples or (k & (k - 1) and k != self.samples):
+            raise ValueError(f"metric {self.metric}: k must be a power of two up to samples ({self.samples}), or samples itself")
+        return self
+
+
 class SftConfig(Strict):
     """Mid-training: next-token loss on the kept responses, given the bare question."""
 
@@ -433,11 +465,15 @@ class SftConfig(Strict):
     """Steps between two checkpoints, from which a killed stage goes on."""
     seed: Seed = 0
     """Seed of the order of the data and of the held-out split."""
+    validation: Annotated[ValidationConfig | None, LATER] = None
+    """Looks at the model on the way, keeps the best, and may stop early; unset does nothing of it."""
 
     @pydantic.model_validator(mode="after")
     def _whole_micro_batches(self) -> "SftConfig":
         if self.batch_rows % self.batching.micro_rows:
             raise ValueError(f"batch_rows ({self.batch_rows}) is not a multiple of batching.micro_rows ({self.batching.micro_rows})")
+        if self.validation and self.validation.metric == "heldout_loss" and not self.heldout:
+            raise ValueError("validation.metric is heldout_loss, and heldout is 0: hold some questions out")
         return self
 
 
@@ -526,6 +562,8 @@ class RlConfig(Strict):
     """Steps between two checkpoints, from which a killed stage goes on."""
     value: Annotated[ValueConfig | None, LATER] = None
     """The value head, for algorithms that have one (`ppo`); unset takes its defaults."""
+    validation: Annotated[ValidationConfig | None, LATER] = None
+    """Looks at the model on the way, keeps the best, and may stop early; unset does nothing of it."""
     evaluate_at: Annotated[list[PositiveInt], HOW] = []
     """Steps after which the model is kept and evaluated as the arm's last one is: doses of RL, from one training."""
     seed: Seed = 0
@@ -533,8 +571,9 @@ class RlConfig(Strict):
 
     @property
     def doses(self) -> list[int]:
-        """The steps of `evaluate_at` but the last of all, whose model is the arm's own."""
-        return [step for step in self.evaluate_at if step < self.steps]
+        """The steps of `evaluate_at` but the last of all, where its model is the arm's own."""
+        last_is_left = self.validation is None or self.validation.keep == "last"
+        return [step for step in self.evaluate_at if step < self.steps or not last_is_left]
 
     @pydantic.field_validator("algorithm")
     @classmethod
@@ -545,6 +584,10 @@ class RlConfig(Strict):
     def _consistent(self) -> "RlConfig":
         if sorted(set(self.evaluate_at)) != self.evaluate_at or (self.evaluate_at and self.evaluate_at[-1] > self.steps):
             raise ValueError(f"evaluate_at ({self.evaluate_at}) must be steps in rising order, the last at most `steps` ({self.steps})")
+        if self.validation and self.validation.metric == "heldout_loss":
+            raise ValueError("validation.metric: heldout_loss is a fine-tuning's; take greedy or a pass@k")
+        if self.validation and self.validation.patience and self.evaluate_at:
+            raise ValueError("evaluate_at names steps that validation.patience may not come to: leave one of them out")
         if self.prompts % self.updates:
             raise ValueError(f"prompts ({self.prompts}) is not a multiple of updates ({self.updates})")
         if (self.overlong_buffer or 0) > self.sampling.max_new_tokens:
@@ -661,6 +704,16 @@ class RunConfig(Strict):
     def reinforced(self) -> list[Arm]:
         """The arms that end in RL."""
         return [arm for arm in self.compared if arm.rl]
+
+    @property
+    def validated(self) -> dict[Literal["sft", "rl"], ValidationConfig]:
+        """The validations of the trainings that the arms need."""
+        found: dict[Literal["sft", "rl"], ValidationConfig] = {}
+        if self.recipes and self.sft and self.sft.validation:
+            found["sft"] = self.sft.validation
+        if self.reinforced and self.rl and self.rl.validation:
+            found["rl"] = self.rl.validation
+        return found
 
     @property
     def doses(self) -> list[Arm]:

@@ -127,6 +127,22 @@ class Comparison(Found):
 # Training --------------------------------------------------------------------------------------------------------------
 
 
+class Validated(Found):
+    """The looks at a training while it worked (`sft.validation`, `rl.validation`), and which of its models it left."""
+
+    metric: str
+    kept: int
+    """Steps done by the model that the training left."""
+    best: int
+    """Steps done at the best look."""
+    last: int
+    """Steps done in all."""
+    stopped: bool
+    """Whether it ended early, for the metric didn't rise."""
+    looks: dict[int, float]
+    """Steps done → the metric."""
+
+
 class Sft(Found):
     """One fine-tuning; losses are means over the first and the last steps, in nats per token."""
 
@@ -137,6 +153,7 @@ class Sft(Found):
     loss_last: float
     heldout_first: float | None = None
     heldout_last: float | None = None
+    validation: Validated | None = None
 
 
 class RlStep(Facts):
@@ -162,6 +179,7 @@ class Rl(Found):
     steps: list[RlStep]
     without_signal: bool = False
     """No step had a gradient."""
+    validation: Validated | None = None
 
 
 class ArmResults(Found):

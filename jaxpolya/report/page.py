@@ -303,7 +303,7 @@ def _overlap(pair: Overlap) -> str:
 
 def _training(results: Results, drawn: dict[str, bytes | None]) -> str:
     table = titled(tables.training_table(results))
-    return section("Training", table or "No arm was trained.\n", _picture("rl.png", drawn))
+    return section("Training", table or "No arm was trained.\n", titled(tables.validation_table(results)), _picture("rl.png", drawn))
 
 
 def _data(results: Results, drawn: dict[str, bytes | None]) -> str:

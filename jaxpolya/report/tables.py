@@ -140,6 +140,22 @@ def training_table(results: Results) -> Table:
     return Table("Training, first → last (RL: first → last quarter of the steps)", columns, rows)
 
 
+def validation_table(results: Results) -> Table:
+    """Which of its models each training left, where it was looked at on the way."""
+    rows = []
+    for arm, entry in results.arms.items():
+        for name, found in (("sft", entry.sft), ("rl", entry.rl)):
+            if found and (looked := found.validation):
+                first, last = looked.looks[min(looked.looks)], looked.looks[max(looked.looks)]
+                of_kept = looked.looks.get(looked.kept)
+                figures = [f"{value:.3f}" if value is not None else NONE for value in (first, of_kept, last)]
+                ended = f"{looked.last}, stopped early" if looked.stopped else str(looked.last)
+                cells = [f"{arm}, {name}", looked.metric, str(looked.kept), ended, *figures]
+                rows.append([Cell(text) for text in cells])
+    columns = ["training", "metric", "step of the model that is left", "steps", "first look", "that model's", "last look"]
+    return Table("Validation on the way: which model each training left", columns, rows)
+
+
 def selection_table(results: Results) -> Table:
     """How much fine-tuning data there is, and how it is spread over questions."""
     rows = []

@@ -73,8 +73,8 @@ class Asking:
 
     @property
     def judges_again(self) -> bool:
-        """Whether verdicts that smaller limits cut short are found again under larger ones. RL has trained on them: there they stay."""
-        return self.stage != "rl"
+        """Whether verdicts that smaller limits cut short are found again under larger ones. What a training went by stays."""
+        return self.stage not in ("rl", "validation")
 
     @property
     def stream(self) -> int:

@@ -58,7 +58,7 @@ def carry_out(session: Session) -> Outcome | None:
         questions = session.phase("questions", ask_questions)
         samples = session.phase("generate", generate, questions)
         rows = session.phase("select", select, questions, samples)
-        models = session.phase("sft", fine_tune, rows)
+        models = session.phase("sft", fine_tune, rows, questions)
         models = session.phase("rl", reinforce, models, questions)
         evaluations = session.phase("eval", evaluate, models, questions)
         return Outcome(session.phase("report", _report, models, evaluations), questions, evaluations)

@@ -14,6 +14,7 @@ def planned(config: RunConfig) -> list[Key]:
     recipes, sets = config.recipes, list(config.eval.questions)
     learned = ["train"] * bool(recipes) + ["rl"] * bool(config.reinforced)
     keys = [Key("questions", use) for use in learned] + [Key("questions", "eval", name) for name in sets]
+    keys += [Key("questions", "validation", use) for use in config.validated]
     keys += [Key("contamination", use) for use in learned]  # those to learn from are compared with the others
     keys += [Key("traces")] * any(recipe.traces for recipe in recipes)
     keys += [Key("generate", asked) for asked in ("plain", "polya") if asked in {recipe.responses for recipe in recipes}]

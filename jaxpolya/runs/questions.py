@@ -8,9 +8,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxpolya.config import AnySource, RlConfig
+from jaxpolya.config import AnySource, RlConfig, ValidationConfig
 from jaxpolya.data.questions import load_questions
-from jaxpolya.errors import ConfigError, RunError
+from jaxpolya.errors import ConfigError, InputError, RunError
 from jaxpolya.evaluation.audit import audit_samples
 from jaxpolya.evaluation.contamination import Overlap, find_overlaps
 from jaxpolya.files import file_digest
@@ -63,6 +63,8 @@ class Questions:
     eval_prompts: dict[str, Prompts]
     traces: list[Trace]
     """Of the `external` arms, those that are kept."""
+    validation: dict[str, tuple[QuestionSet, Prompts]]
+    """By the training that is looked at: `sft`, `rl`."""
 
 
 def ask_questions(session: Session) -> Questions:
@@ -81,7 +83,8 @@ def ask_questions(session: Session) -> Questions:
     }
     rl_prompts = _rl_prompts(session, config.rl, rl.questions) if rl and config.rl else None
     traces = _traces(session, train) if train and any(recipe.traces for recipe in config.recipes) else []
-    return Questions(train, rl, evaluated, rl_prompts, eval_prompts, traces)
+    validation = {str(use): _validation(session, use, validated, evaluated) for use, validated in config.validated.items()}
+    return Questions(train, rl, evaluated, rl_prompts, eval_prompts, traces, validation)
 
 
 def bare(questions: Sequence[Question]) -> list[tuple[Question, Slot | None]]:
@@ -121,6 +124,20 @@ def _compared(session: Session, use: str, found: QuestionSet, evaluated: Mapping
     session.do(stage, compare)
     shared = {overlap.train for overlap in read_records(file, Overlap)}
     return _left_out(session, use, found, shared) if config.drop and shared else found
+
+
+def _validation(session: Session, use: str, config: ValidationConfig, evaluated: Mapping[str, QuestionSet]) -> tuple[QuestionSet, Prompts]:
+    """The questions that a training is looked at with. Raises `InputError` where an evaluation set asks one of them too."""
+    found = _load(session, Key("questions", "validation", use), config.questions)
+    sets = {name: other.questions for name, other in evaluated.items()}
+    if overlaps := find_overlaps(found.questions, sets, session.config.contamination.n):
+        shared, first = {overlap.train for overlap in overlaps}, overlaps[0]
+        raise InputError(
+            f"{use}.validation: {len(shared)} of its {len(found.questions)} questions are asked by an evaluation set too, such as "
+            f"{first.train} ({first.eval_set}: {first.eval}). The model that is kept would be chosen by what it is measured on; take "
+            "other questions"
+        )
+    return found, Prompts(*session.prompts(bare(found.questions), config.sampling, f"{use}.validation"))
 
 
 def _left_out(session: Session, use: str, found: QuestionSet, shared: set[str]) -> QuestionSet:

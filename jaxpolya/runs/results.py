@@ -184,7 +184,9 @@ def _contamination(stage: Stage, config: RunConfig) -> Contamination:
 
 
 def _sft(stage: Stage | None) -> Sft | None:
-    return Sft(**{name: stage.stats[name] for name in TRAINING_FACTS}) if stage else None
+    if stage is None:
+        return None
+    return Sft(**{name: stage.stats[name] for name in TRAINING_FACTS}, validation=stage.stats.get("validation"))
 
 
 def _rl(stage: Stage | None) -> Rl | None:
@@ -195,7 +197,7 @@ def _rl(stage: Stage | None) -> Rl | None:
     steps = [RlStep(**{name: value for name, value in row.items() if name != "audit"}) for row in rows]
     # A KL term, an entropy bonus or a penalty of length gives a gradient without any reward.
     without = all(step.grad_norm == 0 for step in steps) or all(step.no_signal == 1 for step in steps)
-    return Rl(steps=steps, without_signal=without)
+    return Rl(steps=steps, without_signal=without, validation=stage.stats.get("validation"))
 
 
 def _audit(config: RunConfig, stages: Mapping[Key, Stage]) -> dict[str, Audit]:

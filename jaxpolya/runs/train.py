@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxpolya.arms import Arm, Recipe
 from jaxpolya.config import RlConfig, SftConfig
+from jaxpolya.errors import RunError
 from jaxpolya.evaluation.audit import Tally, audit_steps
 from jaxpolya.evaluation.collapse import first_collapse
 from jaxpolya.files import file_digest
@@ -20,19 +21,21 @@ from jaxpolya.runs.identity import meaning, stage_fields
 from jaxpolya.runs.questions import Questions
 from jaxpolya.runs.session import Model, Session, kept_model
 from jaxpolya.runs.stages import Stage
+from jaxpolya.runs.validate import KeptModels, settled, validation_of
 from jaxpolya.train.algorithms import make_algorithm
 from jaxpolya.train.rl import run_rl
 from jaxpolya.train.sft import run_sft, sft_batches, sft_examples, split_heldout
+from jaxpolya.train.validation import HELDOUT, Validation
 
 
-def fine_tune(session: Session, rows: Mapping[Recipe, Path]) -> dict[Arm, Model]:
+def fine_tune(session: Session, rows: Mapping[Recipe, Path], questions: Questions) -> dict[Arm, Model]:
     """The model of every arm without RL, the base model's included."""
     models = {
         arm: session.base for arm in (Arm(recipe) for recipe in {arm.recipe for arm in session.config.compared}) if not arm.recipe.trained
     }
     for recipe, file in rows.items():
         assert session.config.sft is not None
-        models[Arm(recipe)] = _fine_tuned(session, session.config.sft, recipe, file)
+        models[Arm(recipe)] = _fine_tuned(session, session.config.sft, recipe, file, questions)
     return models
 
 
@@ -48,22 +51,31 @@ def reinforce(session: Session, models: Mapping[Arm, Model], questions: Question
     return trained
 
 
-def _fine_tuned(session: Session, config: SftConfig, recipe: Recipe, file: Path) -> Model:
+def _fine_tuned(session: Session, config: SftConfig, recipe: Recipe, file: Path, questions: Questions) -> Model:
     identity = {"sft": stage_fields(config), "rows": file_digest(file), **session.known_by(session.base)}
+    if looked_at := questions.validation.get("sft"):
+        identity |= {"validation": looked_at[0].stage.directory.name, **session.policy}
     stage = session.stage(Key("sft", recipe.name), {**identity, **meaning("prompts", "training")})
+    kept = KeptModels(stage.directory, session.meta)
 
     def train() -> dict[str, Any]:
         rows, heldout_rows = split_heldout(read_records(file, SftRow), config.heldout, config.seed)
         longest = min(config.batching.row_tokens, session.meta.config.context)
         examples, too_long = sft_examples(rows, longest)
         heldout, heldout_too_long = sft_examples(heldout_rows, longest)
+        validation = None
+        if config.validation and looked_at:
+            if config.validation.metric == HELDOUT and not heldout:
+                raise RunError(f"{stage.name}: sft.validation.metric is {HELDOUT}, and no row is held out; raise sft.heldout")
+            validation = validation_of(session, config.validation, looked_at[1].prompts, Arm(recipe), stage, kept)
         with session.display.task(stage.name, sft_batches(config, examples).steps) as task, session.logged(stage) as sinks:
             result = run_sft(
                 config, session.meta.config, lambda: session.take(session.base), session.mesh, examples, heldout,
-                dtype=session.dtype, directory=stage.directory, task=task, model=session.base.source, sinks=sinks,
+                dtype=session.dtype, directory=stage.directory, task=task, model=session.base.source,
+                validation=validation, sinks=sinks,
             )  # fmt: skip
-        save_checkpoint(stage.directory / "model", result.params, session.meta)
-        return {**result.stats, "too_long": too_long + heldout_too_long}
+        left = _left(validation, kept, result.stats["steps"], result.params)
+        return {**result.stats, "too_long": too_long + heldout_too_long, **left}
 
     session.do(stage, train)
     return Model.of(stage)
@@ -73,29 +85,40 @@ def _reinforced(session: Session, config: RlConfig, arm: Arm, start: Model, ques
     assert questions.rl is not None and questions.rl_prompts is not None
     asked, prompts, too_long = questions.rl, questions.rl_prompts.prompts, questions.rl_prompts.too_long
     identity = {"rl": rl_fields(config), "questions": asked.stage.directory.name, **session.policy, **session.known_by(start)}
+    if looked_at := questions.validation.get("rl"):
+        identity["validation"] = looked_at[0].stage.directory.name
     stage = session.stage(Key("rl", arm.slug), {**identity, **meaning("training")})
 
     def train() -> dict[str, Any]:
+        validation = None
+        if config.validation and looked_at:
+            validation = validation_of(session, config.validation, looked_at[1].prompts, arm, stage, kept)
         name = f"{start.source}, as the arm {arm.name} trained it"
         engine = session.engine(prompts, config.sampling, config.group, name, at_a_time=config.prompts)
         with session.display.task(stage.name, config.steps * config.prompts * config.group) as task, session.logged(stage) as sinks:
             result = run_rl(
                 config, session.meta.config, lambda: session.take(start), session.mesh, prompts, engine, session.pool,
                 arm=arm.name, dtype=session.dtype, directory=stage.directory, task=task, note=session.display.note,
-                keep=keep, sinks=sinks,
+                keep=kept.save, validation=validation, sinks=sinks,
             )  # fmt: skip
-        save_checkpoint(stage.directory / "model", result.params, session.meta)
+        left = _left(validation, kept, len(result.steps), result.params)
         tokens = sum(step["length"] * (1 + step.get("refills", 0)) for step in result.steps) * config.prompts * config.group
         audit = session.audited(lambda: _audit(session, stage, config.group, result.steps, questions))
-        return {"steps": config.steps, "tokens": round(tokens), "too_long": too_long, **audit}
+        return {"steps": len(result.steps), "tokens": round(tokens), "too_long": too_long, **audit, **left}
 
-    def keep(step: int, params: Params) -> None:
-        save_checkpoint(kept_model(stage.directory, step), params, session.meta)
-
+    kept = KeptModels(stage.directory, session.meta, config.doses)
     if lacking := from_primary([step for step in config.doses if not kept_model(stage.directory, step).exists()]):
         session.train_again(stage, lacking)
     session.do(stage, train)
     return stage
+
+
+def _left(validation: Validation | None, kept: KeptModels, last: int, params: Params) -> dict[str, Any]:
+    """Leaves a training's model in `model/`; what its manifest says of how it was chosen."""
+    if validation:
+        return settled(validation, kept, last, params)
+    save_checkpoint(kept.directory / "model", params, kept.meta)
+    return {}
 
 
 def rl_fields(config: RlConfig) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from jaxpolya.train.objectives import policy_objective
 from jaxpolya.train.sft import check_rows
 from jaxpolya.train.sinks import Sinks
 from jaxpolya.train.state import Measured, Step, abstract_state, init_state, make_optimizer
+from jaxpolya.train.validation import ROW, Validation
 from jaxpolya.train.value import fresh_head, per_token, policy_of, targets, value_optimizer, with_head
 from jaxpolya.verify.pool import Pool
 
@@ -65,6 +66,7 @@ def run_rl(
     task: Task,
     note: Callable[[str], None],
     keep: Callable[[int, Params], None],
+    validation: Validation | None = None,
     sinks: Sinks | None = None,
 ) -> RlResult:
     """Trains from `start()`, or goes on from whatever `directory` holds.
@@ -84,6 +86,7 @@ def run_rl(
       task: is advanced by one a rollout.
       note: is told what the audit of rewards finds too large on the way.
       keep: is given the parameters after each number of steps in `config.doses`, before a checkpoint goes past it.
+      validation: looks at the model on the way, and may end the training.
       sinks: are told the rows of `steps.jsonl` too.
     """
     check_rows(config.batching.micro_rows, mesh, "rl.batching.micro_rows")
@@ -112,6 +115,8 @@ def run_rl(
         state = checkpoints.restore(done, abstract_state(trained, mesh, optimizer))
     health = Health(directory, decoder.vocab_size, engine.model)
     log = StepLog(directory / "steps.jsonl", keep=done, primary=is_primary(), sinks=sinks)
+    if validation:
+        validation.resume(log.rows)
     task.advance(done * config.prompts * config.group)
     watch = Watch(config.group, log.rows)
     refills = most_refills(config, algorithm)
@@ -144,14 +149,21 @@ def run_rl(
         questions = {prompt.question.id: prompt.question for asked, _ in round_.pieces for prompt in asked}
         tally = Tally.of([sample for piece in rated for sample in piece], questions)
         health.check_step({"step": step, **facts})
-        log.append({"step": step, **facts, **step_facts(tally), "audit": tally.to_json()})
+        row = {"step": step, **facts, **step_facts(tally), "audit": tally.to_json()}
+        if validation and validation.due(step + 1, config.steps):
+            row[ROW] = validation.look(step + 1, policy_of(state["params"]))
+        log.append(row)
         task.advance(0, reward=facts["reward"])
         for words in watch.see(log.rows[-1]):
             note(f"warning: {directory.name}, step {step}: {words}")
         if step + 1 in config.doses:
             keep(step + 1, policy_of(state["params"]))
+        if validation and validation.stops:
+            break  # before a checkpoint, from which a resumed stage would go on
         if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
             checkpoints.save(step + 1, state)
+            if validation:
+                validation.saving(step + 1)
     checkpoints.close()
     health.check_end(state["params"], update.glance(state, batch, config.batching.micro_rows))
     return RlResult(policy_of(state["params"]), log.close())

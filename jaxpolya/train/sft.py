@@ -31,6 +31,7 @@ from jaxpolya.train.metrics import StepLog
 from jaxpolya.train.objectives import sft_objective
 from jaxpolya.train.sinks import Sinks
 from jaxpolya.train.state import Step, abstract_state, init_state, make_evaluation, make_optimizer
+from jaxpolya.train.validation import HELDOUT, ROW, Validation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +78,7 @@ def run_sft(
     directory: Path,
     task: Task,
     model: str = "the model",
+    validation: Validation | None = None,
     sinks: Sinks | None = None,
 ) -> SftResult:
     """Fine-tunes from `start()`, or goes on from whatever `directory` holds.
@@ -91,6 +93,7 @@ def run_sft(
       directory: of the stage; `checkpoints/`, `steps.jsonl` and `heldout.json` are written below it.
       task: is advanced by one a step.
       model: what `start` loads, as errors name it.
+      validation: looks at the model on the way, and may end the training.
       sinks: are told the rows of `steps.jsonl` too.
 
     Raises:
@@ -116,20 +119,30 @@ def run_sft(
     else:
         state = checkpoints.restore(done, abstract_state(decoder, mesh, optimizer))
     log = StepLog(directory / "steps.jsonl", keep=done or 0, primary=is_primary(), sinks=sinks)
+    if validation:
+        validation.resume(log.rows)
     task.advance(done or 0)
     for step, batch in enumerate(batches.stream(done or 0), done or 0):
         state, facts = update(state, batch, config.batching.micro_rows)
         health.check_step({"step": step, **facts})
-        log.append({"step": step, **facts})
+        row: dict[str, Any] = {"step": step, **facts}
+        if validation and validation.due(step + 1, batches.steps):
+            loss = heldout_loss(state["params"])
+            row[ROW] = validation.look(step + 1, state["params"], {} if loss is None else {HELDOUT: loss})
+        log.append(row)
         task.advance(1, loss=facts["loss"])
+        if validation and validation.stops:
+            break  # before a checkpoint, from which a resumed stage would go on
         if (step + 1) % config.checkpoint_every == 0 and step + 1 < batches.steps:
             checkpoints.save(step + 1, state)
+            if validation:
+                validation.saving(step + 1)
     checkpoints.close()
     steps = log.close()
     health.check_end(state["params"], update.glance(state, batch, config.batching.micro_rows))
     stats = {
         "rows": len(train),
-        "steps": batches.steps,
+        "steps": len(steps),
         "tokens": int(sum(example.weights.sum() for example in train)) * config.epochs,
         "loss_first": steps[0]["loss"],
         "loss_last": steps[-1]["loss"],

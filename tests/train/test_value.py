@@ -144,7 +144,7 @@ def test_ppo_from_end_to_end_and_over_a_kill(tiny_run, monkeypatch):
     """A whole stage; one that ends after two of three steps goes on to the same bits; what is left has no head."""
     tree = tiny_run(arms=["rl"], export=False)
     tree["rl"] |= {"algorithm": "ppo", "value": {"warmup": 1}, "kl": {"weight": 0.01, "estimator": "k1", "place": "reward"}}
-    tree["eval"] |= {"samples": 1, "composition": "none"}
+    tree |= {"verify": {"workers": 1, "deadline": 120}}
     pipeline.run(parse_config(tree), Display(quiet=True), only="rl")
     whole, append = tiny_run.directory / "runs" / "tiny", StepLog.append
 

@@ -32,5 +32,6 @@ def show_results(results: "Results", directory: Path) -> None:
     for words in audit_warnings(results):
         say(f"warning: {words}")
     say(f"best arm: {results.best}; report: {directory / 'report.md'}")
+    say(f"page: {directory / 'report.html'}")
     if (directory / "export").exists():
         say(f"its model: {directory / 'export'}, for transformers' AutoModelForCausalLM")

@@ -3,7 +3,7 @@
     runs/NAME/
       config.yaml               the format of the directory, and the resolved configuration of the last start
       stages/STAGE-HASH/        one stage's files; `manifest.json`, written last, says that it is whole
-      results.json report.md plots/ export/
+      results.json report.md report.html plots/ export/
 
 A stage's directory is named by a hash of its identity: the configuration fields that change its result, and the fingerprints
 of its inputs. Mesh, batch rows, workers, paths and versions are recorded in the manifest and not hashed. A changed

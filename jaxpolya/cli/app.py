@@ -13,7 +13,8 @@ HELP = """
 A language model teaches itself several ways to solve a problem, then learns from rewards.
 
 Pólya mid-training and RL in JAX and Flax (arXiv 2605.08472). Begin with `jaxpolya run configs/quickstart.yaml`. The same command
-goes on after an interruption. At the end, open `runs/NAME/report.html`, or read `report.md`; `jaxpolya show runs/NAME` says how far it has come.
+goes on after an interruption. At the end, open `runs/NAME/report.html`, or read `report.md`; `jaxpolya show runs/NAME`
+says how far it has come.
 """
 EPILOG = "Exit codes:\n\n" + "\n".join(f"- {code}: {meaning}" for code, meaning in EXIT_CODES.items())
 

@@ -16,6 +16,9 @@ from typing import Literal
 from jaxpolya.errors import RunError
 from jaxpolya.records import Sample, SftRow, Verdict
 
+ADHERENCE = "adherence.jsonl"
+"""Lies beside the rows that were selected: `{sample_id, adherence}` of every response that was scored."""
+
 
 def by_question(samples: Iterable[Sample], verdict: str) -> dict[str, list[Sample]]:
     """The samples with a verdict, per question, in their order; truncated ones are left out, for they would teach not to end."""

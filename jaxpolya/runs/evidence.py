@@ -14,10 +14,12 @@ import numpy as np
 
 from jaxpolya.arms import Recipe
 from jaxpolya.config import RunConfig
+from jaxpolya.doors import is_reference
 from jaxpolya.evaluation.audit import traits
 from jaxpolya.evaluation.diversity import NgramKernel, vendi
 from jaxpolya.keys import Key
 from jaxpolya.polya.keep import overlap, shingles
+from jaxpolya.polya.select import ADHERENCE
 from jaxpolya.records import Question, Sample, iter_json, read_records
 from jaxpolya.report.html.evidence import (
     ROOM,
@@ -238,7 +240,7 @@ def _kept(recipes: Iterable[Recipe], stage: Stage) -> dict[tuple[Any, ...], dict
 
 def _scores(stage: Stage) -> dict[str, float]:
     """Sample id → adherence of all that were scored; nothing in runs of versions that kept only the rows."""
-    path = stage.directory / "adherence.jsonl"
+    path = stage.directory / ADHERENCE
     return {row["sample_id"]: row["adherence"] for _, row in iter_json(path)} if path.exists() else {}
 
 
@@ -260,7 +262,7 @@ def _lesson(
         counts = tried.setdefault(sample.heuristic or PLAIN, [0, 0, 0])
         for place, yes in enumerate((True, sample.verdict == "correct", bool(recipes))):
             counts[place] += yes
-    rows = [sample for sample, recipes in entries if recipes and sample.slot is not None]
+    rows = [sample for sample, recipes in entries if recipes and sample.slot is not None and sample.verdict == "correct"]
     candidates = [
         Candidate(
             text=cut(sample.response),
@@ -290,20 +292,24 @@ def _rank(candidate: Candidate) -> tuple[Any, ...]:
 
 
 def _why_not(sample: Sample, rows: Sequence[Sample], config: RunConfig) -> str:
-    """Why a response became no row, as `polya.select` decides: `rows` are those of its question that did."""
+    """Why a response became no row, as `polya.keep` decides: `rows` are those of its question that did."""
     if sample.verdict != "correct":
         return f"not correct ({sample.verdict})"
     if sample.finish == "length":
         return "cut at the token limit: it would teach not to end"
     if sample.slot is None:
         return "one plain solution a question is taken, the first correct one"
+    rule = config.select.keep
+    if is_reference(rule):
+        return f"{rule} took others"
+    by = ", for its adherence" if rule == "best" else ""
     if any(row.slot == sample.slot for row in rows):
-        return "another response of its slot was taken, for its adherence"
+        return f"another response of its slot was taken{by}"
     grams = shingles(sample.token_ids)
     if any(overlap(grams, shingles(row.token_ids)) >= config.select.duplicate_overlap for row in rows):
         return "nearly the same as one that was taken"
     if len(rows) >= config.select.n:
-        return f"{config.select.n} approaches were taken already, of higher adherence"
+        return f"{config.select.n} approaches were taken already{by}"
     return "left out by the cap on questions, or by matching the arms"
 
 

@@ -14,7 +14,7 @@ from jaxpolya.models.forward import Forward
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.keep import Candidates, make_keep, needs_scores
 from jaxpolya.polya.prompts import KINDS
-from jaxpolya.polya.select import by_question, capped, match_arms, require_rows, star_rows
+from jaxpolya.polya.select import ADHERENCE, by_question, capped, match_arms, require_rows, star_rows
 from jaxpolya.records import Question, Sample, SftRow, write_records
 from jaxpolya.runs.generate import Asked
 from jaxpolya.runs.identity import meaning, row_stats, samples_digest, stage_fields
@@ -33,10 +33,13 @@ def select(session: Session, questions: Questions, samples: Mapping[Asked, Seque
     stage = session.stage(Key("select"), _identity(session, questions, samples))
 
     def work() -> dict[str, Any]:
-        rows = _rows(session, train.by_id, questions, samples)
+        scores: dict[str, float] = {}
+        rows = _rows(session, train.by_id, questions, samples, scores)
         if is_primary():
             for recipe, found in rows.items():
                 write_records(_file(stage, recipe), found)
+            # Those of what wasn't kept too: whoever doubts a selection looks at both.
+            write_records(stage.directory / ADHERENCE, ({"sample_id": name, "adherence": score} for name, score in scores.items()))
         return {recipe.name: row_stats(found) for recipe, found in rows.items()}
 
     session.do(stage, work)
@@ -65,9 +68,13 @@ def _identity(session: Session, questions: Questions, samples: Mapping[Asked, Se
 
 
 def _rows(
-    session: Session, asked: Mapping[str, Question], questions: Questions, samples: Mapping[Asked, Sequence[Sample]]
+    session: Session,
+    asked: Mapping[str, Question],
+    questions: Questions,
+    samples: Mapping[Asked, Sequence[Sample]],
+    scores: dict[str, float],
 ) -> dict[Recipe, list[SftRow]]:
-    """The rows of every recipe, capped and matched."""
+    """The rows of every recipe, capped and matched. Puts the adherence of whatever is scored into `scores`, by sample."""
     config, recipes = session.config.select, session.config.recipes
     traced = [session.lessons.trace_row(asked[trace.question_id], trace.response) for trace in questions.traces]
     candidates = {recipe: by_question(samples[recipe.responses], recipe.verdict) for recipe in recipes if recipe.responses}
@@ -81,7 +88,7 @@ def _rows(
             rows[recipe.name] = [row for row in traced if kept is None or row.question_id in kept]
         else:
             grouped = {question_id: found for question_id, found in candidates[recipe].items() if kept is None or question_id in kept}
-            rows[recipe.name] = _chosen(session, recipe, grouped, asked, scorer)
+            rows[recipe.name] = _chosen(session, recipe, grouped, asked, scorer, scores)
     require_rows(rows, {recipe.name: samples[recipe.responses] for recipe in recipes if recipe.responses})
     if config.match != "none":
         rows = match_arms(rows, config.match, lambda row: len(row.token_ids or ()), config.seed)
@@ -94,8 +101,9 @@ def _chosen(
     grouped: Mapping[str, Sequence[Sample]],
     asked: Mapping[str, Question],
     scorer: Callable[[], AdherenceScorer],
+    scores: dict[str, float],
 ) -> list[SftRow]:
-    """The rows of one recipe, before matching."""
+    """The rows of one recipe, before matching; what is scored is added to `scores`."""
     config, lessons = session.config.select, session.lessons
 
     def row(sample: Sample, adherence: float | None) -> SftRow:
@@ -108,7 +116,7 @@ def _chosen(
     cases = [Case(asked[sample.question_id], slots[sample.question_id][sample.slot or 0], sample) for sample in undecided]
     if cases:
         session.display.note(f"select: scoring the adherence of {len(cases)} responses of the {recipe.name} arm")
-    scores = dict(zip([sample.id for sample in undecided], scorer().score(cases).tolist(), strict=True)) if cases else {}
+        scores |= zip([sample.id for sample in undecided], scorer().score(cases).tolist(), strict=True)
     keep, _ = make_keep(config)
 
     def candidates(question_id: str) -> Candidates:

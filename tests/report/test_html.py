@@ -10,7 +10,8 @@ import sys
 import pytest
 from browser import CHROMIUM, Browser
 
-from jaxpolya.report.html import charts, write_page
+from jaxpolya.report.html import charts, figures, write_page
+from jaxpolya.report.html.document import LIBRARIES
 from jaxpolya.report.html.evidence import (
     LONGEST,
     Answer,
@@ -28,7 +29,6 @@ from jaxpolya.report.html.evidence import (
     plain,
     size,
 )
-from jaxpolya.report.html.page import LIBRARIES
 from jaxpolya.report.html.style import styles
 from jaxpolya.results import Results
 
@@ -167,6 +167,26 @@ def test_long_trainings_are_thinned_and_seeds_averaged():
     drawn = charts.curves("k", "t", "", "", {"rl": [[(0, 1.0), (1, 3.0)], [(0, 3.0)]]}, styles(["rl"])).spec
     assert [(row["step"], row["mean"]) for row in drawn["data"]["values"]] == [(0, 2.0), (1, 3.0)]
     assert {row["seed"] for row in drawn["layer"][0]["data"]["values"]} == {0, 1}
+
+
+def test_doses_begin_at_the_model_that_rl_began_with(results):
+    arms = {name: entry for name, entry in Results.model_validate(results).arms.items() if name in ("base", "rl")}
+    early = {4: {"chain_sum": arms["rl"].eval["chain_sum"]}}
+    arms["rl"] = arms["rl"].model_copy(update={"doses": early})
+    first, last = figures.doses("chain_sum", arms, styles(list(arms)), 12)
+    assert [row["step"] for row in first.spec["data"]["values"]] == [0, 4, 12]
+    assert first.spec["data"]["values"][0]["mean"] == 100 * arms["base"].eval["chain_sum"].pass_[1].mean
+    assert (first.title, last.title) == ("chain_sum: pass@1 by dose", "chain_sum: pass@16 by dose")
+    assert not figures.doses("held_out", arms, styles(list(arms)), 12) and not figures.doses("chain_sum", {"base": arms["base"]}, {}, 12)
+
+
+def test_a_matrix_of_many_questions_is_spaced_evenly_and_says_so():
+    many = [asked(i, base=Cell(n=8, correct=i % 9)) for i in range(1000)]
+    chart = figures.question_matrix(QuestionSet(name="s", total=1000, questions=many), ["base"])
+    shares = [row["share"] for row in chart.spec["data"]["values"]]
+    assert len(shares) == figures.COLUMNS and shares == sorted(shares, reverse=True) and {shares[0], shares[-1]} == {0.0, 1.0}
+    assert "200 of 1,000 questions, evenly spaced in this order." in chart.words
+    assert len(json.dumps(chart.spec)) < 60_000
 
 
 def test_the_vendored_files_are_those_of_the_registry():

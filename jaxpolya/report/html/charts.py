@@ -42,6 +42,10 @@ SHARES: Spec = {"domain": [0, 1], "range": ["#f4f4f2", "#c5d9e8", "#7fb0d3", "#2
 """From never to always solved; its lightness falls all the way, so it reads in grey."""
 
 
+TOOLTIP = 120
+"""Characters of a question in a plot's tooltip."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chart:
     """A plot with its words."""
@@ -253,75 +257,82 @@ def intervals(key: str, title: str, words: str, unit: str, entries: Mapping[str,
     return Chart(key=key, title=title, words=words, spec=spec)
 
 
-def matrix(key: str, title: str, words: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str], across: str, legend: str) -> Chart:
-    """How often each question (a column, by its place `x`) was solved under each name (a row).
+def doses(key: str, title: str, words: str, series: Mapping[str, Mapping[int, Interval]], looks: Mapping[str, Style]) -> Chart:
+    """A share with its interval over the steps of RL: name → step → interval."""
+    rows = []
+    for name, steps in series.items():
+        for step, entry in steps.items():
+            mean, low, high = 100 * entry.mean, 100 * entry.low, 100 * entry.high
+            says = f"{mean:.1f} % ({low:.1f} to {high:.1f})"
+            rows.append({"name": name, "step": step, "mean": mean, "low": low, "high": high, "mark": True, "says": says})
+    x: Spec = {"field": "step", "type": "quantitative", "title": "step of RL", "axis": {"grid": False, "tickMinStep": 1, "tickCount": 6}}
+    y: Spec = {"field": "mean", "type": "quantitative", "title": "% of questions", "scale": _number_scale(rows), "axis": {"tickCount": 5}}
+    bar = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, **_coloured(looks)}
+    layers: list[Spec] = [{"mark": {"type": "rule", "opacity": 0.5}, "encoding": bar}]
+    layers += _lines(x, y, looks, [{"field": "name", "title": "arm"}, {"field": "step"}, {"field": "says", "title": title}])
+    return Chart(key=key, title=title, words=words, spec=_spec(rows, 220, layer=layers))
+
+
+def matrix(
+    key: str, title: str, words: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str], questions: Sequence[str], legend: str
+) -> Chart:
+    """How often each question (a column) was solved under each name (a row).
 
     Args:
-      rows: `{name, x, share, says, question, kept?}`; `kept` is a dot in the cell.
+      key, title, words: as in `Chart`.
+      rows: `{name, x, share, says, kept?}`, x the question's place; `kept` is a dot in the cell. A cell that isn't there stays empty.
       names: rows from above.
-      across: what the columns are and how they are ordered.
+      questions: of the columns, for tooltips.
       legend: what a cell's colour says.
     """
-    columns = 1 + max((row["x"] for row in rows), default=0)
+    cells: Spec = {"data": {"values": list(rows)}, "transform": [_looked_up(questions)]}
+    few = len(questions) < 80
     x: Spec = {
-        "field": "x",
-        "type": "ordinal",
-        "title": across,
+        **{"field": "x", "type": "ordinal", "title": f"{len(questions):,} questions"},
         "axis": {"labels": False, "ticks": False, "domain": False},
-        "scale": {"paddingInner": 0.08 if columns < 80 else 0},
+        "scale": {"domain": list(range(len(questions))), "paddingInner": 0.08 if few else 0},
     }
     y: Spec = {
-        "field": "name",
-        "type": "nominal",
-        "sort": list(names),
-        "title": None,
-        "axis": {"ticks": False, "domain": False},
-        "scale": {"paddingInner": 0.08},
+        **{"field": "name", "type": "nominal", "sort": list(names), "title": None, "axis": {"ticks": False, "domain": False}},
+        "scale": {"domain": list(names), "paddingInner": 0.08},
     }
+    gradient = {"orient": "top", "direction": "horizontal", "gradientLength": 120, "gradientThickness": 10}
     colour: Spec = {
         **{"field": "share", "type": "quantitative", "scale": SHARES},
-        "legend": {
-            "title": legend,
-            "orient": "top",
-            "direction": "horizontal",
-            "format": ".0%",
-            "tickCount": 3,
-            "gradientLength": 120,
-            "gradientThickness": 10,
-        },
+        "legend": {"title": legend, "format": ".0%", "tickCount": 3, **gradient},
     }
     tooltip = [{"field": "name", "title": "by"}, {"field": "question"}, {"field": "says", "title": "solved"}]
+    edge = {"stroke": "#d5d5d5", "strokeWidth": 0.5} if few else {}
     layers: list[Spec] = [
-        {
-            "mark": {"type": "rect", "stroke": "#d5d5d5", "strokeWidth": 0.5},
-            "encoding": {"x": x, "y": y, "color": colour, "tooltip": tooltip},
-        }
+        {"mark": {"type": "rect", **edge}, "encoding": {"x": x, "y": y, "color": colour, "tooltip": tooltip}},
     ]
     if any(row.get("kept") for row in rows):
-        kept: Spec = {
-            "type": "point",
-            "filled": True,
-            "shape": "circle",
-            "size": 26,
-            "color": "#E69F00",
-            "stroke": "black",
-            "strokeWidth": 0.7,
-            "opacity": 1,
-        }
+        dot: Spec = {"type": "point", "filled": True, "size": 26 if few else 8, "opacity": 1}
+        paint: Spec = {"color": "#E69F00", "stroke": "black", "strokeWidth": 0.7 if few else 0.3}
         layers.append(
-            {"transform": [{"filter": {"field": "kept", "gt": 0}}], "mark": kept, "encoding": {"x": x, "y": y, "tooltip": tooltip}}
+            {
+                "transform": [{"filter": {"field": "kept", "gt": 0}}],
+                "mark": {**dot, **paint},
+                "encoding": {"x": x, "y": y, "tooltip": tooltip},
+            }
         )
-    return Chart(key=key, title=title, words=words, spec=_spec(list(rows), 22 * len(names), layer=layers))
+    return Chart(key=key, title=title, words=words, spec=_spec(rows, 22 * len(names), layer=layers) | cells)
+
+
+def _looked_up(questions: Sequence[str]) -> Spec:
+    """Puts the beginning of its question into each cell, which stands in the page once a column."""
+    begun = [{"x": x, "question": question[:TOOLTIP]} for x, question in enumerate(questions)]
+    return {"lookup": "x", "from": {"data": {"values": begun}, "key": "x", "fields": ["question"]}}
 
 
 # Parts -------------------------------------------------------------------------------------------------------------------
 
 
-def _spec(rows: list[Any], height: float, **parts: Any) -> Spec:
+def _spec(rows: Sequence[Any], height: float, **parts: Any) -> Spec:
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         **{"width": "container", "height": height, "autosize": {"type": "fit-x", "contains": "padding"}},
-        **{"data": {"values": rows}, "config": CONFIG, **parts},
+        **{"data": {"values": list(rows)}, "config": CONFIG, **parts},
     }
 
 

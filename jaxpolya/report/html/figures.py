@@ -1,0 +1,233 @@
+"""Which plots a run has: of its results and its evidence, those for which there is something to draw."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from jaxpolya.evaluation.passk import Interval
+from jaxpolya.report import tables
+from jaxpolya.report.html import charts
+from jaxpolya.report.html.charts import Chart
+from jaxpolya.report.html.evidence import Asked, Evidence, Lesson, QuestionSet
+from jaxpolya.report.html.series import SERIES, Series, series
+from jaxpolya.report.html.style import SOLID, Style, arm_style
+from jaxpolya.results import ArmResults, Evaluation, Results
+
+Looks = Mapping[str, Style]
+
+MEASURES = {"majority": "majority vote", "greedy": "greedy"}
+
+DIVERSITY = {
+    "vendi": ("Vendi score", "Effective number of different responses to a question.", "responses"),
+    "distinct_2": ("Distinct bigrams", "Different bigrams among all; it falls where responses are alike.", "share"),
+    "self_bleu": ("Self-BLEU", "How much a response is like the others to its question; 1 is all alike.", "BLEU-4"),
+    "label_entropy": ("Entropy of heuristics", "Of those that a judge finds in the responses to a question.", "nats"),
+}
+
+LOSSES = {
+    "loss": Series("Fine-tuning loss", "Of each step's batch.", "nats a token"),
+    "grad_norm": Series("Gradient norm of fine-tuning", "Before clipping.", ""),
+}
+
+COLUMNS = 200
+"""Questions that a matrix has at most; of more, evenly spaced ones of its order."""
+
+
+# Evaluations -------------------------------------------------------------------------------------------------------------
+
+
+def forests(name: str, found: Mapping[str, Evaluation], looks: Looks) -> list[Chart]:
+    """The differences from base on one question set, a plot for each measure, all on one axis."""
+    versus = {arm: evaluation.versus_base for arm, evaluation in found.items() if evaluation.versus_base}
+    if not versus:
+        return []
+    keys = {key for differences in versus.values() for key in differences}
+    ks = tables.powers(int(key) for key in keys if key.isdigit())
+    few = sorted({ks[0], ks[len(ks) // 2], ks[-1]}) if ks else []
+    measures = {str(k): f"pass@{k}" for k in few} | {key: said for key, said in MEASURES.items() if key in keys}
+    domain = charts.forest_domain(entry for differences in versus.values() for key, entry in differences.items() if key in measures)
+    return [
+        charts.forest(f"forest-{name}-{key}", said, {arm: found[key] for arm, found in versus.items() if key in found}, domain, looks)
+        for key, said in measures.items()
+    ]
+
+
+def passed(name: str, found: Mapping[str, Evaluation], looks: Looks) -> Chart:
+    """pass@k over k on one question set."""
+    first = next(iter(found.values()))
+    words = (
+        f"How likely one of k responses is right; {first.questions:,} questions × {first.samples} samples. Bands are 95 % intervals over "
+        "questions; those of two arms may overlap and their paired difference still be clear."
+    )
+    return charts.pass_at_k(f"pass-{name}", f"{name}: pass@k", {arm: one.pass_ for arm, one in found.items()}, looks, words)
+
+
+def doses(name: str, arms: Mapping[str, ArmResults], looks: Looks, last: int | None) -> list[Chart]:
+    """pass@k over the steps of RL on one question set, at the smallest and the largest k; nothing where no dose was evaluated.
+
+    Args:
+      name: of the set.
+      arms: of the run.
+      looks: of the arms.
+      last: steps of the whole RL.
+    """
+    found: dict[str, dict[int, Evaluation]] = {}
+    for arm, entry in arms.items():
+        at = {step: sets[name] for step, sets in entry.doses.items() if name in sets}
+        if at and name in entry.eval and last is not None:
+            start = arm.removesuffix("rl").removesuffix("+") or "base"
+            begun = {0: arms[start].eval[name]} if start in arms and name in arms[start].eval else {}
+            found[arm] = begun | at | {last: entry.eval[name]}
+    if not found:
+        return []
+    ks = sorted(set.intersection(*(set(one.ks) for steps in found.values() for one in steps.values())))
+    words = "The arm after so many steps of RL; at 0 the model that RL began with. Bars are 95 % intervals over questions."
+    return [
+        charts.doses(
+            f"dose-{name}-{k}", f"{name}: pass@{k} by dose", words,
+            {arm: {step: one.pass_[k] for step, one in sorted(steps.items())} for arm, steps in found.items()}, looks,
+        )
+        for k in dict.fromkeys((ks[0], ks[-1]))
+    ]  # fmt: skip
+
+
+def question_matrix(shown: QuestionSet | None, arms: Sequence[str]) -> Chart | None:
+    """Which arm solved which question of a set, those that the first arm solves most often first."""
+    if shown is None or not shown.questions:
+        return None
+
+    def rate(asked: Asked, arm: str) -> float:
+        cell = asked.cells.get(arm)
+        return cell.correct / cell.n if cell and cell.n else 0.0
+
+    ordered = sorted(shown.questions, key=lambda asked: [-rate(asked, arms[0]), -sum(rate(asked, arm) for arm in arms)])
+    columns = spaced(ordered)
+    rows = [
+        {"name": arm, "x": x, "share": rate(asked, arm), "says": f"{cell.correct} of {cell.n}"}
+        for x, asked in enumerate(columns)
+        for arm in arms
+        if (cell := asked.cells.get(arm))
+    ]
+    words = f"A column is a question, a row an arm: what training won, and what it lost. Left is what {arms[0]} solves most often."
+    return charts.matrix(
+        f"matrix-{shown.name}", f"{shown.name}: who solved what", words + _of(columns, ordered), rows, arms,
+        [asked.question for asked in columns], "responses that are right",
+    )  # fmt: skip
+
+
+# Training ----------------------------------------------------------------------------------------------------------------
+
+
+def reinforced(results: Results, evidence: Evidence, looks: Looks) -> tuple[list[Chart], list[Chart]]:
+    """The series of RL's log over its steps: (those that everybody looks at, the others)."""
+    logs = {arm: series(step.model_dump(exclude_none=True) for step in steps) for arm, steps in results.curves.items()}
+    names = dict.fromkeys(name for log in logs.values() for name in log)
+
+    def chart(name: str) -> Chart:
+        said = SERIES.get(name, Series(name, "", ""))
+        found = {arm: [log[name]] for arm, log in logs.items() if name in log}
+        return charts.curves(f"rl-{name}", said.title, said.words, said.unit, found, looks)
+
+    known = [name for name in SERIES if name in names]
+    main = [chart(name) for name in known if SERIES[name].main]
+    vendi = {arm: [points] for arm, found in evidence.diversity.items() if len(points := found.get("vendi", [])) > 1}
+    if vendi:
+        words = "Effective number of different rollouts in a group; near 1, the model says one thing only."
+        main.append(charts.curves("rl-vendi", "Vendi score", words, "rollouts a group", vendi, looks))
+    others = [name for name in known if not SERIES[name].main] + [name for name in names if name not in SERIES]
+    return main, [chart(name) for name in others]
+
+
+def fine_tuned(evidence: Evidence) -> tuple[list[Chart], dict[str, Style]]:
+    """(the losses of fine-tuning: of its steps, and of held-out questions before and after; how a recipe's line looks)."""
+    looks = {one.name: dataclasses.replace(arm_style(one.name), filled=True, dash=SOLID) for one in evidence.fine_tuning}
+    names = dict.fromkeys(["loss", *(name for one in evidence.fine_tuning for name in one.series if name != "tokens")])
+    found = []
+    for name in names:
+        said = LOSSES.get(name, Series(name, "", ""))
+        if lines := {one.name: [one.series[name]] for one in evidence.fine_tuning if name in one.series}:
+            found.append(charts.curves(f"sft-{name}", said.title, said.words, said.unit, lines, looks))
+    if evidence.heldout:
+        words = "Of rows of other questions than those learned, before and after."
+        found.insert(1, charts.before_after("sft-heldout", "Held-out loss", words, "nats a token", evidence.heldout, looks))
+    return found, looks
+
+
+# Diversity, and what was learned from ------------------------------------------------------------------------------------
+
+
+def diversity(name: str, arms: Mapping[str, Evaluation], looks: Looks) -> list[Chart]:
+    """How far the responses of each arm to one question set are apart, and how often a solution uses several heuristics."""
+    measured = {arm: found for arm, evaluation in arms.items() if (found := evaluation.diversity)}
+    drawn = [
+        charts.intervals(f"{key}-{name}", title, words, unit, entries, looks)
+        for key, (title, words, unit) in DIVERSITY.items()
+        if (entries := {arm: value for arm, entry in measured.items() if (value := getattr(entry, key))})
+    ]
+    if composed := {arm: evaluation.composition for arm, evaluation in arms.items() if evaluation.composition}:
+        judges = ", ".join(sorted({entry.judge for entry in composed.values()}))
+        words = f"Correct solutions that use two heuristics or more, as {judges} finds them."
+        rates = {arm: _percent(entry.rate) for arm, entry in composed.items()}
+        drawn.append(charts.intervals(f"composed-{name}", "Composed solutions", words, "% of correct solutions", rates, looks))
+    return drawn
+
+
+def _percent(share: Interval) -> Interval:
+    return Interval(100 * share.mean, 100 * share.low, 100 * share.high)
+
+
+def label_matrices(shown: QuestionSet) -> list[Chart]:
+    """Which heuristics a judge finds in the correct solutions to which question, a plot for each arm that has any."""
+    arms = list(dict.fromkeys(arm for asked in shown.questions for arm in asked.labelled))
+    names = sorted({label for asked in shown.questions for labels in asked.labelled.values() for label in labels})
+    columns = spaced(shown.questions)
+    words = "A column is a question, a row a heuristic; a cell says how many of its responses are right and use it, as the judge finds."
+    return [
+        charts.matrix(
+            f"labels-{shown.name}-{arm}", f"{shown.name}: heuristics in what {arm} solved", words + _of(columns, shown.questions),
+            [
+                {"name": label, "x": x, "share": count / cell.n, "says": f"{count} of {cell.n}"}
+                for x, asked in enumerate(columns)
+                if (cell := asked.cells.get(arm)) is not None
+                for label, count in asked.labelled.get(arm, {}).items()
+            ],
+            names, [asked.question for asked in columns], "right, with the heuristic",
+        )
+        for arm in arms
+    ]  # fmt: skip
+
+
+def lesson_matrix(lessons: Sequence[Lesson]) -> Chart | None:
+    """Which heuristic solved which training question, and what was kept."""
+    if not lessons:
+        return None
+    names = sorted({name for lesson in lessons for name in lesson.tried}, key=lambda name: (name != "plain", name))
+    ordered = sorted(lessons, key=lambda lesson: -sum(right for _, right, _ in lesson.tried.values()))
+    columns = spaced(ordered)
+    rows = [
+        {"name": name, "x": x, "share": right / n, "kept": kept, "says": f"{right} of {n}" + (f", {kept} kept" if kept else "")}
+        for x, lesson in enumerate(columns)
+        for name, (n, right, kept) in lesson.tried.items()
+    ]
+    words = (
+        "What the base model, before any training, made of the training questions: a column is a question, a row the heuristic that it was "
+        "asked under; left is what was solved most often. A dot: a response was kept to learn from."
+    )
+    return charts.matrix(
+        "lessons", "Heuristic × question", words + _of(columns, ordered), rows, names,
+        [lesson.question for lesson in columns], "responses that are right",
+    )  # fmt: skip
+
+
+T = TypeVar("T")
+
+
+def spaced(items: Sequence[T]) -> Sequence[T]:
+    """At most `COLUMNS` of the items, evenly spaced, with the first and the last."""
+    if len(items) <= COLUMNS:
+        return items
+    return [items[round(i * (len(items) - 1) / (COLUMNS - 1))] for i in range(COLUMNS)]
+
+
+def _of(columns: Sequence[Any], ordered: Sequence[Any]) -> str:
+    return f" {len(columns):,} of {len(ordered):,} questions, evenly spaced in this order." if len(columns) < len(ordered) else ""

@@ -79,6 +79,7 @@ def sft(
       InputError: a record can't be learned, or is longer than the model's positions; or the model is broken.
       RunError: the training has diverged.
     """
+    _without_validation("sft", settings)
     builder = model.prompt_builder()
     checkpoint = model.checkpoint
     stop_ids = builder.stop_ids(checkpoint.stop_ids)
@@ -152,6 +153,7 @@ def rl(
       InputError: a record can't be asked or judged, or its prompt doesn't fit the model; or the model is broken.
       RunError: the training has diverged, or no group has anything to learn from where the algorithm needs that.
     """
+    _without_validation("rl", settings)
     if settings.get("evaluate_at"):
         raise ConfigError("rl: evaluate_at is for runs, which keep those models; call rl for fewer steps, and evaluate what it gives")
     asked = as_questions(questions, "rl")
@@ -185,6 +187,11 @@ def rl(
     stop_ids = builder.stop_ids(checkpoint.stop_ids)
     measured = [{name: value for name, value in step.items() if name != "audit"} for step in result.steps]
     return Trained(model.with_params(result.params, stop_ids, f"{model.name}, after RL"), {"steps": len(measured)}, measured)
+
+
+def _without_validation(what: str, settings: Mapping[str, Any]) -> None:
+    if settings.get("validation"):
+        raise ConfigError(f"{what}: validation is for runs, which keep the best model on the way; evaluate what {what} gives")
 
 
 def _batching(model: Model, longest: int, given: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -564,6 +564,9 @@ class RlConfig(Strict):
     """The value head, for algorithms that have one (`ppo`); unset takes its defaults."""
     validation: Annotated[ValidationConfig | None, LATER] = None
     """Looks at the model on the way, keeps the best, and may stop early; unset does nothing of it."""
+    drift: Annotated[list[Literal["start", "base"]], HOW] = []
+    """Log how far the policy is from the model that the arm's RL starts from, or from the base model, on each round's tokens; each holds a
+    copy of that model in the compute dtype, and takes a forward pass a round. With `kl` the start's is logged in any case."""
     evaluate_at: Annotated[list[PositiveInt], HOW] = []
     """Steps after which the model is kept and evaluated as the arm's last one is: doses of RL, from one training."""
     seed: Seed = 0

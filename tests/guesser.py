@@ -152,5 +152,6 @@ def comparable(directory) -> dict[str, object]:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         for row in rows:
             row.pop("seconds", None)  # of the verifier
+            row.pop("speed", None)  # of a step
         found[str(path.relative_to(directory))] = rows
     return found

@@ -93,13 +93,14 @@ def _reinforced(session: Session, config: RlConfig, arm: Arm, start: Model, ques
         validation = None
         if config.validation and looked_at:
             validation = validation_of(session, config.validation, looked_at[1].prompts, arm, stage, kept)
+        base = None if start.identity == session.base.identity else lambda: session.take(session.base)
         name = f"{start.source}, as the arm {arm.name} trained it"
         engine = session.engine(prompts, config.sampling, config.group, name, at_a_time=config.prompts)
         with session.display.task(stage.name, config.steps * config.prompts * config.group) as task, session.logged(stage) as sinks:
             result = run_rl(
                 config, session.meta.config, lambda: session.take(start), session.mesh, prompts, engine, session.pool,
                 arm=arm.name, dtype=session.dtype, directory=stage.directory, task=task, note=session.display.note,
-                keep=kept.save, validation=validation, sinks=sinks,
+                keep=kept.save, base=base, validation=validation, sinks=sinks,
             )  # fmt: skip
         left = _left(validation, kept, len(result.steps), result.params)
         tokens = sum(step["length"] * (1 + step.get("refills", 0)) for step in result.steps) * config.prompts * config.group

@@ -31,12 +31,13 @@ from jaxpolya.score.logprobs import score_rows, scoring_copy
 from jaxpolya.train.advantages import Rewards, estimate, kl_in_reward, soft_overlong_penalty
 from jaxpolya.train.algorithms import Algorithm, make_algorithm, most_refills, needs_reference, overlong_buffer, policy_loss, value_head
 from jaxpolya.train.checkpoints import Checkpoints
+from jaxpolya.train.drift import Speed, drift_facts
 from jaxpolya.train.health import Health
 from jaxpolya.train.metrics import StepLog
 from jaxpolya.train.objectives import policy_objective
 from jaxpolya.train.sft import check_rows
 from jaxpolya.train.sinks import Sinks
-from jaxpolya.train.state import Measured, Step, abstract_state, init_state, make_optimizer
+from jaxpolya.train.state import Measured, Step, abstract_state, init_state, make_optimizer, rate_after
 from jaxpolya.train.validation import ROW, Validation
 from jaxpolya.train.value import fresh_head, per_token, policy_of, targets, value_optimizer, with_head
 from jaxpolya.verify.pool import Pool
@@ -66,6 +67,7 @@ def run_rl(
     task: Task,
     note: Callable[[str], None],
     keep: Callable[[int, Params], None],
+    base: Callable[[], Params] | None = None,
     validation: Validation | None = None,
     sinks: Sinks | None = None,
 ) -> RlResult:
@@ -86,6 +88,7 @@ def run_rl(
       task: is advanced by one a rollout.
       note: is told what the audit of rewards finds too large on the way.
       keep: is given the parameters after each number of steps in `config.doses`, before a checkpoint goes past it.
+      base: loads the base model, where the arm doesn't start from it and `config.drift` asks how far the policy is from it.
       validation: looks at the model on the way, and may end the training.
       sinks: are told the rows of `steps.jsonl` too.
     """
@@ -96,6 +99,7 @@ def run_rl(
     forward = Forward(decoder, dtype, temperature=config.sampling.temperature)
     of_trained = dataclasses.replace(forward, config=trained)
     objective = policy_objective(dataclasses.replace(of_trained, remat=config.batching.remat == "block"), policy_loss(config, algorithm))
+    still = 0 if value is None else value.warmup  # steps in which the policy doesn't move
     updates_a_step = config.updates * config.epochs
     if value is None:
         optimizer = warming = make_optimizer(config.optimizer, config.steps * updates_a_step)
@@ -105,14 +109,19 @@ def run_rl(
     checkpoints = Checkpoints(directory / "checkpoints")
     done = checkpoints.latest() or 0
     reference: Params | None = None
-    if needs_reference(config, algorithm) or not done:
+    looks_back = "start" in config.drift or ("base" in config.drift and base is None)
+    if needs_reference(config, algorithm) or looks_back or not done:
         first = start()
-        reference = scoring_copy(first, decoder, mesh, dtype) if needs_reference(config, algorithm) else None
+        reference = scoring_copy(first, decoder, mesh, dtype) if needs_reference(config, algorithm) or looks_back else None
         first |= {} if value is None else fresh_head(decoder)
         state = init_state(first, trained, mesh, optimizer) if not done else {}
         del first
     if done:
         state = checkpoints.restore(done, abstract_state(trained, mesh, optimizer))
+    models = {} if reference is None else {"start": reference}
+    if "base" in config.drift:
+        models["base"] = models["start"] if base is None else scoring_copy(base(), decoder, mesh, dtype)
+    speed = Speed()
     health = Health(directory, decoder.vocab_size, engine.model)
     log = StepLog(directory / "steps.jsonl", keep=done, primary=is_primary(), sinks=sinks)
     if validation:
@@ -126,13 +135,13 @@ def run_rl(
         round_ = rollouts.draw(step, weights, sum(row.get("refills", 0) for row in log.rows))
         asked, samples = round_.prompts, round_.samples
         parts = np.array_split(np.arange(config.prompts), config.updates)
-        scorers = {"logp_old": weights if config.old_logprobs == "trainer" else None, "logp_ref": reference}
-        logps = {
-            name: scored(params, forward, mesh, samples, asked, parts, config) for name, params in scorers.items() if params is not None
-        }
+        looked = {name: scored(params, forward, mesh, samples, asked, parts, config) for name, params in models.items()}
+        logps = {"logp_ref": looked["start"]} if needs_reference(config, algorithm) else {}
+        if config.old_logprobs == "trainer":
+            logps["logp_old"] = scored(weights, forward, mesh, samples, asked, parts, config)
         if value is not None:
             logps["value_old"] = scored(state["params"], of_trained, mesh, samples, asked, parts, config, "values")
-        del weights, scorers  # the update consumes them
+        del weights  # the update consumes them
         examples, facts, learnt = make_examples(samples, asked, config, algorithm, logps)
         rated = round_.rated(learnt)
         if refills:
@@ -149,7 +158,9 @@ def run_rl(
         questions = {prompt.question.id: prompt.question for asked, _ in round_.pieces for prompt in asked}
         tally = Tally.of([sample for piece in rated for sample in piece], questions)
         health.check_step({"step": step, **facts})
-        row = {"step": step, **facts, **step_facts(tally), "audit": tally.to_json()}
+        facts |= drift_facts(samples, config.group, looked)
+        facts["learning_rate"] = rate_after(config.optimizer, (config.steps - still) * updates_a_step, (step - still) * updates_a_step)
+        row = {"step": step, **facts, **step_facts(tally), "audit": tally.to_json(), "speed": speed.lap(tally.tokens)}
         if validation and validation.due(step + 1, config.steps):
             row[ROW] = validation.look(step + 1, policy_of(state["params"]))
         log.append(row)

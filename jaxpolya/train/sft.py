@@ -26,11 +26,12 @@ from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, is_primary, to_ho
 from jaxpolya.progress import Task
 from jaxpolya.records import SftRow
 from jaxpolya.train.checkpoints import Checkpoints
+from jaxpolya.train.drift import Speed
 from jaxpolya.train.health import Health
 from jaxpolya.train.metrics import StepLog
 from jaxpolya.train.objectives import sft_objective
 from jaxpolya.train.sinks import Sinks
-from jaxpolya.train.state import Step, abstract_state, init_state, make_evaluation, make_optimizer
+from jaxpolya.train.state import Step, abstract_state, init_state, make_evaluation, make_optimizer, rate_after
 from jaxpolya.train.validation import HELDOUT, ROW, Validation
 
 
@@ -122,10 +123,12 @@ def run_sft(
     if validation:
         validation.resume(log.rows)
     task.advance(done or 0)
+    speed = Speed()
     for step, batch in enumerate(batches.stream(done or 0), done or 0):
         state, facts = update(state, batch, config.batching.micro_rows)
         health.check_step({"step": step, **facts})
-        row: dict[str, Any] = {"step": step, **facts}
+        facts["learning_rate"] = rate_after(config.optimizer, batches.steps, step)
+        row: dict[str, Any] = {"step": step, **facts, "speed": speed.lap(facts["tokens"])}
         if validation and validation.due(step + 1, batches.steps):
             loss = heldout_loss(state["params"])
             row[ROW] = validation.look(step + 1, state["params"], {} if loss is None else {HELDOUT: loss})

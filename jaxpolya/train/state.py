@@ -34,10 +34,10 @@ LossFn = Callable[[Params, dict[str, jax.Array]], tuple[Means, Maxima]]
 
 
 @functools.cache
-def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformation:
-    """AdamW (arXiv 1711.05101) with global-norm clipping, linear warm-up and cosine decay; norms and biases don't decay."""
+def make_schedule(config: Optimizer, steps: int) -> optax.Schedule:
+    """Updates done → learning rate of the next one: linear warm-up, then cosine decay."""
     warmup = round(config.warmup * steps)
-    schedule = optax.warmup_cosine_decay_schedule(
+    return optax.warmup_cosine_decay_schedule(
         # The first update already moves: step 0 of a warm-up from zero would be wasted.
         init_value=config.learning_rate / (warmup + 1),
         peak_value=config.learning_rate,
@@ -45,9 +45,19 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
         decay_steps=max(steps, warmup + 1),
         end_value=config.learning_rate * config.final,
     )
+
+
+def rate_after(config: Optimizer, steps: int, done: int) -> float:
+    """The learning rate of the update after `done` of `steps`; 0 before the first of them, while nothing is updated yet."""
+    return float(make_schedule(config, steps)(done)) if done >= 0 else 0.0
+
+
+@functools.cache
+def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformation:
+    """AdamW (arXiv 1711.05101) with global-norm clipping and `make_schedule`; norms and biases don't decay."""
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
-        optax.adamw(schedule, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=_matrices),
+        optax.adamw(make_schedule(config, steps), b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=_matrices),
     )
 
 

@@ -114,7 +114,7 @@ def validated(tiny_run):
         made = tiny_run(arms=["star+rl"], export=False, verify={"workers": 1, "deadline": 120})
         looks = {"questions": [{"kind": "jsonl", "path": str(tiny_run.directory / "validation.jsonl")}], "sampling": {"max_new_tokens": 16}}
         looks |= {"every": 1, "samples": 2, "greedy": False}
-        made["rl"] |= {"validation": looks | changes, "optimizer": {"learning_rate": 3e-3}}
+        made["rl"] |= {"validation": looks | changes, "optimizer": {"learning_rate": 3e-3}, "drift": ["start", "base"]}
         made["sft"] |= {"validation": looks | {"metric": "heldout_loss", "every": 100}}
         made["eval"] |= {"samples": 1, "composition": "none"}
         return made
@@ -151,6 +151,7 @@ def test_a_validated_run_leaves_its_best_model_over_kills(validated, monkeypatch
     assert sorted(path.name for path in (rl / "validation").iterdir()) == [f"{step:06d}-sampled.jsonl" for step in (1, 2, 3)]
     rows = [json.loads(line) for line in (rl / "steps.jsonl").read_text().splitlines()]
     assert set(rows[0][ROW]) == {"pass@1", "pass@2", "length"} and 0 <= rows[0][ROW]["pass@2"] <= 1
+    assert rows[0]["kl_start"] < 1e-8 < rows[-1]["kl_start"] and all(row["kl_base"] > 1e-5 for row in rows), "two models, not one"
     # Killed in its third step, and again while the model of the best is put in its place.
     known = comparable(directory)
     model = load_checkpoint(rl / "model", mesh=make_mesh(MeshConfig(), jax.devices()[:1])).params

@@ -3,14 +3,17 @@
 Rows that end early go on and are ignored: looking at every step would cost a synchronisation each. Layers are unrolled, because a scan
 would copy each layer's cache in and out of the loop.
 
-Attention is one softmax over the lane's prefix and the row's suffix. The suffix is summed in blocks of fixed size, oldest first, so that
-blocks beyond a row's end add exact zeros, whoever its neighbours are. Writes are local to a device (`shard_map`): left to the
-partitioner, each layer would gather every row's keys and values on every device at every step.
+Attention is one softmax over three parts: the lane's prefix, the row's suffix up to where the burst began, and the **recent** tokens of
+the burst itself. All rows write the same slot of the recent part in the same step, so nothing is scattered within the loop, and the
+suffix is only read there, in the layout that the products want: a scatter wants another, and XLA would copy the whole cache between the
+two in every step. The recent tokens are flushed into the suffix once a burst. A row begins with a burst, so its length is a multiple of
+N then.
+
+The suffix is summed in blocks of fixed size, oldest first, so that blocks beyond a row's end add exact zeros, whoever its neighbours are.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -32,37 +35,44 @@ SUFFIX_BLOCK = 256
 
 KeysValues = tuple[jax.Array, jax.Array]
 """Of one layer."""
-Write = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-"""(suffix cache, new [P, G, K, H], slot [P, G]) → the cache with each row's slot written."""
 
 
 @functools.cache
 def make_burst(plan: Plan, mesh: Mesh, live: int) -> Any:
-    """A program (params, lanes, rows, seed, temperature, top_p) → (lanes, tokens [P, G, N], log-probs [P, G, N]).
+    """A program (params, lanes, rows, key, temperature, top_p) → (lanes, tokens [P, G, N], log-probs [P, G, N]).
 
-    `live` suffix slots are read: no row may hold more after the burst. Lanes are donated; tokens and log-probs come out
+    `live` suffix slots are read and written: no row may hold more after the burst. Lanes are donated; tokens and log-probs come out
     whole on every host. One compilation per `live`.
     """
     shardings, whole = lane_shardings(plan, mesh), replicated(mesh)
-    write = _row_writer(plan, mesh, shardings.suffix[0][0].spec)  # type: ignore[attr-defined]
+    cache_sharding: Any = shardings.suffix[0][0]
+    # Left to the partitioner, a scatter would gather every row's keys and values on every device.
+    flush = jax.shard_map(
+        partial(_flush, live=live, platform=mesh.devices.flat[0].platform),
+        mesh=mesh,
+        in_specs=(cache_sharding.spec, cache_sharding.spec, PartitionSpec(cache_sharding.spec[0])),
+        out_specs=cache_sharding.spec,
+    )
 
     def burst(
-        params: Params, lanes: Lanes, rows: Rows, seed: jax.Array, temperature: jax.Array, top_p: jax.Array
+        params: Params, lanes: Lanes, rows: Rows, key: jax.Array, temperature: jax.Array, top_p: jax.Array
     ) -> tuple[Lanes, jax.Array, jax.Array]:
-        def step(n: jax.Array, carry: tuple[Lanes, jax.Array, jax.Array]) -> tuple[Lanes, jax.Array, jax.Array]:
-            lanes, tokens_PGN, logps_PGN = carry
-            slot_PG = rows.length_PG + n
-            hidden_BD, suffix = _advance(plan, live, write, params, lanes, rows.prompt_P, slot_PG)
+        def step(n: jax.Array, carry: tuple[Any, ...]) -> tuple[Any, ...]:
+            recent, last_PG, tokens_PGN, logps_PGN = carry
+            hidden_BD, recent = _advance(plan, live, params, lanes, recent, last_PG, rows, n)
             with jax.named_scope("sample"):
-                keys_B = token_keys(seed, rows.sequence_PG.reshape(-1), slot_PG.reshape(-1))
+                keys_B = token_keys(key, rows.sequence_PG.reshape(-1), (rows.length_PG + n).reshape(-1))
                 logits_BV = logits(plan.config, hidden_BD, head_table(params))
                 tokens_B, logps_B = sample(logits_BV, keys_B, temperature, top_p, plan.draw)
-            last_PG, logps_PG = tokens_B.reshape(slot_PG.shape), logps_B.reshape(slot_PG.shape)
-            lanes = Lanes(prefix=lanes.prefix, suffix=suffix, last_PG=last_PG)
-            return lanes, tokens_PGN.at[:, :, n].set(last_PG), logps_PGN.at[:, :, n].set(logps_PG)
+            last_PG, logps_PG = tokens_B.reshape(last_PG.shape), logps_B.reshape(last_PG.shape)
+            return recent, last_PG, tokens_PGN.at[:, :, n].set(last_PG), logps_PGN.at[:, :, n].set(logps_PG)
 
-        shape = (plan.lanes, plan.samples, plan.burst)
-        return jax.lax.fori_loop(0, plan.burst, step, (lanes, jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32)))
+        nothing = jax.lax.with_sharding_constraint(jnp.zeros(plan.cache_shape(plan.burst), plan.dtype), cache_sharding)
+        out = (jnp.zeros((*last.shape, plan.burst), dtype) for last, dtype in ((lanes.last_PG, jnp.int32), (lanes.last_PG, jnp.float32)))
+        carry = ([(nothing, nothing)] * plan.config.layers, lanes.last_PG, *out)
+        recent, last_PG, tokens_PGN, logps_PGN = jax.lax.fori_loop(0, plan.burst, step, carry)
+        suffix = jax.tree.map(lambda cache, new: flush(cache, new, rows.length_PG), lanes.suffix, recent)
+        return Lanes(prefix=lanes.prefix, suffix=suffix, last_PG=last_PG), tokens_PGN, logps_PGN
 
     return jax.jit(
         burst,
@@ -73,102 +83,111 @@ def make_burst(plan: Plan, mesh: Mesh, live: int) -> Any:
 
 
 def _advance(
-    plan: Plan, live: int, write: Write, params: Params, lanes: Lanes, prompt_P: jax.Array, slot_PG: jax.Array
+    plan: Plan, live: int, params: Params, lanes: Lanes, recent: list[KeysValues], last_PG: jax.Array, rows: Rows, n: jax.Array
 ) -> tuple[jax.Array, list[KeysValues]]:
-    """One forward pass of each row's last token, which takes `slot_PG`: (final hidden states [B, D], the suffix caches with it)."""
+    """Step n: one forward pass of each row's last token, to (final hidden states [B, D], the recent keys and values with its own)."""
     config, graphdef = plan.config, block_def(plan.config)
-    positions_B1 = (prompt_P[:, None] + slot_PG).reshape(-1, 1)
+    positions_B1 = (rows.prompt_P[:, None] + rows.length_PG + n).reshape(-1, 1)
     tables = rope_tables(config, positions_B1)
-    seen = [_visible(plan, kind, live, prompt_P, slot_PG) for kind in config.kinds]
-    x_B1D = embed(params, config, lanes.last_PG.reshape(-1, 1), plan.dtype)
-    suffix: list[Any] = []
-    for layer_params, kind, prefix_kv, suffix_kv in zip(params["blocks"], config.kind_of_layer, lanes.prefix, lanes.suffix, strict=True):
-        ring = config.kinds[kind].window is not None
-        to_PG = slot_PG % plan.suffix_slots(config.kinds[kind]) if ring else slot_PG
-        attend = _Attend(plan, write, prefix_kv, suffix_kv, *seen[kind], to_PG)
-        x_B1D, written = nnx.merge(graphdef, layer_params)(x_B1D, tables[kind], attend)
-        suffix.append(written)
-    return rms_norm(x_B1D[:, 0], params["final_norm"], config), suffix
+    seen = [_visible(plan, kind, live, rows, n) for kind in config.kinds]
+    x_B1D = embed(params, config, last_PG.reshape(-1, 1), plan.dtype)
+    written: list[Any] = []
+    caches = zip(lanes.prefix, lanes.suffix, recent, strict=True)
+    for layer_params, kind, of_layer in zip(params["blocks"], config.kind_of_layer, caches, strict=True):
+        x_B1D, new = nnx.merge(graphdef, layer_params)(x_B1D, tables[kind], _Attend(plan, n, of_layer, seen[kind]))
+        written.append(new)
+    return rms_norm(x_B1D[:, 0], params["final_norm"], config), written
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Attend:
-    """A layer's attention in a step: writes each row's key and value, and gives (output [B, 1, N, H], the suffix with them)."""
+    """A layer's attention in step n: (output [B, 1, N, H], the recent keys and values with each row's own)."""
 
     plan: Plan
-    write: Write
-    prefix_kv: KeysValues
-    suffix_kv: KeysValues
-    in_prefix: jax.Array
-    in_suffix: jax.Array
-    to_PG: jax.Array
+    n: jax.Array
+    caches: tuple[KeysValues, KeysValues, KeysValues]
+    """Prefix, suffix, recent."""
+    seen: tuple[jax.Array, jax.Array, jax.Array]
+    """Of each of them, by `_visible`."""
 
     def __call__(self, q_B1NH: jax.Array, k_B1KH: jax.Array, v_B1KH: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        P, G = self.to_PG.shape
-        _, _, N, H = q_B1NH.shape
-        K = k_B1KH.shape[2]
-        new = (k_B1KH.reshape(P, G, K, H), v_B1KH.reshape(P, G, K, H))
-        written = tuple(self.write(cache, of_row, self.to_PG) for cache, of_row in zip(self.suffix_kv, new, strict=True))
-        q_PKGMH = jnp.moveaxis(q_B1NH.reshape(P, G, K, N // K, H), 1, 2)
-        out_PKGMH = _two_part_attention(self.plan, q_PKGMH, self.prefix_kv, written, self.in_prefix, self.in_suffix)
-        return jnp.moveaxis(out_PKGMH, 2, 1).reshape(P * G, 1, N, H), written
+        prefix, suffix, recent = self.caches
+        P, K, G, _, H = recent[0].shape
+        heads = q_B1NH.shape[2]
+
+        def write(cache_PKGNH: jax.Array, new_B1KH: jax.Array) -> jax.Array:
+            new_PKGH = jnp.moveaxis(new_B1KH.reshape(P, G, K, H), 2, 1).astype(cache_PKGNH.dtype)
+            return jax.lax.dynamic_update_index_in_dim(cache_PKGNH, new_PKGH, self.n, axis=3)
+
+        recent = write(recent[0], k_B1KH), write(recent[1], v_B1KH)
+        q_PKGMH = jnp.moveaxis(q_B1NH.reshape(P, G, K, heads // K, H), 2, 1)
+        out_PKGMH = _attention(self.plan, q_PKGMH, (prefix, suffix, recent), self.seen)
+        return jnp.moveaxis(out_PKGMH, 1, 2).reshape(P * G, 1, heads, H), recent
 
 
-def _visible(plan: Plan, kind: LayerKind, live: int, prompt_P: jax.Array, slot_PG: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What a row that writes slot `slot_PG` sees of the prefix [P, 1, 1 or G, 1, S_p] and of the suffix [P, 1, G, 1, live]."""
-    place_S = jnp.arange(plan.prefix)
-    in_prefix_PGS = (place_S < prompt_P[:, None])[:, None]
-    live = min(live, plan.suffix_slots(kind))
-    age_PGS = slot_PG[:, :, None] - jnp.arange(live)
-    if kind.window is not None:
-        in_prefix_PGS &= (prompt_P[:, None] + slot_PG)[:, :, None] - place_S < kind.window
-        age_PGS %= plan.suffix_slots(kind)
-    in_suffix_PGS = (age_PGS >= 0) & (age_PGS <= slot_PG[:, :, None])
-    return in_prefix_PGS[:, None, :, None], in_suffix_PGS[:, None, :, None]
+def _visible(plan: Plan, kind: LayerKind, live: int, rows: Rows, n: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What a row sees in step n: of the prefix [P, 1, 1 or G, 1, S_p], of the suffix [P, 1, G, 1, live], of the recent tokens [N]."""
+    slots, length_PG1 = plan.suffix_slots(kind), rows.length_PG[:, :, None]
+    in_prefix_PGS = (jnp.arange(plan.prefix) < rows.prompt_P[:, None])[:, None]
+    back_PGS = length_PG1 - jnp.arange(min(live, slots))  # how many tokens before the burst a slot was written
+    recent_N = jnp.arange(plan.burst)
+    in_recent_N = recent_N <= n
+    if kind.window is None:
+        in_suffix_PGS = back_PGS > 0
+    else:
+        back_PGS = (back_PGS - 1) % slots + 1
+        in_suffix_PGS = (back_PGS <= length_PG1) & (back_PGS + n < kind.window)
+        in_prefix_PGS &= rows.prompt_P[:, None, None] + length_PG1 + n - jnp.arange(plan.prefix) < kind.window
+        in_recent_N &= n - recent_N < kind.window
+    return in_prefix_PGS[:, None, :, None], in_suffix_PGS[:, None, :, None], in_recent_N
 
 
-def _row_writer(plan: Plan, mesh: Mesh, suffix_spec: PartitionSpec) -> Write:
-    """Writes rows on their own devices."""
-    data, heads = suffix_spec[plan.layout.index("p")], suffix_spec[plan.layout.index("k")]
+def _flush(cache_PKGSH: jax.Array, new_PKGNH: jax.Array, length_PG: jax.Array, live: int, platform: str) -> jax.Array:
+    """The suffix cache with a burst's tokens at each row's own place, which is a whole block of N slots.
 
-    @partial(jax.shard_map, mesh=mesh, in_specs=(suffix_spec, PartitionSpec(data, None, heads), PartitionSpec(data)), out_specs=suffix_spec)
-    def write(cache: jax.Array, new_PGKH: jax.Array, slot_PG: jax.Array) -> jax.Array:
-        lane, row = jnp.arange(slot_PG.shape[0])[:, None], jnp.arange(slot_PG.shape[1])
-        at = (lane, slice(None), row, slot_PG) if plan.layout == "pkgsh" else (lane, row, slot_PG)
-        return cache.at[at].set(new_PGKH.astype(cache.dtype), mode="drop")
-
-    return write
-
-
-def _two_part_attention(
-    plan: Plan,
-    q_PKGMH: jax.Array,
-    prefix_kv: tuple[jax.Array, jax.Array],
-    suffix_kv: tuple[jax.Array, ...],
-    in_prefix: jax.Array,
-    in_suffix: jax.Array,
-) -> jax.Array:
-    """One softmax over the lane's prefix and the row's suffix: [P, K, G, M, H]. Scores and sums are float32.
-
-    `in_prefix` and `in_suffix` are of `_visible`; the suffix is summed block by block (see the module).
+    A TPU scatters row by row, each for thousands of cycles (modelled), and passes over the whole cache in less; others scatter.
     """
-    precision, layout, config = precision_of(q_PKGMH), plan.layout, plan.config
-    (prefix_k, prefix_v), (suffix_k, suffix_v) = prefix_kv, suffix_kv
-    live = in_suffix.shape[-1]
-    cuts = [(start, min(start + SUFFIX_BLOCK, live)) for start in range(0, live, SUFFIX_BLOCK)]
+    P, K, G, S, H = cache_PKGSH.shape
+    N = new_PKGNH.shape[3]
+    block_PG = length_PG // N % (S // N)  # a ring begins anew
+    blocks = cache_PKGSH.reshape(P, K, G, S // N, N, H)
+    if platform == "tpu":
+        held = min(live, S) // N
+        here_PGS = jnp.arange(held) == block_PG[:, :, None]
+        there = jnp.where(here_PGS[:, None, :, :, None, None], new_PKGNH[:, :, :, None], blocks[:, :, :, :held])
+        return blocks.at[:, :, :, :held].set(there).reshape(cache_PKGSH.shape)
+    lane, row = jnp.arange(P)[:, None], jnp.arange(G)
+    return blocks.at[lane, :, row, block_PG].set(jnp.moveaxis(new_PKGNH, 1, 2)).reshape(cache_PKGSH.shape)
 
-    def scores(equation: str, keys: jax.Array, mask: jax.Array) -> jax.Array:
-        out = jnp.einsum(equation, q_PKGMH, keys, precision=precision, preferred_element_type=jnp.float32)
+
+def _attention(plan: Plan, q_PKGMH: jax.Array, caches: tuple[KeysValues, ...], seen: tuple[jax.Array, ...]) -> jax.Array:
+    """One softmax over the lane's prefix, the row's suffix and the burst's recent tokens: [P, K, G, M, H]. Scores and sums are float32.
+
+    `seen` is of `_visible`; the suffix is summed block by block (see the module).
+    """
+    precision, config = precision_of(q_PKGMH), plan.config
+    prefix, suffix, recent = caches
+    in_prefix, in_suffix, in_recent = seen
+
+    def block(start: int) -> tuple[KeysValues, jax.Array]:
+        end = min(start + SUFFIX_BLOCK, in_suffix.shape[-1])
+        keys, values = (jax.lax.slice_in_dim(cache, start, end, axis=3) for cache in suffix)
+        return (keys, values), in_suffix[..., start:end]
+
+    parts = [(prefix, in_prefix), *(block(start) for start in range(0, in_suffix.shape[-1], SUFFIX_BLOCK)), (recent, in_recent)]
+    axes = ["pksh", *["pkgsh"] * (len(parts) - 1)]
+
+    def scores(keys: jax.Array, of: str, mask: jax.Array) -> jax.Array:
+        out = jnp.einsum(f"pkgmh,{of}->pkgms", q_PKGMH, keys, precision=precision, preferred_element_type=jnp.float32)
         return jnp.where(mask, capped(out * config.score_scale, config.score_cap), MASKED)
 
-    parts = [(scores("pkgmh,pksh->pkgms", prefix_k, in_prefix), "pkgms,pksh->pkgmh", prefix_v)]
-    for start, end in cuts:
-        keys, values = (jax.lax.slice_in_dim(cache, start, end, axis=layout.index("s")) for cache in (suffix_k, suffix_v))
-        parts.append((scores(f"pkgmh,{layout}->pkgms", keys, in_suffix[..., start:end]), f"pkgms,{layout}->pkgmh", values))
-    peak = functools.reduce(jnp.maximum, [jnp.max(part, axis=-1, keepdims=True) for part, _, _ in parts])
+    scored = [scores(keys, of, mask) for ((keys, _), mask), of in zip(parts, axes, strict=True)]
+    peak = functools.reduce(jnp.maximum, [jnp.max(part, axis=-1, keepdims=True) for part in scored])
     total, out = jnp.zeros_like(peak), jnp.zeros(q_PKGMH.shape, jnp.float32)
-    for part, equation, values in parts:
+    for part, ((_, values), _), of in zip(scored, parts, axes, strict=True):
         weights = jnp.exp(part - peak)
         total += jnp.sum(weights, axis=-1, keepdims=True)
-        out += jnp.einsum(equation, weights.astype(values.dtype), values, precision=precision, preferred_element_type=jnp.float32)
+        out += jnp.einsum(
+            f"pkgms,{of}->pkgmh", weights.astype(values.dtype), values, precision=precision, preferred_element_type=jnp.float32
+        )
     return (out / total).astype(q_PKGMH.dtype)

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 
 from jaxpolya.config import DecodeConfig, Sampling
 from jaxpolya.decode.burst import SUFFIX_BLOCK, make_burst
-from jaxpolya.decode.lanes import SUFFIX_LAYOUT, Cache, Plan, Rows, decode_copy, make_empty
+from jaxpolya.decode.lanes import Cache, Plan, Rows, decode_copy, make_empty
 from jaxpolya.decode.prefill import make_prefill, make_share
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.errors import InputError, not_finite
@@ -119,7 +119,6 @@ class Engine:
             burst=burst,
             draw=Draw(greedy=sampling.temperature == 0, top_k=sampling.top_k, top_p=sampling.top_p < 1),
             dtype=jnp.dtype(dtype),
-            layout=SUFFIX_LAYOUT.get(mesh.devices.flat[0].platform, "pgskh"),
         )
         self._shards = shards
         self._longest_stop = max((len(string.encode()) for string in sampling.stop), default=0)

@@ -3,10 +3,11 @@
 A **lane** is one prompt with its G samples. The prompt's keys and values are computed once (`prefill`) and shared by the
 samples; each sample (a row) has a cache of its own for what it writes (`burst`).
 
-    prefix [P, K, S_p, H]                    one a lane, right-padded, read by all its rows
-    suffix [P, K, G, S, H], [P, G, S, K, H]  one a row, written at the row's own position
+    prefix [P, K, S_p, H]   one a lane, right-padded, read by all its rows
+    suffix [P, K, G, S, H]  one a row, written at the row's own position
 
-A layer with a sliding window keeps no more of the suffix than that: its S slots are a ring, which holds position s at slot s mod S.
+A layer with a sliding window keeps no more of the suffix than that, in whole bursts: its S slots are a ring, which holds position s at slot
+s mod S.
 
 Bits don't depend on placement: a row's arithmetic has the same shapes wherever it sits. A killed and resumed stage, whose rows meet
 other neighbours, therefore draws the same tokens.
@@ -24,12 +25,6 @@ from jaxpolya.decode.sampling import Draw
 from jaxpolya.models.config import DecoderConfig, LayerKind
 from jaxpolya.models.decoder import Params, abstract_params
 from jaxpolya.parallel.sharding import param_shardings, spec
-
-SUFFIX_LAYOUT = {"cpu": "pkgsh"}
-"""Platform → axes of a suffix cache; elsewhere `pgskh`, where a row's position is one contiguous [K, H].
-
-Writing rows at their own positions into `pkgsh` makes XLA copy the whole cache on a TPU (modelled for v5e, 4 layers, 64 × 4 rows of
-512 slots: 10.5 M cycles a burst and 538 MB, against 1.6 M and nothing); reading `pgskh` costs a CPU about a third more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,17 +45,14 @@ class Plan:
     draw: Draw
     dtype: Any = jnp.bfloat16
     """Compute and cache dtype."""
-    layout: str = "pgskh"
-    """Axes of a suffix cache."""
 
     def suffix_slots(self, kind: LayerKind) -> int:
-        """Slots of a layer's suffix cache: S, or a ring as long as the layer's sliding window."""
-        return self.suffix if kind.window is None else min(self.suffix, kind.window)
+        """Slots of a layer's suffix cache: S, or a ring as long as the layer's window, in whole bursts."""
+        return self.suffix if kind.window is None else min(self.suffix, -(-kind.window // self.burst) * self.burst)
 
-    def suffix_shape(self, kind: LayerKind) -> tuple[int, ...]:
-        """Shape of a layer's suffix cache, its axes in the order of `layout`."""
-        sizes = {"p": self.lanes, "k": self.config.kv_heads, "g": self.samples, "h": self.config.head_width}
-        return tuple(self.suffix_slots(kind) if axis == "s" else sizes[axis] for axis in self.layout)
+    def cache_shape(self, slots: int) -> tuple[int, ...]:
+        """Shape of keys or values that rows have to themselves, [P, K, G, slots, H]."""
+        return (self.lanes, self.config.kv_heads, self.samples, slots, self.config.head_width)
 
 
 Cache = list[tuple[jax.Array, jax.Array]]
@@ -75,7 +67,7 @@ class Lanes:
     prefix: list[tuple[jax.Array, jax.Array]]
     """Keys and values of each layer, [P, K, S_p, H]."""
     suffix: list[tuple[jax.Array, jax.Array]]
-    """Keys and values of each layer; axes in the order of `Plan.layout`."""
+    """Keys and values of each layer, [P, K, G, S, H]."""
     last_PG: jax.Array
     """The next input of each row, int32."""
 
@@ -126,8 +118,7 @@ def lane_shardings(plan: Plan, mesh: Mesh) -> Lanes:
 
     P, G, K, H = plan.lanes, plan.samples, plan.config.kv_heads, plan.config.head_width
     prefix = sharding(("batch", "kv_heads", None, None), (P, K, plan.prefix, H))
-    logical = {"p": "batch", "k": "kv_heads"}
-    suffix = sharding(tuple(logical.get(axis) for axis in plan.layout), plan.suffix_shape(LayerKind()))
+    suffix = sharding(("batch", "kv_heads", None, None, None), plan.cache_shape(plan.suffix))
     L = plan.config.layers
     return Lanes(prefix=[(prefix,) * 2] * L, suffix=[(suffix,) * 2] * L, last_PG=sharding(("batch", None), (P, G)))  # type: ignore[arg-type, list-item]
 
@@ -143,7 +134,7 @@ def make_empty(plan: Plan, mesh: Mesh) -> Any:
 
         return Lanes(
             prefix=[cache(P, K, plan.prefix, H) for _ in range(L)],
-            suffix=[cache(*plan.suffix_shape(plan.config.kinds[kind])) for kind in plan.config.kind_of_layer],
+            suffix=[cache(*plan.cache_shape(plan.suffix_slots(plan.config.kinds[kind]))) for kind in plan.config.kind_of_layer],
             last_PG=jnp.zeros((P, plan.samples), jnp.int32),
         )
 

@@ -13,7 +13,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-BLOCK = 256  # entries of the vocabulary per block; √V of common vocabularies
+BLOCKS = (256, 128)  # entries of the vocabulary in a block, about √V; one that divides V needs no padded copy of [B, V]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,10 +61,11 @@ def sample(logits_BV: jax.Array, keys_B: jax.Array, temperature: jax.Array, top_
 def _invert(weights_BV: jax.Array, uniforms_B2: jax.Array) -> jax.Array:
     """Tokens [B] drawn in proportion to non-negative weights."""
     B, V = weights_BV.shape
-    blocks_BnX = jnp.pad(weights_BV, ((0, 0), (0, -V % BLOCK))).reshape(B, -1, BLOCK)
+    size = next((size for size in BLOCKS if V % size == 0), BLOCKS[0])
+    blocks_BnX = jnp.pad(weights_BV, ((0, 0), (0, -V % size))).reshape(B, -1, size)
     block_B = _first_beyond(jnp.cumsum(jnp.sum(blocks_BnX, axis=-1), axis=-1), uniforms_B2[:, 0])
     inner_BX = jnp.take_along_axis(blocks_BnX, block_B[:, None, None], axis=1)[:, 0]
-    return block_B * BLOCK + _first_beyond(jnp.cumsum(inner_BX, axis=-1), uniforms_B2[:, 1])
+    return block_B * size + _first_beyond(jnp.cumsum(inner_BX, axis=-1), uniforms_B2[:, 1])
 
 
 def _first_beyond(cumulative_BX: jax.Array, uniform_B: jax.Array) -> jax.Array:

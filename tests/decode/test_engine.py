@@ -130,14 +130,6 @@ def test_more_samples_than_rows_share_no_lane_but_the_same_draws(params, mesh):
     assert {key: done.tokens for key, done in wide.items()} == {key: done.tokens for key, done in narrow.items()}
 
 
-def test_the_other_cache_layout_draws_the_same(params, mesh, monkeypatch):
-    asked = requests(5, 2)
-    here = by_sample(run(engine(mesh), params, asked, seed=6))
-    monkeypatch.setattr("jaxpolya.decode.engine.SUFFIX_LAYOUT", {})
-    there = by_sample(run(engine(mesh), params, asked, seed=6))
-    assert {key: done.tokens for key, done in there.items()} == {key: done.tokens for key, done in here.items()}
-
-
 def test_long_suffixes_are_read_in_blocks(params, mesh):
     long = engine(mesh, rows=2, burst=32, samples=1, max_new_tokens=400, temperature=0.0)
     # Nothing stops, so that the row runs through several block counts.

@@ -4,10 +4,10 @@ import re
 
 import jax
 import jax.numpy as jnp
-import pytest
+import numpy as np
 
 from jaxpolya.config import MeshConfig
-from jaxpolya.decode.burst import make_burst
+from jaxpolya.decode.burst import _flush, make_burst
 from jaxpolya.decode.lanes import Plan, Rows, decode_copy, make_empty
 from jaxpolya.decode.prefill import make_prefill
 from jaxpolya.decode.sampling import Draw
@@ -19,10 +19,10 @@ CONFIG = DecoderConfig("qwen2", 512, 32, 48, 2, 4, 2, 8, 512, tied_embeddings=Tr
 P, G, BURST = 8, 4, 8
 
 
-def compiled(shape: MeshConfig, layout: str):
+def compiled(shape: MeshConfig):
     """(burst, prefill) as compiled programs on a mesh of eight devices."""
     mesh = make_mesh(shape)
-    plan = Plan(CONFIG, P, G, 64, 32, BURST, Draw(), jnp.dtype("float32"), layout)
+    plan = Plan(CONFIG, P, G, 64, 32, BURST, Draw(), jnp.dtype("float32"))
     params = decode_copy(init_params(CONFIG, jax.random.key(0)), CONFIG, mesh, jnp.float32)
     lanes = make_empty(plan, mesh)()
     rows = Rows(jnp.zeros(P, jnp.int32), jnp.zeros((P, G), jnp.int32), jnp.zeros((P, G), jnp.uint32))
@@ -36,16 +36,15 @@ def collectives(program) -> list[str]:
     return re.findall(r"= \(?(\S+?)\{\S* (?:all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)", program.as_text())
 
 
-@pytest.mark.parametrize("layout", ["pkgsh", "pgskh"])
-def test_data_parallel_decoding_talks_once_a_window(layout):
+def test_data_parallel_decoding_talks_once_a_burst():
     """Devices that hold different lanes exchange nothing but the burst's tokens and log-probs, after its last step."""
-    burst, prefill = compiled(MeshConfig(fsdp=8), layout)
+    burst, prefill = compiled(MeshConfig(fsdp=8))
     assert sorted(collectives(burst)) == [f"f32[{P},{G},{BURST}]", f"s32[{P},{G},{BURST}]"]
     assert collectives(prefill) == []
 
 
 def test_tensor_parallel_decoding_never_moves_a_cache():
-    burst, prefill = compiled(MeshConfig(replica=2, fsdp=2, tensor=2), "pgskh")
+    burst, prefill = compiled(MeshConfig(replica=2, fsdp=2, tensor=2))
     cache = 2 * 4 * 1 * 32 * 8  # one device's share of a suffix cache, in elements
     for program in (burst, prefill):
         for shape in collectives(program):
@@ -54,6 +53,18 @@ def test_tensor_parallel_decoding_never_moves_a_cache():
 
 
 def test_lanes_are_donated():
-    burst, _ = compiled(MeshConfig(fsdp=8), "pgskh")
+    burst, _ = compiled(MeshConfig(fsdp=8))
     aliased = re.search(r"input_output_alias=\{(.*?)\}, entry", burst.as_text())
     assert aliased and aliased[1].count("alias") >= 4 * CONFIG.layers + 1
+
+
+def test_both_ways_of_flushing_a_burst_write_each_row_s_own_block():
+    cache, new = (jax.random.normal(jax.random.key(i), (2, 3, 2, slots, 5)) for i, slots in enumerate((32, 8)))
+    length_PG = jnp.array([[0, 8], [24, 40]])  # the last one's ring has begun anew
+    expected = np.array(cache)
+    for (lane, row), block in {(0, 0): 0, (0, 1): 1, (1, 0): 3, (1, 1): 1}.items():
+        expected[lane, :, row, 8 * block : 8 * block + 8] = new[lane, :, row]
+    for platform in ("cpu", "tpu"):
+        np.testing.assert_array_equal(_flush(cache, new, length_PG, 32, platform), expected)
+    held = _flush(cache, new, jnp.zeros((2, 2), int), 16, "tpu")
+    np.testing.assert_array_equal(held[:, :, :, 8:], cache[:, :, :, 8:])

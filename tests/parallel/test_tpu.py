@@ -17,7 +17,7 @@ from jaxpolya.decode.burst import make_burst
 from jaxpolya.decode.lanes import Plan, Rows, decode_copy, make_empty
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.errors import ConfigError
-from jaxpolya.models.config import DecoderConfig, LayerKind
+from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import abstract_params
 from jaxpolya.models.forward import Forward
 from jaxpolya.parallel.mesh import make_mesh
@@ -61,7 +61,7 @@ def test_only_replica_spans_slices():
 def test_a_burst_keeps_one_cache_on_a_tpu():
     """A step writes into the donated cache: no second one, and no row's keys and values leave their chip."""
     mesh = make_mesh(MeshConfig(fsdp=4, tensor=2), chips("v5e:2x4"))
-    plan = Plan(CONFIG, 16, 4, 512, 256, 16, Draw())
+    plan = Plan(CONFIG, 64, 1, 512, 256, 16, Draw())
     stored = shapes(abstract_params(CONFIG), param_shardings(mesh, abstract_params(CONFIG), "train"))
     weights, lanes = (
         jax.eval_shape(lambda params: decode_copy(params, CONFIG, mesh, plan.dtype), stored),
@@ -71,11 +71,16 @@ def test_a_burst_keeps_one_cache_on_a_tpu():
     rows = Rows(*(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in (((P,), jnp.int32), ((P, G), jnp.int32), ((P, G), jnp.uint32))))
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
     burst = make_burst(plan, mesh, 256).lower(weights, lanes, rows, jax.eval_shape(lambda: jax.random.key(0)), scalar, scalar).compile()
-    one_layer = 2 * np.prod(plan.suffix_shape(LayerKind())) * 2 // 8  # keys and values, bfloat16, on one of eight chips
+    one_layer = 2 * np.prod(plan.cache_shape(plan.suffix)) * 2 // 8  # keys and values, bfloat16, on one of eight chips
     memory = burst.memory_analysis()
     assert memory.alias_size_in_bytes >= CONFIG.layers * one_layer
     assert memory.temp_size_in_bytes < one_layer
-    moved = re.findall(r"= \(?\w+\[([\d,]*)\]\S* (?:all-gather|all-to-all|collective-permute)", burst.as_text())
+    text = burst.as_text()
+    (loop,) = {body for body in re.findall(r"body=%([\w.\-]+)", text) if "region" in body}
+    steps = text.split(f"\n%{loop} ")[1].split("\n}")[0]
+    copied = re.findall(r"%(?:copy|transpose|scatter)[\w.]* = \(?bf16\[([\d,]*)\]", steps)
+    assert all(np.prod([int(size) for size in shape.split(",")]) < one_layer / 4 for shape in copied), "a step copies a suffix cache"
+    moved = re.findall(r"= \(?\w+\[([\d,]*)\]\S* (?:all-gather|all-to-all|collective-permute)", text)
     assert all(np.prod([int(size) for size in shape.split(",") if size]) < P * G * CONFIG.width for shape in moved), moved
 
 

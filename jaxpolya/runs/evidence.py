@@ -42,7 +42,7 @@ from jaxpolya.runs.stages import Stage
 ANSWERS, ROLLOUTS, CANDIDATES = 6, 4, 16
 """Different responses shown of one arm to one question, of one RL step to one question, of all heuristics to one training question."""
 
-STEPS, STEP_BYTES, GROUPS = 64, 1 << 29, 32
+STEPS, STEP_BYTES, GROUPS = 64, 1 << 27, 8
 """Of an RL stage, the rollouts of at most so many steps and bytes are read; of a step, so many groups tell the diversity."""
 
 PLAIN = "plain"

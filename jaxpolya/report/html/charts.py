@@ -16,8 +16,8 @@ from jaxpolya.report.tables import powers
 Spec = dict[str, Any]
 Points = Sequence[tuple[int, float]]
 
-POINTS = 240
-"""Of a training's series, so many points are drawn at most; each is the mean of the steps that it stands for."""
+POINTS = 120
+"""Of a training's series, so many points are drawn at most, of several seeds together; each is the mean of the steps that it stands for."""
 
 MARKS, SMOOTH = 8, 40
 """A line of up to `SMOOTH` steps has a mark at each; a longer one has `MARKS` marks, and is a moving mean over its faint single steps."""
@@ -169,20 +169,19 @@ def curves(
     """
     rows, faint = [], []
     for name, seeds in series.items():
-        thinned = [thin(points) for points in seeds if points]
-        if not thinned:
+        if not (begun := [points for points in seeds if points]):
             continue
-        line = _mean(thinned) if len(thinned) > 1 else thinned[0]
-        if len(thinned) > 1:
-            faint += [{"name": name, "seed": i, "step": step, "mean": value} for i, points in enumerate(thinned) for step, value in points]
+        line = thin(begun[0]) if len(begun) == 1 else thin(_mean(begun))
+        if len(begun) > 1:
+            several = enumerate(thin(points, POINTS // len(begun)) for points in begun)
+            faint += [{"name": name, "seed": i, "step": step, "mean": rounded(value)} for i, points in several for step, value in points]
         elif len(line) > SMOOTH:
-            faint += [{"name": name, "seed": 0, "step": step, "mean": value} for step, value in line]
+            faint += [{"name": name, "step": step, "mean": rounded(value)} for step, value in line]
             line = _moving_mean(line, len(line) // 20)
         every = 1 if len(line) <= SMOOTH else len(line) // MARKS
-        rows += [
-            {"name": name, "step": step, "mean": value, "mark": i % every == every // 2, "says": readable(value)}
-            for i, (step, value) in enumerate(line)
-        ]
+        for i, (step, value) in enumerate(line):
+            marked = {"mark": True, "says": readable(value)} if i % every == every // 2 else {}
+            rows.append({"name": name, "step": step, "mean": rounded(value), **marked})
     x: Spec = {
         "field": "step",
         "type": "quantitative",
@@ -195,7 +194,7 @@ def curves(
         "type": "quantitative",
         "title": unit,
         "scale": _number_scale(rows),
-        "axis": {"tickCount": 5, "format": "~g"},
+        "axis": {"tickCount": 5, **_tiny(rows)},
     }
     layers = []
     if faint:
@@ -257,19 +256,25 @@ def intervals(key: str, title: str, words: str, unit: str, entries: Mapping[str,
     return Chart(key=key, title=title, words=words, spec=spec)
 
 
-def doses(key: str, title: str, words: str, series: Mapping[str, Mapping[int, Interval]], looks: Mapping[str, Style]) -> Chart:
-    """A share with its interval over the steps of RL: name → step → interval."""
-    rows = []
-    for name, steps in series.items():
-        for step, entry in steps.items():
+def along(key: str, title: str, words: str, axis: str, series: Mapping[str, Mapping[float, Interval]], looks: Mapping[str, Style]) -> Chart:
+    """A share with its interval along a number, such as steps of RL or a setting: name → number → interval."""
+    rows: list[dict[str, Any]] = []
+    for name, values in series.items():
+        for value, entry in sorted(values.items()):
             mean, low, high = 100 * entry.mean, 100 * entry.low, 100 * entry.high
             says = f"{mean:.1f} % ({low:.1f} to {high:.1f})"
-            rows.append({"name": name, "step": step, "mean": mean, "low": low, "high": high, "mark": True, "says": says})
-    x: Spec = {"field": "step", "type": "quantitative", "title": "step of RL", "axis": {"grid": False, "tickMinStep": 1, "tickCount": 6}}
+            rows.append({"name": name, "step": value, "mean": mean, "low": low, "high": high, "mark": True, "says": says})
+    places = sorted({row["step"] for row in rows})
+    wide = len(places) > 1 and places[0] > 0 and places[-1] >= 8 * places[0]
+    ticks = {"values": places} if len(places) <= 8 else {"tickCount": 6}
+    x: Spec = {
+        **{"field": "step", "type": "quantitative", "title": axis, "axis": {"grid": False, "format": "~g", **ticks}},
+        "scale": {"type": "log", "base": 2, "nice": False} if wide else {"zero": False, "nice": False},
+    }
     y: Spec = {"field": "mean", "type": "quantitative", "title": "% of questions", "scale": _number_scale(rows), "axis": {"tickCount": 5}}
     bar = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, **_coloured(looks)}
     layers: list[Spec] = [{"mark": {"type": "rule", "opacity": 0.5}, "encoding": bar}]
-    layers += _lines(x, y, looks, [{"field": "name", "title": "arm"}, {"field": "step"}, {"field": "says", "title": title}])
+    layers += _lines(x, y, looks, [{"field": "name", "title": "arm"}, {"field": "step", "title": axis}, {"field": "says", "title": title}])
     return Chart(key=key, title=title, words=words, spec=_spec(rows, 220, layer=layers))
 
 
@@ -365,9 +370,9 @@ def _lines(x: Spec, y: Spec, looks: Mapping[str, Style], tooltip: list[Spec]) ->
     ]
 
 
-def thin(points: Points) -> list[tuple[int, float]]:
-    """At most `POINTS` points: means over steps beside each other, at the last of them."""
-    width = math.ceil(len(points) / POINTS)
+def thin(points: Points, most: int = POINTS) -> list[tuple[int, float]]:
+    """At most so many points: means over steps beside each other, at the last of them."""
+    width = math.ceil(len(points) / most)
     pieces = (points[i : i + width] for i in range(0, len(points), width)) if width else ()
     return [(piece[-1][0], sum(value for _, value in piece) / len(piece)) for piece in pieces]
 
@@ -393,6 +398,16 @@ def _number_scale(rows: Sequence[Mapping[str, Any]]) -> Spec:
     if not any(values):
         return {"domain": [0, 1]}
     return {"zero": min(values) < 0 or max(values) - min(values) > 0.25 * max(values)}
+
+
+def _tiny(rows: Sequence[Mapping[str, Any]]) -> Spec:
+    """Numbers that are all close to 0 are written with their power of ten."""
+    return {"format": ".1~e"} if 0 < max((abs(row["mean"]) for row in rows), default=0) < 1e-3 else {}
+
+
+def rounded(value: float) -> float:
+    """What a plot can show of a number."""
+    return float(f"{value:.4g}")
 
 
 def signed(value: float) -> str:

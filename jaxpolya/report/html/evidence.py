@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from jaxpolya.records import write_json
 
-ROOM = {"rows": 700_000, "answers": 1_300_000, "lessons": 600_000, "histories": 600_000}
+ROOM = {"rows": 500_000, "answers": 1_200_000, "lessons": 500_000, "histories": 500_000}
 """Bytes of JSON: of the evaluated questions with their counts, of their responses, of the training questions and of the RL questions with
 theirs. With the libraries' 0.8 MB that stays below 5 MB."""
 

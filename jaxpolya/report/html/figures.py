@@ -83,8 +83,8 @@ def doses(name: str, arms: Mapping[str, ArmResults], looks: Looks, last: int | N
     ks = sorted(set.intersection(*(set(one.ks) for steps in found.values() for one in steps.values())))
     words = "The arm after so many steps of RL; at 0 the model that RL began with. Bars are 95 % intervals over questions."
     return [
-        charts.doses(
-            f"dose-{name}-{k}", f"{name}: pass@{k} by dose", words,
+        charts.along(
+            f"dose-{name}-{k}", f"{name}: pass@{k} by dose", words, "step of RL",
             {arm: {step: one.pass_[k] for step, one in sorted(steps.items())} for arm, steps in found.items()}, looks,
         )
         for k in dict.fromkeys((ks[0], ks[-1]))

@@ -10,13 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxpolya.arms import Recipe
 from jaxpolya.config import RunConfig
 from jaxpolya.doors import is_reference
 from jaxpolya.evaluation.audit import traits
-from jaxpolya.evaluation.diversity import NgramKernel, vendi
 from jaxpolya.keys import Key
 from jaxpolya.polya.keep import overlap, shingles
 from jaxpolya.polya.select import ADHERENCE
@@ -42,8 +39,8 @@ from jaxpolya.runs.stages import Stage
 ANSWERS, ROLLOUTS, CANDIDATES = 6, 4, 16
 """Different responses shown of one arm to one question, of one RL step to one question, of all heuristics to one training question."""
 
-STEPS, STEP_BYTES, GROUPS = 64, 1 << 27, 8
-"""Of an RL stage, the rollouts of at most so many steps and bytes are read; of a step, so many groups tell the diversity."""
+STEPS, STEP_BYTES = 64, 1 << 27
+"""Of an RL stage, the rollouts of at most so many steps and bytes are read."""
 
 PLAIN = "plain"
 
@@ -69,14 +66,13 @@ def gather(config: RunConfig, stages: Mapping[Key, Stage]) -> Evidence:
         lessons_total=len(lessons),
         histories=fitting(histories, ROOM["histories"], seed),
         histories_total=len(histories),
-        steps_read={arm: facts.steps for arm, facts in read.items()},
+        steps_read=read,
         fine_tuning=[_training(key.of, stage) for key, stage in stages.items() if key.what == "sft"],
         heldout={
             key.of: (first, stage.stats["heldout_last"])
             for key, stage in stages.items()
             if key.what == "sft" and (first := stage.stats.get("heldout_first")) is not None
         },
-        diversity={arm: facts.diversity for arm, facts in read.items()},
     )
 
 
@@ -330,28 +326,19 @@ def _training(name: str, stage: Stage) -> Training:
     return Training(name=name, series=series(row for _, row in iter_json(stage.directory / "steps.jsonl")))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Read:
-    """What the rollouts of one arm tell."""
-
-    steps: tuple[int, int]
-    diversity: dict[str, list[tuple[int, float]]]
-
-
-def _histories(config: RunConfig, stages: Mapping[Key, Stage]) -> tuple[list[History], dict[str, _Read]]:
-    """(the RL questions with the rollouts of the steps that were read, the most often asked first; arm → what was read)."""
+def _histories(config: RunConfig, stages: Mapping[Key, Stage]) -> tuple[list[History], dict[str, tuple[int, int]]]:
+    """(the RL questions with their rollouts, the most often asked first; arm → how many steps were read, of how many)."""
     if (asked := stages.get(Key("questions", "rl"))) is None:
         return [], {}
-    questions, kernel = _questions(asked), NgramKernel()
+    questions = _questions(asked)
     rounds: dict[str, dict[str, list[Round]]] = collections.defaultdict(lambda: collections.defaultdict(list))
-    read: dict[str, _Read] = {}
+    read: dict[str, tuple[int, int]] = {}
     for arm in config.reinforced:
         if (stage := stages.get(Key("rl", arm.slug))) is None:
             continue
         files = _by_step(stage.directory / "rollouts")
         chosen = _spread(files)
         unconfirmed = _unconfirmed(stage)
-        scores = []
         for step in chosen:
             groups = _grouped((line for file in files[step] for line in iter_json(file)), {})
             for question_id, group in groups.items():
@@ -360,21 +347,13 @@ def _histories(config: RunConfig, stages: Mapping[Key, Stage]) -> tuple[list[His
                 rounds[question_id][arm.name].append(
                     Round(step=step, n=group.n, correct=group.correct, reward=reward, answers=answers, hidden=hidden)
                 )
-            sampled = [group for group in groups.values() if group.n > 1][:GROUPS]
-            if sampled:
-                scores.append((step, float(np.mean([vendi(kernel.gram(_texts(group))) for group in sampled]))))
-        read[arm.name] = _Read((len(chosen), len(files)), {"vendi": scores})
+        read[arm.name] = len(chosen), len(files)
     histories = [
         History(id=name, question=cut(shown(question)), reference=question.answer, rounds=dict(rounds[name]))
         for name, question in questions.items()
         if name in rounds
     ]
     return sorted(histories, key=lambda history: -sum(map(len, history.rounds.values()))), read
-
-
-def _texts(group: _Group) -> list[str]:
-    """All responses of a group, like ones as often as they were given."""
-    return [row["response"] for row, ids in group.different.values() for _ in ids]
 
 
 def _by_step(directory: Path) -> dict[int, list[Path]]:

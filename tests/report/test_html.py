@@ -29,6 +29,7 @@ from jaxpolya.report.html.evidence import (
     plain,
     size,
 )
+from jaxpolya.report.html.series import said, series
 from jaxpolya.report.html.style import styles
 from jaxpolya.results import Results
 
@@ -80,7 +81,6 @@ def evidence():
         steps_read={"rl": (2, 12)},
         fine_tuning=[Training(name="polya", series={"loss": [(0, 1.5), (1, 1.0)], "tokens": [(0, 90.0), (1, 80.0)]})],
         heldout={"polya": (1.5, 1.25)},
-        diversity={"rl": {"vendi": [(0, 3.0), (2, 1.5)]}},
     )
 
 
@@ -187,6 +187,18 @@ def test_a_matrix_of_many_questions_is_spaced_evenly_and_says_so():
     assert len(shares) == figures.COLUMNS and shares == sorted(shares, reverse=True) and {shares[0], shares[-1]} == {0.0, 1.0}
     assert "200 of 1,000 questions, evenly spaced in this order." in chart.words
     assert len(json.dumps(chart.spec)) < 60_000
+
+
+def test_a_log_s_numbers_are_named_and_its_looks_are_shown():
+    rows = [
+        {"step": 0, "reward": 0.5, "odd": 1, "on": True, "audit": {"paid": 3}},
+        {"step": 1, "reward": None, "validation": {"pass@1": 0.25}},
+    ]
+    found = series(rows)
+    assert found == {"reward": [(0, 0.5)], "odd": [(0, 1.0)], "validation.pass@1": [(1, 0.25)]}
+    main, more = figures._curves("rl", {"rl": [found]}, styles(["rl"]))
+    assert [chart.title for chart in main] == ["Reward", "Validation: pass@1"] and [chart.title for chart in more] == ["odd"]
+    assert said("loss", "sft").main and not said("loss", "rl").main
 
 
 def test_the_vendored_files_are_those_of_the_registry():

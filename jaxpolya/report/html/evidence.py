@@ -155,8 +155,6 @@ class Evidence:
     fine_tuning: list[Training] = dataclasses.field(default_factory=list)
     heldout: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     """Recipe → held-out loss before and after, nats a token."""
-    diversity: dict[str, dict[str, list[tuple[int, float]]]] = dataclasses.field(default_factory=dict)
-    """Arm → measure → [step, value], of the rollouts that were read."""
 
 
 def plain(value: Any) -> Any:

@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from jaxpolya.evaluation.passk import Interval
 from jaxpolya.report import tables
 from jaxpolya.report.html import charts
-from jaxpolya.report.html.charts import Chart
+from jaxpolya.report.html.charts import Chart, Points
 from jaxpolya.report.html.evidence import Asked, Evidence, Lesson, QuestionSet
-from jaxpolya.report.html.series import SERIES, Series, series
+from jaxpolya.report.html.series import SERIES_ORDER, said, series
 from jaxpolya.report.html.style import SOLID, Style, arm_style
 from jaxpolya.results import ArmResults, Evaluation, Results
 
@@ -22,11 +22,6 @@ DIVERSITY = {
     "distinct_2": ("Distinct bigrams", "Different bigrams among all; it falls where responses are alike.", "share"),
     "self_bleu": ("Self-BLEU", "How much a response is like the others to its question; 1 is all alike.", "BLEU-4"),
     "label_entropy": ("Entropy of heuristics", "Of those that a judge finds in the responses to a question.", "nats"),
-}
-
-LOSSES = {
-    "loss": Series("Fine-tuning loss", "Of each step's batch.", "nats a token"),
-    "grad_norm": Series("Gradient norm of fine-tuning", "Before clipping.", ""),
 }
 
 COLUMNS = 200
@@ -118,39 +113,34 @@ def question_matrix(shown: QuestionSet | None, arms: Sequence[str]) -> Chart | N
 # Training ----------------------------------------------------------------------------------------------------------------
 
 
-def reinforced(results: Results, evidence: Evidence, looks: Looks) -> tuple[list[Chart], list[Chart]]:
+def reinforced(results: Results, looks: Looks) -> tuple[list[Chart], list[Chart]]:
     """The series of RL's log over its steps: (those that everybody looks at, the others)."""
-    logs = {arm: series(step.model_dump(exclude_none=True) for step in steps) for arm, steps in results.curves.items()}
-    names = dict.fromkeys(name for log in logs.values() for name in log)
-
-    def chart(name: str) -> Chart:
-        said = SERIES.get(name, Series(name, "", ""))
-        found = {arm: [log[name]] for arm, log in logs.items() if name in log}
-        return charts.curves(f"rl-{name}", said.title, said.words, said.unit, found, looks)
-
-    known = [name for name in SERIES if name in names]
-    main = [chart(name) for name in known if SERIES[name].main]
-    vendi = {arm: [points] for arm, found in evidence.diversity.items() if len(points := found.get("vendi", [])) > 1}
-    if vendi:
-        words = "Effective number of different rollouts in a group; near 1, the model says one thing only."
-        main.append(charts.curves("rl-vendi", "Vendi score", words, "rollouts a group", vendi, looks))
-    others = [name for name in known if not SERIES[name].main] + [name for name in names if name not in SERIES]
-    return main, [chart(name) for name in others]
+    logs = {arm: [series(step.model_dump(exclude_none=True) for step in steps)] for arm, steps in results.curves.items()}
+    return _curves("rl", logs, looks)
 
 
-def fine_tuned(evidence: Evidence) -> tuple[list[Chart], dict[str, Style]]:
-    """(the losses of fine-tuning: of its steps, and of held-out questions before and after; how a recipe's line looks)."""
+def fine_tuned(evidence: Evidence) -> tuple[list[Chart], list[Chart], dict[str, Style]]:
+    """The series of fine-tuning's log, the loss of held-out rows among those that everybody looks at; and how a recipe's line looks."""
     looks = {one.name: dataclasses.replace(arm_style(one.name), filled=True, dash=SOLID) for one in evidence.fine_tuning}
-    names = dict.fromkeys(["loss", *(name for one in evidence.fine_tuning for name in one.series if name != "tokens")])
-    found = []
-    for name in names:
-        said = LOSSES.get(name, Series(name, "", ""))
-        if lines := {one.name: [one.series[name]] for one in evidence.fine_tuning if name in one.series}:
-            found.append(charts.curves(f"sft-{name}", said.title, said.words, said.unit, lines, looks))
+    main, others = _curves("sft", {one.name: [one.series] for one in evidence.fine_tuning}, looks)
     if evidence.heldout:
         words = "Of rows of other questions than those learned, before and after."
-        found.insert(1, charts.before_after("sft-heldout", "Held-out loss", words, "nats a token", evidence.heldout, looks))
-    return found, looks
+        main.append(charts.before_after("sft-heldout", "Held-out loss", words, "nats a token", evidence.heldout, looks))
+    return main, others, looks
+
+
+def _curves(
+    kind: Literal["sft", "rl"], logs: Mapping[str, Sequence[Mapping[str, Points]]], looks: Looks
+) -> tuple[list[Chart], list[Chart]]:
+    """Name → the series of each seed, as plots: (those that everybody looks at, the others)."""
+    found = {name: said(name, kind) for seeds in logs.values() for log in seeds for name in log}
+    order = sorted(found, key=lambda name: SERIES_ORDER.get(name, len(SERIES_ORDER)))  # stable: what isn't known stays in the log's order
+
+    def chart(name: str) -> Chart:
+        lines = {key: [log[name] for log in seeds if name in log] for key, seeds in logs.items()}
+        return charts.curves(f"{kind}-{name}", found[name].title, found[name].words, found[name].unit, lines, looks)
+
+    return [chart(name) for name in order if found[name].main], [chart(name) for name in order if not found[name].main]
 
 
 # Diversity, and what was learned from ------------------------------------------------------------------------------------

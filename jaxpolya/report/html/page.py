@@ -135,8 +135,8 @@ def _set(name: str, found: Mapping[str, Evaluation], results: Results, looks: Ma
 
 def _training(results: Results, evidence: Evidence, looks: Mapping[str, Style]) -> dict[str, Any]:
     table = tables.training_table(results)
-    main, more = figures.reinforced(results, evidence, looks)
-    losses, recipes = figures.fine_tuned(evidence)
+    main, more = figures.reinforced(results, looks)
+    losses, others, recipes = figures.fine_tuned(evidence)
     longest = max(map(len, results.curves.values()), default=0)
     return {
         "any": bool(table.rows or main or losses),
@@ -145,6 +145,7 @@ def _training(results: Results, evidence: Evidence, looks: Mapping[str, Style]) 
         "reinforced": main,
         "more": more,
         "fine_tuned": losses,
+        "fine_tuned_more": others,
         "recipes": recipes,
     }
 

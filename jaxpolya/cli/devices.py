@@ -5,6 +5,10 @@ import os
 import sys
 from pathlib import Path
 
+HEARTBEAT = 40
+"""Seconds without a sign of life after which a host of a pod is taken for dead, and all others end: within a minute, where jax's own 100
+would let a pod stand. The sign is given by a thread of the runtime, however busy Python is."""
+
 
 def start_jax() -> None:
     """Joins the pod, if there is one, turns on the compile cache, and keeps the libraries' threads quiet.
@@ -19,4 +23,4 @@ def start_jax() -> None:
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "jaxpolya" / "compiled"))
     if os.environ.get("JAXPOLYA_DISTRIBUTED") == "1":
-        jax.distributed.initialize()
+        jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT)

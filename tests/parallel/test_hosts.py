@@ -2,11 +2,14 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 
 import pytest
+
+from jaxpolya.cli.devices import HEARTBEAT
 
 HOST = """
 import sys
@@ -48,6 +51,47 @@ def run_hosts(config, count: int, devices: int) -> None:
 def rows(stages, pattern: str) -> list[dict]:
     (path,) = stages.glob(pattern)
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+JOINED = """
+import functools, os, signal, sys, time
+import jax
+process, dies = int(sys.argv[1]), int(sys.argv[2])
+jax.distributed.initialize = functools.partial(jax.distributed.initialize, sys.argv[3], 2, process)
+from jaxpolya.cli import devices
+devices.HEARTBEAT = 10
+devices.start_jax()
+from jaxpolya.parallel.hosts import exchange
+assert exchange(process) == [0, 1]
+if process == dies:
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(300)
+"""
+
+
+@pytest.mark.parametrize("dies", [0, 1])
+def test_a_host_that_dies_takes_the_pod_with_it(dies):
+    """Also where the others wait for nothing that would tell them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = os.environ | {"JAXPOLYA_DISTRIBUTED": "1"}
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-c", JOINED, str(process), str(dies), address], env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for process in range(2)
+    ]  # fmt: skip
+    try:
+        said = [host.communicate(timeout=240)[0] for host in hosts]
+    finally:
+        for host in hosts:
+            host.kill()
+    assert hosts[dies].returncode == -signal.SIGKILL, said[dies]
+    assert hosts[1 - dies].returncode not in (0, None), "it ended by itself, and not well"
+    assert "another task died" in said[1 - dies] or "tasks have crashed" in said[1 - dies], said[1 - dies]
+    assert HEARTBEAT <= 50
 
 
 @pytest.mark.soak

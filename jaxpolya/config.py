@@ -558,6 +558,9 @@ class RlConfig(Strict):
     icepop: tuple[NonNegativeFloat, PositiveFloat] | None = None
     """[α, β]: weighs each token's loss by the trainer's / the sampler's probability, or by 0 outside of these; needs `old_logprobs:
     trainer`."""
+    replay: Annotated[Door | None, CONTENT] = None
+    """Learn from rollouts that are there already, and ask nobody: a run's directory or its RL stage's, a file of JSON lines, or
+    `module:attribute` or `path/to/file.py:attribute` of one's own (docs/extending.md); unset asks the model."""
     checkpoint_every: Annotated[PositiveInt, HOW] = 10
     """Steps between two checkpoints, from which a killed stage goes on."""
     value: Annotated[ValueConfig | None, LATER] = None

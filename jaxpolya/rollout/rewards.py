@@ -8,7 +8,9 @@ from jaxpolya.records import Sample, Verdict
 
 
 def reward_of(sample: Sample) -> float | None:
-    """The verdict's pay, or None where it is masked."""
+    """What is recorded of it, else the verdict's pay; None where it is masked."""
+    if sample.reward is not None:
+        return sample.reward
     return Verdict.PAYS[sample.verdict] if sample.verdict else None
 
 

@@ -12,6 +12,7 @@ last checkpoint is trained on again from those files: the weights that drew them
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import grain
 import numpy as np
@@ -63,6 +64,16 @@ class Round:
         ]
 
 
+class Rollouts(Protocol):
+    """Where rounds come from. Every host calls both, in the same order."""
+
+    def draw(self, step: int, params: Params, refilled: int) -> Round:
+        """Round `step`, under the weights of the moment; `refilled` is how many pieces more the rounds before took."""
+
+    def write(self, step: int, rated: Sequence[Sequence[Sample]]) -> None:
+        """Takes a round's pieces back, with their rewards and advantages."""
+
+
 class Live:
     """Rounds that are drawn from the weights of the moment."""
 
@@ -109,9 +120,7 @@ class Live:
 
     def write(self, step: int, rated: Sequence[Sequence[Sample]]) -> None:
         """Writes a round's pieces again, with what has been made of them."""
-        if is_primary():
-            for attempt, samples in enumerate(rated):
-                write_records(rollout_file(self._directory, step, attempt), samples)
+        write_round(self._directory, step, rated)
 
 
 def piece_prompts(prompts: Sequence[Prompt], config: RlConfig, number: int) -> list[Prompt]:
@@ -157,6 +166,13 @@ def fill_round(ask: Callable[[int], Piece], config: RlConfig, refills: int, wher
 def members(groups: Iterable[int], size: int) -> list[int]:
     """The places of the samples of these groups."""
     return [int(group) * size + index for group in groups for index in range(size)]
+
+
+def write_round(directory: Path, step: int, rated: Sequence[Sequence[Sample]]) -> None:
+    """Writes the pieces of a round below a stage's directory, over what was written of them while they were drawn."""
+    if is_primary():
+        for attempt, samples in enumerate(rated):
+            write_records(rollout_file(directory, step, attempt), samples)
 
 
 def rollout_file(directory: Path, step: int, attempt: int) -> Path:

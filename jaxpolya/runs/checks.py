@@ -13,11 +13,13 @@ from jaxpolya.hf.checkpoint import CheckpointMeta
 from jaxpolya.polya.catalogue import Catalogue, Slot, most_slots, slots
 from jaxpolya.polya.keep import make_keep
 from jaxpolya.polya.prompts import KINDS, PromptBuilder
+from jaxpolya.rollout.recordings import open_recording
+from jaxpolya.rollout.replay import Model, check_recording
 from jaxpolya.runs.plan import PHASES, absent_phases
 from jaxpolya.score.adherence import own_adherence
 from jaxpolya.score.heuristic_judge import check_room
 from jaxpolya.score.reward_model import inspect_reward_model
-from jaxpolya.train.algorithms import make_algorithm
+from jaxpolya.train.algorithms import make_algorithm, most_refills
 from jaxpolya.train.sft import check_rows as check_micro_rows
 from jaxpolya.train.sinks import make_sinks
 
@@ -80,6 +82,15 @@ def check_answers(config: RunConfig, meta: CheckpointMeta, builder: PromptBuilde
     if not meta.stop_ids:
         raise InputError(f"{meta.source}: names no end-of-text token, so responses can't be taught to end; add eos_token_id to its config")
     builder.check_answers()
+
+
+def check_replay(config: RunConfig, model: Model) -> None:
+    """Whether recorded rollouts are there for every arm, and are this model's."""
+    if config.rl is None or config.rl.replay is None:
+        return
+    refills = most_refills(config.rl, make_algorithm(config.rl)[0])
+    for arm in config.reinforced:
+        check_recording(config.rl, open_recording(config.rl, arm.slug), model, refills)
 
 
 def check_judge(config: RunConfig, catalogue: Catalogue, builder: PromptBuilder, positions: int) -> None:

@@ -342,6 +342,8 @@ def _histories(config: RunConfig, stages: Mapping[Key, Stage]) -> tuple[list[His
         for step in chosen:
             groups = _grouped((line for file in files[step] for line in iter_json(file)), {})
             for question_id, group in groups.items():
+                if question_id not in questions:  # of rollouts that somebody else recorded
+                    continue
                 answers, hidden = group.answers(questions[question_id], unconfirmed, ROLLOUTS)
                 reward = sum(group.rewards) / len(group.rewards) if group.rewards else None
                 rounds[question_id][arm.name].append(

@@ -33,6 +33,7 @@ from jaxpolya.polya.lessons import Lessons
 from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.progress import Display
 from jaxpolya.records import Judged, Question, Record, Sample, Verdict, read_records, write_records
+from jaxpolya.rollout import replay
 from jaxpolya.rollout.respond import Asking, Prompt, make_prompts, respond
 from jaxpolya.runs import checks
 from jaxpolya.runs.identity import meaning, stage_fields
@@ -114,6 +115,7 @@ class Session:
         )
         self.meta = dataclasses.replace(self.meta, stop_ids=self.builder.stop_ids(self.meta.stop_ids))
         checks.check_answers(config, self.meta, self.builder)
+        checks.check_replay(config, self.text_model)
         checks.check_judge(config, self.catalogue, self.builder, self.meta.config.context)
         self.slots: dict[str, list[Slot]] = checks.make_slots(config, self.catalogue)
         self.dtype = jnp.dtype(config.model.compute_dtype)
@@ -263,6 +265,11 @@ class Session:
     def base(self) -> Model:
         """The model that the run starts from."""
         return Model(fingerprint(self.config.model.source, self.config.model.revision), self.config.model.source)
+
+    @property
+    def text_model(self) -> replay.Model:
+        """What recorded rollouts must fit."""
+        return replay.Model(self.meta.config.vocab_size, self.builder.encode, self.builder.spelling.decode)
 
     @property
     def lessons(self) -> Lessons:

@@ -15,14 +15,17 @@ from jaxpolya.hf.checkpoint import save_checkpoint
 from jaxpolya.keys import Key
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.hosts import from_primary
+from jaxpolya.progress import Task
 from jaxpolya.records import Sample, SftRow, read_records
-from jaxpolya.rollout.rounds import rollout_file
+from jaxpolya.rollout.recordings import open_recording
+from jaxpolya.rollout.replay import Recorded
+from jaxpolya.rollout.rounds import Live, Rollouts, rollout_file
 from jaxpolya.runs.identity import meaning, stage_fields
 from jaxpolya.runs.questions import Questions
 from jaxpolya.runs.session import Model, Session, kept_model
 from jaxpolya.runs.stages import Stage
 from jaxpolya.runs.validate import KeptModels, settled, validation_of
-from jaxpolya.train.algorithms import make_algorithm
+from jaxpolya.train.algorithms import make_algorithm, most_refills
 from jaxpolya.train.rl import run_rl
 from jaxpolya.train.sft import run_sft, sft_batches, sft_examples, split_heldout
 from jaxpolya.train.validation import HELDOUT, Validation
@@ -87,6 +90,9 @@ def _reinforced(session: Session, config: RlConfig, arm: Arm, start: Model, ques
     identity = {"rl": rl_fields(config), "questions": asked.stage.directory.name, **session.policy, **session.known_by(start)}
     if looked_at := questions.validation.get("rl"):
         identity["validation"] = looked_at[0].stage.directory.name
+    recording = open_recording(config, arm.slug) if config.replay else None
+    if recording:
+        identity["replay"] = recording.identity
     stage = session.stage(Key("rl", arm.slug), {**identity, **meaning("training")})
 
     def train() -> dict[str, Any]:
@@ -95,12 +101,20 @@ def _reinforced(session: Session, config: RlConfig, arm: Arm, start: Model, ques
             validation = validation_of(session, config.validation, looked_at[1].prompts, arm, stage, kept)
         base = None if start.identity == session.base.identity else lambda: session.take(session.base)
         name = f"{start.source}, as the arm {arm.name} trained it"
-        engine = session.engine(prompts, config.sampling, config.group, name, at_a_time=config.prompts)
+        refills = most_refills(config, make_algorithm(config)[0])
+        settings: dict[str, Any] = {"arm": arm.name, "directory": stage.directory, "refills": refills}
+
+        def rollouts(task: Task) -> Rollouts:
+            if recording:
+                return Recorded(config, recording, session.text_model, prompts, task=task, **settings)
+            engine = session.engine(prompts, config.sampling, config.group, name, at_a_time=config.prompts)
+            return Live(config, prompts, engine, session.pool, task=task, **settings)
+
         with session.display.task(stage.name, config.steps * config.prompts * config.group) as task, session.logged(stage) as sinks:
             result = run_rl(
-                config, session.meta.config, lambda: session.take(start), session.mesh, prompts, engine, session.pool,
-                arm=arm.name, dtype=session.dtype, directory=stage.directory, task=task, note=session.display.note,
-                keep=kept.save, base=base, validation=validation, sinks=sinks,
+                config, session.meta.config, lambda: session.take(start), session.mesh, rollouts(task), dtype=session.dtype,
+                directory=stage.directory, task=task, note=session.display.note, keep=kept.save, base=base, validation=validation,
+                model=name, sinks=sinks,
             )  # fmt: skip
         left = _left(validation, kept, len(result.steps), result.params)
         tokens = sum(step["length"] * (1 + step.get("refills", 0)) for step in result.steps) * config.prompts * config.group

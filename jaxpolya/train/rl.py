@@ -16,7 +16,6 @@ from jax.sharding import Mesh
 
 from jaxpolya.config import RlConfig
 from jaxpolya.data.packing import Batch, Example, pack, token_example, unpack
-from jaxpolya.decode.engine import Engine
 from jaxpolya.evaluation.audit import Tally, Watch, step_facts
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params
@@ -26,7 +25,7 @@ from jaxpolya.progress import Task
 from jaxpolya.records import Sample
 from jaxpolya.rollout.respond import Prompt
 from jaxpolya.rollout.rewards import mixed_groups, outcome_facts, reward_of, rewards_of
-from jaxpolya.rollout.rounds import Live, members
+from jaxpolya.rollout.rounds import Rollouts, members
 from jaxpolya.score.logprobs import score_rows, scoring_copy
 from jaxpolya.train.advantages import Rewards, estimate, kl_in_reward, soft_overlong_penalty
 from jaxpolya.train.algorithms import Algorithm, make_algorithm, most_refills, needs_reference, overlong_buffer, policy_loss, value_head
@@ -40,7 +39,6 @@ from jaxpolya.train.sinks import Sinks
 from jaxpolya.train.state import Measured, Step, abstract_state, init_state, make_optimizer, rate_after
 from jaxpolya.train.validation import ROW, Validation
 from jaxpolya.train.value import fresh_head, per_token, policy_of, targets, value_optimizer, with_head
-from jaxpolya.verify.pool import Pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +55,8 @@ def run_rl(
     decoder: DecoderConfig,
     start: Callable[[], Params],
     mesh: Mesh,
-    prompts: Sequence[Prompt],
-    engine: Engine,
-    pool: Pool,
+    rollouts: Rollouts,
     *,
-    arm: str,
     dtype: Any,
     directory: Path,
     task: Task,
@@ -69,6 +64,7 @@ def run_rl(
     keep: Callable[[int, Params], None],
     base: Callable[[], Params] | None = None,
     validation: Validation | None = None,
+    model: str = "the model",
     sinks: Sinks | None = None,
 ) -> RlResult:
     """Trains from `start()`, or goes on from whatever `directory` holds.
@@ -79,17 +75,15 @@ def run_rl(
       start: loads the parameters to start from, which are consumed; not called where there is a checkpoint to go on from and no
         reference is needed.
       mesh: where it runs.
-      prompts: of all RL questions.
-      engine: made for them, with `config.group` samples.
-      pool: the verifier.
-      arm: named in the records.
+      rollouts: where its rounds come from.
       dtype: compute dtype.
-      directory: of the stage; `checkpoints/`, `rollouts/` and `steps.jsonl` are written below it.
-      task: is advanced by one a rollout.
+      directory: of the stage; `checkpoints/` and `steps.jsonl` are written below it.
+      task: is advanced by the rollouts of the steps that are done already, and shows the reward.
       note: is told what the audit of rewards finds too large on the way.
       keep: is given the parameters after each number of steps in `config.doses`, before a checkpoint goes past it.
       base: loads the base model, where the arm doesn't start from it and `config.drift` asks how far the policy is from it.
       validation: looks at the model on the way, and may end the training.
+      model: what `start` loads, as errors name it.
       sinks: are told the rows of `steps.jsonl` too.
     """
     check_rows(config.batching.micro_rows, mesh, "rl.batching.micro_rows")
@@ -122,14 +116,13 @@ def run_rl(
     if "base" in config.drift:
         models["base"] = models["start"] if base is None else scoring_copy(base(), decoder, mesh, dtype)
     speed = Speed()
-    health = Health(directory, decoder.vocab_size, engine.model)
+    health = Health(directory, decoder.vocab_size, model)
     log = StepLog(directory / "steps.jsonl", keep=done, primary=is_primary(), sinks=sinks)
     if validation:
         validation.resume(log.rows)
     task.advance(done * config.prompts * config.group)
     watch = Watch(config.group, log.rows)
     refills = most_refills(config, algorithm)
-    rollouts = Live(config, prompts, engine, pool, arm=arm, directory=directory, refills=refills, task=task)
     for step in range(done, config.steps):
         weights: Params = policy_of(state["params"])
         round_ = rollouts.draw(step, weights, sum(row.get("refills", 0) for row in log.rows))
@@ -155,6 +148,8 @@ def run_rl(
         facts |= Measured.of(updates).facts
         # The first update measures before it moves: what is between the two there is no learning.
         facts |= {"kl": facts["kl_k3"], "sampler_kl": updates[0].facts["sampler_kl"]}
+        if not samples[0].logprobs:
+            del facts["sampler_kl"]  # recorded by somebody who didn't say
         questions = {prompt.question.id: prompt.question for asked, _ in round_.pieces for prompt in asked}
         tally = Tally.of([sample for piece in rated for sample in piece], questions)
         health.check_step({"step": step, **facts})
@@ -219,7 +214,7 @@ def make_examples(
         own = advantages[i, : len(sample.token_ids)]  # one, or one a token
         along = np.broadcast_to(own, len(sample.token_ids))
         extras = {"logp_old": sample.logprobs} | {name: found[i] for name, found in logps.items()}
-        if "logp_old" in logps:
+        if "logp_old" in logps and sample.logprobs:
             extras["logp_sampler"] = sample.logprobs
         example = token_example(prompts[i // config.group].ids, sample.token_ids, **extras, advantage=along)
         examples.append(example if learnt[i] else dataclasses.replace(example, weights=np.zeros_like(example.weights)))

@@ -81,6 +81,12 @@ KEEPS = ("best", "random", "diverse")
 SINKS = ("tensorboard", "wandb", "trackio")
 """What is built in of what training can log to; see `train.sinks`."""
 
+JUDGES = ("none", "acts", "markers", "model")
+"""Who is built in of those who say which heuristics a solution uses; see `evaluation.judges`."""
+
+KERNELS = ("ngram",)
+"""What is built in of similarities of responses; see `evaluation.diversity`."""
+
 KlEstimator = Literal["k1", "k2", "k3"]
 """How a divergence is estimated at a token; see `train.losses.kl_estimates`."""
 
@@ -624,10 +630,23 @@ class EvalConfig(Strict):
     """Ask each question once more at temperature 0, and report that accuracy too."""
     bootstrap: Annotated[PositiveInt, HOW] = 1000
     """Resamples of the questions behind each 95 % interval."""
-    composition: Literal["none", "markers", "model"] = "markers"
-    """Who says which heuristics a solution uses: nobody, the catalogue's markers, or the base model (slow; see docs/diversity.md)."""
+    composition: Door = "acts"
+    """Who says which heuristics a solution uses: `none`, `acts` (rules that look for what is done), `markers` (the catalogue's), `model`
+    (the base model is asked; slow), or a judge of your own (docs/composition.md)."""
+    kernel: Annotated[Door, HOW] = "ngram"
+    """How similar two responses are, for the Vendi score: `ngram`, or a kernel of your own (docs/diversity.md). No stage rests on it."""
     seed: Seed = 0
     """Seed of sampling and of the bootstrap."""
+
+    @pydantic.field_validator("composition")
+    @classmethod
+    def _known_judge(cls, name: str) -> str:
+        return ours_or_own(name, JUDGES)
+
+    @pydantic.field_validator("kernel")
+    @classmethod
+    def _known_kernel(cls, name: str) -> str:
+        return ours_or_own(name, KERNELS)
 
 
 class ContaminationConfig(Strict):

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from jaxpolya.errors import InputError
 from jaxpolya.evaluation.contamination import Overlap
+from jaxpolya.evaluation.judge_quality import JudgeQuality
 from jaxpolya.evaluation.passk import Interval
 from jaxpolya.files import write_whole
 from jaxpolya.records import read_json, write_json
@@ -66,9 +67,13 @@ class Composition(Facts):
     """How often the correct solutions of one model use several heuristics."""
 
     judge: str
+    quality: JudgeQuality | None = None
+    """How well the judge agrees with people, on the labelled set; None in results of versions that didn't measure it."""
     questions: int
     solutions: int
     rate: Interval
+    corrected: Interval | None = None
+    """The rate as it would be without the judge's errors; None where the judge can't tell enough."""
     by_heuristic: dict[str, float]
     """Key → share of the solutions that use it."""
 

@@ -28,6 +28,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jaxpolya.doors import a, bring, check_call, is_reference, made
+from jaxpolya.errors import ConfigError
 from jaxpolya.evaluation.passk import Interval, bootstrap
 from jaxpolya.records import Sample
 
@@ -43,6 +45,9 @@ EPSILON = (
 )
 SHORTEST_SHARE = 0.1  # of a model's responses that may be shorter than the common length
 NO_LABEL = "none"
+KERNEL_KEY = "eval.kernel"
+TRIED = ("3 + 4 = 7.", "Three and four make 7.", "The answer is 7.")
+"""Texts that a user's kernel is tried on."""
 
 Labels = Mapping[str, Collection[str]]
 """Sample id → keys of the heuristics that it uses."""
@@ -226,3 +231,50 @@ def _known(group: Sequence[Sample], labels: Labels | None) -> list[Collection[st
     """The labels of those of one question's samples that have any word on them."""
     labels = labels or {}
     return [[s.heuristic] if s.heuristic else labels[s.id] for s in group if s.heuristic or s.id in labels]
+
+
+# Kernels by name ---------------------------------------------------------------------------------------------------------
+
+
+def make_kernel(named: str) -> Kernel:
+    """The kernel that `eval.kernel` names: `ngram`, or one's own, tried on three short texts.
+
+    Raises `ConfigError` where a reference leads to nothing, or to something that isn't a kernel: an object with a text `name` and a method
+    `gram(responses)` that gives similarities [M, M] with ones on the diagonal, or a class that makes one without arguments.
+    """
+    if not is_reference(named):
+        return NgramKernel()
+    brought = bring(named, KERNEL_KEY)
+    where = f"{KERNEL_KEY}: {brought.name}"
+    kernel = made(brought.value, where)
+    if not isinstance(getattr(kernel, "name", None), str):
+        raise ConfigError(f"{where} is {a(kernel)} without a name, a text that stands in the results")
+    if not callable(getattr(kernel, "gram", None)):
+        raise ConfigError(f"{where} is {a(kernel)} without a method gram(responses)")
+    check_call(kernel.gram, ("responses",), f"{where}: gram")
+    try:
+        gram_MM = np.asarray(kernel.gram(list(TRIED)), np.float64)
+    except Exception as error:
+        raise ConfigError(f"{where}: gram, tried on {len(TRIED)} short texts: {type(error).__name__}: {error}") from error
+    size = len(TRIED)
+    if gram_MM.shape != (size, size) or not np.allclose(np.diag(gram_MM), 1.0) or not np.allclose(gram_MM, gram_MM.T):
+        raise ConfigError(
+            f"{where}: gram, tried on {size} short texts, gave shape {gram_MM.shape}"
+            + (
+                " with other than ones on the diagonal, or not symmetric"
+                if gram_MM.shape == (size, size)
+                else f", and [{size}, {size}] was expected"
+            )
+        )
+    return _Named(kernel, f"{kernel.name} ({brought.name}, {brought.digest[:8]})")
+
+
+class _Named:
+    """A user's kernel under a name that says whose it is, and by which content of its file."""
+
+    def __init__(self, kernel: Kernel, name: str):
+        self._kernel, self.name = kernel, name
+
+    def gram(self, responses: Sequence[str]) -> np.ndarray:
+        """Similarities [M, M], float64."""
+        return np.asarray(self._kernel.gram(responses), np.float64)

@@ -235,10 +235,9 @@ def _diversity(results: Results) -> str:
     if not found:
         return ""
     kernel = next(evaluation.diversity.kernel for evaluation in results.evaluations if evaluation.diversity)
-    judge = next((evaluation.composition.judge for evaluation in results.evaluations if evaluation.composition), None)
     text = f"Means over questions with 95 % intervals. Kernel of the Vendi score: {kernel}."
-    if judge:
-        text += f" Composed: correct solutions that use two heuristics or more, judged by {judge}."
+    if judge := tables.judged_by(results):
+        text += f" {judge}"
     return section("Diversity and composition", *map(titled, found), text + " Noise is diverse too: read this beside pass@k.\n")
 
 

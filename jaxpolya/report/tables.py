@@ -208,14 +208,42 @@ def diversity_tables(results: Results) -> list[Table]:
                 _measure(found.vendi, lambda value: number(value, 2)),
                 _measure(found.label_entropy, lambda value: number(value, 2)),
                 _measure(composition.rate if composition else None, percent),
+                _measure(composition.corrected if composition else None, percent),
             ]
             rows.append(cells)
         if measured:
             first = next(iter(measured.values()))
             title = f"{name}: diversity over {first.questions:,} questions × {first.samples} samples"
-            columns = ["arm", "distinct-2 %", "self-BLEU %", "Vendi score", "label entropy, nats", "composed %"]
+            columns = ["arm", "distinct-2 %", "self-BLEU %", "Vendi score", "label entropy, nats", "composed %", "corrected %"]
             tables.append(Table(title, columns, rows))
     return tables
+
+
+def judged_by(results: Results) -> str:
+    """Who said what is composed, how well it agrees with people, and what its errors do to the rate; empty where nobody was asked."""
+    compositions = [evaluation.composition for evaluation in results.evaluations if evaluation.composition]
+    if not compositions:
+        return ""
+    text = f"Composed: correct solutions that use two heuristics or more, judged by {compositions[0].judge}"
+    quality = compositions[0].quality
+    if quality is None:
+        return f"{text}; how well it agrees with people was not measured."
+    kappas = [_kappa(quality.kappa, "over solution and heuristic"), _kappa(quality.kappa_composed, "on what is composed")]
+    (found, composed), (left, others) = quality.composed, quality.others
+    text += f". On {quality.solutions} labelled solutions its kappa with people is {' and '.join(kappas)}: it finds {found} of {composed} "
+    text += f"composed ones, and calls {others - left} of {others} others composed. "
+    if all(composition.corrected is None for composition in compositions):
+        return (
+            text + "That is too little to correct a rate by, so composed % says how the judge's findings differ between arms, and no more."
+        )
+    return text + (
+        "Corrected for these errors (Rogan and Gladen 1978), as far as the judge errs on these solutions as on the labelled ones; "
+        "the interval takes in how uncertain its errors are."
+    )
+
+
+def _kappa(interval: Interval | None, over: str) -> str:
+    return f"undefined {over}" if interval is None else f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}] {over}"
 
 
 def audit_table(results: Results) -> Table:

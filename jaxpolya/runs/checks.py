@@ -8,7 +8,10 @@ from jax.sharding import Mesh
 
 from jaxpolya.config import RunConfig
 from jaxpolya.config_paths import path_of, places, tried
+from jaxpolya.doors import is_reference
 from jaxpolya.errors import ConfigError, InputError
+from jaxpolya.evaluation.diversity import make_kernel
+from jaxpolya.evaluation.judges import own_judge
 from jaxpolya.hf.checkpoint import CheckpointMeta
 from jaxpolya.polya.catalogue import Catalogue, Slot, most_slots, slots
 from jaxpolya.polya.keep import make_keep
@@ -94,7 +97,10 @@ def check_replay(config: RunConfig, model: Model) -> None:
 
 
 def check_judge(config: RunConfig, catalogue: Catalogue, builder: PromptBuilder, positions: int) -> None:
-    """Whether a model that judges composition has room for what it is asked."""
+    """Whether a judge of composition is one, and a model as judge has room for what it is asked; and whether a kernel is one."""
+    make_kernel(config.eval.kernel)
+    if is_reference(config.eval.composition):
+        own_judge(config.eval.composition, catalogue.heuristics)
     if config.eval.composition == "model":
         check_room(builder, catalogue.heuristics, positions)
 

@@ -1,6 +1,7 @@
 """Every arm's model answers every question set, and a judge says which heuristics its solutions use."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -8,9 +9,12 @@ import numpy as np
 
 from jaxpolya.arms import Arm
 from jaxpolya.config import Sampling
+from jaxpolya.doors import bring, is_reference
 from jaxpolya.evaluation.audit import audit_samples
-from jaxpolya.evaluation.composition import SEVERAL, HeuristicJudge, Markers, Solution
 from jaxpolya.evaluation.diversity import chosen
+from jaxpolya.evaluation.judge_quality import JudgeQuality, as_facts, measure
+from jaxpolya.evaluation.judges import KEY as JUDGE
+from jaxpolya.evaluation.judges import NAMED, SEVERAL, HeuristicJudge, Solution, own_judge
 from jaxpolya.evaluation.measures import Answers
 from jaxpolya.evaluation.parquet import write_parquet
 from jaxpolya.evaluation.passk import pass_at_k, reported_ks
@@ -102,12 +106,9 @@ def _facts(samples: Sequence[Sample]) -> dict[str, float]:
 
 def _label(session: Session, evaluations: Evaluations, questions: Questions) -> None:
     """Has a judge say which heuristics the evaluated solutions use."""
-    judged_by, seed = session.config.eval.composition, session.config.eval.seed
-    reach = (Markers if judged_by == "markers" else ModelJudge).reach
+    seed, judge = session.config.eval.seed, _Judge(session)
     known_by = [[h.key, h.title, h.instruction, h.markers] for h in session.catalogue.heuristics]
-    identity = {"judge": judged_by, "reach": list(reach), "heuristics": digest(known_by), **meaning("composition")}
-    if judged_by == "model":
-        identity |= session.known_by(session.base)
+    identity = {**judge.identity, "reach": list(judge.reach), "heuristics": digest(known_by), **meaning("composition")}
     for arm, sets in evaluations.sampled.items():
         for name, evaluated in sets.items():
             file = evaluated.directory / "samples.jsonl"
@@ -116,18 +117,50 @@ def _label(session: Session, evaluations: Evaluations, questions: Questions) -> 
 
             def work(stage: Stage = stage, file: Any = file, name: str = name) -> dict[str, Any]:
                 asked = questions.evaluated[name].by_id
-                samples = chosen(read_records(file, Sample), seed, *reach)
-                found = _judge(session).label([Solution(asked[sample.question_id], sample.response) for sample in samples])
+                samples = chosen(read_records(file, Sample), seed, *judge.reach)
+                found = judge.made.label([Solution(asked[sample.question_id], sample.response) for sample in samples])
                 if is_primary():
                     rows = ({"sample_id": sample.id, "labels": labels} for sample, labels in zip(samples, found, strict=True))
                     write_records(stage.directory / "labels.jsonl", rows)
-                return {"solutions": len(samples), "composed": sum(len(labels) >= SEVERAL for labels in found)}
+                composed = sum(len(labels) >= SEVERAL for labels in found)
+                return {"solutions": len(samples), "composed": composed, "judge": judge.made.name, "quality": as_facts(judge.quality)}
 
             session.do(stage, work)
 
 
-def _judge(session: Session) -> HeuristicJudge:
-    if session.config.eval.composition == "markers":
-        return Markers(session.catalogue.heuristics)
-    forward, params = Forward(session.meta.config, session.dtype), session.load(session.base).params
-    return ModelJudge(params, forward, session.mesh, session.builder, session.catalogue.heuristics, model=session.base.source)
+class _Judge:
+    """The judge of a run, made and measured when it is first needed: a model is loaded only where there is something to label."""
+
+    def __init__(self, session: Session):
+        self._session, self._named = session, session.config.eval.composition
+        self._own = own_judge(self._named, session.catalogue.heuristics) if is_reference(self._named) else None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a stage knows it by."""
+        if self._own is not None:
+            return {"judge": bring(self._named, JUDGE).identity}
+        return {"judge": self._named, **(self._session.known_by(self._session.base) if self._named == "model" else {})}
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """(questions, responses to each) that it is shown at most."""
+        if self._own is not None:
+            return self._own.reach
+        return NAMED[self._named].reach if self._named in NAMED else ModelJudge.reach
+
+    @functools.cached_property
+    def made(self) -> HeuristicJudge:
+        """The judge."""
+        session, heuristics = self._session, self._session.catalogue.heuristics
+        if self._own is not None:
+            return self._own
+        if self._named in NAMED:
+            return NAMED[self._named](heuristics)
+        forward, params = Forward(session.meta.config, session.dtype), session.load(session.base).params
+        return ModelJudge(params, forward, session.mesh, session.builder, heuristics, model=session.base.source)
+
+    @functools.cached_property
+    def quality(self) -> JudgeQuality:
+        """How well it agrees with people, on the labelled set."""
+        return measure(self.made, [heuristic.key for heuristic in self._session.catalogue.heuristics])

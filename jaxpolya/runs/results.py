@@ -16,7 +16,8 @@ from jaxpolya.errors import InputError
 from jaxpolya.evaluation.audit import ACCEPTED, warnings
 from jaxpolya.evaluation.composition import summarise_composition
 from jaxpolya.evaluation.contamination import Overlap
-from jaxpolya.evaluation.diversity import Labels, chosen, common_length, summarise_diversity
+from jaxpolya.evaluation.diversity import Labels, chosen, common_length, make_kernel, summarise_diversity
+from jaxpolya.evaluation.judge_quality import from_facts
 from jaxpolya.evaluation.measures import Answers, compare, measure
 from jaxpolya.keys import Key
 from jaxpolya.records import Question, Sample, Verdict, iter_json, read_records
@@ -96,8 +97,8 @@ def collect_results(
     described: dict[Arm, dict[str, dict[str, Any]]] = {arm: {} for arm in evaluations}
     for name in config.eval.questions:
         looked_at = {arm.name: chosen(of_arm[name].samples, config.eval.seed) for arm, of_arm in given.items()}
-        labels = {arm: _labels(stages.get(Key("labels", ARMS[arm].slug, name))) for arm in looked_at}
-        for arm_name, description in describe(looked_at, labels, config.eval).items():
+        labelled = {arm: stages.get(Key("labels", ARMS[arm].slug, name)) for arm in looked_at}
+        for arm_name, description in describe(looked_at, labelled, config.eval).items():
             described[ARMS[arm_name]][name] = description
     for arm, of_arm in given.items():
         arms[arm.name] = ArmResults(
@@ -146,23 +147,29 @@ def read_answers(questions: Stage, evaluated: Stage, greedy: Stage | None) -> An
     return Answers.of(asked, samples(evaluated), samples(greedy) if greedy else None)
 
 
-def describe(samples: Mapping[str, Sequence[Sample]], labels: Mapping[str, Labels | None], config: EvalConfig) -> dict[str, dict[str, Any]]:
+def describe(
+    samples: Mapping[str, Sequence[Sample]], labelled: Mapping[str, Stage | None], config: EvalConfig
+) -> dict[str, dict[str, Any]]:
     """Arm → {diversity, composition} on one question set; the arms' numbers are comparable.
 
     Args:
       samples: arm → its samples, as `diversity.chosen` gives them.
-      labels: arm → what the judge of `eval.composition` said, if there is one.
+      labelled: arm → the stage that holds what the judge of `eval.composition` said, if there is one.
       config: whose seed and bootstrap the intervals use.
     """
     length = common_length(samples.values())
     resamples, seed = config.bootstrap, config.seed
+    kernel = make_kernel(config.kernel)
     described: dict[str, dict[str, Any]] = {}
     for arm, found in samples.items():
-        known = labels.get(arm)
-        diversity = summarise_diversity(found, length=length, labels=known, resamples=resamples, seed=seed)
+        stage = labelled.get(arm)
+        known = _labels(stage)
+        diversity = summarise_diversity(found, length=length, labels=known, resamples=resamples, seed=seed, kernel=kernel)
         described[arm] = {"diversity": diversity and Diversity.model_validate(diversity)}
-        if known is not None:
-            composed = summarise_composition(found, known, judge=config.composition, resamples=resamples, seed=seed)
+        if stage is not None and known is not None:
+            quality = from_facts(stage.stats["quality"]) if "quality" in stage.stats else None  # stages of earlier versions have none
+            judge = stage.stats.get("judge", config.composition)
+            composed = summarise_composition(found, known, judge=judge, quality=quality, resamples=resamples, seed=seed)
             described[arm]["composition"] = composed and Composition.model_validate(composed)
     return described
 

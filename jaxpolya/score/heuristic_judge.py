@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from jaxpolya.data.packing import Example, token_example
 from jaxpolya.errors import ConfigError
-from jaxpolya.evaluation.composition import Solution
+from jaxpolya.evaluation.judges import Solution
 from jaxpolya.models.decoder import Params
 from jaxpolya.models.forward import Forward
 from jaxpolya.parallel.mesh import data_shards

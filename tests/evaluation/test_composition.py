@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jaxpolya.errors import ConfigError
-from jaxpolya.evaluation.composition import SEVERAL, Markers, Solution, summarise_composition
+from jaxpolya.evaluation.composition import summarise_composition
+from jaxpolya.evaluation.judges import SEVERAL, Markers, Solution
 from jaxpolya.hf.checkpoint import load_checkpoint
 from jaxpolya.models.decoder import init_params
 from jaxpolya.models.forward import Forward

@@ -36,7 +36,7 @@ def test_the_whole_chain(tiny_run):
         described = found["eval"]["sums"]
         assert described["diversity"]["questions"] == 10 and described["diversity"]["samples"] == 4
         assert 1 <= described["diversity"]["vendi"]["mean"] <= 4 and "label_entropy" in described["diversity"]
-        assert described["composition"]["judge"] == "markers"
+        assert described["composition"]["judge"] == "acts"
     shared = {use: len(questions_of(tiny_run, use) & questions_of(tiny_run, "eval")) for use in ("train", "rl")}
     assert {use: found["shared"] for use, found in results["contamination"].items()} == shared and all(shared.values())
     stages = {path.name.rsplit("-", 1)[0]: path for path in (directory / "stages").iterdir()}

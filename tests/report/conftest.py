@@ -38,7 +38,14 @@ def evaluation(arm, questions, samples, seed):
             **{f"distinct_{n}": around(0.2 * n) for n in (1, 2, 3)},
             **{"self_bleu": around(0.512), "vendi": around(11.25), "label_entropy": around(1.034)},
         },
-        "composition": {"judge": "markers", "questions": 31, "solutions": 204, "rate": around(0.125), "by_heuristic": {"pattern": 0.2}},
+        "composition": {
+            **{"judge": "acts", "questions": 31, "solutions": 204, "rate": around(0.125), "corrected": around(0.2)},
+            "quality": {
+                **{"solutions": 139, "kappa": around(0.74), "kappa_composed": around(0.4)},
+                **{"composed": [13, 30], "others": [101, 109]},
+            },
+            "by_heuristic": {"pattern": 0.2},
+        },
     }
     if arm != "base":
         found["versus_base"] = plain(paired_difference(counts(arm), counts("base"), resamples=500, seed=0))

@@ -119,9 +119,9 @@ def test_diversity_has_intervals_and_holes(results):
     assert [row[0].text for row in table.rows] == ["rl", "star+rl", "polya+rl"]
     assert table.rows[1][1:] == [
         Cell("40.0", "36.0–44.0"), Cell("51.2", "46.1–56.3"), Cell("11.25", "10.12–12.38"), Cell("1.03", "0.93–1.14"),
-        Cell("12.5", "11.2–13.8"),
+        Cell("12.5", "11.2–13.8"), Cell("20.0", "18.0–22.0"),
     ]  # fmt: skip
-    assert [cell.text for cell in table.rows[0][4:]] == [tables.NONE, tables.NONE]
+    assert [cell.text for cell in table.rows[0][4:]] == [tables.NONE] * 3
 
 
 def test_a_run_that_did_nothing_has_no_tables(base_only):
@@ -156,3 +156,18 @@ def test_provenance_is_flat(results):
 )
 def test_durations(seconds, text):
     assert tables.duration(seconds) == text
+
+
+def test_a_rate_stands_beside_its_judges_errors(results):
+    said = tables.judged_by(of(results))
+    assert (
+        "judged by acts. On 139 labelled solutions its kappa with people is 0.74 [0.67, 0.81] over solution and heuristic and 0.40" in said
+    )
+    assert "it finds 13 of 30 composed ones, and calls 8 of 109 others composed. Corrected for these errors" in said
+    compositions = [found["composition"] for arm in results["arms"].values() for found in arm["eval"].values() if found.get("composition")]
+    for composition in compositions:
+        composition["corrected"] = None
+    assert "too little to correct a rate by" in tables.judged_by(of(results))
+    for composition in compositions:
+        composition["quality"] = None  # a version that didn't measure it
+    assert "was not measured" in tables.judged_by(of(results))

@@ -156,7 +156,7 @@ def diversity(name: str, arms: Mapping[str, Evaluation], looks: Looks) -> list[C
     ]
     if composed := {arm: evaluation.composition for arm, evaluation in arms.items() if evaluation.composition}:
         judges = ", ".join(sorted({entry.judge for entry in composed.values()}))
-        words = f"Correct solutions that use two heuristics or more, as {judges} finds them."
+        words = f"Correct solutions that use two heuristics or more, as {judges} finds them, errors included."
         rates = {arm: _percent(entry.rate) for arm, entry in composed.items()}
         drawn.append(charts.intervals(f"composed-{name}", "Composed solutions", words, "% of correct solutions", rates, looks))
     return drawn

@@ -153,7 +153,7 @@ def _training(results: Results, evidence: Evidence, looks: Mapping[str, Style]) 
 def _diversity(results: Results, evidence: Evidence, looks: Mapping[str, Style]) -> dict[str, Any]:
     kernels = {found.kernel for evaluation in results.evaluations if (found := evaluation.diversity)}
     sets = [{"name": name, "charts": drawn} for name, arms in results.sets.items() if (drawn := figures.diversity(name, arms, looks))]
-    words = "Means over questions with 95 % intervals. Noise is diverse too: read this beside pass@k."
+    words = f"Means over questions with 95 % intervals. Noise is diverse too: read this beside pass@k. {tables.judged_by(results)}".strip()
     return {
         "tables": tables.present(tables.diversity_tables(results)),
         "sets": sets,

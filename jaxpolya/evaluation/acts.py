@@ -1,0 +1,330 @@
+"""A judge that looks for what a solution does, not for what it calls it.
+
+Each heuristic of the built-in catalogue has a rule. A rule asks for the traces that the heuristic's act leaves in a text
+(docs/composition.md says when an act counts as carried out): a step undone by the operation that checks it, a chain of "before that" with
+numbers, parallel trials with a verdict on each, units multiplied by units, names on the left of lines, a hypothesis that ends in a clash.
+Where an act leaves no such trace, the rule asks for words that say what is done *together with* something that was done: a comparison
+with a situation whose nouns the problem doesn't have; a drawing verb and places in the drawing. What is in numbers and letters is
+found by `structure`; what is in words, by the patterns of `traces.yaml`.
+
+The rules were written with the development half of the labelled set at hand, and are measured on the other half
+(`benchmarks/composition.py`). A rule is no understanding: it sees one way of doing a thing at a time, in English.
+"""
+
+import itertools
+import re
+from collections.abc import Callable
+
+from jaxpolya.evaluation.reading import MANY, TRACES, Reading
+from jaxpolya.evaluation.structure import (
+    by_digits,
+    by_percents,
+    case_row,
+    counted_down,
+    equal_steps,
+    moved,
+    names,
+    near,
+    regrouped,
+    rounder,
+    solved_equation,
+    trials,
+    undoes,
+)
+
+Rule = Callable[[Reading], bool]
+
+# Phases and steps --------------------------------------------------------------------------------------------------------
+
+
+def _four_phases(r: Reading) -> bool:
+    """A plan that is stated before the first result, a look back behind a calculation, and one of the other two phases."""
+    places = [_first(pattern, r) for pattern in (TRACES["understand"], TRACES["plan"], TRACES["carry"], TRACES["back"])]
+    understand, plan, carry, back = places
+    if plan is None or back is None or back < plan:
+        return False
+    between = r.low[plan:back]
+    if not re.search(r"\d\s?[-+*/x]\s?\d|=|\d", between) or len(r.low) - back < 12:
+        return False
+    return (understand is not None and understand < plan) or (carry is not None and plan < carry < back)
+
+
+def _first(pattern: re.Pattern[str], r: Reading) -> int | None:
+    found = pattern.search(r.low)
+    return found.start() if found else None
+
+
+_CHECK_FIRST = re.compile(r"^\W{0,4}(?:(?:final|the|quick) )?(?:check|verif|confirm|sanity)")
+
+
+def _step_by_step(r: Reading) -> bool:
+    """Two steps, each with a check of its own: the inverse operation right behind it, or an estimate, or a reason for the size."""
+    undone = sum(undoes(second, first) for first, second in itertools.pairwise(r.calculations))
+    lines = r.lines if len(r.lines) > 2 else r.sentences
+    checked = 0
+    for line, behind in itertools.pairwise([*lines, ""]):
+        if _CHECK_FIRST.search(line) or not re.search(r"\d", line):
+            continue
+        checked += TRACES["sound"].search(line) is not None or (
+            _CHECK_FIRST.search(behind) is not None and re.search(r"\d", behind) is not None
+        )
+    return undone > 1 or checked > 1
+
+
+# Directions --------------------------------------------------------------------------------------------------------------
+
+
+def _working_backward(r: Reading) -> bool:
+    """Two operations or more undone from the final state, or two links of "for this I need that"."""
+    if r.count("need") > 1:
+        return True
+    if counted_down(r):
+        return True
+    before, end = r.count("before"), r.has("at_the_end")
+    numbers = [float(n) for n in re.findall(r"\d+(?:\.\d+)?", r.problem)]
+    end_first = bool(numbers and r.numbers and near(numbers[-1], r.numbers[0]))
+    return before > 0 and before + end + end_first >= MANY and len(r.numbers) >= MANY
+
+
+# Parts -------------------------------------------------------------------------------------------------------------------
+
+
+def _decomposition(r: Reading) -> bool:
+    """A whole that is cut, cases that are counted apart, or a number that is taken by its digits or a percentage by its parts."""
+    cut = r.has("cut") or len({m[0] for m in TRACES["piece"].finditer(r.low)}) > 1
+    return (cut and len(r.numbers) > 2) or (r.count("case") > 1 and r.has("total") and trials(r) < MANY) or by_digits(r) or by_percents(r)
+
+
+# Other problems ----------------------------------------------------------------------------------------------------------
+
+
+def _analogy(r: Reading) -> bool:
+    """A comparison with something that has nouns of its own, two of them at least, and that is gone into."""
+    for found in TRACES["likeness"].finditer(r.low):
+        around = r.low[max(0, found.start() - 10) : found.start() + 220]
+        words = {word for word in r.new_words if re.search(rf"\b{re.escape(word)}", around)}
+        if (
+            len(words) >= MANY
+            and re.search(r"\d", r.low[found.end() :])
+            and not re.search(r"\bsame (?:as|reason)[^.]{0,12}(?:before|above|again)", around[:60])
+        ):
+            return True
+    return False
+
+
+def _related_problem(r: Reading) -> bool:
+    """A problem or a result that is recalled as such and is used, where it isn't a theorem or a formula by its name alone."""
+    for found in TRACES["recall"].finditer(r.low):
+        sentence = re.split(r"\banswer is\b", r.low[max(0, found.start() - 40) : found.end() + 160])[0]
+        if re.search(r"\d|\w\(|how to", sentence) and not (
+            TRACES["textbook"].search(sentence[:110]) and not re.search(r"before|earlier|once|solved", sentence)
+        ):
+            return True
+    return False
+
+
+def _variation(r: Reading) -> bool:
+    """Another problem than the given one is solved (all of one kind, a rounder number, a condition less), and its solution is adjusted."""
+    for found in TRACES["switch"].finditer(r.low):
+        behind = r.low[found.end() : found.end() + 200]
+        if re.search(r"\d", behind) and TRACES["short"].search(behind) and not re.search(r"contradict|impossible|pigeon", behind):
+            return True
+    rounded = any(
+        x not in r.given and any(0 < abs(x - g) <= 0.06 * g and rounder(x, g) for g in r.given) for c in r.calculations for x in (c.a, c.b)
+    ) or any(x not in r.given and any(0 < abs(x - g) <= 0.06 * g and rounder(x, g) for g in r.given) for x in r.numbers[:2])
+    if rounded and not moved(r) and re.search(r"\d", r.low) and r.has("adjust") and not r.has("estimate"):
+        return True
+    return r.has("easier") and r.has("back_to_it") and len(r.numbers) > MANY
+
+
+# Things that are brought in ----------------------------------------------------------------------------------------------
+
+_SUBSTITUTED = re.compile(
+    r"\b(?:put|let|set|with|write|call|substitut\w+|where|define|introduce|denote)\b[^.\n]{0,20}?\b([a-z])\s?:?=\s?([^=,.;\n]{1,30})"
+)
+
+
+def _auxiliary_element(r: Reading) -> bool:
+    """A substitution for an expression, a line that the figure doesn't have, a thing that is lent, a number moved between summands."""
+    for found in _SUBSTITUTED.finditer(r.low):
+        letter, side = found[1], found[2]
+        if re.search(r"(?<![a-z])[a-z](?![a-z])\s?(?:\^|²|\+|-|\*|/)|[+\-*/]\s?\\?(?:frac)?\W{0,3}[a-z](?![a-z])|sqrt|log", side):
+            others = re.findall(r"(?<![a-z])[a-z](?![a-z])", side)
+            behind = r.low[found.end() :]
+            asked = set(re.findall(r"(?<![a-z])[a-z](?![a-z])", r.problem.lower())) - {"a"}
+            if set(others) & asked and letter not in asked and re.search(rf"(?<![a-z]){letter}\s?(?:\^|²|=|[-+*/])", behind):
+                return True
+    return r.has("drawn_in") or r.has("lent") or moved(r)
+
+
+# Observations ------------------------------------------------------------------------------------------------------------
+
+
+def _bright_idea(r: Reading) -> bool:
+    """An observation that takes the place of the calculation: pairs, a complement, an invariant, what drops out, a round product first."""
+    short = len(r.calculations) <= 5 and len(r.low) < 700
+    if short and r.has("observed") and not r.has("paired_units") and not re.search(r"testing pairs|factor pairs|number pairs", r.low):
+        return True
+    return regrouped(r)
+
+
+# Cases and rules ---------------------------------------------------------------------------------------------------------
+
+_FOR_EXAMPLE_LETTER = re.compile(r"(?<![a-z])([a-z])\s?=\s?[a-z](?![a-z])\s?(?:=|must|gives?|it)")
+
+
+def _specialisation(r: Reading) -> bool:
+    """A value that the problem leaves open is chosen and worked out, or its smallest or extreme cases are; a row of cases is a pattern."""
+    if r.has("special") and len(r.numbers) > 1 and not re.search(r"special case of|in this special case", r.low):
+        return not case_row(r) or bool(re.search(r"extreme|tie|for every", r.low))
+    if _FOR_EXAMPLE_LETTER.search(r.low) and re.search(r"formula|which|kn/h|or\b", r.problem.lower()):
+        return True
+    open_ended = re.search(r"%|percent|fraction|average|times as|\bhow many times\b|\b[a-z]\b(?<!a)", r.problem.lower()) is not None
+    for found in TRACES["chosen"].finditer(r.low):
+        value = float(found[1])
+        if open_ended and value not in r.given and (value % 10 == 0 or value < 10) and trials(r) < MANY:
+            around = r.low[found.start() : found.end() + 1]
+            if not re.search(r"\d\s?[-+*/]\s?\d|instead|each|from|then\b", around):
+                return True
+    return False
+
+
+def _generalisation(r: Reading) -> bool:
+    """A rule in letters, with a reason, and the problem's numbers put into it."""
+    lettered = {m[0] for m in re.finditer(r"(?<![a-z'])[b-hj-z](?![a-z'])", r.low)}
+    letters = (
+        len(lettered) > 1
+        or re.search(r"(?<![a-z])[a-z](?![a-z])\s?[\^²(*+\-/]|[+\-*/(]\s?[a-z](?![a-z])|\d[a-z](?![a-z])", r.low) is not None
+    )
+    if r.has("quoted"):
+        return False
+    if re.search(r"\bgeneral (?:rule|principle)\s?:.{20,}\d", r.low):
+        return True
+    if not letters:
+        return False
+    return r.has("arbitrary") and r.has("put_in") and r.has("reason") and not solved_equation(r)
+
+
+def _guess_and_check(r: Reading) -> bool:
+    """Candidates of one shape that are told apart by a verdict on each, or a candidate that is tried and left for another."""
+    alike, tried, verdicts = trials(r), r.count("try"), r.count("verdict")
+    settled = r.has("settled")
+    if (tried and (alike > 1 or tried > 1) and (verdicts or settled)) or (tried > 1 and len(r.calculations) > 1):
+        return True
+    return alike >= MANY and (verdicts > 1 or settled) and not r.has("regular")
+
+
+def _pattern(r: Reading) -> bool:
+    """A row of three terms or cases, a regularity that is said or calculated, and what follows from it."""
+    if equal_steps(r):
+        return True
+    if not r.has("regular") or (re.search(r"need to find the pattern|follow a pattern", r.low) and not r.has("row")):
+        return False
+    terms = r.has("row") or trials(r) >= MANY or case_row(r) or len(re.findall(r"\b(?:one|two|three|four) terms?\b", r.low)) >= MANY
+    words = re.search(r"(\b\w+\b), (\b\w+\b), (\b\w+\b), (\b\w+\b)", r.low) is not None
+    return terms or words or r.low.count("after ") >= MANY
+
+
+# Drawings and names ------------------------------------------------------------------------------------------------------
+
+
+def _figure(r: Reading) -> bool:
+    """Ink (a table, bars, a number line, a tree), or a drawing in which two places are named."""
+    if r.has("ink"):
+        return True
+    found = TRACES["draw"].search(r.low)
+    places = {m[0] for m in TRACES["placed"].finditer(r.low)}
+    promised = re.search(r"\b(?:can|could|if you|if we|would) draw\b|\bdraw\w* (?:it|this)? ?(?:to help|would)", r.low) is not None
+    asked = re.search(r":[^\n]*\?[ \])]*$", r.low, re.MULTILINE) is not None  # the unknown in a drawing
+    return found is not None and (len(places) > 1 or asked) and not promised and not r.has("drawn_in")
+
+
+def _symmetry(r: Reading) -> bool:
+    """Parts that are said to be exchangeable, with what follows for them; not as a phrase behind a finished calculation."""
+    return any(
+        TRACES["saved"].search(r.low[max(0, found.start() - 160) : found.end() + 200]) is not None
+        and not re.search(r"\bby symmetry of\b", r.low[max(0, found.start() - 4) : found.end() + 4])
+        and not re.search(r"\bswapping a \w+ for a\b", r.low[found.start() : found.end() + 30])
+        and len(r.low) - found.end() > 15
+        for found in TRACES["alike"].finditer(r.low)
+    )
+
+
+def _introduce_notation(r: Reading) -> bool:
+    """Three quantities or more with names of their own."""
+    named = names(r)
+    again = {name for name in named if len(re.findall(rf"(?<![a-z]){re.escape(name)}(?![a-z\d₀-₉_])", r.low)) > 1}
+    return len(named) >= MANY and len(again) > 1
+
+
+def _setting_up_equations(r: Reading) -> bool:
+    """An unknown in an equation that the problem has in words, and its value further down."""
+    return solved_equation(r) and not r.has("quoted")
+
+
+# Reasons -----------------------------------------------------------------------------------------------------------------
+
+
+def _contradiction(r: Reading) -> bool:
+    """A supposition, a clash behind it, and a conclusion from the clash."""
+    whether = re.search(r"\b(?:can|is|are|possible|show|prove|who|which|why|must|there)\b", r.problem.lower()) is not None
+    false_position = TRACES["switch"].search(r.low) is not None and TRACES["short"].search(r.low) is not None and len(r.calculations) > 1
+    for found in TRACES["supposed"].finditer(r.low):
+        clash = (TRACES["clash"] if whether else TRACES["outright"]).search(r.low, found.end(), found.end() + 400)
+        if clash and not false_position and TRACES["therefore"].search(r.low, min(clash.start(), found.end())):
+            return True
+    return False
+
+
+_DEFINED = re.compile(
+    r"\"?\b([a-z]+)\"?(?:,? [^.\n,]{0,20},?)?? (?:means?|meaning|refers to|is defined as|stands for"
+    r"|is the (?:middle|sum|number|largest|biggest|smallest|result of|average))\b"
+)
+_TECHNICAL = frozenset(
+    "gcd lcm mean median mode average even odd prime composite divisor factor multiple remainder digit perimeter area diameter radius "
+    "dozen score ratio percent reciprocal consecutive product quotient difference sum integer square root half least greatest common "
+    "factorial probability equal".split()
+)
+
+
+def _restate(r: Reading) -> bool:
+    """The problem in words that it doesn't have itself, or a technical word replaced by its meaning."""
+    for found in TRACES["said_again"].finditer(r.low):
+        behind = re.split(r"(?<=[a-z)])[.?]", r.low[found.end() : found.end() + 160])[0]
+        words = {word for word in r.new_words if re.search(rf"\b{re.escape(word)}", behind)}
+        superlative = re.search(r"\b(?:small|larg|big|great|least|number)\w*$", found[0]) is not None
+        plainly = not re.search(r"\bneed to find\b|\bwe (?:want|need|have) to\b", behind)
+        if plainly and len(words) > 1 - superlative and re.search(r"\d|\?", r.low[found.end() : found.end() + 120]):
+            return True
+    defined = {m[1].rstrip("s") for m in _DEFINED.finditer(r.low)} & _TECHNICAL
+    return bool(defined & {word.rstrip("s") for word in re.findall(r"[a-z]+", r.problem.lower())})
+
+
+def _test_by_dimension(r: Reading) -> bool:
+    """Units in a calculation of their own."""
+    return r.has("units") and not (r.has("units_said") and not re.search(r"cancel|units?:", r.low))
+
+
+RULES: dict[str, Rule] = {
+    "four_phases": _four_phases,
+    "step_by_step": _step_by_step,
+    "working_backward": _working_backward,
+    "decomposition": _decomposition,
+    "analogy": _analogy,
+    "auxiliary_element": _auxiliary_element,
+    "bright_idea": _bright_idea,
+    "specialisation": _specialisation,
+    "generalisation": _generalisation,
+    "guess_and_check": _guess_and_check,
+    "pattern": _pattern,
+    "figure": _figure,
+    "symmetry": _symmetry,
+    "introduce_notation": _introduce_notation,
+    "setting_up_equations": _setting_up_equations,
+    "contradiction": _contradiction,
+    "variation": _variation,
+    "restate": _restate,
+    "test_by_dimension": _test_by_dimension,
+    "related_problem": _related_problem,
+}
+"""Heuristic of the built-in catalogue → its rule."""

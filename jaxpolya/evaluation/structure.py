@@ -1,0 +1,172 @@
+"""What is in the numbers and letters of a solution: calculations that undo each other, splits, trials of one shape, names, equations.
+
+Nothing here looks at words, except where they number or name something.
+"""
+
+import itertools
+import re
+
+from jaxpolya.evaluation.reading import MANY, NAME, Calculation, Reading
+
+
+def near(a: float, b: float) -> bool:
+    """Whether two numbers are the same but for rounding in the text."""
+    return abs(a - b) <= 1e-6 * max(1.0, abs(a), abs(b))
+
+
+def undoes(second: Calculation, first: Calculation) -> bool:
+    """Whether a calculation takes another one's result back to where that began."""
+    inverse = {"+": "-", "-": "+", "*": "/", "/": "*"}
+    return (
+        inverse[first.sign] == second.sign
+        and second.numbers == first.numbers
+        and (near(second.c, first.a) or near(second.c, first.b))
+        and (near(second.a, first.c) or near(second.b, first.c))
+    )
+
+
+def counted_down(r: Reading) -> bool:
+    """Day 6, day 5, day 4, with a calculation to each."""
+    indices: dict[str, list[int]] = {}
+    for found in re.finditer(r"\b(day|hour|week|month|year|minute|round|stage|stop|level|term|generation) (\d{1,3})\b", r.low):
+        indices.setdefault(found[1], []).append(int(found[2]))
+    return len(r.calculations) >= MANY and any(
+        a - b == 1 and b - c == 1 for row in indices.values() for a, b, c in zip(row, row[1:], row[2:], strict=False)
+    )
+
+
+def by_digits(r: Reading) -> bool:
+    """A number of the problem times k, as two products by k whose other factors add up to it."""
+    products = [c for c in r.calculations if c.sign == "*"]
+    for first, second in itertools.combinations(products, 2):
+        for x, k in ((first.a, first.b), (first.b, first.a)):
+            for y, m in ((second.a, second.b), (second.b, second.a)):
+                if near(k, m) and x + y in r.given and x not in r.given and y not in r.given:
+                    return True
+    sums = [c for c in r.calculations if c.sign in "+-"]
+    return any(  # 47 + 36 as 40 + 30 and 7 + 6
+        a.a + b.a in r.given and a.b + b.b in r.given and a.a % 10 == 0 and a.b % 10 == 0 and min(b.a, b.b) > 0 and max(b.a, b.b) < 10
+        for a, b in itertools.permutations(sums, 2)
+    )
+
+
+def by_percents(r: Reading) -> bool:
+    """A percentage of the problem as the sum of two that it doesn't have."""
+    asked = {float(n) for n in re.findall(r"(\d+(?:\.\d+)?)\s?\\?%", r.problem)}
+    used = {float(n) for n in re.findall(r"(\d+(?:\.\d+)?)\s?\\?%", r.low)} - asked
+    return any(x + y in asked for x, y in itertools.combinations(used, 2))
+
+
+def rounder(x: float, g: float) -> bool:
+    """Whether x has fewer digits that aren't 0 than g, or is a whole number beside a broken one."""
+    digits = lambda n: len(f"{n:g}".replace(".", "").strip("0"))  # noqa: E731
+    return digits(x) < digits(g)
+
+
+def moved(r: Reading) -> bool:
+    """297 + 186 as 300 + 183."""
+    sums = [(c.a, c.b) for c in r.calculations if c.sign == "+"]
+    asked = [(float(m[1]), float(m[2])) for m in re.finditer(r"(\d+(?:\.\d+)?)\s?\+\s?(\d+(?:\.\d+)?)", r.problem)]
+    return any(near(a + b, x + y) and not {a, b} & {x, y} and (a % 10 == 0 or b % 10 == 0) for a, b in sums for x, y in asked)
+
+
+def regrouped(r: Reading) -> bool:
+    """Numbers of a product or sum of the problem taken in another order, because they make a round number or equal ones."""
+    row = re.search(r"\d+(?:\s?[-+*]\s?\d+){2,}", r.problem)
+    if not row or not r.calculations:
+        return False
+    terms = [float(n) for n in re.findall(r"\d+", row[0])]
+    firsts = [c for c in r.calculations if c.a in terms and c.b in terms]
+    apart = [c for c in firsts if abs(terms.index(c.a) - terms.index(c.b)) > 1]
+    return bool(apart) and (apart[0].c % 10 == 0 or (len({c.c for c in apart}) == 1 and len(apart) > 1))
+
+
+_CASE_VALUE = re.compile(r"\b(?:[a-z]\s?=\s?(\d+)|(\d+)\s?(?:\w+ ){0,2}(?:→|:|needs?|makes?|takes?|gives?|=))")
+
+
+def case_row(r: Reading) -> bool:
+    """Whether three cases in a row were worked out, n = 1: …, n = 2: …, n = 3: …"""
+    values = [int(m[1] or m[2]) for m in _CASE_VALUE.finditer(r.low) if len(m[1] or m[2]) < 6]
+    return any(b - a == 1 and c - b == 1 for a, b, c in zip(values, values[1:], values[2:], strict=False))
+
+
+def trials(r: Reading) -> int:
+    """The most steps of one shape with different numbers, such as `10 adults: 80 + 100 = 180` four times."""
+    pieces = [piece for piece in re.split(r"[.;,\n]|(?:\s→\s)", r.low) if re.search(r"\d", piece)]
+    shapes: dict[str, set[str]] = {}
+    for piece in pieces:
+        shape = re.sub(r"\d+(?:\.\d+)?", "#", re.sub(r"[^\w\s=+*/#:|-]", "", piece)).strip()
+        shape = re.sub(r"\s?\b(?:yes|no|so|try|start|assume|guess|hmm)\b\s?", "", shape).strip()
+        shape = shape[: shape.rfind("#") + 1]  # what is said of the outcome differs
+        if "=" in shape or ":" in shape or "|" in shape:
+            shapes.setdefault(shape, set()).add(piece.strip())
+    return max(map(len, shapes.values()), default=0)
+
+
+def equal_steps(r: Reading) -> bool:
+    """7 - 3 = 4, 11 - 7 = 4, 15 - 11 = 4."""
+    steps = [c for c in r.calculations if c.sign in "-/"]
+    return any(
+        near(a.c, b.c) and near(b.c, c.c) and near(a.a, b.b) and near(b.a, c.b)
+        for a, b, c in zip(steps, steps[1:], steps[2:], strict=False)
+    )
+
+
+_ASSIGNED = re.compile(rf"(?:^|[\s(,;.])({NAME})\s?=\s?([^=\n,;]{{1,40}})", re.MULTILINE)
+
+
+_NAMED = re.compile(
+    rf"\b(?:let|write|call|denote|name|use)\b[^.\n]{{0,30}}?\b({NAME})\s?,\s?({NAME})(?:\s?,\s?({NAME}))?"
+    rf"(?:,? (?:and|be|for)(?: ({NAME})\b)?|[.:;])",
+)
+
+
+_BE = re.compile(rf"\b({NAME})\b (?:be|for|stands? for|is|denotes?|represents?) (?:the|his|her|what|their|\w+'s)\b")
+
+
+def names(r: Reading) -> set[str]:
+    """Letters that a solution gives to quantities."""
+    text = r.low
+    found = {m[1] for m in _ASSIGNED.finditer(text)} | {m[1] for m in _BE.finditer(text)}
+    for named in _NAMED.finditer(text):
+        found |= {name for name in named.groups() if name}
+    asked = set(re.findall(rf"(?<![a-z])({NAME})(?![a-z])", r.problem.lower())) - {"a"}
+    return found - asked
+
+
+_LETTER = re.compile(rf"(?<![a-zα-ω\\]){NAME}(?![a-zα-ω0-9])")
+
+
+_WORKED_UPON = re.compile(rf"\d\s?\*?\s?{NAME}(?![a-z])|(?<![a-z]){NAME}(?![a-z])\s?[-+*/^²]|[-+*/(]\s?{NAME}(?![a-z])")
+
+
+def solved_equation(r: Reading) -> bool:
+    """An equation in which an unknown is worked upon on one side and does not merely name the other, and the unknown's value behind it.
+
+    Not an equation that the problem gives, nor a letter that had a value before.
+    """
+    asked = r.problem.lower()
+    given = {m[0] for m in _LETTER.finditer(asked)} - {"a"} if "=" in asked else set()
+    known: set[str] = set()
+    worked: set[str] = set()
+    systems = 0
+    for left, right in r.equations:
+        sides = (left.lower(), right.lower())
+        names = {m[0] for side in sides for m in _LETTER.finditer(side)}
+        alone = {side for side in sides if _LETTER.fullmatch(side)}
+        if alone and any(re.search(r"\d", side) and not _LETTER.search(side) for side in sides):
+            if alone & worked:
+                return True
+            known |= alone
+        elif not alone and names - known - given and any(_WORKED_UPON.search(side) for side in sides):
+            systems += len(names - known - given) > 1
+            if worked & names and any(re.search(r"\)\s?\(", side) for side in sides) and any(side.strip("$ ") == "0" for side in sides):
+                return True  # a product that is zero
+            worked |= names - known - given
+        elif alone and names - alone - known - given and any(_WORKED_UPON.search(side) for side in sides):
+            if any(_LETTER.search(side) and side not in alone and alone & {m[0] for m in _LETTER.finditer(side)} for side in sides):
+                worked |= names - known - given  # t = 2t - 13
+    return systems > 1 or any(
+        re.search(rf"\b(?:so|and|thus|hence|therefore|then),? {re.escape(name)} (?:is|equals) (?:therefore |then )?\$?-?\d", r.low)
+        for name in worked
+    )

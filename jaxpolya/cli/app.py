@@ -6,7 +6,7 @@ from jaxpolya.cli.answers import verify
 from jaxpolya.cli.checkpoints import export, import_
 from jaxpolya.cli.configuration import config
 from jaxpolya.cli.evaluation import evaluate
-from jaxpolya.cli.runs import run, show
+from jaxpolya.cli.runs import clean, run, show
 from jaxpolya.errors import EXIT_CODES
 
 HELP = """
@@ -28,4 +28,5 @@ app.command()(verify)
 app.command("import")(import_)
 app.command()(export)
 app.command()(show)
+app.command()(clean)
 app.command()(config)

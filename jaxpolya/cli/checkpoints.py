@@ -50,6 +50,10 @@ def export(
         ),
     ],
     arm: Annotated[str | None, typer.Option(metavar="ARM", help="Of a run: this arm instead of the best.", show_default=False)] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of a run: the results of this configuration, as `jaxpolya show` names it.", show_default=False),
+    ] = None,
     dtype: Annotated[
         str | None,
         typer.Option(
@@ -78,12 +82,13 @@ def export(
         raise ConfigError(f"--max-shard-size {max_shard_size}: write it as a whole number of KB, MB or GB, such as 5GB")
     if verify and importlib.util.find_spec("torch") is None:
         raise MachineError("--verify needs torch, for transformers' own forward pass: pip install torch, or export without --verify")
-    model = model_of_run(Path(source), arm)
-    if arm and model is None:
-        raise ConfigError(f"--arm {arm}: {source} is not a run directory, so it has no arms")
+    model = model_of_run(Path(source), arm, at)
+    for option, given in (("--arm", arm), ("--at", at)):
+        if given and model is None:
+            raise ConfigError(f"{option} {given}: {source} is not a run directory, so it has no arms")
     if revision and model:
         raise ConfigError(f"--revision {revision}: {source} is a run directory; a revision is of a hub model")
-    of_run = arm_of_run(Path(source), arm) if model else arm_of_model(Path(source))
+    of_run = arm_of_run(Path(source), arm, at) if model else arm_of_model(Path(source))
     source = model or source
     check_destination(directory, source)
     devices.start_jax()

@@ -1,4 +1,4 @@
-"""Commands on runs: run, show."""
+"""Commands on runs: run, show, clean."""
 
 import difflib
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 
 from jaxpolya.cli import devices
 from jaxpolya.cli.options import ConfigPath, Overrides
-from jaxpolya.cli.screen import errors, say, show_results
+from jaxpolya.cli.screen import errors, say, show_results, show_table
 
 
 def run(
@@ -49,19 +49,83 @@ def run(
         show_results(results, loaded.output / loaded.name)
 
 
-def show(run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]) -> None:
-    """Show what a run has done and found."""
-    from jaxpolya.results import Results
-    from jaxpolya.runs.results import show_stages, stage_warnings
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
 
-    for line in show_stages(run_directory):
-        say(line)
+
+def show(
+    run_directory: RunPath,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Show the results of this configuration: its name, or settings that single it out, such as select.n=4.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Show what a run has done and found, and where it is while it works."""
+    from jaxpolya.results import Results
+    from jaxpolya.runs import configurations, overview
+
+    found = overview.look_at(run_directory)
+    if at is not None:
+        place = configurations.place_at(run_directory, at)
+        show_results(configurations.results_at(run_directory, at), place)
+        return
+    if found.holder:
+        words = found.progress.words if found.progress else ""
+        say(f"running (pid {found.holder}){f': {words}' if words else ''}")
+    if len(found.configurations) > 1:
+        show_table(overview.configurations_table(found))
+    if found.stages:
+        show_table(overview.stages_table(found))
+    else:
+        say("nothing is done yet")
+    if any(stage.state == "broken off" for stage in found.stages):
+        say("what is broken off goes on with the same `jaxpolya run`")
+    if found.left:
+        say(f"{len(found.left)} stages are left of configurations that are gone: `jaxpolya clean {run_directory}`")
     results = Results.read(run_directory)
     if results is not None:
         show_results(results, run_directory)
     else:
-        for words in stage_warnings(run_directory):
+        for words in overview.stage_warnings(run_directory):
             say(f"warning: {words}")
+
+
+def clean(
+    run_directory: RunPath,
+    forget: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Forget this configuration first: its results, and what only it needs.", show_default=False),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+) -> None:
+    """Delete the stages of a run that none of its configurations needs."""
+    from jaxpolya.runs import configurations, overview
+    from jaxpolya.runs.stages import RunDirectory
+
+    overview.check_run(run_directory)
+    with RunDirectory(run_directory).lock():
+        found = overview.look_at(run_directory, held=True)
+        forgotten = configurations.at(found.configurations, forget) if forget is not None else None
+        if forgotten:
+            found = found.without(forgotten)
+        overview.check_cleanable(found)
+        if not found.left and not forgotten:
+            say("there is nothing that no configuration needs")
+            return
+        total = overview.readable(sum(stage.bytes for stage in found.left))
+        for stage in found.left:
+            say(f"{overview.readable(stage.bytes):>9}  {stage.directory.name}")
+        what = f"{len(found.left)} stages, {total}" + (f", and the results of {forget}" if forgotten else "")
+        if not yes and not typer.confirm(f"Delete {what}?"):
+            say("nothing was deleted")
+            return
+        if forgotten:
+            configurations.forget(run_directory, forgotten)
+        overview.remove(found.left)
+        say(f"deleted {what}")
 
 
 def parse_arms(text: str) -> list[str]:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from jaxpolya.report.tables import Table
     from jaxpolya.results import Results
 
 console, errors = Console(), Console(stderr=True)
@@ -23,12 +24,18 @@ def note(text: str | None) -> None:
         errors.print(Text(text), soft_wrap=True)
 
 
+def show_table(table: "Table") -> None:
+    """A table, in as many pieces as the screen's width asks for."""
+    for part in table.within(console.width):
+        console.print(part.to_rich())
+
+
 def show_results(results: "Results", directory: Path) -> None:
     """The tables of a run's results, what its audits warn of, and where to read on."""
     from jaxpolya.report.tables import audit_warnings, screen_tables
 
     for table in screen_tables(results):
-        console.print(table.to_rich())
+        show_table(table)
     for words in audit_warnings(results):
         say(f"warning: {words}")
     say(f"best arm: {results.best}; report: {directory / 'report.md'}")

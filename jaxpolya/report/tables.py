@@ -7,7 +7,7 @@ means: whether a difference is more than luck is said by `page.findings`.
 import dataclasses
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import rich.box
 import rich.table
@@ -18,6 +18,9 @@ from jaxpolya.evaluation.audit import ACCEPTED
 from jaxpolya.evaluation.passk import Interval
 from jaxpolya.keys import Key
 from jaxpolya.results import AuditShares, Comparison, Results, RlStep
+
+LONG_WORD = 40
+"""A longer word (a path) may be broken."""
 
 NONE = "–"
 """What stands where there is no number."""
@@ -51,10 +54,32 @@ class Table:
             pieces = [piece for row in self.rows for piece in (row[i].text, row[i].interval)]
             # A heading is no wider than what stands below it, as far as its spaces allow.
             heading = textwrap.fill(column, max(map(len, pieces), default=1) or 1, break_long_words=False, break_on_hyphens=False)
-            table.add_column(Text(heading), justify="right" if i and self.numbers else "left", overflow="fold")
+            justify: Literal["left", "right"] = "right" if i and self.numbers else "left"
+            table.add_column(Text(heading), justify=justify, overflow="fold", min_width=self._narrowest(i))
         for row in self.rows:
             table.add_row(*(_rich_cell(cell) for cell in row))
         return table
+
+    def _narrowest(self, column: int) -> int:
+        """The width below which a word of the column would be broken; words of more than a screen's half may be."""
+        pieces = [self.columns[column], *(piece for row in self.rows for piece in (row[column].text, row[column].interval))]
+        if self.numbers and column:
+            return max(map(len, [word for word in pieces[0].split()] + pieces[1:]), default=1)
+        return min(max((len(word) for piece in pieces for word in piece.split()), default=1), LONG_WORD)
+
+    def within(self, width: int) -> "list[Table]":
+        """This table, or several that show its columns one after the other, so that no word is broken at so many characters."""
+        parts: list[list[int]] = [[]]
+        for i in range(1, len(self.columns)):
+            if parts[-1] and sum(self._narrowest(j) + 2 for j in [0, *parts[-1], i]) - 2 > width:
+                parts.append([])
+            parts[-1].append(i)
+        return [
+            dataclasses.replace(
+                self, columns=[self.columns[i] for i in [0, *part]], rows=[[row[i] for i in [0, *part]] for row in self.rows]
+            )
+            for part in parts
+        ]
 
     def to_markdown(self) -> str:
         """This table as a Markdown (pipe) table, without its title."""
@@ -65,8 +90,8 @@ class Table:
 
 
 def screen_tables(results: Results) -> list[Table]:
-    """What is shown at the end of a run: every question set, the training of the arms, the stages."""
-    return present([*eval_tables(results), *diversity_tables(results), training_table(results), stages_table(results)])
+    """What is shown of a run: every question set, and the training of the arms."""
+    return present([*eval_tables(results), *diversity_tables(results), training_table(results)])
 
 
 def present(tables: Sequence[Table]) -> list[Table]:

@@ -144,12 +144,15 @@ def respond(
             first = asking.first_sequence + number * asking.samples
             requests.append(Request(prompt.id, prompt.ids, first, wanted, shared[number]))
     if task is not None:
+        task.phase("asking")
         task.advance(len(known))
     if requests:
         by_id = {prompt.id: prompt for prompt in prompts}
         with _Writer(out, asking, pool, by_id, known, task) as writer:
             for completions in engine.run(params(), requests, asking.stream):
                 writer.take(completions)
+            if task is not None:
+                task.phase("judging")
             writer.drain()
     if asking.judges_again:
         cut = [sample for sample in known.values() if sample.verdict in Verdict.LIMITED]
@@ -295,7 +298,7 @@ class _Writer:
         if self._file:
             self._file.append(sample)
         if self._task is not None:
-            self._task.advance(1)
+            self._task.advance(1, tokens=len(sample.token_ids))
 
     def __enter__(self) -> "_Writer":
         return self

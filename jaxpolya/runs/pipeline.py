@@ -22,6 +22,7 @@ from jaxpolya.report.card import run_card
 from jaxpolya.report.html import write_page
 from jaxpolya.report.page import write_report
 from jaxpolya.results import Results
+from jaxpolya.runs.configurations import place, publish
 from jaxpolya.runs.evaluate import Evaluations, evaluate
 from jaxpolya.runs.evidence import gather
 from jaxpolya.runs.generate import generate
@@ -68,13 +69,16 @@ def carry_out(session: Session) -> Outcome | None:
 def _report(session: Session, models: Mapping[Arm, Model], evaluations: Evaluations) -> Results:
     compared = {arm: models[arm] for arm in session.config.compared}
     sources = {arm.name: f"stages/{model.identity}/model" if model.made_here else model.source for arm, model in compared.items()}
-    base, directory = session.base, session.directory.path
+    base = session.base
     facts = {"fingerprint": base.identity, "origin": origin_of(base.source, session.config.model.revision), **session.provenance}
     results = collect_results(session.config, evaluations.sampled, evaluations.greedy, evaluations.doses, session.stages, sources, facts)
     if is_primary():
+        session.note_stages(all_of_them=True)
+        directory = place(session.directory.path, session.configuration)
         results.write(directory)
         write_report(directory, results, example_samples(evaluations.sampled, session.stages))
         write_page(directory / "report.html", results, gather(session.config, session.stages))
+        publish(session.directory.path, session.configuration)
     if session.config.export:
         _export(session, results, {arm.name: model for arm, model in compared.items()})
     return results

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from jaxpolya.arms import ARMS, BASE, Arm
 from jaxpolya.config import EvalConfig, RunConfig
 from jaxpolya.errors import InputError
-from jaxpolya.evaluation.audit import ACCEPTED, warnings
+from jaxpolya.evaluation.audit import warnings
 from jaxpolya.evaluation.composition import summarise_composition
 from jaxpolya.evaluation.contamination import Overlap
 from jaxpolya.evaluation.diversity import Labels, chosen, common_length, make_kernel, summarise_diversity
@@ -39,6 +39,7 @@ from jaxpolya.results import (
     Shared,
     StageRow,
 )
+from jaxpolya.runs.configurations import results_at
 from jaxpolya.runs.stages import RunDirectory, Stage
 
 EXAMPLES = 256  # samples of a file among which the report looks for readable ones
@@ -286,21 +287,24 @@ def example_samples(evaluations: Mapping[Arm, Mapping[str, Stage]], stages: Mapp
     return rows
 
 
-def model_of_run(run: Path, arm: str | None = None) -> str | None:
-    """The checkpoint of a run's best (or a named) arm; None where `run` is not a run directory. Raises `InputError`."""
-    if (found := arm_of_run(run, arm)) is None:
+def model_of_run(run: Path, arm: str | None = None, at: str | None = None) -> str | None:
+    """The checkpoint of the best (or a named) arm of a run, or of one of its configurations; None where `run` is not a run directory.
+
+    Raises `InputError`.
+    """
+    if (found := arm_of_run(run, arm, at)) is None:
         return None
     results, arm = found
     within = run / results.models[arm]  # a stage's model is named from the run's directory, which may have been moved
     return str(within) if within.is_dir() else results.models[arm]
 
 
-def arm_of_run(run: Path, arm: str | None = None) -> tuple[Results, str] | None:
+def arm_of_run(run: Path, arm: str | None = None, at: str | None = None) -> tuple[Results, str] | None:
     """(results, best or named arm) of a run; None where `run` is not a run directory. Raises `InputError`."""
     if not (run / "config.yaml").exists() or not (run / "stages").is_dir():
         return None
     RunDirectory(run).check_format()
-    results = Results.read(run)
+    results = Results.read(run) if at is None else results_at(run, at)
     if results is None:
         models = ", ".join(str(path) for path in sorted(run.glob("stages/*/model")))
         raise InputError(
@@ -321,35 +325,6 @@ def arm_of_model(checkpoint: Path) -> tuple[Results, str] | None:
         return None
     named = str(path.relative_to(run))
     return next(((results, arm) for arm, model in results.models.items() if model == named), None)
-
-
-def show_stages(run: Path) -> list[str]:
-    """One line a stage: done, or begun. Raises `InputError` where it is not a run directory."""
-    if not (run / "config.yaml").is_file():
-        runs = sorted({str(path.parent) for place in (run, run.parent) for path in place.glob("*/config.yaml")})
-        there = f"runs near it: {', '.join(runs)}" if runs else "`jaxpolya run CONFIG` makes one, below the config's `output`"
-        raise InputError(f"{run} is not a run directory; {there}")
-    RunDirectory(run).check_format()
-    done = RunDirectory(run).manifests()
-    whole = {Path(manifest["directory"]).name for manifest in done}
-    begun = sorted(path.name for path in run.glob("stages/*") if path.is_dir() and path.name not in whole)
-    lines = []
-    for manifest in done:
-        when = manifest["finished"][:16].replace("T", " ")
-        lines.append(f"done   {manifest['stage']:32} {manifest['seconds']:8.1f} s  {when}  {brief(manifest['stats'])}")
-    lines += [f"begun  {name}; the same `jaxpolya run` goes on with it" for name in begun]
-    return lines or ["nothing is done yet"]
-
-
-def stage_warnings(run: Path) -> list[str]:
-    """What makes the verdicts of a run's whole stages doubtful, a line each: what was accepted, and what the audits find too large."""
-    RunDirectory(run).check_format()
-    lines = []
-    for manifest in RunDirectory(run).manifests():
-        accepted = manifest.get("identity", {}).get("verify", {}).get("math", {}).get("unevaluated") == "accept"
-        found = [*([ACCEPTED] if accepted else []), *warnings(manifest["stats"].get("audit", {})).values()]
-        lines += [f"{manifest['stage']}: {words}" for words in found]
-    return lines
 
 
 def brief(stats: Mapping[str, Any]) -> str:

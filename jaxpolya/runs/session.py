@@ -36,10 +36,11 @@ from jaxpolya.records import Judged, Question, Record, Sample, Verdict, read_rec
 from jaxpolya.rollout import replay
 from jaxpolya.rollout.respond import Asking, Prompt, make_prompts, respond
 from jaxpolya.runs import checks
+from jaxpolya.runs.configurations import Configuration, begin, note_stages
 from jaxpolya.runs.identity import meaning, stage_fields
 from jaxpolya.runs.plan import PHASES, planned
 from jaxpolya.runs.results import brief
-from jaxpolya.runs.stages import FORMAT, FORMAT_LINE, Clock, RunDirectory, Stage, provenance
+from jaxpolya.runs.stages import FORMAT, FORMAT_LINE, KNOWN_BY_ALL, Clock, RunDirectory, Stage, provenance
 from jaxpolya.train.sinks import FILE, LoggedStage, Sinks, Taken, make_sinks
 from jaxpolya.verify.judge import Policy
 from jaxpolya.verify.pool import Pool
@@ -80,6 +81,8 @@ class Session:
 
     pool: Pool
     """The verifier; there while the session is open."""
+    configuration: Configuration
+    """What is recorded of the configuration; on the primary host, while the session is open."""
 
     def __init__(self, config: RunConfig, display: Display | None = None, *, only: str | None = None):
         """Checks everything that can be checked before a weight is loaded.
@@ -129,7 +132,7 @@ class Session:
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
         """Holds the run's directory and the verifier's processes. Raises `MachineError` where another process works on the run."""
-        if (found := self.directory.check_format()) is not None and found < FORMAT:
+        if (found := self.directory.check_format()) is not None and found < KNOWN_BY_ALL:
             self.display.note(
                 f"{self.directory.path} was begun by an earlier version of jaxpolya, whose stages are known by less than their results "
                 "rest on: they are left where they are, and done anew"
@@ -141,6 +144,8 @@ class Session:
             Pool(verify.workers, verify.deadline, verify.memory_mb, policy) as self.pool,
         ):
             if is_primary():
+                self.configuration = begin(self.directory.path, self.config)
+                self.display.run_begins(self.directory.path, self.configuration.id)
                 write_whole(self.directory.path / "config.yaml", f"{FORMAT_LINE}{FORMAT}\n{dump_config(self.config)}")
             wait_for_all("start")
             yield
@@ -160,7 +165,14 @@ class Session:
         if key not in self._plan:
             raise ValueError(f"the stage {key.name} isn't planned")
         self.stages[key] = self.directory.stage(key, identity)
+        self.note_stages(all_of_them=False)
         return self.stages[key]
+
+    def note_stages(self, *, all_of_them: bool) -> None:
+        """Records which stages the configuration needs: those that this start came to, or those and what it was known to need."""
+        if is_primary():
+            reached = [stage.directory.name for stage in self.stages.values()]
+            self.configuration = note_stages(self.directory.path, self.configuration, reached, all_of_them=all_of_them)
 
     def do(self, stage: Stage, work: Callable[[], Mapping[str, Any]], *, judged: tuple[Path, type[Record]] | None = None) -> None:
         """Does a stage unless it is whole, and clears away what only a broken-off one needs.
@@ -180,6 +192,7 @@ class Session:
             clock = Clock()
             if is_primary():
                 stage.start(self.provenance)
+                self.display.stage_begins(stage.directory.name, len(self.stages), len(self._plan), self._to_come(stage.key))
             wait_for_all(stage.name)
             try:
                 stats = work()
@@ -199,6 +212,15 @@ class Session:
             raise InputError(trouble)
         if is_primary():
             shutil.rmtree(stage.directory / "checkpoints", ignore_errors=True)
+
+    def _to_come(self, key: Key) -> float | None:
+        """Seconds that the stages after one have taken at least, as far as stages of their kinds were done in this directory."""
+        took: dict[str, list[float]] = {}
+        for manifest in self.directory.manifests():
+            took.setdefault(manifest["stage"].partition("-")[0], []).append(manifest["seconds"])
+        after = self._plan[self._plan.index(key) + 1 :]
+        known = [sum(took[later.what]) / len(took[later.what]) for later in after if later.what in took and later not in self.stages]
+        return sum(known) if known else None
 
     def _reopen_outgrown(self, stage: Stage, file: Path, kind: type[Record]) -> None:
         """Takes the manifest from a whole stage that has verdicts which smaller limits cut short. Raises `RunError` under `--only`."""

@@ -27,8 +27,12 @@ from jaxpolya.files import digest, file_digest, package_version, write_whole
 from jaxpolya.keys import Key
 from jaxpolya.records import dump, read_json, write_json
 
-FORMAT = 2
-"""What the files of a run directory mean; raised where a reader of the number before would misread them. 1 said no number."""
+FORMAT = 3
+"""What the files of a run directory mean; raised where a reader of the number before would misread them. 1 said no number; from 3 on every
+configuration has its record (`configurations`), by which `jaxpolya clean` knows what is needed."""
+
+KNOWN_BY_ALL = 2
+"""The format from which on stages are known by all that their results rest on, and are found."""
 
 FORMAT_LINE = "# run directory format: "
 """Begins config.yaml."""
@@ -149,6 +153,18 @@ class RunDirectory:
         """Manifests of all whole stages, in the order in which they were finished. Raises `InputError` for a damaged one."""
         found = [{**read_manifest(path), "directory": str(path.parent)} for path in self.path.glob(f"stages/*/{MANIFEST}")]
         return sorted(found, key=lambda manifest: manifest["finished"])
+
+    def holder(self) -> str | None:
+        """Who works on the run now, as the lock says it (a pid); None where nobody does."""
+        try:
+            with (self.path / ".lock").open("r") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return file.read().strip() or "unknown"
+        except OSError:  # no lock yet, or a disk without locks
+            return None
+        return None
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

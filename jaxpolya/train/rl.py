@@ -126,6 +126,7 @@ def run_rl(
     for step in range(done, config.steps):
         weights: Params = policy_of(state["params"])
         round_ = rollouts.draw(step, weights, sum(row.get("refills", 0) for row in log.rows))
+        task.phase("updating")
         asked, samples = round_.prompts, round_.samples
         parts = np.array_split(np.arange(config.prompts), config.updates)
         looked = {name: scored(params, forward, mesh, samples, asked, parts, config) for name, params in models.items()}
@@ -159,7 +160,7 @@ def run_rl(
         if validation and validation.due(step + 1, config.steps):
             row[ROW] = validation.look(step + 1, policy_of(state["params"]))
         log.append(row)
-        task.advance(0, reward=facts["reward"])
+        task.step(step + 1, config.steps, facts)
         for words in watch.see(log.rows[-1]):
             note(f"warning: {directory.name}, step {step}: {words}")
         if step + 1 in config.doses:

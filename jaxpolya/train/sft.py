@@ -133,7 +133,8 @@ def run_sft(
             loss = heldout_loss(state["params"])
             row[ROW] = validation.look(step + 1, state["params"], {} if loss is None else {HELDOUT: loss})
         log.append(row)
-        task.advance(1, loss=facts["loss"])
+        task.advance(1)
+        task.step(step + 1, batches.steps, facts)
         if validation and validation.stops:
             break  # before a checkpoint, from which a resumed stage would go on
         if (step + 1) % config.checkpoint_every == 0 and step + 1 < batches.steps:

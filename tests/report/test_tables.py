@@ -21,7 +21,7 @@ def on_screen(table, width=160):
 def test_both_renderings_hold_every_cell(results):
     shown = tables.screen_tables(of(results))
     assert [table.title.split(":")[0] for table in shown] == [
-        "chain_sum", "held_out", "chain_sum", "held_out", "Training, first → last (RL", "Stages",
+        "chain_sum", "held_out", "chain_sum", "held_out", "Training, first → last (RL",
     ]  # fmt: skip
     for table in shown:
         screen, markdown = on_screen(table), table.to_markdown()

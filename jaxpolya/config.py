@@ -22,7 +22,8 @@ from jaxpolya.doors import Door, is_reference
 from jaxpolya.records import Extraction, Kind, Unevaluated
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
+LARGEST_SEED = 2**31
+Seed = Annotated[int, Field(ge=0, lt=LARGEST_SEED)]
 """What every random generator that we use takes."""
 
 
@@ -49,6 +50,9 @@ class Later:
 
 
 LATER = Later()
+
+SEEDED = ("generate", "select", "sft", "rl", "eval")
+"""The parts of a run that have a seed."""
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """What may name a directory."""
@@ -677,6 +681,9 @@ class RunConfig(Strict):
     """The questions that every arm is asked at the end."""
     contamination: ContaminationConfig = ContaminationConfig()
     """Overlap of the training questions with the evaluation sets."""
+    seeds: Annotated[list[Seed], Field(max_length=100)] = []
+    """Do the run once for each of these, added to its five seeds (of `generate`, `select`, `sft`, `rl` and `eval`): what a seed changes is
+    drawn anew, the rest is shared, and figures have intervals over seeds and questions. Three are few, five are better."""
     arms: list[Literal[tuple(ARMS)]] = ["base", "rl", "star+rl", "polya+rl"]  # type: ignore[valid-type]
     """The paths to compare; `base` is the untrained model, and docs/design.md (section 1) describes the others. They share stages."""
     output: Path = Path("runs")
@@ -714,6 +721,16 @@ class RunConfig(Strict):
         """The directories at which paths in it start, in the order in which they are tried (`config_paths`)."""
         return (self._file.parent, Path()) if self._file else (Path(),)
 
+    def with_seed(self, seed: int) -> "RunConfig":
+        """This run with a number added to every seed, alone. Raises `ValueError` where that is larger than a seed may be."""
+        changed: dict[str, Any] = {"seeds": [], "export": False}
+        for name in SEEDED:
+            if (part := getattr(self, name)) is not None:
+                changed[name] = part.model_copy(update={"seed": part.seed + seed})
+                if part.seed + seed >= LARGEST_SEED:
+                    raise ValueError(f"seeds: {seed} and {name}.seed ({part.seed}) are together more than a seed may be")
+        return self.model_copy(update=changed)
+
     @property
     def compared(self) -> list[Arm]:
         """The arms, as values."""
@@ -747,6 +764,10 @@ class RunConfig(Strict):
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: name each seed once")
+        for seed in self.seeds:
+            self.with_seed(seed)
         if len(set(self.arms)) < len(self.arms) or not self.arms:
             raise ValueError("arms: name each arm once, and at least one")
         named = ", ".join(recipe.name for recipe in self.recipes)

@@ -9,7 +9,7 @@ This module doesn't import jax.
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, Self
 
 import pydantic
@@ -196,6 +196,14 @@ class ArmResults(Found):
     rl: Rl | None = None
     doses: dict[int, dict[str, Evaluation]] = {}
     """Step of RL → question set → the evaluation of the arm after so much RL (`rl.evaluate_at`), without diversity and composition."""
+    seeds: dict[int, "ArmResults"] = {}
+    """What the arm is by each of a run's `seeds`: then `eval` and `doses` are over all of them, and the trainings are the seeds' own."""
+
+    @property
+    def trainings(self) -> dict[int | None, "ArmResults"]:
+        """By seed; None is that of a run without `seeds`."""
+        found: dict[int | None, ArmResults] = {seed: one for seed, one in self.seeds.items()}
+        return found or {None: self}
 
 
 # Data ------------------------------------------------------------------------------------------------------------------
@@ -340,6 +348,8 @@ class Results(Found):
     generation: dict[str, Generation] = {}
     """By heuristic; `plain` is none."""
     stages: list[StageRow] = []
+    seeds: list[int] = []
+    """Of a run that was done with several; intervals are then over seeds and questions."""
 
     @property
     def sets(self) -> dict[str, dict[str, Evaluation]]:
@@ -351,14 +361,34 @@ class Results(Found):
         return found
 
     @property
-    def without_signal(self) -> list[str]:
-        """The arms whose RL had a gradient of 0 in every step: no group held two different rewards, or none was learned from."""
-        return [arm for arm, entry in self.arms.items() if entry.rl and entry.rl.without_signal]
+    def model_name(self) -> str:
+        """The base model's name, without where it lies."""
+        return PurePath(self.run.model or self.run.name).name
+
+    def label(self, arm: str) -> str:
+        """What people call an arm: of a run that evaluates one model, that model's name."""
+        return self.model_name if self.run.model and self.run.arms == ["base"] else arm
 
     @property
-    def curves(self) -> dict[str, list[RlStep]]:
-        """Arm → the steps of its RL, of those that have any."""
-        return {arm: entry.rl.steps for arm, entry in self.arms.items() if entry.rl and entry.rl.steps}
+    def what(self) -> str:
+        """What its arms are: arms, or the one model that was evaluated."""
+        return "model" if self.run.arms == ["base"] else "arm"
+
+    @property
+    def without_signal(self) -> list[str]:
+        """The arms whose RL had a gradient of 0 in every step: no group held two different rewards, or none was learned from."""
+        return [arm for arm, entry in self.arms.items() if any(one.rl and one.rl.without_signal for one in entry.trainings.values())]
+
+    @property
+    def curves(self) -> dict[str, list[list[RlStep]]]:
+        """Arm → the steps of its RL, of each seed, for the arms that have any."""
+        found = {arm: [one.rl.steps for one in entry.trainings.values() if one.rl and one.rl.steps] for arm, entry in self.arms.items()}
+        return {arm: of_seeds for arm, of_seeds in found.items() if of_seeds}
+
+    @property
+    def over(self) -> str:
+        """What intervals are over, in words."""
+        return f"{len(self.seeds)} seeds and questions" if self.seeds else "questions"
 
     @property
     def unevaluated(self) -> str | None:

@@ -25,7 +25,7 @@ from jaxpolya.models.config import DecoderConfig  # noqa: E402
 from jaxpolya.models.decoder import init_params  # noqa: E402
 from jaxpolya.parallel.mesh import make_mesh  # noqa: E402
 
-pytest_plugins = ["guesser"]
+pytest_plugins = ["guesser", "commands"]
 
 SPECIALS = ["<|end|>", "<|turn|>", "<|pad|>"]
 CHAT_TEMPLATE = (

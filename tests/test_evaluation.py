@@ -62,7 +62,7 @@ def test_a_checkpoint_on_a_benchmark_without_any_config(asked, guesser, tmp_path
     manifest = json.loads((tables[0].parent / "manifest.json").read_text())
     assert set(manifest["files"]) == {"samples.jsonl", "samples.parquet"}
     shown = (directory / "report.md").read_text()
-    assert "| arm | pass@1 % | pass@4 % | greedy % | majority % |" in shown
+    assert "| model | pass@1 % | pass@4 % | greedy % | majority % |" in shown
 
 
 def test_an_interrupted_evaluation_goes_on(asked, guesser, tmp_path, monkeypatch):

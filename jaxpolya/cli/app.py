@@ -6,7 +6,7 @@ from jaxpolya.cli.answers import verify
 from jaxpolya.cli.checkpoints import export, import_
 from jaxpolya.cli.configuration import config
 from jaxpolya.cli.evaluation import evaluate
-from jaxpolya.cli.runs import clean, run, show
+from jaxpolya.cli.runs import clean, compare, run, show, sweep
 from jaxpolya.errors import EXIT_CODES
 
 HELP = """
@@ -23,7 +23,9 @@ app = typer.Typer(
 )
 
 app.command()(run)
+app.command()(sweep)
 app.command("eval")(evaluate)
+app.command()(compare)
 app.command()(verify)
 app.command("import")(import_)
 app.command()(export)

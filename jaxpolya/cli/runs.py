@@ -1,4 +1,4 @@
-"""Commands on runs: run, show, clean."""
+"""Commands on runs: run, sweep, compare, show, clean."""
 
 import difflib
 from pathlib import Path
@@ -47,6 +47,72 @@ def run(
     results = pipeline.run(loaded, Display(errors, quiet=quiet or not is_primary()), only=only)
     if results is not None and is_primary():
         show_results(results, loaded.output / loaded.name)
+
+
+def sweep(
+    config: ConfigPath,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=V,V,…",
+            help="A setting and its values, such as select.n=1,4,16; several are a grid. Doses of RL are rl.evaluate_at=10,20 of one "
+            "training.",
+            show_default=False,
+        ),
+    ] = None,
+    set_: Overrides = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show nothing but the result.")] = False,
+) -> None:
+    """Run a configuration with settings varied, in one run directory that shares what they don't touch, and compare the points.
+
+    The same command goes on after an interruption.
+    """
+    from jaxpolya.runs.sweep import points
+
+    planned = points(config, vary or [], set_ or [])
+    devices.start_jax()
+    from jaxpolya.parallel.mesh import is_primary
+    from jaxpolya.progress import Display
+    from jaxpolya.runs import pipeline
+
+    display = Display(errors, quiet=quiet or not is_primary())
+    for i, (name, point) in enumerate(planned, 1):
+        display.note(f"point {i} of {len(planned)}: {name}")
+        pipeline.run(point, display)
+    if is_primary():
+        directory = planned[0][1].output / planned[0][1].name
+        _compare([directory], None, directory)
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run directories.", show_default=False)],
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SETTING",
+            help="Draw along this setting, such as n (of select.n), or dose; unset is the one that differs, where it is one.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where compare.md, .png and .json go; unset is the run, or here.", show_default=False),
+    ] = None,
+) -> None:
+    """Compare what configurations found, of one run or of several: a table, a plot, and a page."""
+    _compare(runs, by, out or (runs[0] if len(runs) == 1 else Path()))
+
+
+def _compare(runs: list[Path], by: str | None, directory: Path) -> None:
+    from jaxpolya.report.comparison import comparison_tables, settings_table, write_comparison
+    from jaxpolya.report.tables import present
+    from jaxpolya.runs.points import gather_points
+
+    points = gather_points(runs, by)
+    page = write_comparison(directory, points)
+    for table in present([*comparison_tables(points), settings_table(points)]):
+        show_table(table)
+    say(f"comparison: {page}")
 
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]

@@ -27,7 +27,7 @@ def note(text: str | None) -> None:
 def show_table(table: "Table") -> None:
     """A table, in as many pieces as the screen's width asks for."""
     for part in table.within(console.width):
-        console.print(part.to_rich())
+        console.print(part.to_rich(console.width))
 
 
 def show_results(results: "Results", directory: Path) -> None:

@@ -12,7 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from jaxpolya.evaluation.passk import Counts, Interval, mean_interval, paired_difference, summarise
+from jaxpolya.errors import InputError
+from jaxpolya.evaluation.passk import (
+    NO_QUESTIONS,
+    Counts,
+    Interval,
+    bootstrap_seeds,
+    mean_interval,
+    paired_difference,
+    per_question,
+    summarise,
+)
 from jaxpolya.evaluation.vote import majority
 from jaxpolya.records import Question, Sample
 
@@ -69,3 +79,42 @@ def compare(answers: Answers, other: Answers, *, resamples: int, seed: int) -> d
             differences = np.array([ours[name][i] - theirs[name][i] for i in shared])
             found[name] = mean_interval(differences, resamples=resamples, seed=seed)
     return found
+
+
+# Several trainings ---------------------------------------------------------------------------------------------------------
+
+
+def measure_seeds(answers: Sequence[Answers], *, resamples: int, seed: int) -> dict[str, Any]:
+    """As `measure`, of the models of several trainings, with intervals over trainings and questions (`passk.bootstrap_seeds`)."""
+    found = _over_seeds([_values(one) for one in answers], resamples, seed)
+    passed = {int(name): interval for name, interval in found.items() if name.isdigit()}
+    return {"pass_": passed, **{name: interval for name, interval in found.items() if not name.isdigit()}}
+
+
+def compare_seeds(answers: Sequence[Answers], others: Sequence[Answers], *, resamples: int, seed: int) -> dict[str, Interval]:
+    """As `compare`, of several trainings, each with the other model of its own seed."""
+    differences = []
+    for ours, theirs in zip(map(_values, answers), map(_values, others), strict=True):
+        shared = {name: ours[name].keys() & theirs[name].keys() for name in ours if name in theirs}
+        differences.append({name: {i: ours[name][i] - theirs[name][i] for i in ids} for name, ids in shared.items()})
+    return _over_seeds(differences, resamples, seed)
+
+
+def _values(answers: Answers) -> dict[str, dict[str, float]]:
+    """Measure → question id → its value."""
+    ids = sorted(answers.counts)
+    passed = {str(k): dict(zip(ids, values.tolist(), strict=True)) for k, values in per_question(answers.counts, ids).items()}
+    return passed | answers.single
+
+
+def _over_seeds(found: Sequence[dict[str, dict[str, float]]], resamples: int, seed: int) -> dict[str, Interval]:
+    """Intervals of the measures that all trainings have, each over the questions that all answered."""
+    intervals: dict[str, Interval] = {}
+    for name in found[0]:
+        if all(name in one for one in found):
+            ids = sorted(set.intersection(*(set(one[name]) for one in found)))
+            if not ids:
+                raise InputError(NO_QUESTIONS)
+            values = [{name: np.array([one[name][i] for i in ids])} for one in found]
+            intervals |= bootstrap_seeds(values, resamples, seed)
+    return intervals

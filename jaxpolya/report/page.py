@@ -24,6 +24,9 @@ from jaxpolya.results import Evaluation, Paid, Results
 MIN_QUESTIONS = 10
 """Below this a bootstrap interval is not to be trusted, and no comparison is drawn."""
 
+FEW_SEEDS = 5
+"""Below this the bootstrap takes the spread between seeds for clearly smaller than it is (by a fifth of its variance and more)."""
+
 MUCH_TRUNCATED = 0.1
 """Share of responses cut at the token limit from which pass@k is said to be held down by it."""
 
@@ -101,10 +104,8 @@ def findings(results: Results) -> str:
             "learned from), so nothing was learned. Such an arm is not called better or worse; take easier questions, or a larger group."
         )
     lines += _cut_short(results)
-    if any(entry.sft or entry.rl for entry in results.arms.values()):
-        lines.append(
-            "- Each arm was trained once: the intervals speak of the choice of questions, not of what another training seed would give."
-        )
+    if any(one.sft or one.rl for entry in results.arms.values() for one in entry.trainings.values()):
+        lines.append(_seeds(results.seeds))
     return "\n".join(lines) + "\n"
 
 
@@ -124,10 +125,19 @@ class _Difference:
         return f"{self.arm} ({_points(self.mean)} points, {_points(self.low)} to {_points(self.high)})"
 
 
+def _seeds(seeds: Sequence[int]) -> str:
+    """What the intervals say of other seeds."""
+    if not seeds:
+        return "- Each arm was trained once: the intervals speak of the choice of questions, not of what another training seed would give."
+    narrow = " So few seeds give intervals that are too narrow." if len(seeds) < FEW_SEEDS else ""
+    return f"- Each arm was trained with {len(seeds)} seeds: the intervals speak of the choice of seeds and of questions.{narrow}"
+
+
 def _cut_short(results: Results) -> list[str]:
     """What RL learned from responses that the verifier's limits cut short."""
     lines = []
-    for arm, steps in results.curves.items():
+    for arm, of_seeds in results.curves.items():
+        steps = [step for of_seed in of_seeds for step in of_seed]
         if share := sum(step.cut_short or 0.0 for step in steps) / len(steps):
             lines.append(
                 f"- {percent(share)} % of the responses that RL of {arm} learned from were cut short by the verifier's limits, and paid 0; "
@@ -224,7 +234,7 @@ def _what_was_run(results: Results) -> str:
 
 
 def _results(results: Results, drawn: dict[str, bytes | None]) -> str:
-    found = [titled(table) for table in tables.present(tables.eval_tables(results))]
+    found = [titled(table) for table in tables.present([tables.average_table(results), *tables.eval_tables(results)])]
     if not found:
         return section("Results", "No arm was evaluated.\n")
     return section("Results", *found, "The highest mean is in bold.\n", _picture("pass_at_k.png", drawn))

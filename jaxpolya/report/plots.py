@@ -46,7 +46,7 @@ def plots(results: Results) -> dict[str, bytes | None]:
     for name, draw in {"pass_at_k.png": pass_at_k, "rl.png": rl_curves, "sources.png": sources}.items():
         with matplotlib.rc_context(STYLE):
             figure = draw(results)
-            drawn[name] = _png(figure) if figure else None
+            drawn[name] = png(figure) if figure else None
     return drawn
 
 
@@ -67,7 +67,7 @@ def pass_at_k(results: Results) -> Figure | None:
             x = evaluation.ks
             curve = [evaluation.pass_[k] for k in x]
             low, mean, high = ([100 * share for share in shares] for shares in zip(*((p.low, p.mean, p.high) for p in curve), strict=True))
-            line = _line(arm)
+            line = arm_line(arm)
             axes.fill_between(x, low, high, color=line["color"], alpha=0.12, linewidth=0)
             for edge in (low, high):
                 axes.plot(x, edge, color=line["color"], linestyle=line["linestyle"], linewidth=0.7, alpha=0.5)
@@ -81,7 +81,7 @@ def pass_at_k(results: Results) -> Figure | None:
         axes.set_ylabel("pass@k (% of questions)")
         evaluation = next(iter(arms.values()))
         axes.set_title(f"{name} ({evaluation.questions:,} questions, {evaluation.samples} samples each)")
-    _legend(figure)
+    legend(figure)
     return figure
 
 
@@ -94,18 +94,18 @@ def rl_curves(results: Results) -> Figure | None:
     panels = figure.subplots(1, 2)
     labels = (("reward", "Mean reward of a response (0 to 1)"), ("length", "Mean response length (tokens)"))
     for axes, (key, label) in zip(panels, labels, strict=True):
-        for arm, steps in curves.items():
+        for arm, steps, first in ((arm, steps, not i) for arm, of_seeds in curves.items() for i, steps in enumerate(of_seeds)):
             values = [math.nan if (value := step.get(key)) is None else value for step in steps]
-            x, line = [step.step for step in steps], _line(arm)
+            x, line = [step.step for step in steps], arm_line(arm)
             if len(steps) > MARKED_STEPS:
                 axes.plot(x, values, color=line["color"], linewidth=0.7, alpha=0.3)
                 values, line["marker"] = _moving_mean(values, width=len(steps) // 20), ""
-            axes.plot(x, values, label=arm, **line)
+            axes.plot(x, values, label=arm if first else f"_{arm}", **line)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(0, 1.05 * max(axes.dataLim.y1, 0.01))
         axes.set_xlabel("RL step")
         axes.set_ylabel(label)
-    _legend(figure)
+    legend(figure)
     return figure
 
 
@@ -141,11 +141,11 @@ def sources(results: Results) -> Figure | None:
         axes.tick_params(axis="y", length=0)
     left.set_yticks(range(len(keys)), keys)
     left.invert_yaxis()
-    _legend(figure)
+    legend(figure)
     return figure
 
 
-def _line(arm: str) -> dict[str, Any]:
+def arm_line(arm: str) -> dict[str, Any]:
     """How an arm's curve is drawn; arms of unknown data share the neutral colour."""
     trained = arm == "rl" or arm.endswith("+rl")
     colour = COLOURS.get(arm.removesuffix("rl").removesuffix("+"), COLOURS[""])
@@ -163,7 +163,7 @@ def _moving_mean(values: list[float], width: int) -> list[float]:
     return [sum(window) / len(window) if window else math.nan for window in windows]
 
 
-def _legend(figure: Figure) -> None:
+def legend(figure: Figure) -> None:
     """One legend above all panels, each name once."""
     handles: dict[str, Any] = {}
     for axes in figure.axes:
@@ -173,7 +173,7 @@ def _legend(figure: Figure) -> None:
         figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=min(6, len(handles)))
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     """The picture as bytes that do not name the program's version."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=150, metadata={"Software": None})

@@ -5,6 +5,7 @@ means: whether a difference is more than luck is said by `page.findings`.
 """
 
 import dataclasses
+import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
@@ -44,8 +45,9 @@ class Table:
     rows: list[list[Cell]]
     numbers: bool = True
 
-    def to_rich(self) -> rich.table.Table:
-        """This table for a terminal; names are shown literally, whatever markup they look like."""
+    def to_rich(self, width: int | None = None) -> rich.table.Table:
+        """This table for a terminal of so many characters; names are shown literally, whatever markup they look like."""
+        widths = self._widths(width) if width else None
         table = rich.table.Table(
             title=Text(self.title), title_justify="left", title_style="bold", header_style="bold", box=rich.box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0), pad_edge=False,
@@ -55,7 +57,7 @@ class Table:
             # A heading is no wider than what stands below it, as far as its spaces allow.
             heading = textwrap.fill(column, max(map(len, pieces), default=1) or 1, break_long_words=False, break_on_hyphens=False)
             justify: Literal["left", "right"] = "right" if i and self.numbers else "left"
-            table.add_column(Text(heading), justify=justify, overflow="fold", min_width=self._narrowest(i))
+            table.add_column(Text(heading), justify=justify, overflow="fold", width=widths[i] if widths else None)
         for row in self.rows:
             table.add_row(*(_rich_cell(cell) for cell in row))
         return table
@@ -66,6 +68,18 @@ class Table:
         if self.numbers and column:
             return max(map(len, [word for word in pieces[0].split()] + pieces[1:]), default=1)
         return min(max((len(word) for piece in pieces for word in piece.split()), default=1), LONG_WORD)
+
+    def _widths(self, width: int) -> list[int]:
+        """The columns' widths: as wide as what they hold, or, where that is too much, no narrower than their words."""
+        narrow = [self._narrowest(i) for i in range(len(self.columns))]
+        natural = [
+            max([narrow[i], *(len(piece) for row in self.rows for piece in (row[i].text, row[i].interval))]) for i in range(len(narrow))
+        ]
+        spare, wanted = width - sum(narrow) - 2 * len(narrow) + 2, sum(natural) - sum(narrow)
+        if wanted <= spare:
+            return natural
+        share = max(spare, 0) / wanted
+        return [least + int(share * (most - least)) for least, most in zip(narrow, natural, strict=True)]
 
     def within(self, width: int) -> "list[Table]":
         """This table, or several that show its columns one after the other, so that no word is broken at so many characters."""
@@ -91,7 +105,7 @@ class Table:
 
 def screen_tables(results: Results) -> list[Table]:
     """What is shown of a run: every question set, and the training of the arms."""
-    return present([*eval_tables(results), *diversity_tables(results), training_table(results)])
+    return present([average_table(results), *eval_tables(results), *diversity_tables(results), training_table(results)])
 
 
 def present(tables: Sequence[Table]) -> list[Table]:
@@ -113,7 +127,7 @@ def eval_tables(results: Results) -> list[Table]:
         columns += [_pass_column([evaluation.alone.get(measure) for evaluation in arms.values()]) for measure in single]
         rows = [
             [
-                Cell(f"{arm} (RL without signal)" if arm in results.without_signal else arm),
+                Cell(f"{arm} (RL without signal)" if arm in results.without_signal else results.label(arm)),
                 *(column[i] for column in columns),
                 Cell(percent(evaluation.truncated)),
                 Cell(percent(evaluation.unparseable)),
@@ -121,10 +135,33 @@ def eval_tables(results: Results) -> list[Table]:
             ]
             for i, (arm, evaluation) in enumerate(arms.items())
         ]
-        title = f"{name}: {first.questions:,} questions × {first.samples} samples, with 95 % intervals over questions"
+        title = f"{name}: {first.questions:,} questions × {first.samples} samples, with 95 % intervals over {results.over}"
         names = [*(f"pass@{k} %" for k in ks), *(f"{measure} %" for measure in single)]
-        tables.append(Table(title, ["arm", *names, "truncated %", "no answer %", "mean tokens"], rows))
+        tables.append(Table(title, [results.what, *names, "truncated %", "no answer %", "mean tokens"], rows))
     return tables
+
+
+def average_table(results: Results) -> Table:
+    """pass@1 of every arm on every question set, and its average over the sets, each set counting alike.
+
+    The sets are independent, so the half-widths of the average's interval are the roots of the summed squares of theirs, over their
+    number. Has rows only where there are two sets or more that all arms answered.
+    """
+    sets = {name: arms for name, arms in results.sets.items() if len(arms) == len(results.arms)}
+    arms = list(results.arms) if len(sets) > 1 else []
+    found = {arm: [of_arms[arm].pass_[1] for of_arms in sets.values()] for arm in arms}
+    columns = [_pass_column([found[arm][i] for arm in arms]) for i in range(len(sets))]
+    columns.append(_pass_column([_average(entries) for entries in found.values()]))
+    rows = [[Cell(results.label(arm)), *(column[i] for column in columns)] for i, arm in enumerate(arms)]
+    title = f"pass@1 in percent on {len(sets)} question sets, and the average over them"
+    return Table(title, [results.what, *sets, "average"], rows)
+
+
+def _average(entries: Sequence[Interval]) -> Interval:
+    mean = sum(entry.mean for entry in entries) / len(entries)
+    below = math.sqrt(sum((entry.mean - entry.low) ** 2 for entry in entries)) / len(entries)
+    above = math.sqrt(sum((entry.high - entry.mean) ** 2 for entry in entries)) / len(entries)
+    return Interval(mean=mean, low=mean - below, high=mean + above)
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -137,7 +174,7 @@ def comparison_table(comparison: Comparison) -> Table:
         [
             Cell(name),
             Cell(number(found.questions)),
-            *(_difference(found.difference.get(measure)) for measure in [*map(str, ks), *single]),
+            *(difference(found.difference.get(measure)) for measure in [*map(str, ks), *single]),
         ]
         for name, found in sets.items()
     ]
@@ -148,11 +185,12 @@ def comparison_table(comparison: Comparison) -> Table:
 def training_table(results: Results) -> Table:
     """What SFT and RL did to each arm; RL means are over the first and the last quarter of the steps."""
     rows = []
-    for arm, entry in results.arms.items():
-        sft, steps = entry.sft, entry.rl.steps if entry.rl else []
+    trainings = [(arm, seed, one) for arm, entry in results.arms.items() for seed, one in entry.trainings.items()]
+    for arm, seed, one in trainings:
+        sft, steps = one.sft, one.rl.steps if one.rl else []
         if sft or steps:
             cells = [
-                arm,
+                arm if seed is None else f"{arm}, seed {seed}",
                 number(sft.rows if sft else None),
                 _change(sft.loss_first, sft.loss_last, 3) if sft else NONE,
                 _change(sft.heldout_first, sft.heldout_last, 3) if sft else NONE,
@@ -227,7 +265,7 @@ def diversity_tables(results: Results) -> list[Table]:
         for arm, found in measured.items():
             composition = arms[arm].composition
             cells = [
-                Cell(arm),
+                Cell(results.label(arm)),
                 _measure(found.distinct_2, percent),
                 _measure(found.self_bleu, percent),
                 _measure(found.vendi, lambda value: number(value, 2)),
@@ -374,7 +412,12 @@ def _pass_column(entries: list[Interval | None]) -> list[Cell]:
     ]
 
 
-def _difference(entry: Interval | None) -> Cell:
+def interval_cell(entry: Interval | None) -> Cell:
+    """A share in percent with its interval."""
+    return _measure(entry, percent)
+
+
+def difference(entry: Interval | None) -> Cell:
     """A difference in points, marked where its interval leaves out 0."""
     if entry is None:
         return Cell(NONE)

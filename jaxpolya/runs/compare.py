@@ -5,6 +5,7 @@ verdicts kept, results.json, report.md. All that happens here is that the comman
 the answers of two such runs are compared question by question.
 """
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -15,7 +16,7 @@ from typing import Any
 from jaxpolya.arms import BASE
 from jaxpolya.config import RunConfig
 from jaxpolya.config_file import parse_config, read_yaml
-from jaxpolya.errors import ConfigError
+from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.evaluation.audit import ACCEPTED
 from jaxpolya.evaluation.benchmarks import load_registry
 from jaxpolya.evaluation.measures import Answers, compare
@@ -24,6 +25,7 @@ from jaxpolya.progress import Display
 from jaxpolya.records import write_json
 from jaxpolya.report.tables import comparison_table
 from jaxpolya.results import Comparison, Difference, Results
+from jaxpolya.runs.configurations import settings_of
 from jaxpolya.runs.results import model_of_run, read_answers
 from jaxpolya.runs.stages import Stage
 
@@ -67,7 +69,20 @@ class Evaluation:
         source = model_of_run(Path(model)) or model
         run = parse_config(tree, self._overrides(source), where=str(self.config or "jaxpolya eval"), file=self.config)
         made = f"{run.name}-eval-{_called(model)}" if self.config else f"{run.name}-{_called(model)}"
-        return run if self.name else run.model_copy(update={"name": made})
+        run = run if self.name else run.model_copy(update={"name": made})
+        return self._with_earlier(run)
+
+    def _with_earlier(self, run: RunConfig) -> RunConfig:
+        """The run with the question sets that were asked before in its directory, where all else is as it was: nothing is asked again."""
+        path = run.output / run.name / "config.yaml"
+        with contextlib.suppress(ConfigError, InputError):
+            earlier = parse_config(read_yaml(path))
+            sets = {**earlier.eval.questions, **run.eval.questions}
+            both = run.model_copy(update={"eval": run.eval.model_copy(update={"questions": sets})})
+            as_before = earlier.model_copy(update={"eval": earlier.eval.model_copy(update={"questions": sets})})
+            if settings_of(both) == settings_of(as_before):
+                return both
+        return run
 
     def _overrides(self, source: str) -> Iterator[str]:
         for benchmark in load_registry(self.registry).pick(self.benchmarks):

@@ -23,7 +23,7 @@ from typing import Any
 import pydantic
 import yaml
 
-from jaxpolya.config import CONTENT, RunConfig, Strict
+from jaxpolya.config import CONTENT, SEEDED, RunConfig, Strict
 from jaxpolya.config_file import parse_config
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.files import digest, file_digest, write_whole
@@ -36,7 +36,8 @@ RECORD = "configuration.json"
 SHOWN = (RESULTS, "report.md", "report.html", "plots")
 """What the directory itself shows of the configuration that was finished last."""
 
-SEEDS = ("generate.seed", "select.seed", "sft.seed", "rl.seed", "eval.seed")
+SEEDS = tuple(f"{part}.seed" for part in SEEDED)
+QUESTIONS = ("generate.questions", "rl.questions", "eval.questions")
 WHERE = ("name", "output", "mesh", "export", "log")
 """Fields of a run that say where and how it works."""
 
@@ -60,7 +61,7 @@ class Configuration(pydantic.BaseModel):
 
 def settings_of(config: RunConfig) -> dict[str, Any]:
     """Dotted key → value of all that can change a result. Raises `InputError` where a file of questions is missing."""
-    return _flat(stage_fields(config, without=WHERE) | _contents(config))
+    return _flat(stage_fields(config, without=WHERE if config.seeds else (*WHERE, "seeds")) | _contents(config))
 
 
 def _contents(config: Strict) -> dict[str, Any]:
@@ -220,21 +221,44 @@ ALONE = "the only one"
 
 def names(found: Sequence[Configuration]) -> dict[str, str]:
     """Id → name: the settings in which these configurations differ."""
-    return {one: ",".join(f"{key}={said(value)}" for key, value in apart.items()) or ALONE for one, apart in differing(found).items()}
+    return {
+        one: ",".join(f"{key}={said(value)}" for key, value in apart.items() if value is not None or key not in ("seed", "seeds")) or ALONE
+        for one, apart in differing(found).items()
+    }
 
 
 def differing(found: Sequence[Configuration]) -> dict[str, dict[str, Any]]:
-    """Id → the settings in which these configurations differ."""
+    """Id → the settings in which these configurations differ; question sets that differ in much are one setting."""
     told = {one.id: _told(one) for one in found}
-    keys = [key for key in dict.fromkeys(key for settings in told.values() for key in settings) if _differs(key, told.values())]
+    keys = _keys_apart(told.values())
+    for part in QUESTIONS:
+        inside = [key for key in keys if key.startswith(f"{part}.")]
+        if len(inside) > 1:
+            told = {one: settings | {part: _sets(part, settings)} for one, settings in told.items()}
+            keys = [key for key in keys if key not in inside] + [part]
     return {one.id: {key: told[one.id].get(key) for key in keys} for one in found}
+
+
+def _keys_apart(all_settings: Iterable[Mapping[str, Any]]) -> list[str]:
+    every = list(all_settings)
+    return [key for key in dict.fromkeys(key for settings in every for key in settings) if _differs(key, every)]
+
+
+def _sets(part: str, settings: Mapping[str, Any]) -> list[str]:
+    """Question sets, each by its name (those of the evaluation have one) and a hash of what it asks."""
+    asked = {key.removeprefix(f"{part}."): value for key, value in settings.items() if key.startswith(f"{part}.")}
+    if part != "eval.questions":
+        return [digest(asked)[:6]] if asked else []
+    sets = {name.rpartition(".0.")[0] for name in asked if ".0." in name}
+    return [f"{name}#{digest({key: value for key, value in asked.items() if key.startswith(f'{name}.')})[:4]}" for name in sorted(sets)]
 
 
 def at(found: Sequence[Configuration], pointed: str) -> Configuration:
     """The configuration that a name, an id, or some of its settings (`select.n=4` or `n=4`) single out. Raises `InputError`."""
-    named = names(found)
+    named, apart = names(found), differing(found)
     exact = [one for one in found if pointed in (named[one.id], one.id)]
-    matching = exact or [one for one in found if _matches(_told(one), pointed)]
+    by_difference = [one for one in found if _matches(apart[one.id], pointed)]
+    matching = exact or by_difference or [one for one in found if _matches(_told(one), pointed)]
     if len(matching) == 1:
         return matching[0]
     known = "; ".join(named[one.id] for one in matching or found)
@@ -244,7 +268,7 @@ def at(found: Sequence[Configuration], pointed: str) -> Configuration:
 
 
 def _matches(settings: Mapping[str, Any], pointed: str) -> bool:
-    pairs = [part.partition("=") for part in _split(pointed)]
+    pairs = [part.partition("=") for part in split_values(pointed)]
     return all(
         equals and any(said(value) == text.strip() for key, value in settings.items() if is_named(key, name.strip()))
         for name, equals, text in pairs
@@ -256,8 +280,8 @@ def is_named(key: str, name: str) -> bool:
     return key == name or key.endswith(f".{name}")
 
 
-def _split(pointed: str) -> list[str]:
-    """The pairs of a name; commas inside brackets are a value's."""
+def split_values(pointed: str) -> list[str]:
+    """The parts between commas; those inside brackets are a value's."""
     parts, depth = [""], 0
     for letter in pointed:
         depth += (letter in "[{") - (letter in "]}")
@@ -275,8 +299,15 @@ def said(value: Any) -> str:
     return value if isinstance(value, str) else "unset" if value is None else json.dumps(value)
 
 
+def without_seeds(one: Configuration) -> dict[str, Any]:
+    """The settings but for its seeds."""
+    return {key: value for key, value in one.settings.items() if key not in (*SEEDS, "seeds")}
+
+
 def _told(one: Configuration) -> dict[str, Any]:
-    """The settings, with the seeds as one where they are all alike."""
+    """The settings, with the seeds as one where they are all alike; a configuration of several `seeds` has none of its own."""
+    if "seeds" in one.settings:
+        return {key: value for key, value in one.settings.items() if key not in SEEDS}
     seeds = {one.settings[key] for key in SEEDS if key in one.settings}
     if len(seeds) != 1:
         return one.settings

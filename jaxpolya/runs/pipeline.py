@@ -9,6 +9,7 @@ they have in common. Whole stages are skipped, broken-off ones go on (`stages`).
 import contextlib
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from jaxpolya.arms import Arm
 from jaxpolya.config import RunConfig
@@ -20,6 +21,7 @@ from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.progress import Display
 from jaxpolya.report.card import run_card
 from jaxpolya.report.html import write_page
+from jaxpolya.report.html.evidence import Evidence
 from jaxpolya.report.page import write_report
 from jaxpolya.results import Results
 from jaxpolya.runs.configurations import place, publish
@@ -28,6 +30,7 @@ from jaxpolya.runs.evidence import gather
 from jaxpolya.runs.generate import generate
 from jaxpolya.runs.questions import Questions, ask_questions
 from jaxpolya.runs.results import collect_results, example_samples
+from jaxpolya.runs.seeds import OfSeed, over_seeds
 from jaxpolya.runs.select import select
 from jaxpolya.runs.session import Enough, Model, Session
 from jaxpolya.runs.train import fine_tune, reinforce
@@ -49,8 +52,33 @@ def run(config: RunConfig, display: Display | None = None, *, only: str | None =
     Raises:
       JaxpolyaError: the run can't be done, or can't go on; what is done stays done.
     """
+    if config.seeds:
+        return _run_seeds(config, display or Display(), only)
     outcome = carry_out(Session(config, display, only=only))
     return outcome.results if outcome else None
+
+
+def _run_seeds(config: RunConfig, display: Display, only: str | None) -> Results | None:
+    """The run once for each seed, and what they found together."""
+    found: dict[int, OfSeed] = {}
+    for seed in config.seeds:
+        display.note(f"seed {seed}, of {', '.join(map(str, config.seeds))}")
+        session = Session(config.with_seed(seed), display, only=only)
+        if outcome := carry_out(session):
+            found[seed] = OfSeed.of(outcome.results, outcome.evaluations, session.stages)
+        del session  # and its parameters
+    if not found:
+        return None
+    session, results = Session(config, display), over_seeds(config, found)
+    with session.opened():
+        if is_primary():
+            session.note_stages(stage.directory.name for one in found.values() for stage in one.stages.values())
+            first = next(iter(found.values()))
+            samples = example_samples(first.evaluations.sampled, first.stages)
+            _write(session, results, samples, gather(config, first.stages))
+        if config.export:
+            _export(session, results, {arm: Model.named(session.directory.path, source) for arm, source in results.models.items()})
+    return results
 
 
 def carry_out(session: Session) -> Outcome | None:
@@ -73,15 +101,20 @@ def _report(session: Session, models: Mapping[Arm, Model], evaluations: Evaluati
     facts = {"fingerprint": base.identity, "origin": origin_of(base.source, session.config.model.revision), **session.provenance}
     results = collect_results(session.config, evaluations.sampled, evaluations.greedy, evaluations.doses, session.stages, sources, facts)
     if is_primary():
-        session.note_stages(all_of_them=True)
-        directory = place(session.directory.path, session.configuration)
-        results.write(directory)
-        write_report(directory, results, example_samples(evaluations.sampled, session.stages))
-        write_page(directory / "report.html", results, gather(session.config, session.stages))
-        publish(session.directory.path, session.configuration)
+        session.note_stages(stage.directory.name for stage in session.stages.values())
+        _write(session, results, example_samples(evaluations.sampled, session.stages), gather(session.config, session.stages))
     if session.config.export:
         _export(session, results, {arm.name: model for arm, model in compared.items()})
     return results
+
+
+def _write(session: Session, results: Results, samples: list[dict[str, Any]], evidence: Evidence) -> None:
+    """The results of the session's configuration, for programs and for people, which the directory shows from now on."""
+    directory = place(session.directory.path, session.configuration)
+    results.write(directory)
+    write_report(directory, results, samples)
+    write_page(directory / "report.html", results, evidence)
+    publish(session.directory.path, session.configuration)
 
 
 def _export(session: Session, results: Results, models: Mapping[str, Model]) -> None:

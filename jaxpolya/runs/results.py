@@ -88,10 +88,7 @@ def collect_results(
     arms: dict[str, ArmResults] = {}
 
     def answers(arm: Arm) -> dict[str, Answers]:
-        return {
-            name: read_answers(stages[Key("questions", "eval", name)], stage, greedy.get(arm, {}).get(name))
-            for name, stage in (evaluations if arm.step is None else doses).get(arm, {}).items()
-        }
+        return answers_of(arm, evaluations if arm.step is None else doses, greedy, stages)
 
     base = answers(BASE)
     given = {arm: base if arm == BASE else answers(arm) for arm in evaluations}
@@ -136,6 +133,16 @@ def best_arm(arms: Mapping[str, ArmResults], question_set: str) -> str:
     """The arm with the highest mean pass@1. Whatever an arm does better, it isn't RL's doing where that had no signal."""
     fit = [name for name, found in arms.items() if not (found.rl and found.rl.without_signal)] or list(arms)
     return max(fit, key=lambda name: arms[name].eval[question_set].pass_[1].mean)
+
+
+def answers_of(
+    arm: Arm, sampled: Mapping[Arm, Mapping[str, Stage]], greedy: Mapping[Arm, Mapping[str, Stage]], stages: Mapping[Key, Stage]
+) -> dict[str, Answers]:
+    """Question set → an arm's answers."""
+    return {
+        name: read_answers(stages[Key("questions", "eval", name)], stage, greedy.get(arm, {}).get(name))
+        for name, stage in sampled.get(arm, {}).items()
+    }
 
 
 def read_answers(questions: Stage, evaluated: Stage, greedy: Stage | None) -> Answers:

@@ -9,7 +9,7 @@ import ctypes
 import dataclasses
 import functools
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -65,6 +65,12 @@ class Model:
         if step is None:
             return cls(stage.directory.name, str(stage.directory / "model"), made_here=True)
         return cls(f"{stage.directory.name}@{step}", str(kept_model(stage.directory, step)), made_here=True)
+
+    @classmethod
+    def named(cls, run: Path, source: str) -> "Model":
+        """The model that results name: a stage's as a path from the run's directory, or the base model."""
+        within = run / source
+        return cls(within.parent.name, str(within), made_here=True) if source.startswith("stages/") else cls(source, source)
 
 
 def kept_model(directory: Path, step: int) -> Path:
@@ -165,14 +171,15 @@ class Session:
         if key not in self._plan:
             raise ValueError(f"the stage {key.name} isn't planned")
         self.stages[key] = self.directory.stage(key, identity)
-        self.note_stages(all_of_them=False)
-        return self.stages[key]
-
-    def note_stages(self, *, all_of_them: bool) -> None:
-        """Records which stages the configuration needs: those that this start came to, or those and what it was known to need."""
         if is_primary():
             reached = [stage.directory.name for stage in self.stages.values()]
-            self.configuration = note_stages(self.directory.path, self.configuration, reached, all_of_them=all_of_them)
+            self.configuration = note_stages(self.directory.path, self.configuration, reached, all_of_them=False)
+        return self.stages[key]
+
+    def note_stages(self, directories: Iterable[str]) -> None:
+        """Records that the configuration needs these stages, by the names of their directories, and no others."""
+        needed = list(dict.fromkeys(directories))
+        self.configuration = note_stages(self.directory.path, self.configuration, needed, all_of_them=True)
 
     def do(self, stage: Stage, work: Callable[[], Mapping[str, Any]], *, judged: tuple[Path, type[Record]] | None = None) -> None:
         """Does a stage unless it is whole, and clears away what only a broken-off one needs.

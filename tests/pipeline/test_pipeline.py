@@ -221,6 +221,12 @@ def kill_after(monkeypatch, stage: str, units: int) -> None:
                 if self.left <= 0:
                     raise Killed
 
+            def phase(self, name):
+                pass
+
+            def step(self, number, of, facts):
+                pass
+
         return watched()
 
     monkeypatch.setattr(Display, "task", task)

@@ -38,7 +38,7 @@ def test_spare_panels_are_removed(results):
 
 
 def test_arms_stay_apart_and_keep_their_looks(results):
-    looks = {arm: (to_hex(style["color"]), style["linestyle"]) for arm in ARMS if (style := plots._line(arm))}
+    looks = {arm: (to_hex(style["color"]), style["linestyle"]) for arm in ARMS if (style := plots.arm_line(arm))}
     assert len(set(looks.values())) == len(ARMS)
     for axes in plots.pass_at_k(of(results)).axes + plots.rl_curves(of(results)).axes:
         for arm, line in curves(axes).items():

@@ -137,7 +137,7 @@ def _training(results: Results, evidence: Evidence, looks: Mapping[str, Style]) 
     table = tables.training_table(results)
     main, more = figures.reinforced(results, looks)
     losses, others, recipes = figures.fine_tuned(evidence)
-    longest = max(map(len, results.curves.values()), default=0)
+    longest = max((len(steps) for seeds in results.curves.values() for steps in seeds), default=0)
     return {
         "any": bool(table.rows or main or losses),
         "table": table,

@@ -486,7 +486,7 @@ def test_artefacts_that_were_touched_are_named(jaxpolya, refused, small, config)
     # A stage that was killed: its torn last line is mended, a broken one among the others is named.
     manifest.unlink()
     samples.write_bytes(whole[:-20])
-    assert "begun  generate-plain" in jaxpolya("show", stages.parent)[1]
+    assert "broken off  generate-plain" in jaxpolya("show", stages.parent)[1]
     assert jaxpolya(*small)[0] == 0 and len(samples.read_bytes().splitlines()) == len(whole.splitlines())
     manifest.unlink()
     samples.write_bytes(b'{"id"\n' + whole)

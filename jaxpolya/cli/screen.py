@@ -28,6 +28,7 @@ def show_table(table: "Table") -> None:
     """A table, in as many pieces as the screen's width asks for."""
     for part in table.within(console.width):
         console.print(part.to_rich(console.width))
+        console.print()
 
 
 def show_results(results: "Results", directory: Path) -> None:

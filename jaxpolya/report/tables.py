@@ -50,7 +50,7 @@ class Table:
         widths = self._widths(width) if width else None
         table = rich.table.Table(
             title=Text(self.title), title_justify="left", title_style="bold", header_style="bold", box=rich.box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0), pad_edge=False,
+            padding=(0, 1, 0, 0), pad_edge=False, show_edge=False,
         )  # fmt: skip
         for i, column in enumerate(self.columns):
             pieces = [piece for row in self.rows for piece in (row[i].text, row[i].interval)]

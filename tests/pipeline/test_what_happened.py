@@ -15,7 +15,8 @@ from jaxpolya.errors import InputError, RunError
 from jaxpolya.progress import Display
 from jaxpolya.records import Sample, Verdict, read_records
 from jaxpolya.runs import pipeline
-from jaxpolya.runs.results import model_of_run, show_stages
+from jaxpolya.runs.overview import look_at
+from jaxpolya.runs.results import model_of_run
 from jaxpolya.verify.pool import Pool
 
 
@@ -208,11 +209,11 @@ def test_run_directories_of_other_versions(tiny_run, capsys):
     run(tree)
     config = Path(tree["output"]) / "tiny" / "config.yaml"
     first, _, rest = config.read_text().partition("\n")
-    assert first == "# run directory format: 2"
+    assert first == "# run directory format: 3"
     config.write_text(rest)  # as the first version wrote it
     pipeline.run(parse_config(tree), Display())
     assert "was begun by an earlier version of jaxpolya" in " ".join(capsys.readouterr().err.split())
-    config.write_text(f"# run directory format: 3\n{rest}")
-    for read in (lambda: run(tree), lambda: show_stages(config.parent), lambda: model_of_run(config.parent)):
-        with pytest.raises(InputError, match=r"was made by a later version of jaxpolya .*format is 3.* update jaxpolya"):
+    config.write_text(f"# run directory format: 4\n{rest}")
+    for read in (lambda: run(tree), lambda: look_at(config.parent), lambda: model_of_run(config.parent)):
+        with pytest.raises(InputError, match=r"was made by a later version of jaxpolya .*format is 4.* update jaxpolya"):
             read()

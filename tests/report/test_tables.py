@@ -14,13 +14,15 @@ of = Results.model_validate
 
 def on_screen(table, width=160):
     console = rich.console.Console(file=io.StringIO(), width=width)
-    console.print(table.to_rich())
+    for part in table.within(width):
+        console.print(part.to_rich(width))
     return console.file.getvalue()
 
 
 def test_both_renderings_hold_every_cell(results):
     shown = tables.screen_tables(of(results))
     assert [table.title.split(":")[0] for table in shown] == [
+        "pass@1 in percent on 2 question sets, and the average over them",
         "chain_sum", "held_out", "chain_sum", "held_out", "Training, first → last (RL",
     ]  # fmt: skip
     for table in shown:
@@ -136,6 +138,32 @@ def test_selection_and_heuristics(results):
     assert rows[0] == ["plain", "480", "22.9", "4.2", "–", "48"] and rows[1] == ["analogy", "240", "25.8", "3.8", "31", "–"]
     results["generation"]["fruitless"] = {"samples": 0, "correct": 0, "truncated": 0}
     assert [cell.text for cell in tables.heuristics_table(of(results)).rows[-1]] == ["fruitless", "0", "–", "–", "–", "–"]
+
+
+def test_the_average_counts_every_set_alike(results):
+    table = tables.average_table(of(results))
+    assert table.columns == ["arm", "chain_sum", "held_out", "average"] and [row[0].text for row in table.rows] == list(results["arms"])
+    entries = [results["arms"]["rl"]["eval"][name]["pass"]["1"] for name in ("chain_sum", "held_out")]
+    mean = sum(entry["mean"] for entry in entries) / 2
+    below = sum((entry["mean"] - entry["low"]) ** 2 for entry in entries) ** 0.5 / 2
+    assert table.rows[1][3].text == f"{100 * mean:.1f}" and table.rows[1][3].interval.startswith(f"{100 * (mean - below):.1f}–")
+    del results["arms"]["rl"]["eval"]["held_out"]
+    assert not tables.average_table(of(results)).rows
+
+
+def test_one_model_is_called_by_its_name(results):
+    results["run"] |= {"arms": ["base"], "model": "weights/Some-Model.gguf"}
+    results["arms"] = {"base": results["arms"]["base"]}
+    for table in [tables.average_table(of(results)), *tables.eval_tables(of(results)), *tables.diversity_tables(of(results))]:
+        assert [row[0].text for row in table.rows] == ["Some-Model.gguf"]
+
+
+def test_no_word_is_broken_on_a_narrow_screen(results):
+    for width in (80, 60, 44):
+        for table in tables.screen_tables(of(results)):
+            lines = on_screen(table, width).splitlines()
+            assert max(map(len, lines)) <= width
+            assert all(word in " ".join(lines) for column in table.columns for word in column.split())
 
 
 def test_names_cannot_become_markup():

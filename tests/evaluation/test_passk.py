@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from jaxpolya.errors import InputError
-from jaxpolya.evaluation.passk import Interval, mean_interval, paired_difference, pass_at_k, reported_ks, summarise
+from jaxpolya.evaluation.passk import (
+    Interval,
+    bootstrap,
+    bootstrap_seeds,
+    mean_interval,
+    paired_difference,
+    pass_at_k,
+    reported_ks,
+    summarise,
+)
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 64, 1000])
@@ -98,3 +107,22 @@ def test_no_questions_is_said():
         summarise({}, resamples=10, seed=0)
     with pytest.raises(InputError, match="no questions"):
         paired_difference({"a": (1, 1)}, {"b": (1, 1)}, resamples=10, seed=0)
+
+
+def test_intervals_over_seeds_and_questions():
+    rng = np.random.default_rng(0)
+    values = rng.random((4, 30))
+    one = bootstrap_seeds([{"x": values[0]}], 500, 3)
+    assert one == bootstrap({"x": values[0]}, 500, 3)
+    alike = bootstrap_seeds([{"x": values[0]}] * 4, 500, 3)["x"]
+    assert (alike.mean, alike.low, alike.high) == pytest.approx((one["x"].mean, one["x"].low, one["x"].high)), (
+        "seeds that agree add nothing"
+    )
+    # Seeds that differ by a constant on all questions: the spread is that of a mean of four draws from them.
+    shifts = np.array([0.0, 0.1, 0.2, 0.5])
+    found = bootstrap_seeds([{"x": np.full(30, shift)} for shift in shifts], 20_000, 0)["x"]
+    drawn = np.sort(shifts[rng.integers(0, 4, (200_000, 4))].mean(1))
+    assert found.mean == pytest.approx(0.2) and (found.low, found.high) == pytest.approx((drawn[5_000], drawn[195_000]), abs=0.013)
+    both = bootstrap_seeds([{"x": shift + values[0]} for shift in shifts], 5_000, 0)["x"]
+    width = np.hypot(found.high - found.low, one["x"].high - one["x"].low)
+    assert both.high - both.low == pytest.approx(width, rel=0.1), "independent spreads add as squares"

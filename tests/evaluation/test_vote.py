@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from jaxpolya.errors import InputError
-from jaxpolya.evaluation.measures import Answers, compare, measure
+from jaxpolya.evaluation.measures import Answers, compare, compare_seeds, measure, measure_seeds
 from jaxpolya.evaluation.vote import ballot, majority
 from jaxpolya.records import Question, Sample
 
@@ -102,3 +102,14 @@ def test_two_models_are_compared_on_the_questions_that_both_answered():
     assert back["1"].mean == -found["1"].mean and back["1"].low == -found["1"].high
     with pytest.raises(InputError, match="no questions"):
         compare(ours, Answers.of([], said("z", "7"), None), **SETTINGS)
+
+
+def test_several_trainings_are_compared_each_with_its_own_seed_s():
+    answers = [Answers.of([], [*said("a", *first), *said("b", "7", "8")], None) for first in (("7", "7"), ("7", "8"))]
+    base = [Answers.of([], [*said("a", "8", "8"), *said("b", "7", "7"), *said("z", "7")], None) for _ in answers]
+    found = measure_seeds(answers, **SETTINGS)
+    assert found["pass_"][1].mean == pytest.approx((1 + 1 / 2 + 1 / 2 + 1 / 2) / 4) and found["pass_"][2].mean == 1
+    versus = compare_seeds(answers, base, **SETTINGS)
+    assert versus["1"].mean == pytest.approx(((1 - 0) + (1 / 2 - 1) + (1 / 2 - 0) + (1 / 2 - 1)) / 4) and "majority" in versus
+    with pytest.raises(InputError, match="no questions"):
+        compare_seeds(answers, [Answers.of([], said("y", "7"), None)] * 2, **SETTINGS)

@@ -115,9 +115,7 @@ def question_matrix(shown: QuestionSet | None, arms: Sequence[str]) -> Chart | N
 
 def reinforced(results: Results, looks: Looks) -> tuple[list[Chart], list[Chart]]:
     """The series of RL's log over its steps: (those that everybody looks at, the others)."""
-    logs = {
-        arm: [series(step.model_dump(exclude_none=True) for step in steps) for steps in seeds] for arm, seeds in results.curves.items()
-    }
+    logs = {arm: [series(step.model_dump(exclude_none=True) for step in steps) for steps in seeds] for arm, seeds in results.curves.items()}
     return _curves("rl", logs, looks)
 
 

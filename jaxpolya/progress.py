@@ -32,7 +32,7 @@ ASKING = "asking"
 
 STEP_FACTS = {
     "reward": "reward", "loss": "loss", "length": "length", "truncated": "truncated", "no_signal": "no signal", "entropy": "entropy",
-    "reference_kl": "KL to the start",
+    "vendi": "Vendi", "reference_kl": "KL to the start", "kl_start": "KL to the start",
 }  # fmt: skip
 """Measures of a step → how they are called beside the bar, those of them that there are."""
 

@@ -1,8 +1,7 @@
 """A training whose process is killed in the middle of something ends with the bits of one that nobody killed.
 
 The moments are those in which most could be lost: while Orbax writes a checkpoint, in a thread of its own; while a refill's rollouts are
-appended; while the model of the best look is written; between the two renames at a stage's end. Kills at random moments of whole runs are
-in tests/pipeline/test_kill.py.
+appended; before the model of the best look is written. Kills at random moments of whole runs are in tests/pipeline/test_kill.py.
 """
 
 import os

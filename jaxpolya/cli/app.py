@@ -4,7 +4,7 @@ import typer
 
 from jaxpolya.cli.answers import verify
 from jaxpolya.cli.checkpoints import export, import_
-from jaxpolya.cli.configuration import config
+from jaxpolya.cli.configuration import config, init
 from jaxpolya.cli.evaluation import evaluate
 from jaxpolya.cli.runs import clean, compare, run, show, sweep
 from jaxpolya.errors import EXIT_CODES
@@ -22,6 +22,7 @@ app = typer.Typer(
     help=HELP, epilog=EPILOG, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False, add_completion=False
 )
 
+app.command()(init)
 app.command()(run)
 app.command()(sweep)
 app.command("eval")(evaluate)

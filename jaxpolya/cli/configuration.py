@@ -1,7 +1,9 @@
-"""Commands on configurations: config."""
+"""Commands on configurations: init, config."""
 
+import shlex
 import sys
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +14,25 @@ from jaxpolya.cli.screen import console, say
 
 if TYPE_CHECKING:
     from jaxpolya.config_explain import Section
+
+
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Is made; nothing in it is replaced.", show_default=False)],
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="A Hugging Face directory or hub name, or a .gguf file; unset is SmolLM2-135M-Instruct's name."),
+    ] = None,
+    questions: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Your own JSON lines of questions and answers, in place of sample ones.", show_default=False),
+    ] = None,
+) -> None:
+    """Start a run of your own: a configuration, a reward and a few questions, which run as they are on a CPU."""
+    from jaxpolya.starter import start
+
+    written = start(directory, model, questions)
+    say(f"wrote {', '.join(map(str, written))}")
+    say(f"next: jaxpolya run {shlex.quote(str(written[0]))}")
 
 
 def config(

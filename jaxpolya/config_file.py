@@ -43,7 +43,8 @@ def read_yaml(path: str | Path) -> Any:
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except IsADirectoryError:
-        raise ConfigError(f"{path} is a directory; name a YAML file") from None
+        inside = [path / name for name in ("run.yaml", "config.yaml") if (path / name).is_file()]
+        raise ConfigError(f"{path} is a directory; name a YAML file{f', such as {inside[0]}' if inside else ''}") from None
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}{nearest_path(path)}") from None
     except UnicodeDecodeError as error:

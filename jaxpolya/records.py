@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
-from jaxpolya.errors import InputError, RunError
+from jaxpolya.errors import InputError, RunError, nearest_path
 
 Kind = Literal["math", "choice", "code", "reasoning_gym"]
 Extraction = Literal["boxed", "statement", "number", "tag"]
@@ -228,8 +228,10 @@ def iter_json(
                 yield number, row
     except UnicodeDecodeError as error:
         raise InputError(f"{name}: not a UTF-8 text file ({error.reason})") from None
+    except IsADirectoryError:
+        raise InputError(f"{name} is a directory; name a file of JSON lines") from None
     except OSError as error:
-        raise InputError(f"{name}: {error.strerror or error}") from None
+        raise InputError(f"{name}: {error.strerror or error}{nearest_path(path)}") from None
 
 
 def read_records(path: str | os.PathLike[str], kind: type[RecordT]) -> list[RecordT]:

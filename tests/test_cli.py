@@ -33,7 +33,7 @@ def test_help_teaches(jaxpolya):
     assert code == 0 and "jaxpolya run configs/quickstart.yaml" in " ".join(out.split())
     for number, meaning in EXIT_CODES.items():
         assert f"• {number}: {meaning}" in out
-    for command in ("run", "eval", "verify", "import", "export", "show", "config"):
+    for command in ("init", "run", "eval", "verify", "import", "export", "show", "config"):
         code, out, _ = jaxpolya(command, "--help")
         assert code == 0 and f"jaxpolya {command}" in out
 
@@ -57,6 +57,9 @@ def test_help_teaches(jaxpolya):
         (["export", "a", "b", "--max-shard-size", "5gigs"], "--max-shard-size 5gigs: write it as a whole number of KB, MB or GB"),
         (["export", "a", "b", "--max-shard-size", "0GB"], "--max-shard-size 0GB"),
         (["import", "a"], "missing argument 'DIRECTORY'"),
+        (["init"], "missing argument 'DIR'"),
+        (["init", "x", "--model", "weights/none.gguf"], "--model weights/none.gguf: is not there"),
+        (["init", "x", "--questions", "none.jsonl"], "--questions none.jsonl: is not a file"),
         (["config"], "name a CONFIG to resolve, or ask what fields there are with jaxpolya config --explain"),
         (["config", "x.yaml", "--markdown"], "--markdown goes with --explain"),
         (["config", "--explain", "rl.setps"], "no such key; did you mean rl.steps?"),
@@ -65,6 +68,34 @@ def test_help_teaches(jaxpolya):
 )
 def test_a_wrong_command_line(refused, arguments, says):
     refused(CONFIGURATION, says, *arguments)
+
+
+def test_things_that_are_no_run_or_file(refused, tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "run.yaml").touch()
+    refused(MACHINE, "can't be made or written", "init", tmp_path / "file")
+    refused(INPUT, f"{tmp_path} is a directory; name a file of JSON lines", "verify", "--in", tmp_path, "--out", tmp_path / "out")
+    refused(INPUT, "did you mean", "verify", "--in", tmp_path / "fiel", "--out", tmp_path / "out")
+    refused(CONFIGURATION, f"is a directory; name a YAML file, such as {tmp_path / 'run.yaml'}", "run", tmp_path)
+    for path in (tmp_path, tmp_path / "file", tmp_path / "none"):
+        refused(INPUT, f"{path} is not a run directory", "show", path)
+
+
+def test_the_version(jaxpolya):
+    code, out, _ = jaxpolya("--version")
+    assert code == 0 and re.fullmatch(r"jaxpolya \d+\.\d+\.\d+\n", out)
+    assert jaxpolya("-h")[1] == jaxpolya("--help")[1]
+
+
+def test_help_imports_nothing_heavy():
+    code = """
+import sys
+import jaxpolya.cli.app, jaxpolya.verify.files, jaxpolya.runs.results
+heavy = {"jax", "flax", "transformers", "torch", "matplotlib", "datasets", "tensorflow_datasets", "reasoning_gym", "pyarrow", "grain"}
+print(sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_no_arguments_show_the_help(jaxpolya):

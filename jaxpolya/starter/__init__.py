@@ -18,7 +18,7 @@ import yaml
 
 from jaxpolya.config import JsonlSource
 from jaxpolya.data.questions import load_questions
-from jaxpolya.errors import ConfigError, InputError, nearest_path
+from jaxpolya.errors import ConfigError, InputError, MachineError, nearest_path
 from jaxpolya.files import write_whole
 from jaxpolya.records import dump, iter_json
 
@@ -49,6 +49,7 @@ def start(directory: Path, model: str | None = None, questions: Path | None = No
     Raises:
       ConfigError: a file is there already, or the model or the questions are not.
       InputError: the questions can't be read, or are too few.
+      MachineError: the directory can't be made or written.
     """
     model = _located(model) if model else MODEL
     uses = _shares(questions) if questions else {use: _flow({"kind": "jsonl", "path": f"{use}.jsonl"}) for use in SIZES}
@@ -64,9 +65,12 @@ def start(directory: Path, model: str | None = None, questions: Path | None = No
         files |= {f"{use}.jsonl": text for use, text in _samples().items()}
     if there := [name for name in files if (directory / name).exists()]:
         raise ConfigError(f"{directory} holds {', '.join(there)} already, and nothing is replaced; name another directory")
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        write_whole(directory / name, text)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            write_whole(directory / name, text)
+    except OSError as error:
+        raise MachineError(f"{directory} can't be made or written ({error.strerror or error}); name another directory") from None
     return [directory / name for name in files]
 
 
@@ -91,7 +95,8 @@ def _samples() -> dict[str, str]:
 def _shares(path: Path) -> dict[str, str]:
     """Use → the source of its share of a file: a half to train on, a quarter for RL, and a quarter, at most 200, to evaluate on."""
     if not path.is_file():
-        raise ConfigError(f"--questions {path}: is not a file{nearest_path(path)}; name JSON lines of questions and answers")
+        near = " but a directory" if path.is_dir() else nearest_path(path)
+        raise ConfigError(f"--questions {path}: is not a file{near}; name JSON lines of questions and answers")
     columns = _columns(path)
     count = len(load_questions([JsonlSource(kind="jsonl", path=path, columns=columns)]).questions)  # type: ignore[arg-type]
     if count < LEAST:

@@ -138,7 +138,7 @@ def test_the_readme_s_calls_are_the_functions_own(model):
     for call in called:
         owner = owners[ast.unparse(call.func.value)]
         inspect.signature(getattr(owner, call.func.attr)).bind(*call.args, **{word.arg: word.value for word in call.keywords})
-    assert {"load", "generate", "select", "sft", "rl", "evaluate", "export"} <= {call.func.attr for call in called}
+    assert {"load", "generate", "sft", "rl", "evaluate", "export"} <= {call.func.attr for call in called}
 
 
 def test_json_of_what_comes_out(samples):

@@ -20,6 +20,8 @@ from jaxpolya.parallel.mesh import data_shards
 from jaxpolya.polya.lessons import Lessons
 from jaxpolya.progress import Display
 from jaxpolya.records import iter_json
+from jaxpolya.rollout.rounds import Live
+from jaxpolya.train.algorithms import make_algorithm, most_refills
 from jaxpolya.train.rl import run_rl
 from jaxpolya.train.sft import run_sft, sft_batches, sft_examples, split_heldout
 
@@ -79,7 +81,7 @@ def sft(
       InputError: a record can't be learned, or is longer than the model's positions; or the model is broken.
       RunError: the training has diverged.
     """
-    _without_validation("sft", settings)
+    _refuse_runs("sft", settings)
     builder = model.prompt_builder()
     checkpoint = model.checkpoint
     stop_ids = builder.stop_ids(checkpoint.stop_ids)
@@ -153,9 +155,7 @@ def rl(
       InputError: a record can't be asked or judged, or its prompt doesn't fit the model; or the model is broken.
       RunError: the training has diverged, or no group has anything to learn from where the algorithm needs that.
     """
-    _without_validation("rl", settings)
-    if settings.get("evaluate_at"):
-        raise ConfigError("rl: evaluate_at is for runs, which keep those models; call rl for fewer steps, and evaluate what it gives")
+    _refuse_runs("rl", settings)
     asked = as_questions(questions, "rl")
     builder, checkpoint = model.prompt_builder(), model.checkpoint
     drawn = {"max_new_tokens": max_new_tokens, **(sampling or {})}
@@ -180,18 +180,30 @@ def rl(
         judging(verify) as pool,
         display.task("rl", config.steps * config.prompts * config.group) as task,
     ):
+        refills = most_refills(config, make_algorithm(config)[0])
+        rounds = Live(config, made, engine, pool, arm="rl", directory=place, refills=refills, task=task)
         result = run_rl(
-            config, checkpoint.config, lambda: _copy(checkpoint.params), model.mesh, made, engine, pool,
-            arm="rl", dtype=model.dtype, directory=place, task=task, note=display.note, keep=lambda step, params: None,
+            config, checkpoint.config, lambda: _copy(checkpoint.params), model.mesh, rounds, dtype=model.dtype,
+            directory=place, task=task, note=display.note, keep=lambda step, params: None, model=model.name,
         )  # fmt: skip
     stop_ids = builder.stop_ids(checkpoint.stop_ids)
     measured = [{name: value for name, value in step.items() if name != "audit"} for step in result.steps]
     return Trained(model.with_params(result.params, stop_ids, f"{model.name}, after RL"), {"steps": len(measured)}, measured)
 
 
-def _without_validation(what: str, settings: Mapping[str, Any]) -> None:
-    if settings.get("validation"):
-        raise ConfigError(f"{what}: validation is for runs, which keep the best model on the way; evaluate what {what} gives")
+OF_RUNS = {
+    "validation": "which keep the best model on the way; evaluate what is given here",
+    "evaluate_at": "which keep those models; call this for fewer steps, and evaluate what it gives",
+    "replay": "which record rollouts",
+}
+"""Fields that a single training has no use for → why."""
+
+
+def _refuse_runs(what: str, settings: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` where a setting needs a run."""
+    for name, why in OF_RUNS.items():
+        if settings.get(name):
+            raise ConfigError(f"{what}: {name} is for runs, {why}")
 
 
 def _batching(model: Model, longest: int, given: Mapping[str, Any] | None) -> dict[str, Any]:

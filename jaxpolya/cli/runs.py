@@ -96,7 +96,7 @@ def compare(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where compare.md, .png and .json go; unset is the run, or here.", show_default=False),
+        typer.Option(metavar="DIR", help="Where compare.html, .md, .png and .json go; unset is the run, or here.", show_default=False),
     ] = None,
 ) -> None:
     """Compare what configurations found, of one run or of several: a table, a plot, and a page."""
@@ -105,14 +105,16 @@ def compare(
 
 def _compare(runs: list[Path], by: str | None, directory: Path) -> None:
     from jaxpolya.report.comparison import comparison_tables, settings_table, write_comparison
+    from jaxpolya.report.html.compare import write_compare_page
     from jaxpolya.report.tables import present
     from jaxpolya.runs.points import gather_points
 
     points = gather_points(runs, by)
-    page = write_comparison(directory, points)
+    text, page = write_comparison(directory, points), write_compare_page(directory / "compare.html", points)
     for table in present([*comparison_tables(points), settings_table(points)]):
         show_table(table)
-    say(f"comparison: {page}")
+    say(f"comparison: {text}")
+    say(f"page: {page}")
 
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]

@@ -47,12 +47,12 @@ def forests(name: str, found: Mapping[str, Evaluation], looks: Looks) -> list[Ch
     ]
 
 
-def passed(name: str, found: Mapping[str, Evaluation], looks: Looks) -> Chart:
+def passed(name: str, found: Mapping[str, Evaluation], looks: Looks, over: str) -> Chart:
     """pass@k over k on one question set."""
     first = next(iter(found.values()))
     words = (
-        f"How likely one of k responses is right; {first.questions:,} questions × {first.samples} samples. Bands are 95 % intervals over "
-        "questions; those of two arms may overlap and their paired difference still be clear."
+        f"How likely one of k responses is right; {first.questions:,} questions × {first.samples} samples. Bands are 95 % intervals "
+        f"over {over}; those of two arms may overlap and their paired difference still be clear."
     )
     return charts.pass_at_k(f"pass-{name}", f"{name}: pass@k", {arm: one.pass_ for arm, one in found.items()}, looks, words)
 

@@ -19,7 +19,7 @@ from jaxpolya.report.html.evidence import Evidence, plain
 from jaxpolya.report.html.style import Style, styles
 from jaxpolya.report.page import findings
 from jaxpolya.report.tables import Cell, Table
-from jaxpolya.results import ArmResults, Audit, Evaluation, Paid, Provenance, Results
+from jaxpolya.results import Audit, Evaluation, Paid, Results
 
 SECTIONS = {
     "conclusion": "Conclusion", "results": "Results", "questions": "Questions", "training": "Training",
@@ -72,6 +72,8 @@ def run_page(results: Results, evidence: Evidence) -> str:
         doubts=tables.audit_warnings(results),
         findings=prose(findings(_without_warnings(results))),  # its warnings stand above
         sets=sets,
+        over=results.over,
+        seeds=results.seeds,
         evidence=evidence,
         limits={"answers": max((len(c.answers or ()) for s in evidence.sets for q in s.questions for c in q.cells.values()), default=0)},
         training=training,
@@ -121,13 +123,13 @@ def _lead(results: Results) -> str:
 def _set(name: str, found: Mapping[str, Evaluation], results: Results, looks: Mapping[str, Style], evidence: Evidence) -> dict[str, Any]:
     """What is shown of one question set."""
     shown = {one.name: one for one in evidence.sets}.get(name)
-    alone = Results(run=Provenance(name=name), arms={arm: ArmResults(eval={name: evaluation}) for arm, evaluation in found.items()})
+    arms = {arm: results.arms[arm].model_copy(update={"eval": {name: evaluation}}) for arm, evaluation in found.items()}
     return {
         "name": name,
         "questions": f"{next(iter(found.values())).questions:,}",
         "forests": figures.forests(name, found, looks),
-        "table": tables.eval_tables(alone)[0],
-        "passed": figures.passed(name, found, looks),
+        "table": tables.eval_tables(results.model_copy(update={"arms": arms}))[0],
+        "passed": figures.passed(name, found, looks, results.over),
         "doses": figures.doses(name, results.arms, looks, (results.config.get("rl") or {}).get("steps")),
         "matrix": figures.question_matrix(shown, list(found)),
     }

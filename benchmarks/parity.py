@@ -38,6 +38,9 @@ ROPES: list[dict[str, Any]] = [
     {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
 ]
 
+BY_KIND = ("gemma3_text", "olmo3")
+"""Families with rotary parameters for each kind of layers."""
+
 
 def draw(family: str, rng: random.Random) -> dict[str, Any]:
     """A configuration that transformers accepts."""
@@ -64,7 +67,7 @@ def draw(family: str, rng: random.Random) -> dict[str, Any]:
     if rng.random() < 0.4:
         special |= dict.fromkeys(("hidden_act", "hidden_activation"), rng.choice(["silu", "gelu_pytorch_tanh", "relu"]))
     rope = rng.choice(ROPES) | {"rope_theta": rng.choice([1e2, 1e4, 5e5])}
-    if family == "gemma3_text":
+    if family in BY_KIND:
         rope = {"full_attention": rope, "sliding_attention": {"rope_type": "default", "rope_theta": rng.choice([1e2, 1e4])}}
     return sizes | {key: value for key, value in special.items() if key in known} | {"rope_parameters": rope}
 
@@ -90,7 +93,7 @@ def compare(family: str, seed: int, mesh: jax.sharding.Mesh) -> tuple[float, flo
     with tempfile.TemporaryDirectory() as directory:
         model.save_pretrained(directory)
         tokenizer.save_pretrained(directory)
-        if rng.random() < 0.5 and family != "gemma3_text":
+        if rng.random() < 0.5 and family not in BY_KIND:
             old_spelling(Path(directory) / "config.json")
         again = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
         checkpoint = load_checkpoint(directory, mesh=mesh)

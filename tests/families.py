@@ -35,10 +35,12 @@ ROPES = {
 
 
 def with_rope(family, kind):
-    """A family's configuration with stretched rotary frequencies; Gemma 3 stretches only those of its global layers."""
-    rope = {"rope_theta": 1e4, **ROPES[kind]}
-    return {"rope_parameters": {"sliding_attention": {"rope_type": "default", "rope_theta": 1e3}, "full_attention": rope}
-            if family == "gemma3_text" else rope}  # fmt: skip
+    """A family's configuration with stretched rotary frequencies; Gemma 3 and OLMo 3 stretch only those of their global layers."""
+    full, windowed = {"gemma3_text": (1e4, 1e3), "olmo3": (5e5, 5e5)}.get(family, (1e4, None))
+    rope = {"rope_theta": full, **ROPES[kind]}
+    if windowed is None:
+        return {"rope_parameters": rope}
+    return {"rope_parameters": {"sliding_attention": {"rope_type": "default", "rope_theta": windowed}, "full_attention": rope}}
 
 
 def cases(family):
@@ -61,6 +63,17 @@ CASES["qwen2: the last layer windowed"] = (
     "qwen2", {"sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 2}
 )  # fmt: skip
 CASES["smollm3: no windows, its own layers without positions"] = ("smollm3", {"no_rope_layer_interval": 2})
+CASES["olmo3: a base for each kind of layers"] = (
+    "olmo3",
+    {
+        "num_hidden_layers": 4,
+        "sliding_window": WINDOW,
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e3},
+            "full_attention": {"rope_type": "default", "rope_theta": 1e4},
+        },
+    },
+)
 CASES["gemma3_text: its own pattern of layers"] = ("gemma3_text", {"num_hidden_layers": 7, "sliding_window": WINDOW})
 
 

@@ -44,6 +44,8 @@ class Family:
 
 GEMMA = {"zero_centred_norms": True, "scaled_embeddings": True}
 SANDWICH = {"mlp_norm": ("pre_feedforward_layernorm.weight", "width")}  # since post_attention_layernorm is what it says there
+OLMO = {"pre_norms": False, "post_norms": True, "qk_norm": "all"}
+WIDE_NORMS = {"q_norm": ("self_attn.q_norm.weight", "heads head_width"), "k_norm": ("self_attn.k_norm.weight", "kv_heads head_width")}
 
 FAMILIES = {
     "llama": Family("Llama"),
@@ -55,11 +57,8 @@ FAMILIES = {
     # Its attention has no cap, though its configuration has a key for one.
     "gemma3_text": Family("Gemma3", {**GEMMA, "post_norms": True, "qk_norm": "head", "score_cap": None}, SANDWICH),
     "smollm3": Family("SmolLM3"),
-    "olmo2": Family(
-        "Olmo2",
-        {"pre_norms": False, "post_norms": True, "qk_norm": "all"},
-        {"q_norm": ("self_attn.q_norm.weight", "heads head_width"), "k_norm": ("self_attn.k_norm.weight", "kv_heads head_width")},
-    ),
+    "olmo2": Family("Olmo2", OLMO, WIDE_NORMS),
+    "olmo3": Family("Olmo3", OLMO, WIDE_NORMS),  # with windows, and rotary frequencies that only its full layers stretch
 }
 
 # transformers imports a class when it is asked for, and all of torch's modules with it where torch is installed: here and now, with
@@ -415,6 +414,8 @@ def config_to_hf(config: DecoderConfig) -> dict[str, Any]:
     }
     if config.family == "gemma3_text":
         hf["rope_local_base_freq"] = (ropes.get(WINDOWED) or Rope()).theta
+    if config.family == "olmo3":  # version 4 has one base for all its layers; 5 takes its own default for the windowed ones
+        hf["rope_parameters"] = {name: _rope_to_hf(ropes.get(name) or rope) for name in (WINDOWED, FULL)}
     if config_from_hf(hf, "config") != config:
         raise InputError(f"a {config.family} model can't have this combination of switches: {config}")
     return hf
@@ -428,6 +429,10 @@ def older_rope(parameters: Mapping[str, Any]) -> dict[str, Any]:
     if WINDOWED in parameters:
         said["rope_local_base_freq"] = parameters[WINDOWED].get("rope_theta")
     return {key: value for key, value in said.items() if value is not None or key == "rope_scaling"}
+
+
+def _rope_to_hf(rope: Rope) -> dict[str, Any]:
+    return {"rope_theta": rope.theta, **(_scaling_to_hf(rope.scaling) if rope.scaling else {"rope_type": "default"})}
 
 
 def _scaling_to_hf(scaling: RopeScaling) -> dict[str, Any]:

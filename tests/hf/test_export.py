@@ -68,6 +68,7 @@ def assert_same_bits(ours: dict[str, np.ndarray], others: dict[str, np.ndarray])
         ("gemma3_text", {}),
         ("smollm3", {}),
         ("olmo2", {}),
+        ("olmo3", {}),
     ],
 )
 @pytest.mark.parametrize("max_shard_size", ["50GB", "40KB"])

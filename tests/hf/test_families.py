@@ -78,6 +78,15 @@ PUBLISHED = {
         1_484_916_736,
         (LayerKind(None, Rope(5e5)),),
     ),
+    "Olmo-3-1025-7B": (
+        {"model_type": "olmo3", **sizes(4096, 11008, 32, 32, 32, 100278, 65536), "rope_theta": 5e5, "tie_word_embeddings": False,
+         "sliding_window": 4096, "layer_types": ["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"] * 8,
+         "rope_scaling": {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8192, "beta_fast": 32.0, "beta_slow": 1.0,
+                          "attention_factor": 1.2079441541679836}},
+        7_298_011_136,
+        (*[LayerKind(4096, Rope(5e5))] * 3,
+         LayerKind(None, Rope(5e5, RopeScaling("yarn", 8.0, original_max_positions=8192, attention_factor=1.2079441541679836)))),
+    ),
 }  # fmt: skip
 
 

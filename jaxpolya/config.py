@@ -91,6 +91,9 @@ JUDGES = ("none", "acts", "markers", "model")
 KERNELS = ("ngram",)
 """What is built in of similarities of responses; see `evaluation.diversity`."""
 
+LoraTarget = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+"""A weight that may have an adapter, by the name that PEFT and transformers have for it."""
+
 KlEstimator = Literal["k1", "k2", "k3"]
 """How a divergence is estimated at a token; see `train.losses.kl_estimates`."""
 
@@ -458,6 +461,26 @@ class ValidationConfig(Strict):
         return self
 
 
+class LoraConfig(Strict):
+    """Low-rank adapters: the model stays as it is, and small matrices beside its weights are trained (arXiv 2106.09685)."""
+
+    rank: PositiveInt = 16
+    """r: rows of A, and columns of B."""
+    alpha: PositiveFloat = 32.0
+    """α; what an adapter adds is multiplied by α / r."""
+    targets: Annotated[list[LoraTarget], Field(min_length=1)] | Literal["all-linear"] = "all-linear"
+    """The weights of each layer that have an adapter, by PEFT's names."""
+    rslora: bool = False
+    """Multiply by α / √r instead, so that the learning rate need not follow the rank (arXiv 2312.03732)."""
+
+    @pydantic.field_validator("targets")
+    @classmethod
+    def _each_once(cls, targets: list[LoraTarget] | Literal["all-linear"]) -> list[LoraTarget] | Literal["all-linear"]:
+        if isinstance(targets, list) and len(set(targets)) < len(targets):
+            raise ValueError("name each target once")
+        return targets
+
+
 class SftConfig(Strict):
     """Mid-training: next-token loss on the kept responses, given the bare question."""
 
@@ -469,6 +492,8 @@ class SftConfig(Strict):
     """Packed rows per optimizer step, a multiple of `batching.micro_rows`."""
     epochs: PositiveInt = 1
     """Passes over the fine-tuning data."""
+    lora: Annotated[LoraConfig | None, LATER] = None
+    """Train low-rank adapters instead of all parameters (docs/adapters.md); unset trains all."""
     heldout: Fraction = 0.02
     """Share of the questions whose rows are not learned but measure the held-out loss; 0 holds none out."""
     checkpoint_every: Annotated[PositiveInt, HOW] = 100
@@ -535,6 +560,9 @@ class RlConfig(Strict):
     """G: rollouts per question (paper: 16)."""
     updates: PositiveInt = 1
     """Optimizer steps per pass over a round, whose groups are split evenly among them; must divide `prompts`."""
+    lora: Annotated[LoraConfig | None, LATER] = None
+    """Train low-rank adapters instead of all parameters, beside the arm's model with its own adapters merged (docs/adapters.md); unset
+    trains all."""
     algorithm: Door = "grpo"
     """One that is built in (docs/algorithms.md), or `module:attribute` or `path/to/file.py:attribute` of one's own."""
     aggregation: Aggregation | None = None

@@ -13,7 +13,7 @@ import pydantic
 from jax.sharding import Mesh
 from pydantic import Field, PositiveInt
 
-from jaxpolya.config import DecodeConfig, ModelConfig, Sampling, Seed, Strict
+from jaxpolya.config import DecodeConfig, LoraConfig, ModelConfig, Sampling, Seed, Strict
 from jaxpolya.config_file import build
 from jaxpolya.decode.engine import Completion, Engine, Request
 from jaxpolya.errors import ConfigError, InputError, not_finite
@@ -25,6 +25,7 @@ from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, make_mesh, to_hos
 from jaxpolya.parallel.sharding import batch_sharding, param_shardings, replicated
 from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.runs.results import model_of_run
+from jaxpolya.train.adapters import adapted
 
 Chat = Literal["auto", "always", "never"]
 
@@ -80,6 +81,7 @@ class Model:
         *,
         rows: int,
         at_a_time: int | None = None,
+        lora: LoraConfig | None = None,
     ) -> Engine:
         """A decode engine for these prompts' lengths.
 
@@ -90,9 +92,10 @@ class Model:
           samples: per prompt.
           rows: responses decoded side by side.
           at_a_time: prompts of one call; unset is all.
+          lora: adapters that it will be given beside the model's own parameters.
         """
         return Engine(
-            self.checkpoint.config,
+            adapted(self.checkpoint.config, lora),
             self.mesh,
             sampling=sampling,
             prompts=at_a_time or len(prompts),

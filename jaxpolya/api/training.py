@@ -12,15 +12,17 @@ import jax.numpy as jnp
 from jaxpolya.api.asking import RECORDS, ROWS, ending, fitting, judging, written
 from jaxpolya.api.model import Model
 from jaxpolya.api.questions import Questions, Rows, as_questions, as_rows
-from jaxpolya.config import RlConfig, SftConfig, VerifyConfig
+from jaxpolya.config import LoraConfig, RlConfig, SftConfig, VerifyConfig
 from jaxpolya.config_file import build
 from jaxpolya.errors import ConfigError, InputError
+from jaxpolya.hf.adapter import Adapter, merge
 from jaxpolya.models.decoder import Params
-from jaxpolya.parallel.mesh import data_shards
+from jaxpolya.parallel.mesh import data_shards, to_host
 from jaxpolya.polya.lessons import Lessons
 from jaxpolya.progress import Display
 from jaxpolya.records import iter_json
 from jaxpolya.rollout.rounds import Live
+from jaxpolya.train.adapters import adapted
 from jaxpolya.train.algorithms import make_algorithm, most_refills
 from jaxpolya.train.rl import run_rl
 from jaxpolya.train.sft import run_sft, sft_batches, sft_examples, split_heldout
@@ -74,7 +76,7 @@ def sft(
         unless `batching.row_tokens` says.
       directory: where `steps.jsonl` is kept; it must not hold anything yet. Unset keeps nothing.
       quiet: shows no progress.
-      settings: further fields of `config.SftConfig`: `seed`.
+      settings: further fields of `config.SftConfig`: `seed`, and `lora`, whose adapters are merged into what is given.
 
     Raises:
       ConfigError: an argument is out of its range.
@@ -109,7 +111,9 @@ def sft(
             config, checkpoint.config, lambda: _copy(checkpoint.params), model.mesh, learnt, held,
             dtype=model.dtype, directory=place, task=task, model=model.name,
         )  # fmt: skip
-        return Trained(model.with_params(result.params, stop_ids, f"{model.name}, fine-tuned"), result.stats, _steps(place))
+        return Trained(
+            model.with_params(_whole(model, config.lora, result.params), stop_ids, f"{model.name}, fine-tuned"), result.stats, _steps(place)
+        )
 
 
 def rl(
@@ -148,7 +152,7 @@ def rl(
       rows: responses decoded side by side.
       directory: where `steps.jsonl` and `rollouts/` are kept; it must not hold anything yet. Unset keeps nothing.
       quiet: shows no progress.
-      settings: further fields of `config.RlConfig`, such as `kl`, `updates`, `seed`, or a door of it with an object of one's own.
+      settings: further fields of `config.RlConfig`, such as `kl`, `updates`, `seed`, `lora`, or a door of it with an object of one's own.
 
     Raises:
       ConfigError: an argument is out of its range, or there are fewer questions than `prompts`.
@@ -172,8 +176,9 @@ def rl(
     made = fitting(model, builder, [(question, None) for question in asked], loose.sampling, "rl", tokens=room)
     config = configured(max(len(prompt.ids) for prompt in made) + loose.sampling.max_new_tokens)
     engine = model.engine(
-        builder, [prompt.ids for prompt in made], ending(config.sampling, builder), config.group, rows=rows, at_a_time=config.prompts
-    )
+        builder, [prompt.ids for prompt in made], ending(config.sampling, builder), config.group, rows=rows, at_a_time=config.prompts,
+        lora=config.lora,
+    )  # fmt: skip
     display = Display(quiet=quiet)
     with (
         _fresh(directory, "rl") as place,
@@ -188,7 +193,11 @@ def rl(
         )  # fmt: skip
     stop_ids = builder.stop_ids(checkpoint.stop_ids)
     measured = [{name: value for name, value in step.items() if name != "audit"} for step in result.steps]
-    return Trained(model.with_params(result.params, stop_ids, f"{model.name}, after RL"), {"steps": len(measured)}, measured)
+    return Trained(
+        model.with_params(_whole(model, config.lora, result.params), stop_ids, f"{model.name}, after RL"),
+        {"steps": len(measured)},
+        measured,
+    )
 
 
 OF_RUNS = {
@@ -215,6 +224,15 @@ def _batching(model: Model, longest: int, given: Mapping[str, Any] | None) -> di
 def _copy(params: Params) -> Params:
     """Parameters that a training may consume."""
     return jax.tree.map(jnp.copy, params)
+
+
+def _whole(model: Model, lora: LoraConfig | None, params: Params) -> Params:
+    """The parameters that a training left: where it trained adapters, merged into the model's own in float32."""
+    config = adapted(model.checkpoint.config, lora)
+    if config.lora is None:
+        return params
+    factors = {name: leaf for name, leaf in params["blocks"].items() if "_lora_" in name}
+    return merge(_copy(model.checkpoint.params), Adapter(to_host(factors), config.lora, model.name), config.base)
 
 
 def _steps(directory: Path) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Commands that bring checkpoints in and out: import, export."""
 
+import dataclasses
 import importlib.util
 import os
 import re
@@ -62,6 +63,13 @@ def export(
     ] = None,
     revision: Annotated[str | None, typer.Option(metavar="REVISION", help="Commit or tag of a hub model.", show_default=False)] = None,
     max_shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Of one file of weights: a whole number of KB, MB or GB.")] = "50GB",
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="Of a model that was trained with adapters, write these alone, as PEFT loads them (float32).")
+    ] = False,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --adapter: what PEFT is to know their base model by.", show_default=False),
+    ] = None,
     verify: Annotated[
         bool,
         typer.Option(
@@ -82,6 +90,10 @@ def export(
         raise ConfigError(f"--max-shard-size {max_shard_size}: write it as a whole number of KB, MB or GB, such as 5GB")
     if verify and importlib.util.find_spec("torch") is None:
         raise MachineError("--verify needs torch, for transformers' own forward pass: pip install torch, or export without --verify")
+    if adapter and (verify or dtype):
+        raise ConfigError(f"{'--verify' if verify else '--dtype'} is of a whole model; leave it away, or --adapter")
+    if base and not adapter:
+        raise ConfigError("--base names the base model of adapters; add --adapter")
     model = model_of_run(Path(source), arm, at)
     for option, given in (("--arm", arm), ("--at", at)):
         if given and model is None:
@@ -92,8 +104,9 @@ def export(
     source = model or source
     check_destination(directory, source)
     devices.start_jax()
+    from jaxpolya.hf.adapter import save_adapter
     from jaxpolya.hf.check_export import compare_export
-    from jaxpolya.hf.checkpoint import export_checkpoint, fingerprint, load_checkpoint
+    from jaxpolya.hf.checkpoint import adapters_of, export_checkpoint, fingerprint, load_checkpoint
     from jaxpolya.hf.origin import origin_of
     from jaxpolya.parallel.mesh import is_primary, make_mesh
     from jaxpolya.report.card import checkpoint_card, run_card
@@ -101,12 +114,17 @@ def export(
     mesh = make_mesh()
     if of_run and source == of_run[0].run.model:  # a run says itself of which revision its base model is
         revision = of_run[0].config["model"]["revision"]
-    checkpoint = load_checkpoint(source, mesh=mesh, revision=revision)
-    note(checkpoint.meta.note)
     if of_run:
         card = run_card(*of_run)
     else:
         card = checkpoint_card(source, fingerprint(source, revision), origin_of(source, revision), source_commit())
+    if adapter:
+        found, meta = adapters_of(source, revision=revision)
+        save_adapter(directory, dataclasses.replace(found, base=base or found.base), meta, card=card)
+        say(f"wrote {directory}, adapters of {base or found.base} ({source})")
+        return
+    checkpoint = load_checkpoint(source, mesh=mesh, revision=revision)
+    note(checkpoint.meta.note)
 
     def check(written: Any) -> None:
         agreement = compare_export(written, checkpoint, mesh)

@@ -84,7 +84,7 @@ class Engine:
         """An engine for prompts of up to `longest_prompt` tokens.
 
         Args:
-          config: the decoder.
+          config: the decoder; where it has adapters, `run` is given them beside the base's parameters, and decodes with their sum.
           mesh: where it runs.
           sampling: lengths, temperature, top-k, top-p, stop strings.
           prompts: how many come in one `run`; no more lanes are made than they fill. Bits depend on it, so count those of the whole
@@ -109,9 +109,9 @@ class Engine:
         group = min(samples, max(1, engine.rows // shards))
         burst = min(engine.burst, sampling.max_new_tokens)
         self.mesh, self.sampling, self.stop_ids, self.decode = mesh, sampling, frozenset(stop_ids), decode
-        self.model = model
+        self.model, self._config = model, config
         self.plan = Plan(
-            config=config,
+            config=config.base,
             lanes=min(max(1, engine.rows // group // shards), -(-prompts * -(-samples // group) // shards)) * shards,
             samples=group,
             prefix=prompt_bucket(longest_prompt - 1),
@@ -137,7 +137,7 @@ class Engine:
           InputError: the model's log-probs are not finite, so that nothing it says was drawn from anything.
         """
         plan = self.plan
-        weights = decode_copy(params, plan.config, self.mesh, plan.dtype)
+        weights = decode_copy(params, self._config, self.mesh, plan.dtype)
         lanes = make_empty(plan, self.mesh)()
         key = jax.random.key(seed)
         waiting = collections.deque(self._lane_loads(requests))

@@ -24,6 +24,7 @@ from jax.sharding import Mesh, NamedSharding
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.models.config import DecoderConfig, LayerKind
 from jaxpolya.models.decoder import Params, abstract_params
+from jaxpolya.models.lora import merged_layer
 from jaxpolya.parallel.sharding import param_shardings, spec
 
 
@@ -86,18 +87,21 @@ class Rows:
 
 
 def decode_copy(params: Params, config: DecoderConfig, mesh: Mesh, dtype: Any) -> Params:
-    """The parameters for decoding: compute dtype, decode shardings, a list of layers instead of a stack. One jitted reshard."""
+    """The parameters for decoding: compute dtype, decode shardings, a list of layers instead of a stack, adapters merged. One jitted
+    reshard."""
     return _decode_copy(config, mesh, jnp.dtype(dtype))(params)
 
 
 @functools.cache
 def _decode_copy(config: DecoderConfig, mesh: Mesh, dtype: Any) -> Any:
-    shardings = decode_shardings(config, mesh)
+    shardings = decode_shardings(config.base, mesh)
 
     def copy(params: Params) -> Params:
+        layers = [jax.tree.map(lambda x, i=i: x[i], params["blocks"]) for i in range(config.layers)]
+        if config.lora:
+            layers = [merged_layer(layer, config.lora) for layer in layers]
         # Norm scales stay float32, as the trainer has them.
-        cast = jax.tree.map_with_path(lambda path, x: x if path[-1].key.endswith("norm") else x.astype(dtype), params)
-        return {**cast, "blocks": [jax.tree.map(lambda x, i=i: x[i], cast["blocks"]) for i in range(config.layers)]}
+        return jax.tree.map_with_path(lambda path, x: x if path[-1].key.endswith("norm") else x.astype(dtype), {**params, "blocks": layers})
 
     return jax.jit(copy, out_shardings=shardings)
 

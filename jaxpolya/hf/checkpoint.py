@@ -19,13 +19,24 @@ from transformers import PreTrainedTokenizerFast
 
 from jaxpolya.checksums import changed, checksums
 from jaxpolya.errors import InputError, JaxpolyaError, machine_trouble
+from jaxpolya.hf.adapter import Adapter, merge, read_adapter
 from jaxpolya.hf.directory import MARKER, for_orbax, is_remote, read_marker, whole_directory
 from jaxpolya.hf.export import export_checkpoint
 from jaxpolya.hf.families import iter_tensors
 from jaxpolya.hf.gguf.file import GGUFFile
-from jaxpolya.hf.meta import EXPORT_DTYPES, CheckpointMeta, ExportDtype, Stored, gguf_meta, read_meta, stored_as, write_small_files
+from jaxpolya.hf.meta import (
+    EXPORT_DTYPES,
+    CheckpointMeta,
+    ExportDtype,
+    Stored,
+    gguf_meta,
+    read_meta,
+    stored_as,
+    with_tokenizer_of,
+    write_small_files,
+)
 from jaxpolya.hf.safetensors_file import Safetensors
-from jaxpolya.hf.source import Location, fingerprint, locate
+from jaxpolya.hf.source import Location, base_of_adapter, fingerprint, locate
 from jaxpolya.hf.tensors import HEAD, TensorFile, check_tensors, check_tied_head, read_params, usual_names
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params
@@ -77,24 +88,56 @@ def inspect_checkpoint(source: str, *, revision: str | None = None) -> Checkpoin
     """Reads a checkpoint's configuration and tokenizer, and checks its weight files' headers where they needn't be fetched for it.
 
     Args:
-      source: a Hugging Face directory, a `.gguf` file, a directory that `save_checkpoint` wrote (each local or `gs://…`), or a hub name.
+      source: a Hugging Face directory, a `.gguf` file, a directory that `save_checkpoint` wrote, a directory of LoRA adapters as PEFT
+        writes it, which gives the model that it names with them merged (each local or `gs://…`), or a hub name.
       revision: commit or tag, for hub names only.
 
     Raises:
       InputError: it is missing, incomplete, inconsistent or not supported; the message names file and remedy.
     """
-    meta, _ = _open(source, locate(source, revision=revision, weights=False))
+    location = locate(source, revision=revision, weights=False)
+    if location.kind == "adapter":
+        base, revision = base_of_adapter(location.path)
+        meta = inspect_checkpoint(base, revision=revision)
+        if location.has_weights:
+            read_adapter(location.path, meta.config)
+        return with_tokenizer_of(meta, source, location.path)
+    meta, _ = _open(source, location)
     return meta
 
 
 def load_checkpoint(source: str, *, mesh: Mesh, revision: str | None = None) -> Checkpoint:
     """Loads a checkpoint onto a mesh; arguments and errors as `inspect_checkpoint`."""
     location = locate(source, revision=revision, weights=True)
+    if location.kind == "adapter":
+        base, revision = base_of_adapter(location.path)
+        return with_adapter(load_checkpoint(base, mesh=mesh, revision=revision), source, location.path)
     meta, files = _open(source, location)
     if files is None:
         return Checkpoint(meta, _restore(location.path, meta.config, mesh))
     check_tied_head(files, meta.config)
     return Checkpoint(meta, read_params(files, meta.config, mesh))
+
+
+def with_adapter(base: Checkpoint, source: str, directory: epath.Path) -> Checkpoint:
+    """A base model and the adapters that a directory holds for it, merged; the base's parameters are consumed. Raises `InputError`."""
+    adapter = read_adapter(directory, base.config)
+    return Checkpoint(with_tokenizer_of(base.meta, source, directory), merge(base.params, adapter, base.config))
+
+
+def adapters_of(source: str, *, revision: str | None = None) -> tuple[Adapter, CheckpointMeta]:
+    """(all adapters between a source and a whole model, as one of that model; what is known of the source).
+
+    Raises `InputError` where it is a whole model itself, or as `inspect_checkpoint`.
+    """
+    location = locate(source, revision=revision, weights=True)
+    if location.kind != "adapter":
+        raise InputError(f"{source} is a whole model, and no adapters of one; export it without --adapter")
+    meta = inspect_checkpoint(source, revision=revision)
+    found = read_adapter(location.path, meta.config)
+    while locate(found.base, revision=found.revision, weights=False).kind == "adapter":
+        found = read_adapter(locate(found.base, revision=found.revision, weights=True).path, meta.config) + found
+    return found, meta
 
 
 def _open(source: str, location: Location) -> tuple[CheckpointMeta, TensorFile | None]:

@@ -115,6 +115,11 @@ class Tensor:
         return tuple(math.prod(sizes[axis] for axis in group.split()) for group in self.layout)
 
     @property
+    def shape_here(self) -> tuple[int, ...]:
+        """Shape of our array."""
+        return tuple(size for _, size in self.sizes)
+
+    @property
     def _axes_there(self) -> list[str]:
         return [axis for group in self.layout for axis in group.split()]
 

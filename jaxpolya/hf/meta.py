@@ -122,9 +122,7 @@ def read_meta(source: str, directory: epath.Path, task: str) -> CheckpointMeta:
     hf_config = text_part(_parse(_read(path), path), str(path))
     config = config_from_hf(hf_config, str(path))
     _check_task(hf_config.get("architectures"), task, path)
-    # A pattern may match a directory, too (LICENSES/); a directory with the name of a file that is needed is a mistake to tell.
-    found = [path for pattern in CARRIED for path in matching(directory, pattern) if "*" not in pattern or path.is_file()]
-    files = {path.relative_to(directory).as_posix(): _read(path) for path in found}
+    files = _carried(directory)
     said = {name: _parse(files[name], directory / name) for name in PARSED if name in files}
     generation_config = said.get("generation_config.json")
     tokenizer = _within(_read_tokenizer(directory, files), config.vocab_size)
@@ -132,6 +130,24 @@ def read_meta(source: str, directory: epath.Path, task: str) -> CheckpointMeta:
     stop_ids = tuple(dict.fromkeys(i for i in [*ids, tokenizer.eos_token_id, *turn_ends(tokenizer)] if i is not None))
     _check_ids(tokenizer, stop_ids, config, str(directory))
     return CheckpointMeta(source, config, hf_config, generation_config, tokenizer, stop_ids, files=files)
+
+
+def with_tokenizer_of(meta: CheckpointMeta, source: str, directory: epath.Path) -> CheckpointMeta:
+    """A base model's meta as that of adapters in a directory: under their name, and with the tokenizer beside them if there is one."""
+    if not (directory / "tokenizer.json").exists():
+        return dataclasses.replace(meta, source=source)
+    files = _carried(directory)
+    tokenizer = _within(_read_tokenizer(directory, files), meta.config.vocab_size)
+    ends = [*meta.stop_ids, *[i for i in (tokenizer.eos_token_id, *turn_ends(tokenizer)) if i is not None]]
+    _check_ids(tokenizer, stop_ids := tuple(dict.fromkeys(ends)), meta.config, str(directory))
+    kept = {name: data for name, data in meta.files.items() if name not in files and not name.startswith(("tokenizer", "chat_template"))}
+    return dataclasses.replace(meta, source=source, tokenizer=tokenizer, stop_ids=stop_ids, files={**kept, **files})
+
+
+def _carried(directory: epath.Path) -> dict[str, bytes]:
+    # A pattern may match a directory, too (LICENSES/); a directory with the name of a file that is needed is a mistake to tell.
+    found = [path for pattern in CARRIED for path in matching(directory, pattern) if "*" not in pattern or path.is_file()]
+    return {path.relative_to(directory).as_posix(): _read(path) for path in found}
 
 
 def gguf_meta(source: str, file: GGUFFile) -> CheckpointMeta:
@@ -232,9 +248,10 @@ def _check_ids(tokenizer: PreTrainedTokenizerFast, stop_ids: tuple[int, ...], co
         raise InputError(f"{where}: the tokenizer (or a stop id) goes up to {largest}, but the model has only {config.vocab_size} tokens")
 
 
-def write_small_files(directory: epath.Path, meta: CheckpointMeta, hf_config: dict[str, Any]) -> None:
-    """Writes `config.json`, and the tokenizer and the others as they came; what came from no file is written by transformers."""
-    (directory / "config.json").write_text(_dump(hf_config))
+def write_small_files(directory: epath.Path, meta: CheckpointMeta, hf_config: dict[str, Any] | None) -> None:
+    """Writes `config.json`, if any, and the tokenizer and the others as they came; what came from no file is written by transformers."""
+    if hf_config is not None:
+        (directory / "config.json").write_text(_dump(hf_config))
     _write_files(directory, tokenizer_files(meta) if "tokenizer.json" not in meta.files else {})
     _write_files(directory, meta.files)
     if meta.generation_config is not None and "generation_config.json" not in meta.files:

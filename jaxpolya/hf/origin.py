@@ -11,7 +11,7 @@ from etils import epath
 
 from jaxpolya.hf.directory import read_marker
 from jaxpolya.hf.gguf.file import GGUFFile
-from jaxpolya.hf.source import Location, locate
+from jaxpolya.hf.source import Location, base_of_adapter, locate
 
 LICENCE = ("license", "license_name", "license_link")
 
@@ -31,6 +31,8 @@ def origin_of(source: str, revision: str | None = None) -> dict[str, Any]:
     if location.kind == "gguf":
         metadata = GGUFFile(location.path).metadata
         said = {key: metadata.get("general." + key.replace("_", ".")) for key in LICENCE}
+    elif location.kind == "adapter":
+        said = origin_of(*base_of_adapter(location.path))
     elif location.kind == "jaxpolya":
         said = dict((read_marker(location.path) or {}).get("origin", {}))
     else:

@@ -114,16 +114,17 @@ class _Remote:
 
 
 class Safetensors:
-    """The safetensors of a directory, local or in an object store: one file, or shards with an index (a `hf.tensors.TensorFile`).
+    """The safetensors of a directory, local or in an object store: one file, or shards with an index (a `hf.tensors.TensorFile`). `single`
+    is the name of the one file.
 
     Raises `InputError` where files, headers and index don't fit together.
     """
 
-    def __init__(self, directory: Path | epath.Path):
-        self._directory = epath.Path(directory)
+    def __init__(self, directory: Path | epath.Path, single: str = SINGLE):
+        self._directory, self._single = epath.Path(directory), single
         index = self._directory / INDEX
         # Where both are there, transformers takes the single file.
-        self._indexed = not (self._directory / SINGLE).exists() and index.exists()
+        self._indexed = not (self._directory / single).exists() and index.exists()
         weight_map = read_weight_map(index) if self._indexed else {}
         first_of = {file: tensor for tensor, file in sorted(weight_map.items(), reverse=True)}
         for file, tensor in first_of.items():
@@ -131,7 +132,7 @@ class Safetensors:
                 raise InputError(f"{index} says that {tensor} is in {file}, which is not there; download or copy it again")
         self._sources: dict[str, _Source] = {}
         self._entries: dict[str, tuple[str, Entry]] = {}
-        for file in sorted(first_of) or [SINGLE]:
+        for file in sorted(first_of) or [single]:
             self._add(file)
         for tensor, file in weight_map.items():
             if tensor not in self._entries or self._entries[tensor][0] != file:
@@ -185,7 +186,7 @@ class Safetensors:
 
     def where(self, name: str) -> str:
         """The file that holds (or should hold) a tensor, for messages."""
-        fallback = INDEX if self._indexed else SINGLE
+        fallback = INDEX if self._indexed else self._single
         return str(self._directory / (self._entries[name][0] if name in self._entries else fallback))
 
 

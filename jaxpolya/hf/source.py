@@ -9,10 +9,12 @@ Paths are etils': whatever is read here or from what is found here may lie in an
 
 import dataclasses
 import functools
+import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from etils import epath
 
@@ -23,15 +25,17 @@ from jaxpolya.hf.meta import CARRIED, NAMED_TEMPLATES
 from jaxpolya.hf.safetensors_file import INDEX, SINGLE, read_weight_map
 
 SMALL_FILES = ("*.json", "*.jinja", NAMED_TEMPLATES)
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""In a directory without the weights of a model, say that it holds adapters of one (`hf.adapter`)."""
 WEIGHT_FILES = ("*.safetensors",)
 """With the small files, what identifies a checkpoint's content."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Location:
-    """A checkpoint that is there."""
+    """A checkpoint that is there; an `adapter` is one of another checkpoint."""
 
-    kind: Literal["gguf", "safetensors", "jaxpolya"]
+    kind: Literal["gguf", "safetensors", "jaxpolya", "adapter"]
     path: epath.Path
     commit: str | None = None
     """The hub's commit, for a hub name."""
@@ -73,13 +77,15 @@ def locate(source: str, *, revision: str | None = None, weights: bool) -> Locati
     return _fetch(source, revision, weights)
 
 
-def _kind_of_directory(path: epath.Path) -> Literal["safetensors", "jaxpolya"]:
+def _kind_of_directory(path: epath.Path) -> Literal["safetensors", "jaxpolya", "adapter"]:
     if marker := read_marker(path):
         if not marker["whole"]:
             raise InputError(f"{path}: writing this model was interrupted; delete the directory and write it again")
         if marker["layout"] == "jaxpolya":
             return "jaxpolya"
     names = sorted(child.name for child in path.iterdir())
+    if ADAPTER in names and SINGLE not in names and INDEX not in names:
+        return "adapter"
     lacks = [name for name in ("config.json", "tokenizer.json") if name not in names]
     if not any(name in names for name in ("model.safetensors", "model.safetensors.index.json")):
         lacks.append("model.safetensors (or model.safetensors.index.json with its shards)")
@@ -93,6 +99,31 @@ def _kind_of_directory(path: epath.Path) -> Literal["safetensors", "jaxpolya"]:
     elif lacks == ["tokenizer.json"]:
         message += ". Write it with transformers: AutoTokenizer.from_pretrained(…).save_pretrained(…)"
     raise InputError(message)
+
+
+def base_of_adapter(directory: epath.Path) -> tuple[str, str | None]:
+    """(the model that a directory's adapters were made for, its revision on the hub). Raises `InputError` where none is named."""
+    said, marker = read_adapter_config(directory), read_marker(directory) or {}
+    if isinstance(near := marker.get("base"), str) and not is_remote(directory) and (directory / near).exists():
+        return os.path.normpath(str(directory / near)), None  # wherever the two were moved to together
+    name, revision = said.get("base_model_name_or_path"), said.get("revision")
+    if not isinstance(name, str) or not name or Path(name).absolute() == Path(directory).absolute():
+        raise InputError(
+            f"{directory / ADAPTER}: base_model_name_or_path is {name!r}; name the model that the adapters were made for there"
+        )
+    return name, revision if isinstance(revision, str) and not Path(name).exists() else None
+
+
+def read_adapter_config(directory: epath.Path) -> dict[str, Any]:
+    """What `adapter_config.json` says. Raises `InputError` where it isn't one."""
+    path = directory / ADAPTER
+    try:
+        said = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: can't be read ({error})") from None
+    if not isinstance(said, dict):
+        raise InputError(f"{path}: a JSON object is needed, not {type(said).__name__}")
+    return said
 
 
 def _listing(names: list[str]) -> str:
@@ -112,7 +143,7 @@ def _fetch(name: str, revision: str | None, weights: bool) -> Location:
         # The one folder that counts. The file that is here already keeps the hub's client from warning where there is no such folder.
         fetch(revision=directory.name, allow_patterns=["config.json", NAMED_TEMPLATES], ignore_patterns=None)
         if weights:  # there may be others beside those that make up the model: a consolidated file, another variant
-            files = sorted(set(read_weight_map(directory / INDEX).values())) if (directory / INDEX).exists() else [SINGLE]
+            files = sorted(set(read_weight_map(directory / INDEX).values())) if (directory / INDEX).exists() else [SINGLE, ADAPTER_WEIGHTS]
             fetch(revision=directory.name, allow_patterns=files)
     except errors.GatedRepoError:
         raise InputError(f"{at} is gated: accept its licence on its hub page, and set HF_TOKEN to a token that may read it") from None
@@ -131,8 +162,10 @@ def _fetch(name: str, revision: str | None, weights: bool) -> Location:
             "check the network, HF_HUB_OFFLINE and HF_TOKEN, or give a directory or a .gguf file"
         ) from None
     if weights:
-        _kind_of_directory(directory)  # a model on the hub may lack safetensors or a tokenizer.json, too
-    return Location("safetensors", directory, commit=directory.name, has_weights=weights)
+        kind = _kind_of_directory(directory)  # a model on the hub may lack safetensors or a tokenizer.json, too
+    else:
+        kind = "adapter" if (directory / ADAPTER).exists() and not (directory / "config.json").exists() else "safetensors"
+    return Location(kind, directory, commit=directory.name, has_weights=weights)
 
 
 def _reason(error: Exception) -> str:
@@ -150,9 +183,15 @@ def _files_below(directory: epath.Path) -> Iterator[epath.Path]:
 def fingerprint(source: str, revision: str | None = None) -> str:
     """A short stable identity of a checkpoint's content.
 
-    A hub name gives its commit; files give their `files_digest`. Raises `InputError` as `locate` does.
+    A hub name gives its commit; files give their `files_digest`; adapters have that of the model that they are made for behind their own.
+    Raises `InputError` as `locate` does.
     """
     location = locate(source, revision=revision, weights=False)
+    own = _own_fingerprint(source, location)
+    return f"{own}+{fingerprint(*base_of_adapter(location.path))}" if location.kind == "adapter" else own
+
+
+def _own_fingerprint(source: str, location: Location) -> str:
     if location.commit:
         return f"hub:{source}@{location.commit}"
     if location.kind == "gguf":

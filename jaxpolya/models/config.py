@@ -51,6 +51,29 @@ class LayerKind:
     """None: the layer isn't told positions (NoPE)."""
 
 
+TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
+"""The weights of a block that may have adapters."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters beside a block's weights: y = W x + scale · B (A x) (Hu et al., arXiv 2106.09685, §4.1)."""
+
+    rank: int
+    """r: rows of A, columns of B."""
+    alpha: float
+    """α."""
+    targets: tuple[str, ...] = TARGETS
+    """Weights that have one, in the order of `TARGETS`."""
+    rank_stabilised: bool = False
+    """Whether the scale is α / √r (Kalajdzievski, arXiv 2312.03732) instead of α / r."""
+
+    @property
+    def scale(self) -> float:
+        """What B (A x) is multiplied by."""
+        return self.alpha / (self.rank**0.5 if self.rank_stabilised else self.rank)
+
+
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
     """Shapes and switches of a decoder-only transformer with grouped-query attention and a gated feed-forward."""
@@ -101,6 +124,8 @@ class DecoderConfig:
     """c, where logits s become c·tanh(s / c) (Gemma 2)."""
     value_head: bool = False
     """A linear read-out of the final hidden states beside the output head, for training alone; no file has it."""
+    lora: Lora | None = None
+    """Adapters, which are parameters of their own beside those of `base`; no file of a model says any."""
 
     def __post_init__(self) -> None:
         if self.heads % self.kv_heads:
@@ -109,6 +134,11 @@ class DecoderConfig:
             raise ValueError(f"head width {self.head_width} is odd; RoPE rotates pairs")
         if self.query_scale == self.head_width**-0.5:
             object.__setattr__(self, "query_scale", None)  # equal decoders have equal configurations
+
+    @property
+    def base(self) -> "DecoderConfig":
+        """The decoder that files hold: without adapters and value head."""
+        return dataclasses.replace(self, lora=None, value_head=False)
 
     @property
     def score_scale(self) -> float:

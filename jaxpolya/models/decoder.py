@@ -13,6 +13,7 @@ its layer's kind: in the scan window and rotation are data, so layers of several
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxpolya.models.attention import Window, packed_attention, precision_of
-from jaxpolya.models.config import Activation, DecoderConfig
+from jaxpolya.models.config import TARGETS, Activation, DecoderConfig
 from jaxpolya.models.rope import rope_tables, rotate
 from jaxpolya.parallel.sharding import constrain
 
@@ -55,6 +56,17 @@ def weight(key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...], fan_in
 def filled(value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
     """A float32 vector of one value."""
     return nnx.Param(jnp.full(shape, value, jnp.float32), axes=axes)
+
+
+def low_rank(key: jax.Array, weight: nnx.Param, rank: int, inputs: int) -> tuple[nnx.Param, nnx.Param]:
+    """(A [r, *in], B [*out, r]) of the adapter of a weight whose last `inputs` axes are its input's, float32.
+
+    As PEFT begins: A uniform within ±fan_in^-1/2, B zero, so that the adapter changes nothing yet.
+    """
+    (out, into), (out_axes, in_axes) = ((sizes[:-inputs], sizes[-inputs:]) for sizes in (weight.shape, weight.get_metadata("axes")))
+    bound = math.prod(into) ** -0.5
+    a = jax.random.uniform(key, (rank, *into), jnp.float32, -bound, bound)
+    return nnx.Param(a, axes=("rank", *in_axes)), nnx.Param(jnp.zeros((*out, rank), jnp.float32), axes=(*out_axes, "rank"))
 
 
 def norm_scale(config: DecoderConfig, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
@@ -113,6 +125,11 @@ class Block(nnx.Module):
             self.gate_bias = filled(0.0, (F,), ("ff",))
             self.up_bias = filled(0.0, (F,), ("ff",))
             self.down_bias = filled(0.0, (D,), ("width",))
+        if lora := config.lora:
+            for name in lora.targets:
+                a, b = low_rank(jax.random.fold_in(key, 7 + TARGETS.index(name)), getattr(self, name), lora.rank, 1 + (name == "o"))
+                setattr(self, f"{name}_lora_a", a)
+                setattr(self, f"{name}_lora_b", b)
 
     def __call__(self, x_BTD: jax.Array, rope: tuple[jax.Array, jax.Array], attend: Attend) -> tuple[jax.Array, Any]:
         """(x [B, T, D], whatever `attend` returned beside its output [B, T, N, H])."""
@@ -136,10 +153,14 @@ class Block(nnx.Module):
         return x if param is None else rms_norm(x, param[...], self.config)
 
     def _affine(self, x: jax.Array, name: str) -> jax.Array:
-        """The weight `name` times x, plus its bias where it has one, in x's dtype."""
+        """The weight `name` times x, plus its bias and its adapter's part where it has them, in x's dtype."""
         y = linear(getattr(self, name)[...].astype(x.dtype), x)
-        bias = getattr(self, f"{name}_bias", None)
-        return y if bias is None else y + bias[...].astype(x.dtype)
+        if (bias := getattr(self, f"{name}_bias", None)) is not None:
+            y = y + bias[...].astype(x.dtype)
+        if (lora := self.config.lora) and name in lora.targets:
+            a, b = (getattr(self, f"{name}_lora_{factor}")[...].astype(x.dtype) for factor in "ab")
+            y = y + linear(b, lora.scale * linear(a, x))
+        return y
 
 
 def linear(w: jax.Array, x_BT: jax.Array) -> jax.Array:

@@ -27,6 +27,7 @@ TABLE: dict[str, dict[Column, Axes]] = {
     "head_width": {"train": None,     "decode": None},
     "ff":         {"train": "tensor", "decode": "tensor"},
     "vocab":      {"train": "tensor", "decode": "tensor"},
+    "rank":       {"train": None,     "decode": None},
 }  # fmt: skip
 
 

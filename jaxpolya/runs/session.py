@@ -15,14 +15,15 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 
-from jaxpolya.config import RunConfig, Sampling
+from jaxpolya.config import LoraConfig, RunConfig, Sampling
 from jaxpolya.config_file import dump_config
 from jaxpolya.decode.engine import Engine
 from jaxpolya.errors import InputError, RunError
 from jaxpolya.evaluation.audit import warnings
 from jaxpolya.files import write_whole
-from jaxpolya.hf.checkpoint import Checkpoint, CheckpointMeta, inspect_checkpoint, load_checkpoint
+from jaxpolya.hf.checkpoint import Checkpoint, CheckpointMeta, inspect_checkpoint, load_checkpoint, with_adapter
 from jaxpolya.hf.source import fingerprint
 from jaxpolya.keys import Key
 from jaxpolya.models.decoder import Params
@@ -41,6 +42,7 @@ from jaxpolya.runs.identity import meaning, stage_fields
 from jaxpolya.runs.plan import PHASES, planned
 from jaxpolya.runs.results import brief
 from jaxpolya.runs.stages import FORMAT, FORMAT_LINE, KNOWN_BY_ALL, Clock, RunDirectory, Stage, provenance
+from jaxpolya.train.adapters import adapted
 from jaxpolya.train.sinks import FILE, LoggedStage, Sinks, Taken, make_sinks
 from jaxpolya.verify.judge import Policy
 from jaxpolya.verify.pool import Pool
@@ -58,13 +60,15 @@ class Model:
     source: str
     made_here: bool = False
     """Whether a stage of this run left it."""
+    base: "Model | None" = None
+    """The model that its files hold only adapters of."""
 
     @classmethod
-    def of(cls, stage: Stage, step: int | None = None) -> "Model":
+    def of(cls, stage: Stage, step: int | None = None, base: "Model | None" = None) -> "Model":
         """The model that a training stage leaves, or the one that it kept after so many steps."""
         if step is None:
-            return cls(stage.directory.name, str(stage.directory / "model"), made_here=True)
-        return cls(f"{stage.directory.name}@{step}", str(kept_model(stage.directory, step)), made_here=True)
+            return cls(stage.directory.name, str(stage.directory / "model"), made_here=True, base=base)
+        return cls(f"{stage.directory.name}@{step}", str(kept_model(stage.directory, step)), made_here=True, base=base)
 
     @classmethod
     def named(cls, run: Path, source: str) -> "Model":
@@ -309,9 +313,8 @@ class Session:
         """A model's parameters; the last one loaded is kept."""
         if self._loaded is None or self._loaded[0] != model.identity:
             self._loaded = None  # frees the one before first
-            revision = None if model.made_here else self.config.model.revision
             try:
-                self._loaded = model.identity, load_checkpoint(model.source, mesh=self.mesh, revision=revision)
+                self._loaded = model.identity, self._read(model)
             except InputError as error:
                 if not model.made_here:
                     raise
@@ -324,6 +327,11 @@ class Session:
                     self._tell(found)
                 self.meta = dataclasses.replace(self.meta, stored=found.stored, left_out=found.left_out)
         return self._loaded[1]
+
+    def _read(self, model: Model) -> Checkpoint:
+        if model.base:  # where this run finds it, whatever the adapters say of it
+            return with_adapter(self._read(model.base), model.source, epath.Path(model.source))
+        return load_checkpoint(model.source, mesh=self.mesh, revision=None if model.made_here else self.config.model.revision)
 
     def _tell(self, meta: CheckpointMeta) -> None:
         if meta.note:
@@ -348,10 +356,23 @@ class Session:
         room = self.meta.config.context - sampling.max_new_tokens
         return make_prompts(self.builder, pairs, longest=min(sampling.max_prompt_tokens or room, room), key=key, four_phases=four_phases)
 
-    def engine(self, prompts: Sequence[Prompt], sampling: Sampling, samples: int, model: str, *, at_a_time: int | None = None) -> Engine:
-        """A decode engine for these prompts' lengths; `model` is what errors call the model, `at_a_time` the prompts of one call."""
+    def engine(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        samples: int,
+        model: str,
+        *,
+        at_a_time: int | None = None,
+        lora: LoraConfig | None = None,
+    ) -> Engine:
+        """A decode engine for these prompts' lengths.
+
+        `model` is what errors call the model, `at_a_time` the prompts of one call, `lora` the adapters that it will be given beside the
+        model's own parameters.
+        """
         return Engine(
-            self.meta.config,
+            adapted(self.meta.config, lora),
             self.mesh,
             sampling=sampling.model_copy(update={"stop": [*sampling.stop, *self.builder.stops]}),
             prompts=at_a_time or len(prompts),

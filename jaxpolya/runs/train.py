@@ -1,20 +1,24 @@
 """The two trainings: fine-tuning on a recipe's rows, and RL from an arm's model."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from etils import epath
+
 from jaxpolya.arms import Arm, Recipe
-from jaxpolya.config import RlConfig, SftConfig
+from jaxpolya.config import LoraConfig, RlConfig, SftConfig
 from jaxpolya.errors import RunError
 from jaxpolya.evaluation.audit import Tally, audit_steps
 from jaxpolya.evaluation.collapse import first_collapse
 from jaxpolya.files import file_digest
+from jaxpolya.hf.adapter import Adapter, read_adapter, save_adapter
 from jaxpolya.hf.checkpoint import save_checkpoint
 from jaxpolya.keys import Key
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.hosts import from_primary
+from jaxpolya.parallel.mesh import to_host
 from jaxpolya.progress import Task
 from jaxpolya.records import Sample, SftRow, read_records
 from jaxpolya.rollout.recordings import open_recording
@@ -25,6 +29,7 @@ from jaxpolya.runs.questions import Questions
 from jaxpolya.runs.session import Model, Session, kept_model
 from jaxpolya.runs.stages import Stage
 from jaxpolya.runs.validate import KeptModels, settled, validation_of
+from jaxpolya.train.adapters import adapted
 from jaxpolya.train.algorithms import make_algorithm, most_refills
 from jaxpolya.train.rl import run_rl
 from jaxpolya.train.sft import run_sft, sft_batches, sft_examples, split_heldout
@@ -47,10 +52,11 @@ def reinforce(session: Session, models: Mapping[Arm, Model], questions: Question
     trained, config = dict(models), session.config.rl
     for arm in session.config.reinforced:
         assert config is not None
-        stage = _reinforced(session, config, arm, models[arm.start], questions)
-        trained[arm] = Model.of(stage)
+        start = models[arm.start]
+        stage, base = _reinforced(session, config, arm, start, questions), root(start) if config.lora else None
+        trained[arm] = Model.of(stage, base=base)
         for step in config.doses:
-            trained[dataclasses.replace(arm, step=step)] = Model.of(stage, step)
+            trained[dataclasses.replace(arm, step=step)] = Model.of(stage, step, base)
     return trained
 
 
@@ -59,7 +65,7 @@ def _fine_tuned(session: Session, config: SftConfig, recipe: Recipe, file: Path,
     if looked_at := questions.validation.get("sft"):
         identity |= {"validation": looked_at[0].stage.directory.name, **session.policy}
     stage = session.stage(Key("sft", recipe.name), {**identity, **meaning("prompts", "training")})
-    kept = KeptModels(stage.directory, session.meta)
+    kept = KeptModels(stage.directory, writer(session, config.lora, session.base))
 
     def train() -> dict[str, Any]:
         rows, heldout_rows = split_heldout(read_records(file, SftRow), config.heldout, config.seed)
@@ -70,7 +76,7 @@ def _fine_tuned(session: Session, config: SftConfig, recipe: Recipe, file: Path,
         if config.validation and looked_at:
             if config.validation.metric == HELDOUT and not heldout:
                 raise RunError(f"{stage.name}: sft.validation.metric is {HELDOUT}, and no row is held out; raise sft.heldout")
-            validation = validation_of(session, config.validation, looked_at[1].prompts, Arm(recipe), stage, kept)
+            validation = validation_of(session, config.validation, looked_at[1].prompts, Arm(recipe), stage, kept, config.lora)
         with session.display.task(stage.name, sft_batches(config, examples).steps) as task, session.logged(stage) as sinks:
             result = run_sft(
                 config, session.meta.config, lambda: session.take(session.base), session.mesh, examples, heldout,
@@ -81,7 +87,7 @@ def _fine_tuned(session: Session, config: SftConfig, recipe: Recipe, file: Path,
         return {**result.stats, "too_long": too_long + heldout_too_long, **left}
 
     session.do(stage, train)
-    return Model.of(stage)
+    return Model.of(stage, base=session.base if config.lora else None)
 
 
 def _reinforced(session: Session, config: RlConfig, arm: Arm, start: Model, questions: Questions) -> Stage:
@@ -98,7 +104,7 @@ def _reinforced(session: Session, config: RlConfig, arm: Arm, start: Model, ques
     def train() -> dict[str, Any]:
         validation = None
         if config.validation and looked_at:
-            validation = validation_of(session, config.validation, looked_at[1].prompts, arm, stage, kept)
+            validation = validation_of(session, config.validation, looked_at[1].prompts, arm, stage, kept, config.lora)
         base = None if start.identity == session.base.identity else lambda: session.take(session.base)
         name = f"{start.source}, as the arm {arm.name} trained it"
         refills = most_refills(config, make_algorithm(config)[0])
@@ -107,7 +113,7 @@ def _reinforced(session: Session, config: RlConfig, arm: Arm, start: Model, ques
         def rollouts(task: Task) -> Rollouts:
             if recording:
                 return Recorded(config, recording, session.text_model, prompts, task=task, **settings)
-            engine = session.engine(prompts, config.sampling, config.group, name, at_a_time=config.prompts)
+            engine = session.engine(prompts, config.sampling, config.group, name, at_a_time=config.prompts, lora=config.lora)
             return Live(config, prompts, engine, session.pool, task=task, **settings)
 
         with session.display.task(stage.name, config.steps * config.prompts * config.group) as task, session.logged(stage) as sinks:
@@ -121,7 +127,7 @@ def _reinforced(session: Session, config: RlConfig, arm: Arm, start: Model, ques
         audit = session.audited(lambda: _audit(session, stage, config.group, result.steps, questions))
         return {"steps": len(result.steps), "tokens": round(tokens), "too_long": too_long, **audit, **left}
 
-    kept = KeptModels(stage.directory, session.meta, config.doses)
+    kept = KeptModels(stage.directory, writer(session, config.lora, start), config.doses)
     if lacking := from_primary([step for step in config.doses if not kept_model(stage.directory, step).exists()]):
         session.train_again(stage, lacking)
     session.do(stage, train)
@@ -132,8 +138,30 @@ def _left(validation: Validation | None, kept: KeptModels, last: int, params: Pa
     """Leaves a training's model in `model/`; what its manifest says of how it was chosen."""
     if validation:
         return settled(validation, kept, last, params)
-    save_checkpoint(kept.directory / "model", params, kept.meta)
+    kept.write(kept.directory / "model", params)
     return {}
+
+
+def root(start: Model) -> Model:
+    """The model that adapters trained from `start` are adapters of: its own base, whose adapters they add to, or itself."""
+    return start.base or start
+
+
+def writer(session: Session, lora: LoraConfig | None, start: Model) -> Callable[[Path, Params], None]:
+    """What writes a model that a training has made of `start`: a whole one, or adapters of its `root`. Every host calls it."""
+
+    def write(directory: Path, params: Params) -> None:
+        config, base = session.meta.config, root(start)
+        if (said := adapted(config, lora).lora) is None:
+            save_checkpoint(directory, params, session.meta)
+            return
+        factors = {name: leaf for name, leaf in params["blocks"].items() if "_lora_" in name}
+        made = Adapter(to_host(factors), said, base.source, None if base.made_here else session.config.model.revision)
+        if start.base:
+            made = read_adapter(epath.Path(start.source), config) + made
+        save_adapter(directory, made, session.meta)
+
+    return write
 
 
 def rl_fields(config: RlConfig) -> dict[str, Any]:

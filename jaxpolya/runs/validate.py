@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from jaxpolya.arms import Arm
-from jaxpolya.config import ValidationConfig
+from jaxpolya.config import LoraConfig, ValidationConfig
 from jaxpolya.evaluation.measures import Answers
 from jaxpolya.evaluation.passk import pass_at_k
-from jaxpolya.hf.checkpoint import CheckpointMeta, save_checkpoint
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.hosts import wait_for_all
 from jaxpolya.parallel.mesh import is_primary
@@ -29,12 +28,13 @@ class KeptModels:
 
     directory: Path
     """Of the stage."""
-    meta: CheckpointMeta
+    write: Callable[[Path, Params], None]
+    """Writes a model into a directory; every host calls it."""
     asked_for: Sequence[int] = ()
 
     def save(self, step: int, params: Params) -> None:
         """Keeps a model; one of that step is replaced."""
-        save_checkpoint(kept_model(self.directory, step), params, self.meta)
+        self.write(kept_model(self.directory, step), params)
 
     def keep_only(self, steps: Sequence[int]) -> None:
         """Drops all others, but those that were asked for."""
@@ -56,10 +56,16 @@ class KeptModels:
 
 
 def validation_of(
-    session: Session, config: ValidationConfig, prompts: Sequence[Prompt], arm: Arm, stage: Stage, kept: KeptModels
+    session: Session,
+    config: ValidationConfig,
+    prompts: Sequence[Prompt],
+    arm: Arm,
+    stage: Stage,
+    kept: KeptModels,
+    lora: LoraConfig | None,
 ) -> Validation:
-    """A stage's validation."""
-    return Validation(config, _asks(session, config, prompts, arm, stage), kept)
+    """A stage's validation; `lora` are the adapters that it trains."""
+    return Validation(config, _asks(session, config, prompts, arm, stage, lora), kept)
 
 
 def settled(validation: Validation, kept: KeptModels, last: int, params: Params) -> dict[str, Any]:
@@ -67,7 +73,7 @@ def settled(validation: Validation, kept: KeptModels, last: int, params: Params)
     config, best = validation.config, validation.best
     chosen = best if config.keep == "best" and best is not None else last
     if chosen == last:
-        save_checkpoint(kept.directory / "model", params, kept.meta)
+        kept.write(kept.directory / "model", params)
     else:
         kept.make_final(chosen)
     kept.keep_only(())
@@ -77,11 +83,11 @@ def settled(validation: Validation, kept: KeptModels, last: int, params: Params)
 
 
 def _asks(
-    session: Session, config: ValidationConfig, prompts: Sequence[Prompt], arm: Arm, stage: Stage
+    session: Session, config: ValidationConfig, prompts: Sequence[Prompt], arm: Arm, stage: Stage, lora: LoraConfig | None
 ) -> Callable[[int, Params], Mapping[str, float]]:
     once = config.sampling.model_copy(update={"temperature": 0.0, "top_k": 0, "top_p": 1.0})
     kinds = [("sampled", config.sampling, config.samples)] + [("greedy", once, 1)] * config.greedy
-    engines = {name: (session.engine(prompts, sampling, samples, stage.name), samples) for name, sampling, samples in kinds}
+    engines = {name: (session.engine(prompts, sampling, samples, stage.name, lora=lora), samples) for name, sampling, samples in kinds}
 
     def ask(done: int, params: Params) -> dict[str, float]:
         drawn: dict[str, list[Sample]] = {}

@@ -3,7 +3,8 @@
 A round (`rollout.rounds`) has P questions, G responses each; the verifier's rewards become advantages, by the `algorithm`; its groups are
 split into `updates` optimizer steps, in each of `epochs` passes. The old policy's log-probs are the sampler's record, or computed anew by
 the trainer before the first update; `sampler_kl` is how far apart the two are. A reference, where one is needed, is the model that
-the arm's RL started from: a second copy of the parameters in the compute dtype, spread over the mesh as they are.
+the arm's RL started from: a second copy of the parameters in the compute dtype, spread over the mesh as they are; with adapters it is the
+frozen parameters, which are there.
 """
 
 import dataclasses
@@ -27,6 +28,7 @@ from jaxpolya.rollout.respond import Prompt
 from jaxpolya.rollout.rewards import mixed_groups, outcome_facts, reward_of, rewards_of
 from jaxpolya.rollout.rounds import Rollouts, members
 from jaxpolya.score.logprobs import score_rows, scoring_copy
+from jaxpolya.train.adapters import adapted, begin
 from jaxpolya.train.advantages import Rewards, estimate, kl_in_reward, soft_overlong_penalty
 from jaxpolya.train.algorithms import Algorithm, make_algorithm, most_refills, needs_reference, overlong_buffer, policy_loss, value_head
 from jaxpolya.train.checkpoints import Checkpoints
@@ -46,6 +48,7 @@ class RlResult:
     """What RL gives."""
 
     params: Params
+    """With `config.lora`, the adapters are beside the frozen ones (`models.lora`)."""
     steps: list[dict[str, Any]]
     """Metrics of each round."""
 
@@ -72,10 +75,10 @@ def run_rl(
     Args:
       config: the stage.
       decoder: the model.
-      start: loads the parameters to start from, which are consumed; not called where there is a checkpoint to go on from and no
-        reference is needed.
+      start: loads the parameters to start from, which are consumed; not called where there is a checkpoint to go on from that holds all of
+        them and no reference is needed.
       mesh: where it runs.
-      rollouts: where its rounds come from.
+      rollouts: where its rounds come from; an engine behind them is made for the adapters, if `config.lora`.
       dtype: compute dtype.
       directory: of the stage; `checkpoints/` and `steps.jsonl` are written below it.
       task: is advanced by the rollouts of the steps that are done already, and shows the reward.
@@ -89,9 +92,10 @@ def run_rl(
     check_rows(config.batching.micro_rows, mesh, "rl.batching.micro_rows")
     algorithm, _ = make_algorithm(config)
     value = value_head(config, algorithm)
+    decoder = adapted(decoder, config.lora)
     trained = decoder if value is None else with_head(decoder)
     forward = Forward(decoder, dtype, temperature=config.sampling.temperature)
-    of_trained = dataclasses.replace(forward, config=trained)
+    of_trained, without = (dataclasses.replace(forward, config=of) for of in (trained, decoder.base))
     objective = policy_objective(dataclasses.replace(of_trained, remat=config.batching.remat == "block"), policy_loss(config, algorithm))
     still = 0 if value is None else value.warmup  # steps in which the policy doesn't move
     updates_a_step = config.updates * config.epochs
@@ -99,22 +103,27 @@ def run_rl(
         optimizer = warming = make_optimizer(config.optimizer, config.steps * updates_a_step)
     else:
         optimizer, warming = (value_optimizer(config.optimizer, value, config.steps, updates_a_step, warming=w) for w in (False, True))
-    update, warm_up = (Step(objective, trained, mesh, by) for by in (optimizer, warming))
     checkpoints = Checkpoints(directory / "checkpoints")
     done = checkpoints.latest() or 0
     reference: Params | None = None
     looks_back = "start" in config.drift or ("base" in config.drift and base is None)
-    if needs_reference(config, algorithm) or looks_back or not done:
+    frozen: Params = {}
+    if needs_reference(config, algorithm) or looks_back or decoder.lora or not done:
         first = start()
-        reference = scoring_copy(first, decoder, mesh, dtype) if needs_reference(config, algorithm) or looks_back else None
+        if (needs_reference(config, algorithm) or looks_back) and not decoder.lora:
+            reference = scoring_copy(first, decoder, mesh, dtype)
+        first, frozen = begin(first, decoder, mesh, dtype, config.seed, "rl")
+        if (needs_reference(config, algorithm) or looks_back) and decoder.lora:
+            reference = frozen  # the adapters begin at nothing
         first |= {} if value is None else fresh_head(decoder)
         state = init_state(first, trained, mesh, optimizer) if not done else {}
         del first
+    update, warm_up = (Step(objective, trained, mesh, by, frozen) for by in (optimizer, warming))
     if done:
         state = checkpoints.restore(done, abstract_state(trained, mesh, optimizer))
     models = {} if reference is None else {"start": reference}
     if "base" in config.drift:
-        models["base"] = models["start"] if base is None else scoring_copy(base(), decoder, mesh, dtype)
+        models["base"] = models["start"] if base is None else scoring_copy(base(), decoder.base, mesh, dtype)
     speed = Speed()
     health = Health(directory, decoder.vocab_size, model)
     log = StepLog(directory / "steps.jsonl", keep=done, primary=is_primary(), sinks=sinks)
@@ -124,17 +133,17 @@ def run_rl(
     watch = Watch(config.group, log.rows)
     refills = most_refills(config, algorithm)
     for step in range(done, config.steps):
-        weights: Params = policy_of(state["params"])
+        weights = policy_of(update.weights(state))
         round_ = rollouts.draw(step, weights, sum(row.get("refills", 0) for row in log.rows))
         task.phase("updating")
         asked, samples = round_.prompts, round_.samples
         parts = np.array_split(np.arange(config.prompts), config.updates)
-        looked = {name: scored(params, forward, mesh, samples, asked, parts, config) for name, params in models.items()}
+        looked = {name: scored(params, without, mesh, samples, asked, parts, config) for name, params in models.items()}
         logps = {"logp_ref": looked["start"]} if needs_reference(config, algorithm) else {}
         if config.old_logprobs == "trainer":
             logps["logp_old"] = scored(weights, forward, mesh, samples, asked, parts, config)
         if value is not None:
-            logps["value_old"] = scored(state["params"], of_trained, mesh, samples, asked, parts, config, "values")
+            logps["value_old"] = scored(update.weights(state), of_trained, mesh, samples, asked, parts, config, "values")
         del weights  # the update consumes them
         examples, facts, learnt = make_examples(samples, asked, config, algorithm, logps)
         rated = round_.rated(learnt)
@@ -158,13 +167,13 @@ def run_rl(
         facts["learning_rate"] = rate_after(config.optimizer, (config.steps - still) * updates_a_step, (step - still) * updates_a_step)
         row = {"step": step, **facts, **step_facts(tally), "audit": tally.to_json(), "speed": speed.lap(tally.tokens)}
         if validation and validation.due(step + 1, config.steps):
-            row[ROW] = validation.look(step + 1, policy_of(state["params"]))
+            row[ROW] = validation.look(step + 1, policy_of(update.weights(state)))
         log.append(row)
         task.step(step + 1, config.steps, facts)
         for words in watch.see(log.rows[-1]):
             note(f"warning: {directory.name}, step {step}: {words}")
         if step + 1 in config.doses:
-            keep(step + 1, policy_of(state["params"]))
+            keep(step + 1, policy_of(update.weights(state)))
         if validation and validation.stops:
             break  # before a checkpoint, from which a resumed stage would go on
         if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
@@ -173,7 +182,7 @@ def run_rl(
                 validation.saving(step + 1)
     checkpoints.close()
     health.check_end(state["params"], update.glance(state, batch, config.batching.micro_rows))
-    return RlResult(policy_of(state["params"]), log.close())
+    return RlResult(policy_of(update.weights(state)), log.close())
 
 
 def make_examples(

@@ -25,6 +25,7 @@ from jaxpolya.models.forward import Forward
 from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, is_primary, to_host
 from jaxpolya.progress import Task
 from jaxpolya.records import SftRow
+from jaxpolya.train.adapters import adapted, begin
 from jaxpolya.train.checkpoints import Checkpoints
 from jaxpolya.train.drift import Speed
 from jaxpolya.train.health import Health
@@ -40,6 +41,7 @@ class SftResult:
     """What mid-training gives."""
 
     params: Params
+    """With `config.lora`, the adapters are beside the frozen ones (`models.lora`)."""
     stats: dict[str, Any]
     """rows, tokens, steps, loss_first, loss_last, heldout_first, heldout_last (nats per token), too_long."""
 
@@ -87,7 +89,8 @@ def run_sft(
     Args:
       config: the stage.
       decoder: the model.
-      start: loads the parameters to start from, which are consumed; not called where there is a checkpoint to go on from.
+      start: loads the parameters to start from, which are consumed; not called where there is a checkpoint to go on from that holds all of
+        them.
       mesh: where it runs.
       train, heldout: examples; none longer than `config.batching.row_tokens`.
       dtype: compute dtype.
@@ -102,17 +105,20 @@ def run_sft(
       RunError: the training has diverged, or the network has died.
     """
     check_rows(config.batching.micro_rows, mesh, "sft.batching.micro_rows")
+    decoder = adapted(decoder, config.lora)
     batches = sft_batches(config, train)
     optimizer = make_optimizer(config.optimizer, batches.steps)
     objective = sft_objective(Forward(decoder, dtype, remat=config.batching.remat == "block"))
-    update = Step(objective, decoder, mesh, optimizer)
     heldout_loss = _heldout(config, decoder, mesh, heldout, dtype)
     health = Health(directory, decoder.vocab_size, model)
     checkpoints = Checkpoints(directory / "checkpoints")
     done = checkpoints.latest()
+    trained, frozen = begin(start(), decoder, mesh, dtype, config.seed, "sft") if done is None or decoder.lora else ({}, {})
+    update = Step(objective, decoder, mesh, optimizer, frozen)
     if done is None:
-        state = init_state(start(), decoder, mesh, optimizer)
-        first = heldout_loss(state["params"])
+        state = init_state(trained, decoder, mesh, optimizer)
+        del trained
+        first = heldout_loss(update.weights(state))
         if first is not None and not math.isfinite(first):
             raise not_finite(model, "log-probs of held-out responses", dtype)
         if is_primary():
@@ -130,8 +136,8 @@ def run_sft(
         facts["learning_rate"] = rate_after(config.optimizer, batches.steps, step)
         row: dict[str, Any] = {"step": step, **facts, "speed": speed.lap(facts["tokens"])}
         if validation and validation.due(step + 1, batches.steps):
-            loss = heldout_loss(state["params"])
-            row[ROW] = validation.look(step + 1, state["params"], {} if loss is None else {HELDOUT: loss})
+            loss = heldout_loss(weights := update.weights(state))
+            row[ROW] = validation.look(step + 1, weights, {} if loss is None else {HELDOUT: loss})
         log.append(row)
         task.advance(1)
         task.step(step + 1, batches.steps, facts)
@@ -152,9 +158,9 @@ def run_sft(
         "loss_last": steps[-1]["loss"],
         "heldout_rows": len(heldout),
         "heldout_first": json.loads((directory / "heldout.json").read_text())["first"],
-        "heldout_last": heldout_loss(state["params"]),
+        "heldout_last": heldout_loss(update.weights(state)),
     }
-    return SftResult(state["params"], stats)
+    return SftResult(update.weights(state), stats)
 
 
 def _heldout(config: SftConfig, decoder: DecoderConfig, mesh: Mesh, examples: Sequence[Example], dtype: Any) -> Any:

@@ -5,7 +5,8 @@ by the global count: accumulation, packing and sharding all give the same number
 so that a round of rollouts may fill any number of micro-batches without compiling anew.
 
 The state is a plain tree, {"params", "opt"}; the schedule's step is the optimizer's own count, so that a restored state knows
-where it is.
+where it is. Where the decoder has adapters, the state's parameters are those alone (`models.lora`): the frozen ones have neither gradient
+nor moments, are never written, and go to the programs beside the state.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from jax.sharding import Mesh
 from jaxpolya.config import Optimizer
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params
+from jaxpolya.models.lora import divided, joined
 from jaxpolya.parallel.mesh import batch_to_mesh, to_host
 from jaxpolya.parallel.sharding import batch_sharding, param_shardings, replicated
 from jaxpolya.train.losses import Mean
@@ -72,12 +74,11 @@ def _matrices(params: Params) -> Any:
 
 def state_shardings(config: DecoderConfig, mesh: Mesh, optimizer: optax.GradientTransformation) -> State:
     """Where each array of the state lies: Adam's moments with their parameters, scalars everywhere."""
-    params = param_shardings(mesh, abstract_params(config), "train")
-    abstract = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), abstract_params(config))
+    params, _ = _shardings(config, mesh)
     opt = optax.tree.map_params(
         optimizer,
         lambda leaf, sharding: leaf if isinstance(leaf, optax.MaskedNode) else sharding,
-        jax.eval_shape(optimizer.init, abstract),
+        jax.eval_shape(optimizer.init, _shapes(config)),
         params,
         transform_non_params=lambda _: replicated(mesh),
         is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode),
@@ -85,16 +86,25 @@ def state_shardings(config: DecoderConfig, mesh: Mesh, optimizer: optax.Gradient
     return {"params": params, "opt": opt}
 
 
+def _shapes(config: DecoderConfig) -> Params:
+    """Shapes and dtypes of the trained parameters."""
+    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), divided(abstract_params(config), config)[0])
+
+
+def _shardings(config: DecoderConfig, mesh: Mesh) -> tuple[Params, Params]:
+    """Where the trained and the frozen parameters lie."""
+    return divided(param_shardings(mesh, abstract_params(config), "train"), config)
+
+
 def init_state(params: Params, config: DecoderConfig, mesh: Mesh, optimizer: optax.GradientTransformation) -> State:
-    """A fresh state around `params`, which are donated."""
+    """A fresh state around the trained parameters, which are donated."""
     shardings = state_shardings(config, mesh, optimizer)
     return jax.jit(lambda p: {"params": p, "opt": optimizer.init(p)}, donate_argnums=0, out_shardings=shardings)(params)
 
 
 def abstract_state(config: DecoderConfig, mesh: Mesh, optimizer: optax.GradientTransformation) -> State:
     """Shapes, dtypes and shardings of the state, for restoring."""
-    abstract = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), abstract_params(config))
-    shapes = {"params": abstract, "opt": jax.eval_shape(optimizer.init, abstract)}
+    shapes = {"params": _shapes(config), "opt": jax.eval_shape(optimizer.init, _shapes(config))}
     return jax.tree.map(
         lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
         shapes,
@@ -130,9 +140,21 @@ class Measured:
 class Step:
     """One update from any number of micro-batches; the programs are compiled once for equal arguments."""
 
-    def __init__(self, loss_fn: LossFn, config: DecoderConfig, mesh: Mesh, optimizer: optax.GradientTransformation):
+    def __init__(
+        self,
+        loss_fn: LossFn,
+        config: DecoderConfig,
+        mesh: Mesh,
+        optimizer: optax.GradientTransformation,
+        frozen: Params | None = None,
+    ):
+        """`frozen` are the parameters that the state doesn't hold, where the decoder has adapters."""
         self._accumulate, self._update = _accumulate(loss_fn, config, mesh), _update(config, mesh, optimizer)
-        self._zeros, self._mesh = _zeros(config, mesh), mesh
+        self._zeros, self._mesh, self._frozen = _zeros(config, mesh), mesh, frozen or {}
+
+    def weights(self, state: State) -> Params:
+        """All parameters under a state, as a forward pass takes them; no array is copied."""
+        return joined(state["params"], self._frozen)
 
     def __call__(self, state: State, batch: Mapping[str, np.ndarray], micro_rows: int) -> tuple[State, dict[str, float]]:
         """(the state after one update, metrics as floats, alike on all hosts); arguments as `measured`."""
@@ -154,7 +176,7 @@ class Step:
         with jax.set_mesh(self._mesh):  # `parallel.sharding.constrain` reads it while tracing
             for start in range(0, rows, micro_rows):
                 micro = batch_to_mesh({name: array[start : start + micro_rows] for name, array in batch.items()}, self._mesh)
-                total, more_means, more_maxima = self._accumulate(state["params"], total, micro)
+                total, more_means, more_maxima = self._accumulate(state["params"], self._frozen, total, micro)
                 means = jax.tree.map(jnp.add, means, more_means) if means else more_means
                 maxima = jax.tree.map(jnp.maximum, maxima, more_maxima) if maxima else more_maxima
             state, norm = self._update(state, total, means["loss"].count)
@@ -167,35 +189,36 @@ class Step:
         """The means over a batch's first micro-batch under a state, which stays as it is; no program is compiled for it."""
         with jax.set_mesh(self._mesh):
             micro = batch_to_mesh({name: array[:micro_rows] for name, array in batch.items()}, self._mesh)
-            _, means, _ = self._accumulate(state["params"], self._zeros(), micro)
+            _, means, _ = self._accumulate(state["params"], self._frozen, self._zeros(), micro)
         return {name: float(mean.value) for name, mean in jax.tree.map(float, to_host(means)).items()}
 
 
 @functools.cache
 def _zeros(config: DecoderConfig, mesh: Mesh) -> Callable[[], Params]:
     """A program that allocates a gradient."""
-    abstract = abstract_params(config)
-    return jax.jit(
-        lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), abstract), out_shardings=param_shardings(mesh, abstract, "train")
-    )
+    trained, _ = _shardings(config, mesh)
+    return jax.jit(lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), _shapes(config)), out_shardings=trained)
 
 
 @functools.cache
 def _accumulate(loss_fn: LossFn, config: DecoderConfig, mesh: Mesh) -> Callable[..., tuple[Params, Means, Maxima]]:
-    """A program (params, gradient so far, micro-batch) → (gradient of the sum, means, maxima)."""
-    shardings = param_shardings(mesh, abstract_params(config), "train")
+    """A program (trained, frozen, gradient so far, micro-batch) → (gradient of the sum, means, maxima)."""
+    trained_at, frozen_at = _shardings(config, mesh)
 
-    def accumulate(params: Params, total: Params, batch: dict[str, jax.Array]) -> tuple[Params, Means, Maxima]:
-        def loss_sum(params: Params) -> tuple[jax.Array, tuple[Means, Maxima]]:
-            means, maxima = loss_fn(params, batch)
+    def accumulate(trained: Params, frozen: Params, total: Params, batch: dict[str, jax.Array]) -> tuple[Params, Means, Maxima]:
+        def loss_sum(trained: Params) -> tuple[jax.Array, tuple[Means, Maxima]]:
+            means, maxima = loss_fn(joined(trained, frozen), batch)
             return means["loss"].sum, (means, maxima)
 
-        gradients, (means, maxima) = jax.grad(loss_sum, has_aux=True)(params)
+        gradients, (means, maxima) = jax.grad(loss_sum, has_aux=True)(trained)
         return jax.tree.map(jnp.add, total, gradients), means, maxima
 
     whole = replicated(mesh)
     return jax.jit(
-        accumulate, donate_argnums=1, in_shardings=(shardings, shardings, batch_sharding(mesh)), out_shardings=(shardings, whole, whole)
+        accumulate,
+        donate_argnums=2,
+        in_shardings=(trained_at, frozen_at, trained_at, batch_sharding(mesh)),
+        out_shardings=(trained_at, whole, whole),
     )
 
 

@@ -88,6 +88,14 @@ def test_pairs_of_question_and_response_are_learned(model):
     assert trained.stats["rows"] == 1 and trained.stats["steps"] == 1
 
 
+def test_adapters_are_merged_into_what_is_given(model):
+    rows, lora = [{"question": "What is 1 + 2?", "response": "The answer is \\boxed{3}."}], {"rank": 2, "targets": ["v_proj"]}
+    before = model.checkpoint.params
+    tuned = jaxpolya.sft(model, rows, learning_rate=1e-3, lora=lora, quiet=True).model.checkpoint.params
+    changed = {name for name, leaf in before["blocks"].items() if not np.array_equal(leaf, tuned["blocks"][name])}
+    assert changed == {"v"} and tuned["blocks"].keys() == before["blocks"].keys() and np.array_equal(before["embed"], tuned["embed"])
+
+
 QUESTION = {"question": "1 + 1?", "answer": "2"}
 
 

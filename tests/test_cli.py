@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jaxpolya import cli
@@ -459,6 +460,25 @@ def test_an_export_that_transformers_checks(jaxpolya, refused, guesser, tmp_path
     with monkeypatch.context() as patch:
         patch.setattr(cli.importlib.util, "find_spec", lambda name: None)
         refused(MACHINE, "--verify needs torch", "export", tmp_path / "nowhere", tmp_path / "out", "--verify")
+
+
+def test_adapters_are_exported_alone(jaxpolya, refused, tiny_checkpoint, tmp_path):
+    from jaxpolya.hf.adapter import Adapter, save_adapter
+    from jaxpolya.hf.checkpoint import inspect_checkpoint
+    from jaxpolya.models.config import Lora
+
+    meta = inspect_checkpoint(str(tiny_checkpoint))
+    factors = {"v_lora_a": np.ones((2, 3, 32), np.float32), "v_lora_b": np.ones((2, 2, 8, 3), np.float32)}
+    for name, base in (("one", tiny_checkpoint), ("two", tmp_path / "one")):
+        save_adapter(tmp_path / name, Adapter(factors, Lora(3, 6.0, ("v",)), str(base)), meta)
+    code, out, err = jaxpolya("export", tmp_path / "two", tmp_path / "home", "--adapter", "--base", "some/model")
+    assert code == 0 and "adapters of some/model" in out, err
+    said = json.loads((tmp_path / "home" / "adapter_config.json").read_text())
+    assert (said["r"], said["base_model_name_or_path"], said["target_modules"]) == (6, "some/model", ["v_proj"])
+    assert (tmp_path / "home" / "tokenizer.json").exists() and (tmp_path / "home" / "README.md").exists()
+    refused(INPUT, "is a whole model, and no adapters of one", "export", tiny_checkpoint, tmp_path / "no", "--adapter")
+    refused(CONFIGURATION, "--base names the base model of adapters", "export", tiny_checkpoint, tmp_path / "no", "--base", "x")
+    refused(CONFIGURATION, "--dtype is of a whole model", "export", tmp_path / "two", tmp_path / "no", "--adapter", "--dtype", "float32")
 
 
 def test_a_checkpoint_on_a_benchmark_and_against_another(jaxpolya, refused, config, guesser, tiny_checkpoint, tmp_path, monkeypatch):

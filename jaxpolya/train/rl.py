@@ -107,14 +107,12 @@ def run_rl(
     done = checkpoints.latest() or 0
     reference: Params | None = None
     looks_back = "start" in config.drift or ("base" in config.drift and base is None)
-    frozen: Params = {}
-    if needs_reference(config, algorithm) or looks_back or decoder.lora or not done:
+    refers, frozen = needs_reference(config, algorithm) or looks_back, Params()
+    if refers or decoder.lora or not done:
         first = start()
-        if (needs_reference(config, algorithm) or looks_back) and not decoder.lora:
-            reference = scoring_copy(first, decoder, mesh, dtype)
+        reference = scoring_copy(first, decoder, mesh, dtype) if refers and not decoder.lora else None
         first, frozen = begin(first, decoder, mesh, dtype, config.seed, "rl")
-        if (needs_reference(config, algorithm) or looks_back) and decoder.lora:
-            reference = frozen  # the adapters begin at nothing
+        reference = frozen if refers and decoder.lora else reference  # adapters begin at nothing
         first |= {} if value is None else fresh_head(decoder)
         state = init_state(first, trained, mesh, optimizer) if not done else {}
         del first

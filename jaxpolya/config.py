@@ -9,9 +9,9 @@ import dataclasses
 import difflib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -133,16 +133,26 @@ class Source(Strict):
     """Leave out this many first, so that two uses of one source need not overlap."""
     shuffle: Seed | None = None
     """Shuffle with this seed before `skip` and `limit`; unset keeps the order."""
-    verifier: Kind | None = None
-    """Who judges the answers; unset takes each row's own, else math (choice where there are choices)."""
+    verifier: Door | None = None
+    """Who judges the answers: `math`, `choice`, `code`, `reasoning_gym`, or `module:attribute` or `path/to/file.py:attribute` of a kind of
+    one's own (docs/extending.md); unset takes each row's own, else math (choice where there are choices)."""
     extraction: Extraction | None = None
     """How an answer is found in a response; unset takes each row's own, else `statement`."""
+
+    @pydantic.field_validator("verifier")
+    @classmethod
+    def _known_verifier(cls, name: str | None) -> str | None:
+        return name and ours_or_own(name, get_args(Kind))
+
+
+Ours = Literal["id", "question", "answer", "choices", "context", "tests"]
+"""What a row's columns may be for."""
 
 
 class Columned(Source):
     """A source of rows whose columns may carry other names than ours."""
 
-    columns: dict[Literal["id", "question", "answer", "choices", "context", "tests"], str] = {}
+    columns: dict[Ours, str] = {}
     """Our name → the source's column, where they differ. `a.b` looks into a nested column, `a.0` into a list; a text with columns in
     braces, such as `"{body} {question}"`, is filled in."""
     answer_after: str | None = None
@@ -215,7 +225,28 @@ class GymSource(Source):
         return params
 
 
-AnySource = Annotated[JsonlSource | HubSource | TfdsSource | GymSource, Field(discriminator="kind")]
+class PythonSource(Columned):
+    """Records that a function of one's own gives (docs/extending.md)."""
+
+    kind: Literal["python"]
+    source: Door
+    """`module:attribute` or `path/to/file.py:attribute` of a function that gives rows, or of rows themselves."""
+    arguments: dict[str, Any] = {}
+    """What the function is called with, by name, such as `{digits: 3, seed: 1}`."""
+
+    @pydantic.field_validator("source")
+    @classmethod
+    def _own(cls, name: str) -> str:
+        return ours_or_own(name, ())
+
+    @pydantic.field_validator("arguments")
+    @classmethod
+    def _finite(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        json.dumps(arguments, allow_nan=False)
+        return arguments
+
+
+AnySource = Annotated[JsonlSource | HubSource | TfdsSource | GymSource | PythonSource, Field(discriminator="kind")]
 
 Sources = Annotated[list[AnySource], Field(min_length=1)]
 """Question sources that are joined."""
@@ -758,6 +789,14 @@ class RunConfig(Strict):
                 if part.seed + seed >= LARGEST_SEED:
                     raise ValueError(f"seeds: {seed} and {name}.seed ({part.seed}) are together more than a seed may be")
         return self.model_copy(update=changed)
+
+    @property
+    def sources(self) -> Iterator[tuple[str, AnySource]]:
+        """All question sources that the arms need, with their keys."""
+        sets = [("generate.questions", self.generate.questions)] if self.generate and self.recipes else []
+        sets += [("rl.questions", self.rl.questions)] if self.rl and self.reinforced else []
+        sets += [(f"eval.questions.{name}", sources) for name, sources in self.eval.questions.items()]
+        return ((f"{key}.{number}", source) for key, sources in sets for number, source in enumerate(sources))
 
     @property
     def compared(self) -> list[Arm]:

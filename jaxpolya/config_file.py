@@ -20,6 +20,8 @@ from jaxpolya.config_paths import place
 from jaxpolya.errors import ConfigError, nearest_path
 
 StrictT = TypeVar("StrictT", bound=Strict)
+SOURCES = ("jsonl", "hub", "tfds", "reasoning_gym", "python")
+"""The kinds of question sources."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -156,7 +158,7 @@ def dump_config(config: Strict) -> str:
 def _explain(error: Any, model: type[Strict]) -> str:
     """One line for one of pydantic's errors: the key, what is wrong, the nearest right key."""
     # Without what pydantic adds to tell the members of a union apart.
-    key = ".".join(part for part in map(str, error["loc"]) if part not in ("jsonl", "hub", "tfds", "reasoning_gym") and "[" not in part)
+    key = ".".join(part for part in map(str, error["loc"]) if part not in SOURCES and "[" not in part)
     if error["type"] == "extra_forbidden":
         known = _fields_at(model, list(error["loc"][:-1]))
         close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
@@ -173,7 +175,7 @@ def _explain(error: Any, model: type[Strict]) -> str:
         close = difflib.get_close_matches(str(given), re.findall(r"'([^']*)'", expected), n=1)
         return f"{key}: {given!r} is not one of {expected}{f'; did you mean {close[0]}?' if close else ''}"
     if error["type"] == "union_tag_not_found":
-        return f"{key}.kind: is missing; it says what kind of source this is: jsonl, hub, tfds or reasoning_gym"
+        return f"{key}.kind: is missing; it says what kind of source this is: {', '.join(SOURCES)}"
     if error["type"] == "string_pattern_mismatch":
         return f"{key}: {error['input']!r} can't be a name; use letters, digits, '.', '_' and '-', and begin with a letter or a digit"
     message = error["msg"].removeprefix("Value error, ")

@@ -49,15 +49,16 @@ class Record:
 class Question(Record):
     """One question with what it takes to judge an answer.
 
-    `verifier` names the judge, `extraction` how the answer is found in a response (see `verify.extract`). `choices` are the
-    texts of a multiple-choice question (A, B, … in order); `context` is a narrative that precedes the question; `tests`
-    belongs to code; `entry` is reasoning-gym's own entry, which its scorers need (with `metadata.source_dataset`).
+    `verifier` names the judge (a `Kind`, or one of the user's own as `verify.kinds` calls it), `extraction` how the answer is found in a
+    response (see `verify.extract`). `choices` are the texts of a multiple-choice question (A, B, … in order); `context` is a narrative
+    that precedes the question; `tests` belongs to code; `entry` is reasoning-gym's own entry, which its scorers need (with
+    `metadata.source_dataset`), or what a question of the user's own kind has beside the other fields.
     """
 
     id: str
     question: str
     answer: str
-    verifier: Kind = "math"
+    verifier: str = "math"
     extraction: Extraction = "statement"
     choices: list[str] | None = None
     context: str | None = None
@@ -71,7 +72,8 @@ class Verdict(Record):
     """What the verifier says of one response.
 
     `correct` pays 1; `wrong`, `unparseable`, and `timeout` or `crash` that the response caused pay 0; `harness_error` is ours
-    and is masked wherever rewards are used.
+    and is masked wherever rewards are used. A verifier that gives partial credit says in `score`, from 0 to 1, what is paid instead; 1 is
+    `correct`, and anything less is not.
     """
 
     PAYS: ClassVar[dict[str, float | None]] = {
@@ -85,11 +87,12 @@ class Verdict(Record):
     extracted: str | None = None
     seconds: float = 0.0
     detail: str | None = None
+    score: float | None = None
 
     @property
     def reward(self) -> float | None:
-        """1.0, 0.0, or None where the verdict is our failure and must be masked."""
-        return self.PAYS[self.verdict]
+        """From 0 to 1, or None where the verdict is our failure and must be masked."""
+        return self.score if self.score is not None and self.PAYS[self.verdict] is not None else self.PAYS[self.verdict]
 
 
 class Judged:
@@ -133,6 +136,7 @@ class Sample(Judged, Record):
     extracted: str | None = None
     seconds: float | None = None
     detail: str | None = None
+    score: float | None = None
     deadline: float | None = None
     memory_mb: int | None = None
     step: int | None = None

@@ -52,7 +52,7 @@ def test_help_teaches(jaxpolya):
         (["eval", "--model", "m", "--benchmarks", "gsm8k", "--samples", "0"], "--samples"),
         (["eval", "--model", "m", "--benchmarks", "gsm8k", "--top-p", "0"], "eval.sampling.top_p"),
         (["verify", "--in", "a", "--out", "b", "--workers", "0"], "--workers"),
-        (["verify", "--in", "a", "--out", "b", "--kind", "maths"], "choose one of math"),
+        (["verify", "--in", "a", "--out", "b", "--kind", "maths"], "is none of math"),
         (["export", "a", "b", "--dtype", "bf16"], "choose bfloat16, float16 or float32"),
         (["export", "a", "b", "--arm", "rl"], "is not a run directory"),
         (["export", "a", "b", "--max-shard-size", "5gigs"], "--max-shard-size 5gigs: write it as a whole number of KB, MB or GB"),

@@ -16,11 +16,17 @@ def verify(
         typer.Option("--in", metavar="FILE", help="JSON lines of {id, response, answer | tests | choices | entry, question?, prompt?}."),
     ],
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="Verdicts, JSON lines of {id, verdict, extracted, detail?} in the same order.")
+        Path,
+        typer.Option("--out", metavar="FILE", help="Verdicts, JSON lines of {id, verdict, extracted, score?, detail?} in the same order."),
     ],
     kind: Annotated[
         str | None,
-        typer.Option(metavar="KIND", help="math, code, choice or reasoning_gym for all rows; unset goes by each row.", show_default=False),
+        typer.Option(
+            metavar="KIND",
+            help="math, code, choice or reasoning_gym for all rows, or path/to/file.py:attribute of a verifier of your own; unset goes by "
+            "each row.",
+            show_default=False,
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(metavar="N", help="Processes; unset is the number of cores.", min=1, show_default=False)
@@ -46,12 +52,13 @@ def verify(
     """Grade a file of answers. Needs no model and no jax."""
     from jaxpolya.errors import ConfigError
     from jaxpolya.progress import Display, Task
-    from jaxpolya.records import Kind, Unevaluated
+    from jaxpolya.records import Unevaluated
     from jaxpolya.verify.files import verify_file
     from jaxpolya.verify.judge import Policy
+    from jaxpolya.verify.kinds import bring
 
-    if kind not in (None, *get_args(Kind)):
-        raise ConfigError(f"--kind {kind}: choose one of {', '.join(get_args(Kind))}")
+    if kind is not None:
+        bring(kind, "--kind")
     if unevaluated not in get_args(Unevaluated):
         raise ConfigError(f"--unevaluated {unevaluated}: choose one of {', '.join(get_args(Unevaluated))}")
     with contextlib.ExitStack() as stack:
@@ -63,9 +70,7 @@ def verify(
             bar[0].advance(1)
 
         policy = Policy(unevaluated=cast(Unevaluated, unevaluated), modules=tuple(filter(None, re.split(r"[\s,]+", modules))))
-        report = verify_file(
-            source, out, kind=cast(Kind | None, kind), workers=workers, deadline=deadline, policy=policy, progress=progress
-        )
+        report = verify_file(source, out, kind=kind, workers=workers, deadline=deadline, policy=policy, progress=progress)
     counts = ", ".join(f"{number} {verdict}" for verdict, number in sorted(report["verdicts"].items(), key=lambda item: -item[1]))
     say(f"{report['rows']} rows in {report['seconds']:.1f} s ({report['rows_per_second']:.0f} a second): {counts}. Verdicts: {out}")
     if report["sandbox"]:

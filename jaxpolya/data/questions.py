@@ -1,4 +1,4 @@
-"""Question sources: JSON lines, hub data sets, TFDS builders and reasoning-gym generators, all giving the same record.
+"""Question sources: JSON lines, hub data sets, TFDS builders, reasoning-gym generators and users' functions, all giving the same record.
 
 A source is read whole, cleaned, and only then shuffled, skipped and cut. So `limit: 100` is 100 usable questions, and two uses
 of one source (`limit: 1000` here, `skip: 1000` there) share none, not even as a repeated text: some published sets hold
@@ -26,16 +26,19 @@ import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
-from jaxpolya.config import AnySource, Columned, GymSource, HubSource, JsonlSource, TfdsSource
+from jaxpolya import doors
+from jaxpolya.config import AnySource, Columned, GymSource, HubSource, JsonlSource, Ours, PythonSource, TfdsSource
 from jaxpolya.data import programs
+from jaxpolya.data.brought import read_own
 from jaxpolya.data.choices import NotAChoice, letter_of, read_choices
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.records import Extraction, Kind, Question, iter_json
 from jaxpolya.verify.code import BadTests, read
 from jaxpolya.verify.gym import refused
 from jaxpolya.verify.gym_rules import FORMULAS
+from jaxpolya.verify.kinds import bring, is_own, verifier_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +87,8 @@ def _clean(source: AnySource, dropped: collections.Counter[str]) -> list[Questio
     name = source_name(source)
     questions: dict[str, Question] = {}
     lost: collections.Counter[str] = collections.Counter()
+    # Without a shuffle, what comes after the last question that is kept decides nothing: a user's function may go on for ever.
+    enough = source.skip + source.limit if isinstance(source, PythonSource) and source.limit and source.shuffle is None else None
     for row in _read(source, name):
         try:
             question = _gym_question(source, name, row) if isinstance(source, GymSource) else _question(source, name, row)
@@ -93,6 +98,8 @@ def _clean(source: AnySource, dropped: collections.Counter[str]) -> list[Questio
             continue
         if questions.setdefault(_asks(question), question) is not question:
             lost["repeated question"] += 1
+        if len(questions) == enough:
+            break
     if not questions:
         why = ", ".join(f"{count} × {reason}" for reason, count in lost.items())
         raise InputError(f"{_place(source)} has no usable question" + (f": left out {why}" if why else "; it is empty"))
@@ -143,18 +150,24 @@ def source_name(source: AnySource) -> str:
         return source.path.stem
     if isinstance(source, GymSource):
         return f"{source.name}-seed{source.seed}"
+    if isinstance(source, PythonSource):
+        return source.source.rpartition(":")[2]
     if isinstance(source, HubSource):
         return "/".join([source.name.rstrip("/"), *([source.subset] if source.subset else []), source.split])
     return f"{source.name.rstrip('/')}/{source.split}"
 
 
 def _place(source: AnySource) -> str:
-    return str(source.path) if isinstance(source, JsonlSource) else f"{source.kind} source {source_name(source)}"
+    if isinstance(source, JsonlSource):
+        return str(source.path)
+    return f"{source.kind} source {source.source if isinstance(source, PythonSource) else source_name(source)}"
 
 
 def _read(source: AnySource, name: str) -> Iterator[_Row]:
     if isinstance(source, JsonlSource):
         return _read_jsonl(source)
+    if isinstance(source, PythonSource):
+        return (_Row(cells, number, where) for number, where, cells in read_own(source, _place(source)))
     rows: Iterable[Mapping[str, Any]]
     if isinstance(source, HubSource):
         rows = _open_hub(source)
@@ -278,13 +291,14 @@ def _gym_question(source: GymSource, name: str, row: _Row) -> Question:
         raise ConfigError(
             f"reasoning_gym's questions have no {'choices' if source.verifier == 'choice' else 'tests'}; leave `verifier` unset"
         )
+    named = source.verifier and bring(source.verifier, f"{_place(source)}: verifier")
     entry = _plain(row.cells)
     if row.number == 0:
         _check_scorer(source.name, row.cells, entry)
-    answer, verifier = _text(entry["answer"], "answer", row), source.verifier or "reasoning_gym"
-    if not answer and verifier != "reasoning_gym":
+    answer, verifier = _text(entry["answer"], "answer", row), named or "reasoning_gym"
+    if not answer and verifier in ("math", "choice"):
         raise _Unusable("empty answer")
-    return Question(
+    made = Question(
         id=f"{name}-{row.number}",
         question=entry["question"].strip(),
         answer=answer,
@@ -293,6 +307,9 @@ def _gym_question(source: GymSource, name: str, row: _Row) -> Question:
         entry=entry,
         source=name,
     )
+    if is_own(verifier):
+        _require_judgeable(made, row)
+    return made
 
 
 def _check_scorer(generator: str, entry: Mapping[str, Any], plain: Mapping[str, Any]) -> None:
@@ -307,13 +324,14 @@ def _check_scorer(generator: str, entry: Mapping[str, Any], plain: Mapping[str, 
 def _question(source: Columned, name: str, row: _Row) -> Question:
     """The question in a row of columns. Raises `_Unusable` for one to leave out, `InputError` for one that shows a mistake."""
     choices_cell = _plain(_cell(source, row, "choices"))
-    verifier = source.verifier or _named(row, "verifier", Kind) or ("choice" if choices_cell else "math")
+    verifier = _verifier(source, row) or ("choice" if choices_cell else "math")
+    own = is_own(verifier)
     question = _text(_cell(source, row, "question", needed=True), "question", row, keep_space=verifier == "code")
-    answer_cell = _plain(_cell(source, row, "answer", needed=verifier != "code"))
+    answer_cell = _plain(_cell(source, row, "answer", needed=verifier != "code" and not own))
     answer = _text(answer_cell, "answer", row, keep_space=verifier == "code")
     if not question.strip():
         raise _Unusable("empty question")
-    if not answer and verifier != "code":
+    if not answer and verifier != "code" and not own:
         raise _Unusable("empty answer")
     if source.answer_after and not (answer := _after(answer, source.answer_after)):
         raise _Unusable(f"no answer after {source.answer_after}")
@@ -333,7 +351,9 @@ def _question(source: Columned, name: str, row: _Row) -> Question:
         raise InputError(
             f"{row.where}: the verifier reasoning_gym needs the generator's `entry`; use `kind: reasoning_gym`, or another verifier"
         )
-    return Question(
+    if own:
+        entry = _further(source, row)
+    made = Question(
         id=_text(_cell(source, row, "id"), "id", row) or f"{name}-{row.number}",
         question=question,
         answer=answer,
@@ -345,6 +365,37 @@ def _question(source: Columned, name: str, row: _Row) -> Question:
         entry=entry,
         source=name,
     )
+    if own:
+        _require_judgeable(made, row)
+    return made
+
+
+def _verifier(source: Columned, row: _Row) -> str | None:
+    """What judges a row: the source's verifier, which may be a user's own, or a name of ours that the row holds."""
+    if source.verifier:
+        return bring(source.verifier, f"{row.where}: verifier")
+    named = _plain(row.cells.get("verifier"))
+    if isinstance(named, str) and doors.is_reference(named):
+        raise InputError(f"{row.where}: verifier is {named!r}, and a row names one of ours; name your own in the configuration")
+    return cast(str | None, _named(row, "verifier", Kind))
+
+
+def _further(source: Columned, row: _Row) -> dict[str, Any] | None:
+    """What a question of a user's kind has beside our columns: the row's own `entry`, or all that no column took."""
+    if isinstance(entry := _plain(row.cells.get("entry")), dict):
+        return entry
+    taken = {source.columns.get(name, name) for name in get_args(Ours)} | {"verifier", "extraction", "source", "entry"}
+    return {str(name): _plain(cell) for name, cell in row.cells.items() if name not in taken} or None
+
+
+def _require_judgeable(question: Question, row: _Row) -> None:
+    """Raises `InputError` where a user's kind says that it can't judge a question, or fails on it."""
+    try:
+        problem = verifier_of(question.verifier).problem(question)
+    except Exception as error:
+        problem = _first_line(error)
+    if problem:
+        raise InputError(f"{row.where}: {question.verifier.partition('@')[0]} can't judge it: {problem}")
 
 
 def question_of(cells: Mapping[str, Any], number: int, where: str) -> Question:

@@ -22,6 +22,7 @@ from jaxpolya.evaluation.collapse import collapse_words, collapsed
 from jaxpolya.evaluation.vote import ballot
 from jaxpolya.records import Question, Record, Sample
 from jaxpolya.verify.judge import Item
+from jaxpolya.verify.kinds import is_own
 from jaxpolya.verify.mathematics.compare import NOT_EVALUATED, RESTATES
 from jaxpolya.verify.mathematics.latex import normal
 from jaxpolya.verify.mathematics.structure import Words, shape
@@ -140,7 +141,7 @@ class Tally(Record):
 def traits(sample: Sample, question: Question) -> Iterable[str]:
     """The fields of `Tally` in which one paid response counts."""
     yield "paid"
-    if question.verifier == "code":
+    if question.verifier == "code" or is_own(question.verifier):  # what such an answer looks like, its judge alone knows
         return
     answer, form = sample.extracted or "", form_of(question.answer, question.verifier)
     literal = is_literal(answer, form)

@@ -21,7 +21,7 @@ import difflib
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from jaxpolya.data.programs import TESTS
 from jaxpolya.errors import ConfigError
@@ -29,9 +29,15 @@ from jaxpolya.hf.chat import SAID, Tokenizer, answered, chat_text, template_of, 
 from jaxpolya.hf.spelling import Spelling
 from jaxpolya.polya.catalogue import INSTRUCTION, Exemplar, ExemplarKind, Slot, letters, load_catalogue
 from jaxpolya.records import Kind, Question
+from jaxpolya.verify.kinds import is_own, verifier_of
 
 KINDS: dict[Kind, ExemplarKind] = {"math": "math", "reasoning_gym": "math", "choice": "narrative", "code": "code"}
 """Verifier of a question → kind of the exemplars before it. Only narratives have lettered choices."""
+
+
+def exemplar_kind(question: Question) -> ExemplarKind:
+    """The kind of the exemplars before a question."""
+    return verifier_of(question.verifier).exemplars if is_own(question.verifier) else KINDS[cast(Kind, question.verifier)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,6 +202,8 @@ def ask(question: Question) -> str:
 def worked(exemplar: Exemplar, question: Question) -> str:
     """An exemplar's response with its final statement, in the format that `question` asks for."""
     answer = exemplar.answer
+    if is_own(question.verifier) and (stated := verifier_of(question.verifier).statement(question, answer)) is not None:
+        return f"{exemplar.response}\n{stated}"
     match _format(question):
         case "code":
             return exemplar.response
@@ -216,6 +224,8 @@ def _example(question: Question) -> list[str]:
 
 def _ending(question: Question) -> str:
     """The line on how to end. It has no placeholder: small models copy "The answer is X." to the letter."""
+    if is_own(question.verifier) and (asked := verifier_of(question.verifier).ending(question)) is not None:
+        return asked
     what = "the letter of your choice" if question.verifier == "choice" else "the final answer"
     match _format(question):
         case "code":

@@ -27,7 +27,7 @@ from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.hosts import exchange, wait_for_all
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.catalogue import Slot
-from jaxpolya.polya.prompts import KINDS, PromptBuilder
+from jaxpolya.polya.prompts import PromptBuilder, exemplar_kind
 from jaxpolya.progress import Task
 from jaxpolya.records import Appender, Question, Sample, Verdict, read_records, write_records
 from jaxpolya.verify.judge import Item
@@ -165,7 +165,7 @@ def respond(
 def _shared(prompts: Sequence[Prompt]) -> list[int]:
     """Leading tokens that each prompt shares with those under its slot. Of all prompts, drawn before or not: bits depend on it."""
     by_slot: dict[Any, list[tuple[int, ...]]] = collections.defaultdict(list)
-    slots = [prompt.slot and (prompt.slot.index, KINDS[prompt.question.verifier]) for prompt in prompts]
+    slots = [prompt.slot and (prompt.slot.index, exemplar_kind(prompt.question)) for prompt in prompts]
     for slot, prompt in zip(slots, prompts, strict=True):
         by_slot[slot].append(prompt.ids)
     common = {slot: shared_tokens(ids) for slot, ids in by_slot.items()}

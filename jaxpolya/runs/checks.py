@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 from jax.sharding import Mesh
 
-from jaxpolya.config import RunConfig
+from jaxpolya.config import PythonSource, RunConfig
 from jaxpolya.config_paths import path_of, places, tried
+from jaxpolya.data.brought import open_own
 from jaxpolya.doors import is_reference
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.evaluation.diversity import make_kernel
@@ -25,6 +26,7 @@ from jaxpolya.score.reward_model import inspect_reward_model
 from jaxpolya.train.algorithms import make_algorithm, most_refills
 from jaxpolya.train.sft import check_rows as check_micro_rows
 from jaxpolya.train.sinks import make_sinks
+from jaxpolya.verify.kinds import bring
 
 
 def check_phase(config: RunConfig, only: str | None) -> None:
@@ -66,6 +68,15 @@ def check_files(config: RunConfig) -> None:
     if config.reinforced and config.rl:
         make_algorithm(config.rl)
     make_sinks(config.log)
+
+
+def check_sources(config: RunConfig) -> None:
+    """Whether the kinds of question and the sources that a user brings are there; makes the kinds known."""
+    for key, source in config.sources:
+        if source.verifier:
+            bring(source.verifier, f"{key}.verifier")
+        if isinstance(source, PythonSource):
+            open_own(source, f"{key}.source")
 
 
 def check_lengths(config: RunConfig, positions: int) -> None:

@@ -8,7 +8,7 @@ from jaxpolya.config import GenerateConfig
 from jaxpolya.evaluation.audit import audit_samples
 from jaxpolya.keys import Key
 from jaxpolya.polya.catalogue import Slot
-from jaxpolya.polya.prompts import KINDS
+from jaxpolya.polya.prompts import exemplar_kind
 from jaxpolya.records import Question, Sample, read_records
 from jaxpolya.rollout.respond import Asking
 from jaxpolya.runs.identity import sample_stats, stage_fields
@@ -45,7 +45,7 @@ def _polya(session: Session, config: GenerateConfig, train: QuestionSet) -> list
     stage = session.stage(Key("generate", "polya"), {**fields, **_common(session, train)})
     # Slot by slot: prompts under one slot begin with the same exemplars, whose prefill they share.
     number, slots = range(len(session.slots["math"])), session.slots
-    pairs = [(question, slots[KINDS[question.verifier]][i]) for i in number for question in train.questions]
+    pairs = [(question, slots[exemplar_kind(question)][i]) for i in number for question in train.questions]
     return _ask(session, config, stage, pairs, config.samples)
 
 

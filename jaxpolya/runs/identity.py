@@ -14,7 +14,8 @@ from typing import Any
 import pydantic_core
 from pydantic.fields import FieldInfo
 
-from jaxpolya.config import AnySource, HubSource, JsonlSource, Later, LeftOut, Strict, TfdsSource
+from jaxpolya.config import AnySource, HubSource, JsonlSource, Later, LeftOut, PythonSource, Strict, TfdsSource
+from jaxpolya.doors import bring, is_reference
 from jaxpolya.errors import InputError
 from jaxpolya.files import file_digest, files_digest
 from jaxpolya.records import Sample, SftRow
@@ -69,8 +70,13 @@ def _plain(value: Any) -> Any:
 
 
 def source_identity(source: AnySource) -> dict[str, Any]:
-    """A question source's configuration, with the content of local files. Raises `InputError` if a file of questions is missing."""
+    """A question source's configuration, with the content of local files, and of what a user brought. Raises `InputError` if a file of
+    questions is missing."""
     identity = source.model_dump(mode="json")
+    if source.verifier and is_reference(source.verifier):
+        identity["verifier"] = bring(source.verifier, "verifier").identity
+    if isinstance(source, PythonSource):
+        identity["source"] = bring(source.source, "source").identity
     if isinstance(source, JsonlSource):
         if not source.path.is_file():
             raise InputError(f"{source.path}: no such file of questions")

@@ -17,7 +17,7 @@ from jaxpolya.files import file_digest
 from jaxpolya.keys import Key
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.catalogue import Slot
-from jaxpolya.polya.prompts import KINDS
+from jaxpolya.polya.prompts import exemplar_kind
 from jaxpolya.records import Question, read_records, write_records
 from jaxpolya.rollout.respond import Prompt, require_judged
 from jaxpolya.rollout.rounds import check_prompts
@@ -74,7 +74,7 @@ def ask_questions(session: Session) -> Questions:
     rl = _load(session, Key("questions", "rl"), config.rl.questions) if config.reinforced and config.rl else None
     evaluated = {name: _load(session, Key("questions", "eval", name), sources) for name, sources in config.eval.questions.items()}
     if train and any(recipe.responses == "polya" for recipe in config.recipes):
-        check_slots(config, session.catalogue, [KINDS[question.verifier] for question in train.questions], min)
+        check_slots(config, session.catalogue, [exemplar_kind(question) for question in train.questions], min)
     train = train and _compared(session, "train", train, evaluated)
     rl = rl and _compared(session, "rl", rl, evaluated)
     _look_at_sandbox(session, [found for found in (train, rl, *evaluated.values()) if found])

@@ -13,7 +13,7 @@ from jaxpolya.keys import Key
 from jaxpolya.models.forward import Forward
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.keep import Candidates, make_keep, needs_scores
-from jaxpolya.polya.prompts import KINDS
+from jaxpolya.polya.prompts import exemplar_kind
 from jaxpolya.polya.select import ADHERENCE, by_question, capped, match_arms, require_rows, star_rows
 from jaxpolya.records import Question, Sample, SftRow, write_records
 from jaxpolya.runs.generate import Asked
@@ -112,7 +112,7 @@ def _chosen(
     if recipe.responses == "plain":
         return star_rows(grouped, row)
     undecided = [sample for found in grouped.values() if needs_scores(config, found) for sample in found]
-    slots = {question_id: {slot.index: slot for slot in session.slots[KINDS[asked[question_id].verifier]]} for question_id in grouped}
+    slots = {question_id: {slot.index: slot for slot in session.slots[exemplar_kind(asked[question_id])]} for question_id in grouped}
     cases = [Case(asked[sample.question_id], slots[sample.question_id][sample.slot or 0], sample) for sample in undecided]
     if cases:
         session.display.note(f"select: scoring the adherence of {len(cases)} responses of the {recipe.name} arm")

@@ -112,6 +112,7 @@ class Session:
         checks.check_rows(config, self.mesh)
         with checks.saying_where(config):
             checks.check_files(config)
+            checks.check_sources(config)
         with checks.saying_where(config):
             self.meta: CheckpointMeta = inspect_checkpoint(config.model.source, revision=config.model.revision)
         self._tell(self.meta)

@@ -1,4 +1,4 @@
-"""Grading a file of answers: `{id, response, answer | tests | choices, …}` in, `{id, verdict, extracted, detail?}` out, in order.
+"""Grading a file of answers: `{id, response, answer | tests | choices, …}` in, `{id, verdict, extracted, score?, detail?}` out, in order.
 
 The whole input is checked before the first verdict, so that a broken line is found in seconds and not after an hour; a pipe, which
 can't be read twice, is copied to a temporary file first. The output is written aside and renamed, so that it is whole or not there,
@@ -7,6 +7,7 @@ and an older one stays until then.
 
 import collections
 import contextlib
+import dataclasses
 import functools
 import os
 import shutil
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxpolya.errors import ConfigError, InputError, MachineError
-from jaxpolya.records import Kind, Verdict, dump, iter_json
+from jaxpolya.records import Question, Verdict, dump, iter_json
 from jaxpolya.verify.judge import DEFAULT, Item, Policy, problem, reference_text
+from jaxpolya.verify.kinds import is_own, named
 from jaxpolya.verify.pool import Pool
 from jaxpolya.verify.sandbox.sandbox import machine_weakness
 from jaxpolya.verify.speech import opened_thought
@@ -32,7 +34,7 @@ def verify_file(
     source: Path,
     out: Path,
     *,
-    kind: Kind | None = None,
+    kind: Any = None,
     workers: int | None = None,
     deadline: float = 10.0,
     memory_mb: int = 2048,
@@ -42,10 +44,11 @@ def verify_file(
     """Grades a JSON-lines file of answers.
 
     A row needs `id` and `response`, and `answer` (with `choices` for multiple choice), `tests` or reasoning-gym's `entry`. `kind` or
-    `verifier` names its judge, else the fields tell; the argument `kind` overrides both. `extraction` names its style. `question` is
-    what was asked: an answer that only restates it is not right. `prompt` is the text that the response goes on with: where that ends in
-    the opening tag of a thought, the response begins inside of it. Other fields are ignored. Half a character (a lone surrogate), which no
-    output could hold, is read as U+FFFD.
+    `verifier` names its judge, else the fields tell; the argument `kind` overrides both, and may be a user's own (`kinds`: a reference,
+    or in Python the class or function itself), which is shown a row's further fields as its `entry`. `extraction` names its style.
+    `question` is what was asked: an answer that only restates it is not right. `prompt` is the text that the response goes on with: where
+    that ends in the opening tag of a thought, the response begins inside of it. Other fields are ignored. Half a character (a lone
+    surrogate), which no output could hold, is read as U+FFFD.
 
     `progress` is called with (rows done, rows in all).
 
@@ -55,10 +58,11 @@ def verify_file(
     programs can't be run.
     """
     out = _target(Path(source), Path(out))
+    judged_by = None if kind is None else named(kind)
     with _rereadable(Path(source)) as readable:
 
         def items() -> Iterator[tuple[Any, Item]]:
-            return _items(readable, str(source), kind)
+            return _items(readable, str(source), judged_by)
 
         kinds = collections.Counter(item.kind for _, item in items())
         if not (total := kinds.total()):
@@ -108,7 +112,7 @@ def _grade(
             def write_oldest() -> None:
                 name, future = waiting.popleft()
                 verdict = future.result()
-                said = {"detail": verdict.detail} if verdict.detail else {}
+                said = {field: value for field in ("score", "detail") if (value := getattr(verdict, field)) is not None}
                 file.write(dump({"id": name, "verdict": verdict.verdict, "extracted": verdict.extracted, **said}))
                 counts[verdict.verdict] += 1
                 if progress:
@@ -133,7 +137,7 @@ def _grade(
     return {"rows": total, "seconds": seconds, "rows_per_second": rate, "verdicts": dict(counts)}
 
 
-def _items(path: Path, source: str, kind: Kind | None) -> Iterator[tuple[Any, Item]]:
+def _items(path: Path, source: str, kind: str | None) -> Iterator[tuple[Any, Item]]:
     """(id as written, item) of every row. Raises `InputError` that names the file as the user did, and the line."""
     for number, row in iter_json(path, source, mend=True, nan_is_null=True):
         where = f"{source}:{number}"
@@ -147,15 +151,28 @@ def _items(path: Path, source: str, kind: Kind | None) -> Iterator[tuple[Any, It
             raise InputError(f"{where}: prompt must be a string, the text that the response goes on with")
         response = opened_thought(prompt) + row["response"]
         item = Item(id=where, kind=kind or _kind(row), response=response, **_reference(row, where))
+        if kind is not None and is_own(kind):
+            item = dataclasses.replace(item, asked=_asked(row, item).to_json())
         if trouble := problem(item):
             raise InputError(f"{where}: {trouble}")
         yield row["id"], item
 
 
-def _kind(row: dict[str, Any]) -> Kind:
-    """What judges a row: its own word, or what its fields are for."""
+def _asked(row: dict[str, Any], item: Item) -> Question:
+    """The question of a row, for a kind of the user's own; its `entry` is the row's own, else the fields that are not ours."""
+    ours = {field.name for field in dataclasses.fields(Item)} | {"prompt", "verifier", "context"}
+    further = {name: value for name, value in row.items() if name not in ours}
+    context = row.get("context")
+    return Question(
+        id=str(row["id"]), question=item.question, answer=item.answer, verifier=item.kind, extraction=item.extraction, choices=item.choices,
+        context=context if isinstance(context, str) else None, tests=item.tests, entry=item.entry or further or None,
+    )  # fmt: skip
+
+
+def _kind(row: dict[str, Any]) -> str:
+    """What judges a row: its own word, which must be a kind of ours, or what its fields are for."""
     if named := row.get("kind") or row.get("verifier"):
-        return named
+        return str(named)
     return "choice" if row.get("choices") else "code" if row.get("tests") else "reasoning_gym" if row.get("entry") else "math"
 
 

@@ -15,6 +15,7 @@ from jaxpolya.errors import InputError
 from jaxpolya.records import Extraction, Kind, Question, Unevaluated, Verdict, VerdictName
 from jaxpolya.verify import choice, code, gym, second
 from jaxpolya.verify.extract import extract
+from jaxpolya.verify.kinds import is_own, judge_own, known, named
 from jaxpolya.verify.mathematics import compare
 from jaxpolya.verify.mathematics.algebra import Unparsed
 from jaxpolya.verify.mathematics.expression import TooLarge
@@ -28,7 +29,8 @@ class Item:
     """A response with what it takes to judge it; the fields are those of `Question`."""
 
     id: str
-    kind: Kind
+    kind: str
+    """A `Kind`, or one of the user's own (`kinds`)."""
     response: str
     question: str = ""
     """The question with its context, where it is known: an answer that only restates it is not right."""
@@ -37,6 +39,8 @@ class Item:
     choices: list[str] | None = None
     tests: Any = None
     entry: dict[str, Any] | None = None
+    asked: dict[str, Any] | None = None
+    """The question's record, which a kind of the user's own is shown."""
     second: bool = False
     """Whether the independent second reading judges it (`verify.second`), as the audit of rewards asks; it decides nothing."""
 
@@ -46,6 +50,7 @@ class Item:
         return cls(
             id=id, kind=question.verifier, response=response, question="\n".join(filter(None, (question.context, question.question))),
             answer=question.answer, extraction=question.extraction, choices=question.choices, tests=question.tests, entry=question.entry,
+            asked=question.to_json() if is_own(question.verifier) else None,
         )  # fmt: skip
 
 
@@ -73,8 +78,8 @@ DEFAULT = Policy()
 
 def problem(item: Item) -> str | None:
     """Why an item cannot be judged whatever its response is, or None."""
-    if item.kind not in get_args(Kind):
-        return f"{item.kind!r} is not a kind of answer; use one of {', '.join(get_args(Kind))}"
+    if is_own(item.kind):
+        return None if item.kind in known() else f"{item.kind!r} is not a kind of answer; use one of {', '.join(get_args(Kind))}"
     if item.extraction not in get_args(Extraction):
         return f"{item.extraction!r} is not a style of extraction; use one of {', '.join(get_args(Extraction))}"
     if item.kind == "code":
@@ -120,7 +125,10 @@ def judge(item: Item, policy: Policy = DEFAULT) -> Verdict:
     A program alone is always run in the sandbox, with a deadline.
     """
     start = time.perf_counter()
-    verdict = judge_answer(item, answer_of(item), policy=policy)
+    if is_own(item.kind):
+        verdict = judge_own(Question.from_json(item.asked or {}), item.response)
+    else:
+        verdict = judge_answer(item, answer_of(item), policy=policy)
     return dataclasses.replace(verdict, seconds=round(time.perf_counter() - start, 6))
 
 
@@ -169,7 +177,7 @@ def verify_response(
     *,
     answer: str | float = "",
     question: str = "",
-    kind: Kind = "math",
+    kind: Any = "math",
     extraction: Extraction = "statement",
     choices: list[str] | None = None,
     tests: Any = None,
@@ -183,7 +191,7 @@ def verify_response(
       response: all that the model said.
       answer: the reference, a text or a number; a letter for `choice`.
       question: what was asked; an answer that only restates it is not right.
-      kind: `math`, `choice`, `code` or `reasoning_gym`.
+      kind: `math`, `choice`, `code` or `reasoning_gym`; or one of your own, as a reference or the class or function itself (`kinds`).
       extraction: how the answer is found (see `verify.extract`).
       choices: texts of a multiple-choice question.
       tests: of code, in one of the forms of docs/questions.md.
@@ -196,11 +204,16 @@ def verify_response(
     """
     if not isinstance(response, str):
         raise InputError(f"response must be a string, not {type(response).__name__}")
-    reference = reference_text(answer)
+    reference, kind = reference_text(answer), named(kind)
     item = Item(
         id="", kind=kind, response=response, question=question, answer=reference, extraction=extraction, choices=choices, tests=tests,
         entry=entry,
     )  # fmt: skip
+    if is_own(kind):
+        asked = Question(
+            id="", question=question, answer=reference, verifier=kind, extraction=extraction, choices=choices, tests=tests, entry=entry
+        )
+        item = dataclasses.replace(item, asked=asked.to_json())
     if ours := problem(item):
         raise InputError(ours)
     return judge(item, Policy(unevaluated=unevaluated, modules=tuple(modules)))

@@ -7,10 +7,14 @@ from the common queue, sends it, waits until the deadline, and resolves the item
 the cache, so there is little to get wrong.
 
 What happens to an item: its answer is extracted in the caller's thread (linear time), a known answer is answered from the cache, the
-rest waits for a worker. The deadline runs from the moment an idle worker is given the item; starting a worker and importing
+rest waits for a worker. A kind of the user's own is judged from the response on, for nobody can promise that its extraction is fast. The
+deadline runs from the moment an idle worker is given the item; starting a worker and importing
 have their own, generous limit. A worker that passes the deadline is killed: `timeout`. A worker that dies takes its item to a
 fresh worker once, since a stranger may have killed it; when that one dies too, the response did it: `crash`. Where
 no worker can be started, or the whole batch is late, the verdict is `harness_error`, which never becomes a reward.
+
+Rewards that users bring are paid by the same workers. There nothing is blamed on a response: whatever happens is words on why there is no
+reward (`rewards.Payment`).
 """
 
 import collections
@@ -27,14 +31,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Literal, Protocol, Self
 
 from jaxpolya.errors import InputError
-from jaxpolya.records import Verdict
+from jaxpolya.records import Verdict, VerdictName
 from jaxpolya.verify.judge import DEADLINE, DEFAULT, Item, Policy, answer_of, problem
+from jaxpolya.verify.kinds import brought, is_own
+from jaxpolya.verify.rewards import Case, Form, Payment, late
 from jaxpolya.verify.worker import receive, send
 
 START_LIMIT = 120.0
@@ -46,8 +52,29 @@ CACHE_SIZE = 100_000
 MAX_WORKERS = 16
 
 
+Failure = Literal["late", "dead", "no worker"]
+"""Why a worker gives no answer."""
+
+
+class _Job(Protocol):
+    """Something that a worker does, and what comes of it where it can't."""
+
+    needs: str
+    """What the worker has to have imported: a kind, or a reward's name."""
+    message: dict[str, Any]
+    seconds: float
+    """Until the worker is killed."""
+    future: Future[Any]
+
+    def done(self, answer: dict[str, Any]) -> bool:
+        """Takes the worker's answer. Whether the worker can go on."""
+
+    def failed(self, how: Failure, why: str, seconds: float) -> None:
+        """Takes that there is no answer, after so many seconds."""
+
+
 class Pool:
-    """Verdicts from processes. A context manager; safe to use from several threads."""
+    """Verdicts and rewards from processes. A context manager; safe to use from several threads."""
 
     def __init__(self, workers: int | None = None, deadline: float = DEADLINE, memory_mb: int = 2048, policy: Policy = DEFAULT):
         """A pool that returns at once; its workers start in the background.
@@ -56,7 +83,7 @@ class Pool:
         of one worker in MiB. policy: what verdicts depend on beside the item.
         """
         self.deadline, self.memory_mb, self.policy = deadline, memory_mb, policy
-        self._queue: queue.SimpleQueue[tuple[Item, str, bytes, Future[Verdict]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._cache: collections.OrderedDict[bytes, Verdict] = collections.OrderedDict()
         self._lock = threading.Lock()
         self._closed = False
@@ -71,13 +98,14 @@ class Pool:
         if trouble := problem(item):
             raise InputError(f"{item.id}: {trouble}")
         future: Future[Verdict] = Future()
-        answer = answer_of(item)
-        if answer is None:
+        own = is_own(item.kind)
+        answer = None if own else answer_of(item)
+        if answer is None and not own:
             future.set_result(Verdict(verdict="unparseable"))
             return future
         try:
             rests_on = [item.kind, item.question, item.answer, item.choices, item.tests, item.entry, item.second, answer]
-            reference = json.dumps(rests_on, sort_keys=True)
+            reference = json.dumps([*rests_on, item.asked, item.response] if own else rests_on, sort_keys=True)
         except (TypeError, ValueError) as error:
             raise InputError(f"{item.id}: the entry or the tests are not JSON ({error})") from None
         key = hashlib.blake2b(reference.encode(), digest_size=16).digest()
@@ -88,8 +116,29 @@ class Pool:
                 self._cache.move_to_end(key)
                 future.set_result(known)
             else:
-                self._queue.put((dataclasses.replace(item, response=""), answer, key, future))
+                self._queue.put(_Judging(self, item if own else dataclasses.replace(item, response=""), answer, key, future))
         return future
+
+    def submit_reward(self, form: Form, parcel: Mapping[str, Any], cases: Sequence[Case]) -> Future[list[Payment]]:
+        """What a reward will pay each of some responses: all to one question where the reward looks at groups. It is never an exception.
+
+        Args:
+          form: of the reward (`rewards.form_of`).
+          parcel: what a worker finds the reward by (`kinds.parcel`).
+          cases: the responses. One worker sees to them one after another, so a slow reward of single responses is better off alone.
+
+        Raises `RuntimeError` after `close`.
+        """
+        job = _Paying(self.deadline, form, parcel, cases)
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the verifier pool is closed")
+            self._queue.put(job)
+        return job.future
+
+    def payments(self, futures: Sequence[Future[list[Payment]]]) -> list[list[Payment]]:
+        """What `submit_reward` has promised, in its order."""
+        return [future.result() for future in futures]
 
     def verify(self, items: Iterable[Item]) -> list[Verdict]:
         """The verdicts on all items, in their order. Raises as `submit` does."""
@@ -124,7 +173,7 @@ class Pool:
         with contextlib.suppress(queue.Empty):
             while True:
                 if waiting := self._queue.get_nowait():
-                    waiting[3].cancel()
+                    waiting.future.cancel()
 
     def remember(self, key: bytes, verdict: Verdict) -> None:
         """Keeps a verdict that depends on nothing but its key; a time-out or a crash may have had other causes."""
@@ -154,6 +203,58 @@ class _NoWorker(Exception):
     """No worker could be started."""
 
 
+class _Judging:
+    """The verdict on one item."""
+
+    def __init__(self, pool: Pool, item: Item, answer: str | None, key: bytes, future: Future[Verdict]):
+        self.pool, self.item, self.answer, self.key, self.future = pool, item, answer, key, future
+        self.needs, self.seconds = item.kind, pool.deadline
+        fields = {k: v for k, v in dataclasses.asdict(item).items() if v is not None}
+        self.message = {"item": fields, "answer": answer, "deadline": pool.deadline, "policy": pool.policy.to_json()}
+        if is_own(item.kind):
+            self.message["kinds"] = brought([item.kind])
+
+    def done(self, answer: dict[str, Any]) -> bool:
+        verdict = Verdict.from_json(answer)
+        self.resolve(verdict)
+        return verdict.verdict != "crash" or self.item.kind == "code"  # there it was the program in its sandbox
+
+    def failed(self, how: Failure, why: str, seconds: float) -> None:
+        names: dict[Failure, VerdictName] = {"late": "timeout", "dead": "crash", "no worker": "harness_error"}
+        detail = None if how == "late" else why
+        spent = 0.0 if how == "no worker" else seconds
+        self.resolve(Verdict(verdict=names[how], extracted=self.answer, seconds=spent, detail=detail))
+
+    def resolve(self, verdict: Verdict) -> None:
+        self.pool.remember(self.key, verdict)
+        with contextlib.suppress(InvalidStateError):
+            self.future.set_result(verdict)
+
+
+class _Paying:
+    """The rewards of some responses."""
+
+    def __init__(self, deadline: float, form: Form, parcel: Mapping[str, Any], cases: Sequence[Case]):
+        self.form, self.deadline, self.count = form, deadline, len(cases)
+        self.needs = form.name
+        # What is awaited is broken off by the worker itself; where that fails too, the worker is killed.
+        self.seconds = deadline * (len(cases) if form.group or not form.awaited else 1) * (2 if form.awaited else 1)
+        self.message = {"reward": parcel, "cases": [case.to_json() for case in cases], "deadline": deadline}
+        self.future: Future[list[Payment]] = Future()
+
+    def done(self, answer: dict[str, Any]) -> bool:
+        self.resolve(answer["payments"])
+        return True
+
+    def failed(self, how: Failure, why: str, seconds: float) -> None:
+        words = late(self.form.name, self.seconds) if how == "late" else f"the reward {self.form.name}: {why}"
+        self.resolve([words] * self.count)
+
+    def resolve(self, payments: list[Payment]) -> None:
+        with contextlib.suppress(InvalidStateError):
+            self.future.set_result(payments)
+
+
 class _Hand:
     """One thread and the one worker that it owns."""
 
@@ -168,53 +269,47 @@ class _Hand:
     def run(self) -> None:
         try:
             with contextlib.suppress(_NoWorker):
-                self.ready("math")  # warm before the first item
-            while not self.stopping and (work := self.pool._queue.get()) is not None:
-                item, answer, key, future = work
-                if not future.set_running_or_notify_cancel():
+                self.ready("math", {})  # warm before the first item
+            while not self.stopping and (job := self.pool._queue.get()) is not None:
+                if not job.future.set_running_or_notify_cancel():
                     continue
                 try:
-                    verdict = self.judge(item, answer)
+                    self.work(job)
                 except Exception as error:
                     self.drop()
-                    verdict = Verdict(verdict="harness_error", extracted=answer, detail=f"{type(error).__name__}: {error}"[:500])
-                self.pool.remember(key, verdict)
-                with contextlib.suppress(InvalidStateError):
-                    future.set_result(verdict)
+                    job.failed("no worker", f"{type(error).__name__}: {error}"[:500], 0.0)
         finally:
             self.drop()
 
-    def judge(self, item: Item, answer: str) -> Verdict:
-        """The verdict of a worker, or on a worker."""
-        fields = {k: v for k, v in dataclasses.asdict(item).items() if v is not None}
-        message = {"item": fields, "answer": answer, "deadline": self.pool.deadline, "policy": self.pool.policy.to_json()}
+    def work(self, job: _Job) -> None:
+        """Has a worker do a job, and tells it what came of it."""
+        start = time.monotonic()
         for _ in range(2):
             start = time.monotonic()
             try:
-                process = self.ready(item.kind)
+                process = self.ready(job.needs, job.message)
                 start = time.monotonic()
-                verdict = Verdict.from_json(process.ask(message, self.pool.deadline))
+                answer = process.ask(job.message, job.seconds)
             except _NoWorker as error:
-                return Verdict(verdict="harness_error", extracted=answer, detail=f"no verifier process: {error}")
+                return job.failed("no worker", f"no verifier process: {error}", 0.0)
             except _Late:
                 self.drop()
-                return Verdict(verdict="timeout", extracted=answer, seconds=time.monotonic() - start)
+                return job.failed("late", "", time.monotonic() - start)
             except _Dead:
                 self.drop()
                 if self.stopping:
                     break
                 continue
             process.items += 1
-            crashed = verdict.verdict == "crash" and item.kind != "code"  # there it was the program in its sandbox
-            if crashed or process.items >= RECYCLE_AFTER:
+            if not job.done(answer) or process.items >= RECYCLE_AFTER:
                 self.drop()
-            return verdict
+            return None
         if self.stopping:
-            return Verdict(verdict="harness_error", extracted=answer, detail="the verifier pool was closed")
-        return Verdict(verdict="crash", extracted=answer, seconds=time.monotonic() - start, detail="the verifier process died twice")
+            return job.failed("no worker", "the verifier pool was closed", 0.0)
+        return job.failed("dead", "the verifier process died twice", time.monotonic() - start)
 
-    def ready(self, kind: str) -> "_Process":
-        """A living worker that has imported what a kind needs. Raises `_NoWorker`."""
+    def ready(self, needs: str, message: Mapping[str, Any]) -> "_Process":
+        """A living worker that has imported what a kind or a reward needs; `message` brings what is a user's. Raises `_NoWorker`."""
         trouble = ""
         for _ in range(START_TRIES):
             process = self.process
@@ -224,9 +319,10 @@ class _Hand:
                         if self.stopping:
                             raise _NoWorker("the pool is closing")
                         process = self.process = _Process(self.pool.memory_mb)
-                if kind not in process.kinds:
-                    process.ask({"prepare": kind, "policy": self.pool.policy.to_json()}, START_LIMIT)
-                    process.kinds.add(kind)
+                if needs not in process.prepared:
+                    brings = {name: message[name] for name in ("kinds", "reward") if name in message}
+                    process.ask({"prepare": needs, "policy": self.pool.policy.to_json(), **brings}, START_LIMIT)
+                    process.prepared.add(needs)
                 return process
             except (_Dead, _Late):
                 trouble = process.complaint() if process else ""
@@ -255,13 +351,14 @@ class _Process:
     """A worker process and the socket to it."""
 
     def __init__(self, memory_mb: int):
-        self.kinds: set[str] = set()
+        self.prepared: set[str] = set()
         self.items = 0
         self.socket, theirs = socket.socketpair()
         self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         package_root = str(Path(__file__).resolve().parents[2])
         paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        environment["JAX_PLATFORMS"] = "cpu"  # a user's file may import jax, and the accelerator is the trainer's
         command = [sys.executable, "-P", "-m", "jaxpolya.verify.worker", "--socket", str(theirs.fileno()), "--memory-mb", str(memory_mb)]
         try:
             self.child = subprocess.Popen(

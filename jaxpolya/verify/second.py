@@ -12,7 +12,6 @@ numbers are judged by being run: there is no second way to read them.
 
 import re
 
-from jaxpolya.records import Kind
 from jaxpolya.verify.mathematics.algebra import Unparsed, same_by_algebra
 from jaxpolya.verify.mathematics.expression import TooLarge
 
@@ -69,7 +68,7 @@ def number_in(text: str, *, last: bool = False) -> str | None:
     return _written(match) + (r"\%" if percent else "")
 
 
-def readings(response: str, kind: Kind, gold: str) -> list[str | None]:
+def readings(response: str, kind: str, gold: str) -> list[str | None]:
     """What a plain reader finds in a response's boxes, tags and statements, in their order. Linear in its length.
 
     The last one is the answer; a consistent response says the same each time. None stands for one that says nothing of the gold's kind.
@@ -86,7 +85,7 @@ def readings(response: str, kind: Kind, gold: str) -> list[str | None]:
     return [_reading(final.strip("*_ "), kind, gold, stated=bool(stated)) for final in stated or said.splitlines()[-1:]]
 
 
-def read(response: str, kind: Kind, gold: str) -> str | None:
+def read(response: str, kind: str, gold: str) -> str | None:
     """The last of the readings: what the response answers, or None."""
     return (readings(response, kind, gold) or [None])[-1]
 
@@ -97,7 +96,7 @@ def one_statement(response: str) -> bool:
     return sum(map(end.count, ("answer", "box", "####", "a:"))) < 2
 
 
-def _reading(final: str, kind: Kind, gold: str, *, stated: bool) -> str | None:
+def _reading(final: str, kind: str, gold: str, *, stated: bool) -> str | None:
     if kind == "choice":
         return final
     if is_number(gold):
@@ -106,7 +105,7 @@ def _reading(final: str, kind: Kind, gold: str, *, stated: bool) -> str | None:
     return (final[: stop.start()] if stop else final).strip().strip("$*. ") or None
 
 
-def confirms(gold: str, kind: Kind, choices: list[str] | None, answer: str) -> bool:
+def confirms(gold: str, kind: str, choices: list[str] | None, answer: str) -> bool:
     """Whether what was read is the gold answer; Math-Verify may hang on it, so this is a worker's job."""
     if kind == "choice":
         return letter(answer, choices or []) == gold

@@ -7,9 +7,13 @@ the socket, or is gone; Ctrl-C is the parent's affair.
 A message is four bytes of length, then JSON. `{"prepare": kind, "policy": …}` imports what a kind needs, so that the time for it is not
 an item's; `{"item": …, "answer": …, "deadline": seconds, "policy": …}` is answered with the fields of a `Verdict`. The deadline is the
 parent's to enforce; a program in the sandbox gets most of it, so that its lateness is its own and no reason to replace the worker.
+
+What is a user's comes with the message: `kinds` (as `kinds.brought` says them), or `{"reward": parcel, "cases": […], "deadline": seconds}`,
+which is answered with `{"payments": […]}`. `path` is where modules are looked for.
 """
 
 import argparse
+import asyncio
 import contextlib
 import importlib
 import json
@@ -22,8 +26,11 @@ import time
 from typing import Any
 
 from jaxpolya.errors import ConfigError
+from jaxpolya.records import Verdict
 from jaxpolya.verify.code import sandbox
-from jaxpolya.verify.judge import Item, Policy, judge_answer
+from jaxpolya.verify.judge import Item, Policy, judge, judge_answer
+from jaxpolya.verify.kinds import bring, is_own, opened
+from jaxpolya.verify.rewards import Case, Form, form_of, pay
 from jaxpolya.verify.sandbox.sandbox import SandboxError
 
 IMPORTS = {"math": "math_verify", "reasoning_gym": "reasoning_gym"}
@@ -66,19 +73,57 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
-    with socket.socket(fileno=arguments.socket) as connection:
+    with socket.socket(fileno=arguments.socket) as connection, asyncio.Runner() as loop:
         while message := receive(connection):
-            policy = Policy.of(message["policy"])
-            if "prepare" in message:
-                if module := IMPORTS.get(message["prepare"]):
-                    importlib.import_module(module)
-                if message["prepare"] == "code":
-                    with contextlib.suppress(SandboxError, ConfigError):  # every verdict will say so
-                        sandbox(policy.modules)
-                send(connection, {"ready": message["prepare"]})
-            else:
-                seconds = PROGRAM_SHARE * message["deadline"]
-                send(connection, judge_answer(Item(**message["item"]), message["answer"], seconds, policy).to_json())
+            send(connection, _answer(message, loop))
+
+
+def _answer(message: dict[str, Any], loop: asyncio.Runner) -> dict[str, Any]:
+    if "prepare" in message:
+        _prepare(message)
+        return {"ready": message["prepare"]}
+    if "reward" in message:
+        cases = [Case.from_json(case) for case in message["cases"]]
+        try:
+            form = _form(message["reward"])
+        except ConfigError as error:
+            return {"payments": [f"the {error}"] * len(cases)}
+        return {"payments": pay(form, cases, message["deadline"], loop)}
+    item = Item(**message["item"])
+    if is_own(item.kind):
+        try:
+            _bring(message["kinds"])
+        except ConfigError as error:
+            return Verdict(verdict="harness_error", detail=str(error)).to_json()
+        return judge(item).to_json()
+    return judge_answer(item, message["answer"], PROGRAM_SHARE * message["deadline"], Policy.of(message["policy"])).to_json()
+
+
+def _prepare(message: dict[str, Any]) -> None:
+    """Imports what a kind or a reward needs. What of that is a user's and fails says so in every answer."""
+    with contextlib.suppress(SandboxError, ConfigError):
+        if module := IMPORTS.get(message["prepare"]):
+            importlib.import_module(module)
+        if message["prepare"] == "code":
+            sandbox(Policy.of(message["policy"]).modules)
+        _bring(message.get("kinds", {}))
+        if "reward" in message:
+            _form(message["reward"])
+
+
+def _bring(kinds: dict[str, dict[str, Any]]) -> None:
+    for parcel in kinds.values():
+        bring(opened(parcel).reference, "verifier")
+
+
+def _form(parcel: dict[str, Any]) -> Form:
+    found = opened(parcel)
+    if found.reference not in _forms:
+        _forms[found.reference] = form_of(found, "reward")
+    return _forms[found.reference]
+
+
+_forms: dict[str, Form] = {}
 
 
 def _leave_with(parent: int) -> None:

@@ -1,0 +1,84 @@
+"""Files that users write, through whole runs: only their names stand in a configuration."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jaxpolya.config_file import parse_config
+from jaxpolya.errors import ConfigError
+from jaxpolya.progress import Display
+from jaxpolya.records import Question, Sample, read_records
+from jaxpolya.runs import pipeline
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(tree):
+    return pipeline.run(parse_config(tree), Display(quiet=True))
+
+
+def stages(tiny_run) -> dict[str, list[Path]]:
+    """Stage directories by their names, in the order in which they were made."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted((tiny_run.directory / "runs" / "tiny" / "stages").iterdir(), key=lambda path: path.stat().st_ctime):
+        found.setdefault(path.name.rsplit("-", 1)[0], []).append(path)
+    return found
+
+
+def estimated(count: int, seed: int, verifier: str) -> list[dict]:
+    arguments = {"below": 10, "seed": seed}
+    source = f"{EXAMPLES / 'random_sums.py'}:sums"
+    return [{"kind": "python", "source": source, "arguments": arguments, "limit": count, "verifier": verifier}]
+
+
+def with_estimates(tiny_run, verifier: str = f"{EXAMPLES / 'estimates.py'}:Estimate", **changes) -> dict:
+    """The tiny run on questions from the example's source, which the example's kind judges."""
+    tree = tiny_run(arms=["polya+rl"], export=False, **changes)
+    for number, use in enumerate(("generate", "rl")):
+        tree[use]["questions"] = estimated(16, number, verifier)
+    tree["eval"]["questions"] = {"sums": estimated(8, 2, verifier)}
+    return tree
+
+
+def test_a_kind_and_a_source_of_ones_own_go_through_every_phase(tiny_run):
+    results = run(with_estimates(tiny_run))
+    made = {name: paths[0] for name, paths in stages(tiny_run).items()}
+    questions = read_records(made["questions-rl"] / "questions.jsonl", Question)
+    assert len(questions) == 16 and {question.verifier.partition("@")[0] for question in questions} == {"Estimate"}
+    judged = {name: read_records(made[name] / "samples.jsonl", Sample) for name in ("generate-polya", "eval-polya_rl-sums")}
+    judged["rl-polya_rl"] = read_records(made["rl-polya_rl"] / "rollouts" / "000000.jsonl", Sample)
+    for samples in judged.values():
+        assert all('End with "Estimate:" and one number.' in sample.prompt for sample in samples)
+        assert {sample.verdict for sample in samples} <= {"correct", "wrong", "unparseable"}
+        assert all((sample.score == 1) == (sample.verdict == "correct") for sample in samples)
+    assert any(0 < sample.score < 1 for samples in judged.values() for sample in samples if sample.score is not None)
+    assert results["audit"]["eval-polya_rl-sums"]["all"]["responses"] == 32
+    identity = json.loads((made["questions-rl"] / "manifest.json").read_text())["identity"]["sources"][0]
+    assert (identity["source"][0], identity["verifier"][0], identity["arguments"]) == ("sums", "Estimate", {"below": 10, "seed": 1})
+    assert run(with_estimates(tiny_run)) == results and all(len(paths) == 1 for paths in stages(tiny_run).values())
+
+
+def test_a_file_that_was_edited_gives_other_stages(tiny_run, tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text((EXAMPLES / "estimates.py").read_text())
+    tree = with_estimates(tiny_run, f"{own}:Estimate")
+    pipeline.run(parse_config(tree | {"arms": ["base"]}), Display(quiet=True))
+    moved = tmp_path / "moved" / "mine.py"
+    moved.parent.mkdir()
+    own.rename(moved)
+    with pytest.raises(ConfigError, match=r"^eval\.questions\.sums\.0\.verifier: .*own\.py is not a file"):
+        run(tree | {"arms": ["base"]})
+    run(with_estimates(tiny_run, f"{moved}:Estimate") | {"arms": ["base"]})
+    assert {name: len(paths) for name, paths in stages(tiny_run).items()} == {
+        "questions-eval-sums": 1,
+        "eval-base-sums": 1,
+        "labels-base-sums": 1,
+    }
+    moved.write_text(moved.read_text() + "# edited\n")
+    run(with_estimates(tiny_run, f"{moved}:Estimate") | {"arms": ["base"]})
+    assert {name: len(paths) for name, paths in stages(tiny_run).items()} == {
+        "questions-eval-sums": 2,
+        "eval-base-sums": 2,
+        "labels-base-sums": 1,
+    }

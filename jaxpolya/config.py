@@ -94,6 +94,9 @@ KERNELS = ("ngram",)
 LoraTarget = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 """A weight that may have an adapter, by the name that PEFT and transformers have for it."""
 
+REWARDS = ("verdict", "correct")
+"""What is built in of rewards; see `rollout.rewards`."""
+
 KlEstimator = Literal["k1", "k2", "k3"]
 """How a divergence is estimated at a token; see `train.losses.kl_estimates`."""
 
@@ -573,7 +576,7 @@ class ValueConfig(Strict):
 
 
 class RlConfig(Strict):
-    """Policy gradients from the arm's model, with the verifier's reward."""
+    """Policy gradients from the arm's model, with the verifier's reward or one's own."""
 
     questions: Annotated[Sources, CONTENT]
     """The RL questions (paper: DAPO-Math-17K); several sources are joined."""
@@ -596,6 +599,9 @@ class RlConfig(Strict):
     trains all."""
     algorithm: Door = "grpo"
     """One that is built in (docs/algorithms.md), or `module:attribute` or `path/to/file.py:attribute` of one's own."""
+    reward: Annotated[Door, LATER] = "verdict"
+    """What a response is paid: `verdict` (1 where it is right, else 0, or the score of a verifier that gives partial credit), `correct` (1
+    where it is right, else 0), or `module:attribute` or `path/to/file.py:attribute` of a function of one's own (docs/extending.md)."""
     aggregation: Aggregation | None = None
     """What the loss is a mean over; unset takes the algorithm's own. `seq_mean_token_mean` is that of GRPO as first published (arXiv
     2402.03300): the mean over responses of each one's token mean."""
@@ -615,7 +621,7 @@ class RlConfig(Strict):
     """Over the last so many of `max_new_tokens`, the reward falls evenly by 1 (DAPO's soft penalty); 0 is off, and unset takes the
     algorithm's own: a fifth of `max_new_tokens` in `dapo`, else off."""
     refills: NonNegativeInt | None = None
-    """How often a round asks `prompts` further questions to replace groups without both right and wrong responses (DAPO's dynamic
+    """How often a round asks `prompts` further questions to replace groups whose rewards are all equal (DAPO's dynamic
     sampling); unset takes the algorithm's own: 9 in `dapo`, else none."""
     epochs: PositiveInt = 1
     """μ: passes over a round, each of `updates` optimizer steps."""
@@ -649,6 +655,11 @@ class RlConfig(Strict):
         """The steps of `evaluate_at` but the last of all, where its model is the arm's own."""
         last_is_left = self.validation is None or self.validation.keep == "last"
         return [step for step in self.evaluate_at if step < self.steps or not last_is_left]
+
+    @pydantic.field_validator("reward")
+    @classmethod
+    def _known_reward(cls, name: str) -> str:
+        return ours_or_own(name, REWARDS)
 
     @pydantic.field_validator("algorithm")
     @classmethod

@@ -274,6 +274,7 @@ class AuditShares(Facts):
     unconfirmed: float | None = None
     distinct_responses: float | None = None
     distinct_answers: float | None = None
+    inverted: float | None = None
 
 
 class Collapse(Found):

@@ -32,9 +32,10 @@ from jaxpolya.verify.second import is_number, letter, number_in, one_statement, 
 CHECKED = 200
 """Paid answers that are read a second time, at most, of a stage or of an end of one."""
 
-MUCH_UNCONFIRMED, MUCH_NOT_LITERAL, ONE_RESPONSE = 0.05, 0.1, 0.1
-"""Shares from which words are found: of paid answers that aren't confirmed, of those that aren't numbers where the gold is one, and of a
-group's responses beyond the first that differ from the others, where it is the other way round."""
+MUCH_UNCONFIRMED, MUCH_NOT_LITERAL, MUCH_INVERTED, ONE_RESPONSE = 0.05, 0.1, 0.1, 0.1
+"""Shares from which words are found: of paid answers that aren't confirmed, of those that aren't numbers where the gold is one, of groups
+in which something else was paid more than being right, and of a group's responses beyond the first that differ from the others, where it is
+the other way round."""
 
 WATCHED = 5
 """Steps that are looked at together while a stage works."""
@@ -108,6 +109,10 @@ class Tally(Record):
     distinct_responses: int = 0
     """Different ones within a group, summed over groups."""
     distinct_answers: int = 0
+    contested: int = 0
+    """Prompts with right and other responses whose rewards are known (of RL)."""
+    inverted: int = 0
+    """Those of them in which one that isn't right was paid more than one that is."""
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(**{field.name: getattr(self, field.name) + getattr(other, field.name) for field in dataclasses.fields(self)})
@@ -130,12 +135,20 @@ class Tally(Record):
                 for name in traits(sample, questions[sample.question_id]):
                     counts[name] += 1
         for group in groups.values():
+            right, other = _rewards(group, right=True), _rewards(group, right=False)
+            if right and other:
+                counts["contested"] += 1
+                counts["inverted"] += max(other) > min(right)
             if len(group) > 1 and not greedy:
                 counts["groups"] += 1
                 counts["grouped"] += len(group)
                 counts["distinct_responses"] += len({sample.response for sample in group})
                 counts["distinct_answers"] += len({ballot(sample.extracted) for sample in group if sample.extracted})
         return cls(**counts)
+
+
+def _rewards(group: Sequence[Sample], *, right: bool) -> list[float]:
+    return [sample.reward for sample in group if sample.reward is not None and (sample.verdict == "correct") == right]
 
 
 def traits(sample: Sample, question: Question) -> Iterable[str]:
@@ -271,7 +284,8 @@ def summarise(tally: Tally, read_again: tuple[int, Sequence[str]]) -> dict[str, 
     Returns:
       {responses, paid, length (mean tokens), refused (of all responses), not_number (of `numbers` paid answers to golds that are numbers),
       not_literal (of `literals` ones to golds that have a literal), contradictory, in_question, copied, unconfirmed (of `checked` ones),
-      examples (ids of unconfirmed samples), group (mean size, of `groups`), distinct_responses, distinct_answers (means)}
+      examples (ids of unconfirmed samples), inverted (of `contested` prompts with right and other responses), group (mean size, of
+      `groups`), distinct_responses, distinct_answers (means)}
     """
     checked, unconfirmed = read_again
     shares = {
@@ -286,8 +300,15 @@ def summarise(tally: Tally, read_again: tuple[int, Sequence[str]]) -> dict[str, 
         "group": (tally.grouped, tally.groups),
         "distinct_responses": (tally.distinct_responses, tally.groups),
         "distinct_answers": (tally.distinct_answers, tally.groups),
+        "inverted": (tally.inverted, tally.contested),
     }
-    counts = {"numbers": tally.numbers, "literals": tally.literals, "checked": checked, "groups": tally.groups}
+    counts = {
+        "numbers": tally.numbers,
+        "literals": tally.literals,
+        "checked": checked,
+        "groups": tally.groups,
+        "contested": tally.contested,
+    }
     return (
         {"responses": tally.responses, "paid": tally.paid}
         | {name: count for name, count in counts.items() if count}
@@ -305,7 +326,8 @@ def warnings(audit: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     `audit` is as `audit_samples` or `audit_steps` gives it; of RL, `collapse` may hold what `collapse.first_collapse` says.
     """
     found = {"collapse": collapse_words(audit["collapse"])} if audit.get("collapse") else {}
-    for name, finding in (("not_number", _not_numbers), ("unconfirmed", _unconfirmed), ("one_response", _one_response)):
+    findings = {"not_number": _not_numbers, "unconfirmed": _unconfirmed, "one_response": _one_response, "inverted": _inverted}
+    for name, finding in findings.items():
         said = (finding(audit[end], when) for end, when in (("last", " of its last steps"), ("all", "")) if end in audit)
         if words := next(filter(None, said), None):
             found[name] = words
@@ -357,6 +379,17 @@ def _unconfirmed(part: Mapping[str, Any], when: str) -> str | None:
     return (
         f"an independent reading doesn't confirm {share:.1%} of {of} paid answers{when}. Either the verifier pays for what is no answer, "
         f"or answers are worded so that only one of the two readings follows them. Look first at the samples {', '.join(part['examples'])}"
+    )
+
+
+def _inverted(part: Mapping[str, Any], when: str) -> str | None:
+    share, of = part.get("inverted", 0.0), part.get("contested", 0)
+    if share <= MUCH_INVERTED or share * of < FEWEST:
+        return None
+    return (
+        f"in {share:.1%} of the {of} groups{when} that hold right and other responses, one that isn't right was paid more than one that "
+        "is: what rl.reward pays besides outweighs the verdict, and is what will be learned. Look first at the rewards in rollouts/, then "
+        "lower what is paid besides"
     )
 
 

@@ -1,7 +1,7 @@
 """The rounds of rollouts that reinforcement learning takes: which questions each asks, and what came of them.
 
 The questions are shuffled anew for every pass and cut into pieces of P; a round asks one piece. Where an algorithm learns only from groups
-with both right and wrong responses, a round asks further pieces until it has P such groups, a bounded number of times (DAPO's
+whose rewards differ, a round asks further pieces until it has P such groups, a bounded number of times (DAPO's
 dynamic sampling, arXiv 2503.14476, §3.2). How many pieces the rounds before took stands in the step log, so that a resumed run asks
 the same.
 
@@ -25,7 +25,7 @@ from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.progress import Task
 from jaxpolya.records import Sample, write_records
 from jaxpolya.rollout.respond import Asking, Prompt, respond
-from jaxpolya.rollout.rewards import mixed_groups, outcome_facts, reward_of, rewards_of
+from jaxpolya.rollout.rewards import make_pay, mixed_groups, outcome_facts, pay_samples, reward_of, rewards_of
 from jaxpolya.verify.pool import Pool
 
 Piece = tuple[list[Prompt], list[Sample]]
@@ -104,19 +104,21 @@ class Live:
         check_prompts(prompts, config)
         self._config, self._prompts, self._engine, self._pool, self._arm = config, prompts, engine, pool, arm
         self._directory, self._refills, self._task = directory, refills, task
+        self._pay = make_pay(config)
 
     def draw(self, step: int, params: Params, refilled: int) -> Round:
         """Round `step`, drawn from `params` where it isn't on disk; `refilled` is how many pieces more the rounds before took."""
-        config = self._config
+        config, where = self._config, f"{self._directory.name}, step {step}"
 
         def ask(attempt: int) -> Piece:
             number = step + refilled + attempt
             asking = Asking(self._arm, "rl", config.group, config.seed, first_sequence=number * config.prompts * config.group, step=step)
             prompts, file = piece_prompts(self._prompts, config, number), rollout_file(self._directory, step, attempt)
             task = None if attempt else self._task  # of the rollouts that are sure to be asked for
-            return prompts, respond(self._engine, lambda: params, prompts, asking, pool=self._pool, out=file, task=task)
+            samples = respond(self._engine, lambda: params, prompts, asking, pool=self._pool, out=file, task=task)
+            return prompts, pay_samples(samples, [prompt.question for prompt in prompts], self._pay, self._pool, where)
 
-        return fill_round(ask, config, self._refills, f"{self._directory.name}, step {step}")
+        return fill_round(ask, config, self._refills, where)
 
     def write(self, step: int, rated: Sequence[Sequence[Sample]]) -> None:
         """Writes a round's pieces again, with what has been made of them."""
@@ -155,7 +157,7 @@ def fill_round(ask: Callable[[int], Piece], config: RlConfig, refills: int, wher
     if refills and not mixed_P.any():
         reward = outcome_facts([sample for _, samples in pieces for sample in samples], config.group)["reward"]
         raise RunError(
-            f"{where}: of {len(mixed_P)} questions none got both right and wrong responses (mean reward {reward:.2f}), so "
+            f"{where}: of {len(mixed_P)} questions none got responses whose rewards differ (mean reward {reward:.2f}), so "
             "there is nothing to learn from; take questions that the model solves now and then, a larger rl.group, or set rl.refills to 0 "
             "to go on all the same"
         )

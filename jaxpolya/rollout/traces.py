@@ -32,6 +32,7 @@ class Trace(Judged, Record):
     extracted: str | None = None
     seconds: float | None = None
     detail: str | None = None
+    score: float | None = None
     deadline: float | None = None
     memory_mb: int | None = None
 
@@ -40,6 +41,7 @@ class Trace(Judged, Record):
         return Sample(
             id=self.id, question_id=self.question_id, arm="external", stage="traces", index=0, prompt="", response=self.response,
             token_ids=[], logprobs=[], finish="stop", seed=0, verdict=self.verdict, extracted=self.extracted, detail=self.detail,
+            score=self.score,
         )  # fmt: skip
 
 

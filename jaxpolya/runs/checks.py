@@ -19,6 +19,7 @@ from jaxpolya.polya.keep import make_keep
 from jaxpolya.polya.prompts import KINDS, PromptBuilder
 from jaxpolya.rollout.recordings import open_recording
 from jaxpolya.rollout.replay import Model, check_recording
+from jaxpolya.rollout.rewards import make_pay
 from jaxpolya.runs.plan import PHASES, absent_phases
 from jaxpolya.score.adherence import own_adherence
 from jaxpolya.score.heuristic_judge import check_room
@@ -67,6 +68,7 @@ def check_files(config: RunConfig) -> None:
         make_keep(select)
     if config.reinforced and config.rl:
         make_algorithm(config.rl)
+        make_pay(config.rl)
     make_sinks(config.log)
 
 

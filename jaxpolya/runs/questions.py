@@ -20,6 +20,7 @@ from jaxpolya.polya.catalogue import Slot
 from jaxpolya.polya.prompts import exemplar_kind
 from jaxpolya.records import Question, read_records, write_records
 from jaxpolya.rollout.respond import Prompt, require_judged
+from jaxpolya.rollout.rewards import make_pay, try_pay
 from jaxpolya.rollout.rounds import check_prompts
 from jaxpolya.rollout.traces import ELSEWHERE, TOO_LONG, Trace, judge_traces, read_traces, require_traces
 from jaxpolya.runs.checks import check_slots, saying_where
@@ -82,6 +83,8 @@ def ask_questions(session: Session) -> Questions:
         name: Prompts(*session.prompts(bare(found.questions), config.eval.sampling, "eval")) for name, found in evaluated.items()
     }
     rl_prompts = _rl_prompts(session, config.rl, rl.questions) if rl and config.rl else None
+    if rl_prompts and config.rl:
+        try_pay(make_pay(config.rl), rl_prompts.prompts[0].question, session.pool)
     traces = _traces(session, train) if train and any(recipe.traces for recipe in config.recipes) else []
     validation = {str(use): _validation(session, use, validated, evaluated) for use, validated in config.validated.items()}
     return Questions(train, rl, evaluated, rl_prompts, eval_prompts, traces, validation)

@@ -23,6 +23,7 @@ from jaxpolya.progress import Task
 from jaxpolya.records import Sample, SftRow, read_records
 from jaxpolya.rollout.recordings import open_recording
 from jaxpolya.rollout.replay import Recorded
+from jaxpolya.rollout.rewards import make_pay
 from jaxpolya.rollout.rounds import Live, Rollouts, rollout_file
 from jaxpolya.runs.identity import meaning, stage_fields
 from jaxpolya.runs.questions import Questions
@@ -165,10 +166,14 @@ def writer(session: Session, lora: LoraConfig | None, start: Model) -> Callable[
 
 
 def rl_fields(config: RlConfig) -> dict[str, Any]:
-    """What an RL stage is known by of its configuration: the content of a user's algorithm counts, not where it lies."""
+    """What an RL stage is known by of its configuration: the content of what a user brings counts, not where it lies."""
     _, digest = make_algorithm(config)
     fields = stage_fields(config)
-    return fields if digest is None else fields | {"algorithm": [config.algorithm.rpartition(":")[2], digest]}
+    if digest is not None:
+        fields |= {"algorithm": [config.algorithm.rpartition(":")[2], digest]}
+    if (identity := make_pay(config).identity) is not None:
+        fields |= {"reward": identity}
+    return fields
 
 
 def _audit(session: Session, stage: Stage, group: int, steps: Sequence[Mapping[str, Any]], questions: Questions) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Needs:
     value: bool = False
     """A value head on the decoder, and `Rewards.values_PGT`: what it says before a round's first update."""
     mixed_groups: bool = False
-    """Groups whose verdicts are all equal leave the loss and its denominator (their advantages are 0 against the group in any case)."""
+    """Groups whose rewards are all equal leave the loss and its denominator (their advantages are 0 against the group in any case)."""
     refills: int = 0
     """How often further questions are asked to replace those groups, at most, where `mixed_groups`."""
     overlong: float = 0.0

@@ -136,10 +136,6 @@ class Pool:
             self._queue.put(job)
         return job.future
 
-    def payments(self, futures: Sequence[Future[list[Payment]]]) -> list[list[Payment]]:
-        """What `submit_reward` has promised, in its order."""
-        return [future.result() for future in futures]
-
     def verify(self, items: Iterable[Item]) -> list[Verdict]:
         """The verdicts on all items, in their order. Raises as `submit` does."""
         return self.results([self.submit(item) for item in items])

@@ -118,12 +118,12 @@ def _bring(kinds: dict[str, dict[str, Any]]) -> None:
 
 def _form(parcel: dict[str, Any]) -> Form:
     found = opened(parcel)
-    if found.reference not in _forms:
-        _forms[found.reference] = form_of(found, "reward")
-    return _forms[found.reference]
+    if (known := (found.reference, found.digest)) not in _forms:
+        _forms[known] = form_of(found, "reward")
+    return _forms[known]
 
 
-_forms: dict[str, Form] = {}
+_forms: dict[tuple[str, str], Form] = {}
 
 
 def _leave_with(parent: int) -> None:

@@ -159,6 +159,20 @@ def test_groups_that_become_one_are_named():
     assert warnings({"all": apart}) == {}
 
 
+def test_a_reward_that_pays_something_else_more_than_being_right_is_named():
+    def group(step, right, other):
+        return [
+            sample("a", "4753", index=0, step=step, reward=right), sample("b", "4753", index=1, step=step, reward=1.0),
+            sample("c", "1", "wrong", index=2, step=step, reward=other), sample("d", None, "harness_error", index=3, step=step),
+        ]  # fmt: skip
+
+    sound = tally(*(each for step in range(9) for each in group(step, 0.5, 0.5)))
+    assert (sound.contested, sound.inverted) == (9, 0) and warnings({"all": summarise(sound, (0, ()))}) == {}
+    hacked = sound + tally(*(each for step in range(3) for each in group(step, 0.5, 0.6)))
+    assert "in 25.0% of the 12 groups that hold right and other" in warnings({"all": summarise(hacked, (0, ()))})["inverted"]
+    assert tally(*group(0, None, 0.6)).inverted == 0 and tally(sample("a", "4753"), sample("c", "1", "wrong", index=1)).contested == 0
+
+
 def test_a_finding_is_said_once_while_a_stage_works():
     watch, hacked = Watch(3), tally(*(sample(f"The answer is 97 * 49. {i}", "97 * 49", index=i) for i in range(3)))
     said = [watch.see({"audit": hacked.to_json()}) for _ in range(3 * WATCHED)]

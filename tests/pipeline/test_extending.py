@@ -82,3 +82,43 @@ def test_a_file_that_was_edited_gives_other_stages(tiny_run, tmp_path):
         "eval-base-sums": 2,
         "labels-base-sums": 1,
     }
+
+
+def test_a_reward_of_ones_own_is_what_rl_learns_from(tiny_run):
+    """Real-valued rewards: recorded as they were paid, compared in groups as they are, and audited."""
+    tree = tiny_run(arms=["rl"], export=False)
+    tree["rl"] |= {"reward": f"{EXAMPLES / 'shaped_reward.py'}:shaped", "algorithm": "dapo", "overlong_buffer": 0, "steps": 2}
+    run(tree)
+    ((stage,),) = (paths for name, paths in stages(tiny_run).items() if name == "rl-rl")
+    steps = [json.loads(line) for line in (stage / "steps.jsonl").read_text().splitlines()]
+    for step in steps:
+        samples = read_records(stage / "rollouts" / f"{step['step']:06d}.jsonl", Sample)
+        for sample in samples:
+            box = 0.1 if "\\boxed{" in sample.response and sample.finish == "stop" else 0.0
+            assert sample.reward == pytest.approx((sample.verdict == "correct") + box - 0.0002 * len(sample.token_ids))
+        assert step["reward"] == pytest.approx(sum(sample.reward for sample in samples) / len(samples))
+        assert step["correct"] == sum(sample.verdict == "correct" for sample in samples) / len(samples)
+        groups = [[sample for sample in samples if sample.question_id == name] for name in {sample.question_id for sample in samples}]
+        silent = [group for group in groups if len({sample.reward for sample in group}) == 1]
+        assert step["no_signal"] == len(silent) / len(groups)
+        for group in groups:
+            best = max(group, key=lambda sample: sample.reward)
+            assert best.advantage == max(sample.advantage for sample in group) and (best.advantage > 0 or group in silent)
+        assert step["audit"]["inverted"] == 0, "what is right is always paid more here"
+    identity = json.loads((stage / "manifest.json").read_text())["identity"]["rl"]["reward"]
+    assert identity[0] == "shaped" and len(identity[1]) == 64
+
+
+def test_a_reward_that_fails_is_known_before_a_weight_is_loaded(tiny_run, tmp_path, monkeypatch):
+    own = tmp_path / "own.py"
+    own.write_text("def needs(question): return question.entry['level']\ndef arity(question, answer): return 1\n")
+    monkeypatch.setattr("jaxpolya.runs.session.load_checkpoint", lambda *args, **kwargs: pytest.fail("a weight was loaded"))
+    for attribute, message in (
+        ("needs", "tried on the question .* raised TypeError"),
+        ("arity", "has the parameter answer"),
+        ("gone", "has no gone"),
+    ):
+        tree = tiny_run(arms=["rl"], export=False)
+        tree["rl"]["reward"] = f"{own}:{attribute}"
+        with pytest.raises(ConfigError, match=rf"^rl\.reward: .*{message}"):
+            run(tree)

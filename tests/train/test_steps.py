@@ -140,7 +140,7 @@ def test_a_round_is_refilled_until_it_has_its_mixed_groups():
 
 def test_questions_that_give_no_mixed_group_stop_the_run():
     config = rl_config(prompts=2, group=2)
-    with pytest.raises(RunError, match=r"^here: of 6 questions none got both right and wrong responses \(mean reward 0\.50\)"):
+    with pytest.raises(RunError, match=r"^here: of 6 questions none got responses whose rewards differ \(mean reward 0\.50\)"):
         fill_round(lambda attempt: outcomes("rr", "ww"), config, 2, "here")
     assert len(fill_round(lambda attempt: outcomes("rr", "ww"), config, 0, "here").pieces) == 1
 

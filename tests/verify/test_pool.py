@@ -196,9 +196,9 @@ def test_closing_leaves_nothing():
 def test_making_a_pool_waits_for_nothing(monkeypatch):
     go, ready = threading.Event(), _Hand.ready
 
-    def held(self, kind):
+    def held(self, needs, message):
         assert go.wait(60), "the workers were waited for"
-        return ready(self, kind)
+        return ready(self, needs, message)
 
     monkeypatch.setattr(_Hand, "ready", held)
     with Pool(2, deadline=60) as pool:
@@ -210,7 +210,7 @@ def test_making_a_pool_waits_for_nothing(monkeypatch):
 def test_workers_leave_when_their_parent_is_killed():
     code = (
         "import time; from jaxpolya.verify.pool import Pool; pool = Pool(1)\n"
-        "while not (pool._hands[0].process and 'math' in pool._hands[0].process.kinds): time.sleep(0.05)\n"
+        "while not (pool._hands[0].process and 'math' in pool._hands[0].process.prepared): time.sleep(0.05)\n"
         "print(pool._hands[0].process.child.pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

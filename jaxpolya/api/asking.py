@@ -15,7 +15,7 @@ from jaxpolya.errors import InputError
 from jaxpolya.evaluation.measures import Answers, compare, measure
 from jaxpolya.evaluation.passk import Interval
 from jaxpolya.polya.catalogue import Slot, load_catalogue, slots
-from jaxpolya.polya.prompts import KINDS, PromptBuilder
+from jaxpolya.polya.prompts import PromptBuilder, exemplar_kind
 from jaxpolya.progress import Display
 from jaxpolya.records import Question, Sample
 from jaxpolya.results import Evaluation
@@ -76,10 +76,10 @@ def generate(
     builder = model.prompt_builder(frame=catalogue.frame)
     pairs: list[tuple[Question, Slot | None]] = [(question, None) for question in asked]
     if heuristics is not None:
-        chosen, kinds = catalogue.pick(config.heuristics), {KINDS[question.verifier] for question in asked}
+        chosen, kinds = catalogue.pick(config.heuristics), {exemplar_kind(question) for question in asked}
         offered = {kind: slots(chosen, config.slots, config.exemplars, config.seed, kind) for kind in kinds}
         number = len(next(iter(offered.values())))
-        pairs = [(question, offered[KINDS[question.verifier]][i]) for i in range(number) for question in asked]
+        pairs = [(question, offered[exemplar_kind(question)][i]) for i in range(number) for question in asked]
     prompts = fitting(model, builder, pairs, config.sampling, "generate", four_phases=config.four_phases)
     asking = Asking("plain" if heuristics is None else "polya", "generate", config.samples, config.seed)
     return answered(model, builder, prompts, config.sampling, asking, verify, rows=rows, out=out, quiet=quiet)

@@ -21,6 +21,7 @@ from jaxpolya.parallel.mesh import data_shards, to_host
 from jaxpolya.polya.lessons import Lessons
 from jaxpolya.progress import Display
 from jaxpolya.records import iter_json
+from jaxpolya.rollout.rewards import make_pay, try_pay
 from jaxpolya.rollout.rounds import Live
 from jaxpolya.train.adapters import adapted
 from jaxpolya.train.algorithms import make_algorithm, most_refills
@@ -135,29 +136,34 @@ def rl(
     quiet: bool = False,
     **settings: Any,
 ) -> Trained:
-    """Policy gradients on questions, with the verifier's reward.
+    """Policy gradients on questions, with the verifier's reward or one's own.
 
-    Args:
-      model: to start from; it stays as it is, beside the trained one.
-      questions: dictionaries with `question` and `answer`, or `Question`s; at least `prompts`.
-      steps: rounds of rollouts and updates.
-      prompts: questions a round.
-      group: responses per question.
-      max_new_tokens: of a response.
-      learning_rate: the peak.
-      algorithm: a name (docs/algorithms.md), or an `Algorithm` of one's own, at the top level of a file.
-      sampling, optimizer, batching: further fields of `config.Sampling`, `config.Optimizer` and `config.Batching`. Packed rows are as long
-        as the longest prompt and response, unless `batching.row_tokens` says.
-      verify: the verifier's limits, and what it accepts.
-      rows: responses decoded side by side.
-      directory: where `steps.jsonl` and `rollouts/` are kept; it must not hold anything yet. Unset keeps nothing.
-      quiet: shows no progress.
-      settings: further fields of `config.RlConfig`, such as `kl`, `updates`, `seed`, `lora`, or a door of it with an object of one's own.
+        Args:
+          model: to start from; it stays as it is, beside the trained one.
+          questions: dictionaries with `question` and `answer`, or `Question`s; at least `prompts`.
+          steps: rounds of rollouts and updates.
+          prompts: questions a round.
+          group: responses per question.
+          max_new_tokens: of a response.
+          learning_rate: the peak.
+          algorithm: a name (docs/algorithms.md), or an `Algorithm` of one's own, at the top level of a file.
+          sampling, optimizer, batching: further fields of `config.Sampling`, `config.Optimizer` and `config.Batching`. Packed rows are as long
+            as the longest prompt and response, unless `batching.row_tokens` says.
+          verify: the verifier's limits, and what it accepts.
+          rows: responses decoded side by side.
+          directory: where `steps.jsonl` and `rollouts/` are kept; it must not hold anything yet. Unset keeps nothing.
+          quiet: shows no progress.
+    <<<<<<< HEAD
+          settings: further fields of `config.RlConfig`, such as `kl`, `updates`, `seed`, `lora`, or a door of it with an object of one's own.
+    =======
+          settings: further fields of `config.RlConfig`, such as `kl`, `updates`, `seed`, or a door of it with an object of one's own, such as
+            `reward` with a function.
+    >>>>>>> 24fa263 (In Python a reward, and a record's verifier, are the objects themselves)
 
-    Raises:
-      ConfigError: an argument is out of its range, or there are fewer questions than `prompts`.
-      InputError: a record can't be asked or judged, or its prompt doesn't fit the model; or the model is broken.
-      RunError: the training has diverged, or no group has anything to learn from where the algorithm needs that.
+        Raises:
+          ConfigError: an argument is out of its range, or there are fewer questions than `prompts`.
+          InputError: a record can't be asked or judged, or its prompt doesn't fit the model; or the model is broken.
+          RunError: the training has diverged, or no group has anything to learn from where the algorithm needs that.
     """
     _refuse_runs("rl", settings)
     asked = as_questions(questions, "rl")
@@ -187,6 +193,7 @@ def rl(
     ):
         refills = most_refills(config, make_algorithm(config)[0])
         rounds = Live(config, made, engine, pool, arm="rl", directory=place, refills=refills, task=task)
+        try_pay(make_pay(config), made[0].question, pool)
         result = run_rl(
             config, checkpoint.config, lambda: _copy(checkpoint.params), model.mesh, rounds, dtype=model.dtype,
             directory=place, task=task, note=display.note, keep=lambda step, params: None, model=model.name,

@@ -402,13 +402,17 @@ def question_of(cells: Mapping[str, Any], number: int, where: str) -> Question:
     """The question in a caller's own record, whose keys are our names of columns. Raises `InputError` where it can't be asked or judged.
 
     Args:
-      cells: the record.
+      cells: the record; its `verifier` may be a kind of the caller's own in person, which no file can bring.
       number: its place, which makes an id where it has none.
       where: what errors begin with.
     """
+    judged_by = cells.get("verifier")
     try:
-        question = _question(Columned(), "record", _Row(cells, number, where))
+        source = Columned() if judged_by is None or isinstance(judged_by, str) else Columned(verifier=doors.spelled(judged_by))
+        question = _question(source, "record", _Row(cells, number, where))
         _require_finite(question)
+    except doors.Unfound as error:
+        raise InputError(f"{where}: verifier: {error}") from None
     except (_Unusable, NotAChoice) as reason:
         raise InputError(f"{where}: {reason}") from None
     return question

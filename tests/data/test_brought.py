@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jaxpolya.config import PythonSource
-from jaxpolya.data.questions import load_questions
+from jaxpolya.data.questions import load_questions, question_of
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.records import Question
 from jaxpolya.runs.identity import source_identity
@@ -108,3 +108,15 @@ def test_a_kind_of_ones_own_is_shown_what_the_row_has_beside(own):
         load_questions([own(rows.replace("'1'", "'soon'"), verifier=f"{EXAMPLES}/estimates.py:Estimate")])
     known = source_identity(own(rows, verifier=f"{EXAMPLES}/estimates.py:Estimate"))["verifier"]
     assert known[0] == "Estimate" and len(known[1]) == 64
+
+
+def same(question, answer):
+    return answer == question.answer
+
+
+def test_a_callers_record_may_bring_its_kind_in_person():
+    made = question_of({"question": "?", "answer": "yes", "verifier": same, "level": 3}, 0, "rl, record 0")
+    assert made.verifier.startswith("same@") and made.entry == {"level": 3}
+    for judged_by, message in ((lambda question, answer: True, "can't be found by other processes"), ("x.py:y", "a row names one of ours")):
+        with pytest.raises(InputError, match=rf"^rl, record 0: verifier.*{message}"):
+            question_of({"question": "?", "answer": "yes", "verifier": judged_by}, 0, "rl, record 0")

@@ -153,12 +153,8 @@ def rl(
           rows: responses decoded side by side.
           directory: where `steps.jsonl` and `rollouts/` are kept; it must not hold anything yet. Unset keeps nothing.
           quiet: shows no progress.
-    <<<<<<< HEAD
-          settings: further fields of `config.RlConfig`, such as `kl`, `updates`, `seed`, `lora`, or a door of it with an object of one's own.
-    =======
-          settings: further fields of `config.RlConfig`, such as `kl`, `updates`, `seed`, or a door of it with an object of one's own, such as
-            `reward` with a function.
-    >>>>>>> 24fa263 (In Python a reward, and a record's verifier, are the objects themselves)
+          settings: further fields of `config.RlConfig`, such as `kl`, `updates`, `seed`, `lora`, or a door of it with an object of one's
+        own, such as `reward` with a function.
 
         Raises:
           ConfigError: an argument is out of its range, or there are fewer questions than `prompts`.

@@ -46,14 +46,14 @@ def test_a_kind_and_a_source_of_ones_own_go_through_every_phase(tiny_run):
     made = {name: paths[0] for name, paths in stages(tiny_run).items()}
     questions = read_records(made["questions-rl"] / "questions.jsonl", Question)
     assert len(questions) == 16 and {question.verifier.partition("@")[0] for question in questions} == {"Estimate"}
-    judged = {name: read_records(made[name] / "samples.jsonl", Sample) for name in ("generate-polya", "eval-polya_rl-sums")}
-    judged["rl-polya_rl"] = read_records(made["rl-polya_rl"] / "rollouts" / "000000.jsonl", Sample)
+    judged = {name: read_records(made[name] / "samples.jsonl", Sample) for name in ("generate-polya", "eval-polya-rl-sums")}
+    judged["rl-polya-rl"] = read_records(made["rl-polya-rl"] / "rollouts" / "000000.jsonl", Sample)
     for samples in judged.values():
         assert all('End with "Estimate:" and one number.' in sample.prompt for sample in samples)
         assert {sample.verdict for sample in samples} <= {"correct", "wrong", "unparseable"}
         assert all((sample.score == 1) == (sample.verdict == "correct") for sample in samples)
     assert any(0 < sample.score < 1 for samples in judged.values() for sample in samples if sample.score is not None)
-    assert results["audit"]["eval-polya_rl-sums"]["all"]["responses"] == 32
+    assert results.audit["eval-polya-rl-sums"].all.responses == 32
     identity = json.loads((made["questions-rl"] / "manifest.json").read_text())["identity"]["sources"][0]
     assert (identity["source"][0], identity["verifier"][0], identity["arguments"]) == ("sums", "Estimate", {"below": 10, "seed": 1})
     assert run(with_estimates(tiny_run)) == results and all(len(paths) == 1 for paths in stages(tiny_run).values())
@@ -87,7 +87,7 @@ def test_a_file_that_was_edited_gives_other_stages(tiny_run, tmp_path):
 def test_a_reward_of_ones_own_is_what_rl_learns_from(tiny_run):
     """Real-valued rewards: recorded as they were paid, compared in groups as they are, and audited."""
     tree = tiny_run(arms=["rl"], export=False)
-    tree["rl"] |= {"reward": f"{EXAMPLES / 'shaped_reward.py'}:shaped", "algorithm": "dapo", "overlong_buffer": 0, "steps": 2}
+    tree["rl"] |= {"reward": f"{EXAMPLES / 'shaped_reward.py'}:shaped", "algorithm": "dapo", "refills": 1, "overlong_buffer": 0, "steps": 2}
     run(tree)
     ((stage,),) = (paths for name, paths in stages(tiny_run).items() if name == "rl-rl")
     steps = [json.loads(line) for line in (stage / "steps.jsonl").read_text().splitlines()]

@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from jaxpolya import doors
-from jaxpolya.config_file import parse_config
+from jaxpolya.config_file import load_config, parse_config
 from jaxpolya.errors import ConfigError
+from jaxpolya.runs.checks import check_sources
 from jaxpolya.train.algorithms import PRESETS
 
 
@@ -75,3 +76,26 @@ def test_the_script_that_is_running_is_not_run_again(tmp_path):
     )
     ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
     assert ran.stdout == "ran\n", ran.stderr
+
+
+def test_a_path_beside_the_configuration_is_found(tmp_path, monkeypatch):
+    """A verifier, a source and a reward that lie beside the YAML file, as the run finds them from anywhere."""
+    (tmp_path / "own.py").write_text("def reward(response): return 1\ndef rows(): return []\ndef judge(question, answer): return True\n")
+    batching, optimizer = "batching: {row_tokens: 64}", "optimizer: {learning_rate: 0.1}"
+    questions = "questions: [{kind: python, source: own.py:rows, verifier: own.py:judge}]"
+    (tmp_path / "run.yaml").write_text(
+        "name: x\nmodel: {source: m}\narms: [rl]\n"
+        f"rl: {{{questions}, sampling: {{max_new_tokens: 8}}, {optimizer}, {batching}, steps: 1, prompts: 1, reward: own.py:reward}}\n"
+        f"eval: {{questions: {{q: [{{kind: jsonl, path: q.jsonl}}]}}, sampling: {{max_new_tokens: 8}}}}\n"
+    )
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    config = load_config("../run.yaml")
+    assert config.rl is not None
+    ((key, source), *_) = config.sources
+    assert (key, source.source, source.verifier) == ("rl.questions.0", "../own.py:rows", "../own.py:judge")
+    assert doors.bring(config.rl.reward, "rl.reward").name == "own.py:reward"
+    check_sources(config)
+    (tmp_path / "own.py").write_text("def rows(): return []\n")
+    with pytest.raises(ConfigError, match=r"^rl\.questions\.0\.verifier: \.\./own\.py has no judge; it has rows"):
+        check_sources(config)

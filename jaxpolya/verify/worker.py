@@ -8,8 +8,8 @@ A message is four bytes of length, then JSON. `{"prepare": kind, "policy": …}`
 an item's; `{"item": …, "answer": …, "deadline": seconds, "policy": …}` is answered with the fields of a `Verdict`. The deadline is the
 parent's to enforce; a program in the sandbox gets most of it, so that its lateness is its own and no reason to replace the worker.
 
-What is a user's comes with the message: `kinds` (as `kinds.brought` says them), or `{"reward": parcel, "cases": […], "deadline": seconds}`,
-which is answered with `{"payments": […]}`. `path` is where modules are looked for.
+What is a user's comes with the message, as a parcel that says where it lies: `kinds` beside an item, or `{"reward": parcel, "cases": […],
+"deadline": seconds}`, which is answered with `{"payments": […]}`. What was changed since it was sent out first is refused.
 """
 
 import argparse

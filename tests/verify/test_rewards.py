@@ -60,6 +60,7 @@ def paid(found: doors.Brought, *responses: str, seconds: float = 30.0) -> list:
         ("class mine:\n    def __call__(self, response): return 1", [1.0, 1.0]),
         ("import functools\ndef f(response, by): return by\nmine = functools.partial(f, by=7)", [7.0, 7.0]),
         ("class A:\n    async def __call__(self, response): return 1\nmine = A()", [1.0, 1.0]),
+        ("class A(list):\n    def __call__(self, response): return 1\nmine = A()", [1.0, 1.0]),  # has no hash
     ],
 )
 def test_a_reward_says_itself_what_it_looks_at(own, text, rewards):

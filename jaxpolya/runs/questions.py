@@ -83,7 +83,7 @@ def ask_questions(session: Session) -> Questions:
         name: Prompts(*session.prompts(bare(found.questions), config.eval.sampling, "eval")) for name, found in evaluated.items()
     }
     rl_prompts = _rl_prompts(session, config.rl, rl.questions) if rl and config.rl else None
-    if rl_prompts and config.rl:
+    if rl_prompts and config.rl and config.rl.replay is None:
         try_pay(make_pay(config.rl), rl_prompts.prompts[0].question, session.pool)
     traces = _traces(session, train) if train and any(recipe.traces for recipe in config.recipes) else []
     validation = {str(use): _validation(session, use, validated, evaluated) for use, validated in config.validated.items()}

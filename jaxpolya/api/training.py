@@ -138,28 +138,28 @@ def rl(
 ) -> Trained:
     """Policy gradients on questions, with the verifier's reward or one's own.
 
-        Args:
-          model: to start from; it stays as it is, beside the trained one.
-          questions: dictionaries with `question` and `answer`, or `Question`s; at least `prompts`.
-          steps: rounds of rollouts and updates.
-          prompts: questions a round.
-          group: responses per question.
-          max_new_tokens: of a response.
-          learning_rate: the peak.
-          algorithm: a name (docs/algorithms.md), or an `Algorithm` of one's own, at the top level of a file.
-          sampling, optimizer, batching: further fields of `config.Sampling`, `config.Optimizer` and `config.Batching`. Packed rows are as long
-            as the longest prompt and response, unless `batching.row_tokens` says.
-          verify: the verifier's limits, and what it accepts.
-          rows: responses decoded side by side.
-          directory: where `steps.jsonl` and `rollouts/` are kept; it must not hold anything yet. Unset keeps nothing.
-          quiet: shows no progress.
-          settings: further fields of `config.RlConfig`, such as `kl`, `updates`, `seed`, `lora`, or a door of it with an object of one's
-        own, such as `reward` with a function.
+    Args:
+      model: to start from; it stays as it is, beside the trained one.
+      questions: dictionaries with `question` and `answer`, or `Question`s; at least `prompts`.
+      steps: rounds of rollouts and updates.
+      prompts: questions a round.
+      group: responses per question.
+      max_new_tokens: of a response.
+      learning_rate: the peak.
+      algorithm: a name (docs/algorithms.md), or an `Algorithm` of one's own, at the top level of a file.
+      sampling, optimizer, batching: further fields of `config.Sampling`, `config.Optimizer` and `config.Batching`. Packed rows are as long
+        as the longest prompt and response, unless `batching.row_tokens` says.
+      verify: the verifier's limits, and what it accepts.
+      rows: responses decoded side by side.
+      directory: where `steps.jsonl` and `rollouts/` are kept; it must not hold anything yet. Unset keeps nothing.
+      quiet: shows no progress.
+      settings: further fields of `config.RlConfig`, such as `kl`, `updates`, `seed`, `lora`, or a door of it with an object of one's
+    own, such as `reward` with a function.
 
-        Raises:
-          ConfigError: an argument is out of its range, or there are fewer questions than `prompts`.
-          InputError: a record can't be asked or judged, or its prompt doesn't fit the model; or the model is broken.
-          RunError: the training has diverged, or no group has anything to learn from where the algorithm needs that.
+    Raises:
+      ConfigError: an argument is out of its range, or there are fewer questions than `prompts`.
+      InputError: a record can't be asked or judged, or its prompt doesn't fit the model; or the model is broken.
+      RunError: the training has diverged, or no group has anything to learn from where the algorithm needs that.
     """
     _refuse_runs("rl", settings)
     asked = as_questions(questions, "rl")

@@ -154,7 +154,7 @@ def rl(
       directory: where `steps.jsonl` and `rollouts/` are kept; it must not hold anything yet. Unset keeps nothing.
       quiet: shows no progress.
       settings: further fields of `config.RlConfig`, such as `kl`, `updates`, `seed`, `lora`, or a door of it with an object of one's
-    own, such as `reward` with a function.
+        own, such as `reward` with a function.
 
     Raises:
       ConfigError: an argument is out of its range, or there are fewer questions than `prompts`.

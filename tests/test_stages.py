@@ -62,7 +62,7 @@ def test_every_field_is_part_of_the_identity_unless_it_says_why_not():
         "VerifyConfig.deadline", "VerifyConfig.memory_mb", "GenerateConfig.questions", "GenerateConfig.catalogue",
         "SelectConfig.reward_model", "SelectConfig.external", "Batching.micro_rows", "Batching.remat", "SftConfig.checkpoint_every",
         "RlConfig.questions", "RlConfig.replay", "RlConfig.checkpoint_every", "RlConfig.evaluate_at", "RlConfig.drift",
-        "ValidationConfig.questions", "EvalConfig.questions", "EvalConfig.bootstrap",
+        "ValidationConfig.questions", "EvalConfig.questions", "EvalConfig.bootstrap", "EvalConfig.kernel",
         "RunConfig.log",
     }  # fmt: skip
 

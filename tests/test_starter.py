@@ -7,6 +7,7 @@ import pytest
 from jaxpolya.config_file import load_config
 from jaxpolya.data.questions import load_questions
 from jaxpolya.errors import ConfigError, InputError
+from jaxpolya.records import iter_json
 from jaxpolya.starter import SIZES, start
 
 SMALL = ["mesh.fsdp=1", "verify.workers=1", "arms=[base, rl]", "rl.steps=2", "eval.bootstrap=50", "eval.samples=2", "export=false"]
@@ -23,6 +24,8 @@ def test_what_it_writes_runs(guesser, one_device, tmp_path, monkeypatch):
     configuration, *_ = start(tmp_path / "my run", str(guesser))
     results = jaxpolya.run(configuration, overrides=SMALL, quiet=True)
     assert results is not None and set(results.arms) == {"base", "rl"} and (tmp_path / "runs/my-run/report.md").exists()
+    rollouts = [row for path in tmp_path.glob("runs/my-run/stages/rl-*/rollouts/*.jsonl") for _, row in iter_json(path)]
+    assert {row["reward"] for row in rollouts} > {1.1} and {row["reward"] for row in rollouts} <= {0.0, 0.1, 1.0, 1.1}
 
 
 def test_sample_questions_are_asked_once(tmp_path):
@@ -31,6 +34,7 @@ def test_sample_questions_are_asked_once(tmp_path):
     assert [len(found) for found in asked] == list(SIZES.values()) and len({question for found in asked for question in found}) == sum(
         SIZES.values()
     )
+    assert config.rl.reward == f"{tmp_path}/own/reward.py:reward"
 
 
 def test_a_file_of_ones_own_is_shared_out(tmp_path):
@@ -39,13 +43,13 @@ def test_a_file_of_ones_own_is_shared_out(tmp_path):
     config = load_config(start(tmp_path / "own", questions=file)[0])
     asked = [questions(config.generate.questions), questions(config.rl.questions), questions(config.eval.questions["own"])]
     assert [len(found) for found in asked] == [20, 10, 10] and len({question for found in asked for question in found}) == 40
-    assert sorted(path.name for path in (tmp_path / "own").iterdir()) == ["run.yaml"]
+    assert sorted(path.name for path in (tmp_path / "own").iterdir()) == ["reward.py", "run.yaml"]
 
 
 def test_nothing_is_replaced(tmp_path):
     start(tmp_path / "own")
     before = {path: path.read_bytes() for path in (tmp_path / "own").iterdir()}
-    with pytest.raises(ConfigError, match=r"holds run\.yaml, .* already, and nothing is replaced"):
+    with pytest.raises(ConfigError, match=r"holds run\.yaml, reward\.py, .* already, and nothing is replaced"):
         start(tmp_path / "own")
     assert before == {path: path.read_bytes() for path in (tmp_path / "own").iterdir()}
 

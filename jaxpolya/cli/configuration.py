@@ -27,7 +27,7 @@ def init(
         typer.Option(metavar="FILE", help="Your own JSON lines of questions and answers, in place of sample ones.", show_default=False),
     ] = None,
 ) -> None:
-    """Start a run of your own: a configuration and a few questions, which run as they are on a CPU."""
+    """Start a run of your own: a configuration, a reward and a few questions, which run as they are on a CPU."""
     from jaxpolya.starter import start
 
     written = start(directory, model, questions)

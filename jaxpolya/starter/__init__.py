@@ -1,4 +1,4 @@
-"""What `jaxpolya init` writes: a small run on questions of one's own, which works as it is.
+"""What `jaxpolya init` writes: a small run on questions of one's own, with a reward of one's own, which works as it is.
 
 The files are templates beside this module. Sample questions are sums of two digits, which the smallest models get right now and then, so
 that every stage has right and wrong responses to work on; they are there to be replaced. A file of one's own questions is read once, to
@@ -39,7 +39,7 @@ QUESTION, ANSWER = ("question", "problem", "prompt", "query", "input"), ("answer
 
 
 def start(directory: Path, model: str | None = None, questions: Path | None = None) -> list[Path]:
-    """Writes a configuration and sample questions, and returns their paths, the configuration's first.
+    """Writes a configuration, a reward and sample questions, and returns their paths, the configuration's first.
 
     Args:
       directory: is made; nothing in it is replaced.
@@ -59,6 +59,7 @@ def start(directory: Path, model: str | None = None, questions: Path | None = No
     templates = importlib.resources.files("jaxpolya.starter")
     files = {
         "run.yaml": string.Template((templates / "run.yaml").read_text(encoding="utf-8")).substitute(**told, **uses, **lengths),
+        "reward.py": (templates / "reward.py").read_text(encoding="utf-8"),
     }
     if not questions:
         files |= {f"{use}.jsonl": text for use, text in _samples().items()}

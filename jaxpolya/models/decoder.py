@@ -1,6 +1,6 @@
 """The decoder: one Flax NNX block, whose stacked twin holds all layers.
 
-Modules define, plain trees travel. `Block` and `Ends` say each parameter once, on its `nnx.Param`: shape, dtype, logical
+Modules define, plain trees travel. `Block` and `EmbeddingAndHead` say each parameter once, on its `nnx.Param`: shape, dtype, logical
 axes and initialiser. `abstract_params` reads that off without allocating anything, and shardings, checkpoints and names
 follow from it. At every jit boundary parameters are a nested dict of 11 to 22 arrays:
 
@@ -74,7 +74,7 @@ def norm_scale(config: DecoderConfig, shape: tuple[int, ...], axes: tuple[str, .
     return filled(0.0 if config.zero_centred_norms else 1.0, shape, axes)
 
 
-class Ends(nnx.Module):
+class EmbeddingAndHead(nnx.Module):
     """What lies before and after the blocks: embedding, final norm, output head."""
 
     def __init__(self, config: DecoderConfig, key: jax.Array):
@@ -96,35 +96,32 @@ class Block(nnx.Module):
         self.config = config
         D, F, N, K, H = config.width, config.ff_width, config.heads, config.kv_heads, config.head_width
         keys = iter(jax.random.split(key, 7))
-        if config.pre_norms:
-            self.attn_norm = norm_scale(config, (D,), ("width",))
-            self.mlp_norm = norm_scale(config, (D,), ("width",))
-        if config.post_norms:
-            self.attn_post_norm = norm_scale(config, (D,), ("width",))
-            self.mlp_post_norm = norm_scale(config, (D,), ("width",))
-        self.q = weight(next(keys), (N, H, D), ("heads", "head_width", "width"), D)
-        self.k = weight(next(keys), (K, H, D), ("kv_heads", "head_width", "width"), D)
-        self.v = weight(next(keys), (K, H, D), ("kv_heads", "head_width", "width"), D)
-        self.o = weight(next(keys), (D, N, H), ("width", "heads", "head_width"), N * H)
-        if config.qkv_bias:
-            self.q_bias = filled(0.0, (N, H), ("heads", "head_width"))
-            self.k_bias = filled(0.0, (K, H), ("kv_heads", "head_width"))
-            self.v_bias = filled(0.0, (K, H), ("kv_heads", "head_width"))
-        if config.o_bias:
-            self.o_bias = filled(0.0, (D,), ("width",))
-        if config.qk_norm == "head":
-            self.q_norm = norm_scale(config, (H,), ("head_width",))
-            self.k_norm = norm_scale(config, (H,), ("head_width",))
-        if config.qk_norm == "all":
-            self.q_norm = norm_scale(config, (N, H), ("heads", "head_width"))
-            self.k_norm = norm_scale(config, (K, H), ("kv_heads", "head_width"))
+        pre, post = config.pre_norms, config.post_norms
+        heads_width, kv_heads_width = ("heads", "head_width"), ("kv_heads", "head_width")
+        # What a family lacks is None, said here: a misspelt name is an error, and not a part that is left out.
+        self.attn_norm = norm_scale(config, (D,), ("width",)) if pre else None
+        self.mlp_norm = norm_scale(config, (D,), ("width",)) if pre else None
+        self.attn_post_norm = norm_scale(config, (D,), ("width",)) if post else None
+        self.mlp_post_norm = norm_scale(config, (D,), ("width",)) if post else None
+        self.q = weight(next(keys), (N, H, D), (*heads_width, "width"), D)
+        self.k = weight(next(keys), (K, H, D), (*kv_heads_width, "width"), D)
+        self.v = weight(next(keys), (K, H, D), (*kv_heads_width, "width"), D)
+        self.o = weight(next(keys), (D, N, H), ("width", *heads_width), N * H)
+        self.q_bias = filled(0.0, (N, H), heads_width) if config.qkv_bias else None
+        self.k_bias = filled(0.0, (K, H), kv_heads_width) if config.qkv_bias else None
+        self.v_bias = filled(0.0, (K, H), kv_heads_width) if config.qkv_bias else None
+        self.o_bias = filled(0.0, (D,), ("width",)) if config.o_bias else None
+        whole = config.qk_norm == "all"
+        q_shape, q_axes = ((N, H), heads_width) if whole else ((H,), ("head_width",))
+        k_shape, k_axes = ((K, H), kv_heads_width) if whole else ((H,), ("head_width",))
+        self.q_norm = norm_scale(config, q_shape, q_axes) if config.qk_norm != "none" else None
+        self.k_norm = norm_scale(config, k_shape, k_axes) if config.qk_norm != "none" else None
         self.gate = weight(next(keys), (F, D), ("ff", "width"), D)
         self.up = weight(next(keys), (F, D), ("ff", "width"), D)
         self.down = weight(next(keys), (D, F), ("width", "ff"), F)
-        if config.mlp_bias:
-            self.gate_bias = filled(0.0, (F,), ("ff",))
-            self.up_bias = filled(0.0, (F,), ("ff",))
-            self.down_bias = filled(0.0, (D,), ("width",))
+        self.gate_bias = filled(0.0, (F,), ("ff",)) if config.mlp_bias else None
+        self.up_bias = filled(0.0, (F,), ("ff",)) if config.mlp_bias else None
+        self.down_bias = filled(0.0, (D,), ("width",)) if config.mlp_bias else None
         if lora := config.lora:
             for name in lora.targets:
                 a, b = low_rank(jax.random.fold_in(key, 7 + TARGETS.index(name)), getattr(self, name), lora.rank, 1 + (name == "o"))
@@ -135,27 +132,26 @@ class Block(nnx.Module):
         """(x [B, T, D], whatever `attend` returned beside its output [B, T, N, H])."""
         with jax.named_scope("attention"):
             out_BTNH, kept = attend(*self.project_qkv(x_BTD, rope))
-            x_BTD = x_BTD + self._norm(self._affine(out_BTNH, "o"), "attn_post_norm")
+            x_BTD = x_BTD + self._norm(self._affine(out_BTNH, "o"), self.attn_post_norm)
         with jax.named_scope("mlp"):
-            y_BTD = self._norm(x_BTD, "mlp_norm")
+            y_BTD = self._norm(x_BTD, self.mlp_norm)
             hidden_BTF = ACTIVATIONS[self.config.activation](self._affine(y_BTD, "gate")) * self._affine(y_BTD, "up")
-            return x_BTD + self._norm(self._affine(hidden_BTF, "down"), "mlp_post_norm"), kept
+            return x_BTD + self._norm(self._affine(hidden_BTF, "down"), self.mlp_post_norm), kept
 
     def project_qkv(self, x_BTD: jax.Array, rope: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Rotated queries [B, T, N, H], rotated keys and plain values [B, T, K, H]."""
-        y_BTD = self._norm(x_BTD, "attn_norm")
+        y_BTD = self._norm(x_BTD, self.attn_norm)
         q, k, v = (self._affine(y_BTD, name) for name in ("q", "k", "v"))
-        return rotate(self._norm(q, "q_norm"), rope), rotate(self._norm(k, "k_norm"), rope), v
+        return rotate(self._norm(q, self.q_norm), rope), rotate(self._norm(k, self.k_norm), rope), v
 
-    def _norm(self, x: jax.Array, name: str) -> jax.Array:
-        """The RMS norm `name` of x, over as many axes as its scale has; x itself where the block has no such norm."""
-        param = getattr(self, name, None)
-        return x if param is None else rms_norm(x, param[...], self.config)
+    def _norm(self, x: jax.Array, scale: nnx.Param | None) -> jax.Array:
+        """The RMS norm of x, over as many axes as its scale has; x itself where the block has no such norm."""
+        return x if scale is None else rms_norm(x, scale[...], self.config)
 
     def _affine(self, x: jax.Array, name: str) -> jax.Array:
         """The weight `name` times x, plus its bias and its adapter's part where it has them, in x's dtype."""
         y = linear(getattr(self, name)[...].astype(x.dtype), x)
-        if (bias := getattr(self, f"{name}_bias", None)) is not None:
+        if (bias := getattr(self, f"{name}_bias")) is not None:
             y = y + bias[...].astype(x.dtype)
         if (lora := self.config.lora) and name in lora.targets:
             a, b = (getattr(self, f"{name}_lora_{factor}")[...].astype(x.dtype) for factor in "ab")
@@ -193,7 +189,7 @@ def init_params(config: DecoderConfig, key: jax.Array) -> Params:
     ends_key, blocks_key = jax.random.split(key)
     block_keys = jax.random.split(blocks_key, config.layers)
     blocks = jax.vmap(lambda block_key: _plain(Block(config, block_key)))(block_keys)
-    return {**_plain(Ends(config, ends_key)), "blocks": blocks}
+    return {**_plain(EmbeddingAndHead(config, ends_key)), "blocks": blocks}
 
 
 @functools.cache
@@ -208,7 +204,7 @@ def abstract_params(config: DecoderConfig) -> Params:
         }
 
     # The key is made inside, where it is abstract too: a real one would be the first program that this process compiles.
-    ends = specs(lambda: Ends(config, jax.random.key(0)), stacked=False)
+    ends = specs(lambda: EmbeddingAndHead(config, jax.random.key(0)), stacked=False)
     return {**ends, "blocks": specs(lambda: Block(config, jax.random.key(0)), stacked=True)}
 
 

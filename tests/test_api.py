@@ -34,7 +34,7 @@ print("jax" in sys.modules)
 
 def test_names():
     assert all(getattr(jaxpolya, name).__doc__ for name in jaxpolya.__all__) and set(jaxpolya.__all__) <= set(dir(jaxpolya))
-    with pytest.raises(AttributeError, match="jaxpolya has no lode; it has load"):
+    with pytest.raises(AttributeError, match=r"jaxpolya has no lode; it has .*\bload, "):
         jaxpolya.lode  # noqa: B018
 
 
@@ -199,7 +199,7 @@ def test_run(tiny_run, tmp_path):
     assert list(tmp_path.glob("runs/tiny/stages/generate-plain-*/manifest.json"))
     results = jaxpolya.run(parse_config(tree), quiet=True)
     assert results is not None and set(results.arms) == {"base", "star"}
-    assert jaxpolya.run(str(path), overrides=["arms=[base]"], quiet=True)["best"] == "base"
+    assert jaxpolya.run(str(path), overrides=["arms=[base]"], quiet=True).best == "base"
     assert set(jaxpolya.run(parse_config(tree), overrides=["arms=[star]"], quiet=True).arms) == {"star"}
     with pytest.raises(ConfigError, match="did you mean steps"):
         jaxpolya.run(path, overrides=["rl.setps=1"])

@@ -185,7 +185,9 @@ def test_fields_are_explained(jaxpolya):
     code, out, _ = jaxpolya("config", "--explain", "rl.kl")
     assert code == 0 and "weight  number > 0; required" in out and "taken off its reward" in out
     code, out, _ = jaxpolya("config", "--explain")
-    assert code == 0 and "generate.sampling, rl.sampling, eval.sampling" in out and "remat  none | block; default block (how)" in out
+    assert (
+        code == 0 and "generate.sampling, sft.validation.sampling, rl.sampling" in out and "remat  none | block; default block (how)" in out
+    )
 
 
 def test_a_reader_that_stops_early_is_no_trouble(config):
@@ -458,7 +460,7 @@ def test_an_export_that_transformers_checks(jaxpolya, refused, guesser, tmp_path
     assert code == 0 and re.search(r"^verify: logits differ by \S+ at most \(tolerance \S+\) over 128 tokens, .* 128 of 128", out)
     assert len(list((tmp_path / "home").glob("model-*.safetensors"))) > 1
     with monkeypatch.context() as patch:
-        patch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+        patch.setattr("importlib.util.find_spec", lambda name: None)
         refused(MACHINE, "--verify needs torch", "export", tmp_path / "nowhere", tmp_path / "out", "--verify")
 
 

@@ -155,7 +155,8 @@ class Session:
             Pool(verify.workers, verify.deadline, verify.memory_mb, policy) as self.pool,
         ):
             if is_primary():
-                self.configuration = begin(self.directory.path, self.config)
+                with checks.saying_where(self.config):
+                    self.configuration = begin(self.directory.path, self.config)
                 self.display.run_begins(self.directory.path, self.configuration.id)
                 write_whole(self.directory.path / "config.yaml", f"{FORMAT_LINE}{FORMAT}\n{dump_config(self.config)}")
             wait_for_all("start")

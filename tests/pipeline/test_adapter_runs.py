@@ -25,6 +25,16 @@ def tree(tiny_run):
     return made
 
 
+def test_adapters_go_through_a_run(tiny_run, tree):
+    run(tree)
+    stages = tiny_run.directory / "runs" / "tiny" / "stages"
+    # Sampler and trainer agree before any update, merged or not.
+    assert all(abs(step["sampler_kl"]) < 1e-6 for step in steps(stages, "rl-star-rl"))
+    (sft,), (rl,) = (list(stages.glob(f"{name}-*")) for name in ("sft-star", "rl-star-rl"))
+    assert {locate(str(path), weights=True).kind for path in (sft / "model", rl / "model", rl / "models" / "000002")} == {"adapter"}
+
+
+@pytest.mark.soak
 def test_adapters_are_trained_saved_and_resumed(tiny_run, tree, monkeypatch, mesh1):
     whole, saved, save = tiny_run.directory / "whole", list[set[str]](), Checkpoints.save
 

@@ -65,6 +65,7 @@ def test_a_base_in_the_compute_dtype_changes_no_product(mesh1):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
+@pytest.mark.soak
 def test_eight_devices_train_what_one_does(mesh1, mesh8):
     one, eight = (trained(mesh, F32, 1)[2][0] for mesh in (mesh1, mesh8))
     assert one == pytest.approx(eight, rel=1e-5, abs=1e-6) and one["grad_norm"] > 0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 
 import jax
 import jax.numpy as jnp
@@ -150,6 +151,11 @@ def test_ppo_from_end_to_end_and_over_a_kill(tiny_run, monkeypatch):
 
     def killed(log, row):
         if row["step"] == 2:
+            saved = next((tiny_run.directory / "runs" / "killed").glob("stages/rl-rl-*/checkpoints"))
+            for _ in range(600):  # it is written beside the training
+                if (saved / "2").exists():
+                    break
+                time.sleep(0.1)
             raise KeyboardInterrupt
         append(log, row)
 

@@ -444,7 +444,7 @@ def test_the_documented_sources_are_valid():
     blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
     sources = [source for block in blocks for source in block.get("questions", [])]
     kinds = {source.kind for source in TypeAdapter(list[AnySource]).validate_json(json.dumps(sources), strict=True)}
-    assert kinds == {"jsonl", "hub", "tfds", "reasoning_gym"}
+    assert kinds == {"jsonl", "hub", "tfds", "reasoning_gym", "python"}
 
 
 def test_the_documented_rows_load(file):

@@ -11,7 +11,8 @@ and a report find what was said while it ran.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxpolya.evaluation.diversity import RESPONSES, NgramKernel, vendi
+from jaxpolya.evaluation.diversity import RESPONSES, vendi
+from jaxpolya.ngrams import NgramKernel
 from jaxpolya.records import Sample
 
 ENDS = 3

@@ -21,16 +21,16 @@ Cost is bounded: QUESTIONS questions, RESPONSES responses of each, the same ones
 import dataclasses
 import math
 import random
-import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from jaxpolya.doors import a, bring, check_call, is_reference, made
 from jaxpolya.errors import ConfigError
 from jaxpolya.evaluation.passk import Interval, bootstrap
+from jaxpolya.ngrams import Kernel, NgramKernel, ngram_counts, words
 from jaxpolya.records import Sample
 
 QUESTIONS, RESPONSES = 200, 16
@@ -53,59 +53,7 @@ Labels = Mapping[str, Collection[str]]
 """Sample id → keys of the heuristics that it uses."""
 
 
-class Kernel(Protocol):
-    """Says how similar responses are."""
-
-    name: str
-    """Stands in the results."""
-
-    def gram(self, responses: Sequence[str]) -> np.ndarray:
-        """Similarities [M, M] of M responses, float64: symmetric, positive semi-definite, 1 on the diagonal."""
-
-
-class NgramKernel:
-    """The mean over n = 1 … 4 of the cosine between two responses' n-gram counts, as the Vendi score's authors use for text."""
-
-    name = "n-gram cosine, n = 1 … 4"
-
-    def gram(self, responses: Sequence[str]) -> np.ndarray:
-        """Similarities [M, M] in [0, 1]."""
-        texts = [words(response) for response in responses]
-        grams = []
-        for counts_MF in ngram_counts(texts, 4):
-            unit_MF = counts_MF / np.linalg.norm(counts_MF, axis=1, keepdims=True)
-            grams.append(unit_MF @ unit_MF.T)
-        return np.mean(grams, axis=0)
-
-
 # Measures of one question's responses ------------------------------------------------------------------------------------
-
-
-def words(text: str) -> list[str]:
-    """Lower-case words, numbers and single marks of a text; of an empty one, one empty word."""
-    return re.findall(r"\w+|[^\w\s]", text.lower()) or [""]
-
-
-def ngram_counts(texts: Sequence[Sequence[str]], longest: int) -> Iterator[np.ndarray]:
-    """For n = 1 … `longest`, how often each of their F different n-grams is in each of M texts: [M, F] float64.
-
-    A text has at least one word; one of fewer than n is one n-gram itself.
-    """
-    number: dict[str, int] = {}
-    numbered = [[number.setdefault(word, len(number) + 1) for word in text] for text in texts]
-    # Zeros behind each text keep n-grams from running into the next one, and fill up a short one.
-    words_W = np.concatenate([ids + [0] * (longest - 1) for ids in numbered])
-    row_W = np.repeat(np.arange(len(texts)), [len(ids) + longest - 1 for ids in numbered])
-    place_W = np.concatenate([np.arange(len(ids) + longest - 1) for ids in numbered])
-    length_W = np.array([len(ids) for ids in numbered])[row_W]
-    grams_W = words_W
-    for n in range(1, longest + 1):
-        if n > 1:  # renumbered each time, so that nothing overflows
-            _, grams_W = np.unique(grams_W * (len(number) + 1) + np.roll(words_W, 1 - n), return_inverse=True)
-        begins_W = place_W <= np.maximum(0, length_W - n)
-        different, column = np.unique(grams_W[begins_W], return_inverse=True)
-        places = row_W[begins_W] * len(different) + column
-        yield np.bincount(places, minlength=len(texts) * len(different)).reshape(len(texts), -1).astype(np.float64)
 
 
 def distinct_n(texts: Sequence[Sequence[str]], longest: int) -> list[float]:

@@ -5,7 +5,7 @@ Under all three no two of what is kept are of one slot, and no two nearly alike:
 best      by falling adherence, as the paper has it
 random    slots in a random order, and a random response of each: what selection by adherence is to be compared with. A number hangs on
           the seed, the question, the slot and the response's index alone, not on what else there is
-diverse   greedily, what adds most to θ · Σ r + (1 − θ) · log det K. K holds the n-gram similarities of the kept (`diversity.NgramKernel`),
+diverse   greedily, what adds most to θ · Σ r + (1 − θ) · log det K. K holds the n-gram similarities of the kept (`ngrams.NgramKernel`),
           r their adherence, standardised within the question, θ is `select.quality`. That is the most likely set, found greedily, of a
           determinantal point process with such weights (Chen, Zhang and Zhou 2018, arXiv 1709.05135, for both). θ = 1 is `best`. arXiv
           2606.00544 argues that selection by a score alone collapses modes
@@ -24,7 +24,7 @@ import numpy as np
 from jaxpolya.config import SelectConfig
 from jaxpolya.doors import Brought, bring, check_call, is_reference
 from jaxpolya.errors import InputError, failure
-from jaxpolya.evaluation.diversity import NgramKernel
+from jaxpolya.ngrams import NgramKernel
 from jaxpolya.records import Question, Sample
 
 KEY = "select.keep"

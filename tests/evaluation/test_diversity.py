@@ -8,17 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxpolya.evaluation import diversity
-from jaxpolya.evaluation.diversity import (
-    NgramKernel,
-    chosen,
-    common_length,
-    distinct_n,
-    label_entropy,
-    self_bleu,
-    summarise_diversity,
-    vendi,
-    words,
-)
+from jaxpolya.evaluation.diversity import chosen, common_length, distinct_n, label_entropy, self_bleu, summarise_diversity, vendi
+from jaxpolya.ngrams import NgramKernel, words
 from jaxpolya.records import Sample
 from jaxpolya.results import Diversity
 

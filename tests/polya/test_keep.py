@@ -11,7 +11,7 @@ import pytest
 from jaxpolya.config import KEEPS, SelectConfig
 from jaxpolya.config_file import parse_config
 from jaxpolya.errors import ConfigError, InputError
-from jaxpolya.evaluation.diversity import NgramKernel
+from jaxpolya.ngrams import NgramKernel
 from jaxpolya.polya.catalogue import load_catalogue, slots
 from jaxpolya.polya.keep import Candidates, _Volume, make_keep, needs_scores
 from jaxpolya.progress import Display

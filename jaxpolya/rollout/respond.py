@@ -30,15 +30,13 @@ from jaxpolya.polya.catalogue import Slot
 from jaxpolya.polya.prompts import PromptBuilder, exemplar_kind
 from jaxpolya.progress import Task
 from jaxpolya.records import Appender, Question, Sample, Verdict, read_records, write_records
+from jaxpolya.rollout.rewards import too_many_failed
 from jaxpolya.verify.judge import Item
 from jaxpolya.verify.pool import Pool
 from jaxpolya.verify.speech import opened_thought
 
 if TYPE_CHECKING:
     from jaxpolya.rollout.traces import Trace
-
-FAILURES, FAILURE_SHARE = 2, 0.05
-"""Responses that the verifier may fail on, in number or as a share of all; a scorer may have a case that it can't judge."""
 
 DRAINED_AT_ONCE = 64
 """Verdicts that are waited for before they are written, once decoding has ended."""
@@ -224,7 +222,7 @@ def _verdict_fields(verdict: Verdict, pool: Pool) -> dict[str, Any]:
 def require_judged(samples: "Sequence[Sample] | Sequence[Trace]", out: Path) -> None:
     """Raises `MachineError` where the verifier failed on more than a few responses: what follows would learn from its failure."""
     failed = [sample for sample in samples if sample.verdict == "harness_error"]
-    if len(failed) > max(FAILURES, FAILURE_SHARE * len(samples)):
+    if too_many_failed(len(failed), len(samples)):
         questions = collections.Counter(sample.question_id for sample in failed)
         named = ", ".join(question for question, _ in questions.most_common(3))
         raise MachineError(

@@ -24,7 +24,7 @@ from jaxpolya.verify.rewards import Case, Form, Payment, form_of
 KEY = "rl.reward"
 
 FAILURES, FAILURE_SHARE = 2, 0.05
-"""Responses of a round for which a reward may fail, in number or as a share of all."""
+"""Responses that the verifier or a reward may fail on, in number or as a share of all; a scorer may have a case that it can't judge."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +87,11 @@ def pay_samples(samples: Sequence[Sample], questions: Sequence[Question], pay: P
     return rewarded
 
 
+def too_many_failed(failed: int, of: int) -> bool:
+    """Whether so many failures are more than the few that are let pass."""
+    return failed > max(FAILURES, FAILURE_SHARE * of)
+
+
 def _unpaid(group: Sequence[Sample]) -> list[Sample]:
     return [sample for sample in group if sample.reward is None and sample.verdict != "harness_error"]
 
@@ -120,7 +125,7 @@ def _with(sample: Sample, payment: Payment) -> Sample:
 
 def _require_paid(rewarded: Sequence[Sample], before: Sequence[Sample], pay: Pay, where: str) -> None:
     failed = [after for after, sample in zip(rewarded, before, strict=True) if after.verdict == "harness_error" != sample.verdict]
-    if len(failed) > max(FAILURES, FAILURE_SHARE * len(before)):
+    if too_many_failed(len(failed), len(before)):
         raise RunError(
             f"{where}: {len(failed)} of {len(before)} responses have no reward: {failed[0].detail}. Mend {pay.name}, or raise "
             "verify.deadline or verify.memory_mb where it needs more, and start again"

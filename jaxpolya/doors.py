@@ -58,12 +58,6 @@ class Brought(NamedTuple):
         return f"{Path(where).name if where.endswith('.py') else where}:{attribute}"
 
 
-def load(reference: str, key: str) -> tuple[Any, str]:
-    """(the object, the digest) as `bring` finds them."""
-    found = bring(reference, key)
-    return found.value, found.digest
-
-
 def bring(reference: str, key: str) -> Brought:
     """What a reference leads to.
 

@@ -20,16 +20,16 @@ from jaxpolya.hf.spelling import Spelling
 from jaxpolya.models.decoder import Params
 from jaxpolya.models.forward import Forward
 from jaxpolya.parallel.hosts import from_primary, together
-from jaxpolya.parallel.mesh import data_shards, is_primary
+from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.catalogue import Slot
 from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.records import Question, Sample
-from jaxpolya.score.logprobs import score_examples
+from jaxpolya.score.logprobs import score_examples, scoring_shape
 from jaxpolya.score.reward_model import RewardModel
 
 KEY = "select.adherence"
 
-SHORTEST_ROW, PASS_TOKENS = 256, 1024  # tokens of a scoring row, at least; and of a forward pass on one data shard, about
+PASS_TOKENS = 1024  # of a forward pass on one data shard, about
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,11 +104,8 @@ class MutualInformation:
             for prompts in (told, bare)
             for prompt, case in zip(prompts, cases, strict=True)
         ]
-        row_tokens = max(SHORTEST_ROW, -(-max(len(example) for example in examples) // 128) * 128)
-        rows = max(1, PASS_TOKENS // row_tokens) * data_shards(self._mesh)
-        scored = score_examples(
-            self._params, self._forward, self._mesh, examples, row_tokens=row_tokens, micro_rows=rows, model=self._model
-        )
+        shape = scoring_shape(examples, self._mesh, PASS_TOKENS)
+        scored = score_examples(self._params, self._forward, self._mesh, examples, **shape, model=self._model)
         means = [float(values[example.weights > 0].mean()) for values, example in zip(scored, examples, strict=True)]
         return np.array(means[: len(cases)]) - np.array(means[len(cases) :])
 

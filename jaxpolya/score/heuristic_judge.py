@@ -20,12 +20,11 @@ from jaxpolya.errors import ConfigError
 from jaxpolya.evaluation.judges import Solution
 from jaxpolya.models.decoder import Params
 from jaxpolya.models.forward import Forward
-from jaxpolya.parallel.mesh import data_shards
 from jaxpolya.polya.catalogue import Heuristic
 from jaxpolya.polya.prompts import PromptBuilder
-from jaxpolya.score.logprobs import score_examples
+from jaxpolya.score.logprobs import score_examples, scoring_shape
 
-SHORTEST_ROW, PASS_TOKENS = 256, 2048  # tokens of a scoring row, at least; and of a forward pass on one data shard, about
+PASS_TOKENS = 2048  # of a forward pass on one data shard, about
 CHARACTERS = 4  # a token, about
 ROOM = 64  # tokens for problem and solution without which there is no use in asking
 NOTHING = "N/A"
@@ -67,11 +66,8 @@ class ModelJudge:
     def _log_odds(self, pairs: Sequence[tuple[Example, Example]]) -> np.ndarray:
         """log p(yes) − log p(no) of each pair, nats."""
         examples = [example for pair in pairs for example in pair]
-        row_tokens = max(SHORTEST_ROW, -(-max(len(example) for example in examples) // 128) * 128)
-        rows = max(1, PASS_TOKENS // row_tokens) * data_shards(self._mesh)
-        scored = score_examples(
-            self._params, self._forward, self._mesh, examples, row_tokens=row_tokens, micro_rows=rows, model=self._model
-        )
+        shape = scoring_shape(examples, self._mesh, PASS_TOKENS)
+        scored = score_examples(self._params, self._forward, self._mesh, examples, **shape, model=self._model)
         sums = [float(values[example.weights > 0].sum()) for values, example in zip(scored, examples, strict=True)]
         return np.array(sums[::2]) - np.array(sums[1::2])
 

@@ -14,10 +14,17 @@ from jaxpolya.errors import not_finite
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params
 from jaxpolya.models.forward import Forward
-from jaxpolya.parallel.mesh import batch_to_mesh, to_host
+from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, to_host
 from jaxpolya.parallel.sharding import batch_sharding, param_shardings, replicated
 
+SHORTEST_ROW = 256  # tokens, a whole number of 128 as all rows
 PACKED_AT_ONCE = 4096  # examples; a run may have hundreds of thousands, and their log-probs come back to the host
+
+
+def scoring_shape(examples: Sequence[Example], mesh: Mesh, pass_tokens: int) -> dict[str, int]:
+    """`row_tokens` and `micro_rows` of `score_examples`: rows as long as the longest example, about `pass_tokens` on a data shard."""
+    row_tokens = max(SHORTEST_ROW, -(-max(len(example) for example in examples) // 128) * 128)
+    return {"row_tokens": row_tokens, "micro_rows": max(1, pass_tokens // row_tokens) * data_shards(mesh)}
 
 
 def score_examples(

@@ -6,14 +6,14 @@ are set go before an algorithm's own.
 """
 
 import dataclasses
-from typing import Any, get_args
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxpolya.config import Aggregation, RlConfig, ValueConfig
-from jaxpolya.doors import is_reference, load
+from jaxpolya.doors import a, bring, is_reference
 from jaxpolya.errors import ConfigError
 from jaxpolya.train.advantages import (
     Estimator,
@@ -162,9 +162,9 @@ def overlong_buffer(config: RlConfig, algorithm: Algorithm) -> int:
 def _named(name: str) -> tuple[Algorithm, str | None]:
     if not is_reference(name):
         return PRESETS[name], None
-    found, digest = load(name, KEY)
+    found, digest, _ = bring(name, KEY)
     if not isinstance(found, Algorithm):
-        raise ConfigError(f"{KEY}: {name} is {_a(found)}, and an Algorithm (jaxpolya.train.algorithms) was expected")
+        raise ConfigError(f"{KEY}: {name} is {a(found)}, and an Algorithm (jaxpolya.train.algorithms) was expected")
     _check(found, name)
     return found, digest
 
@@ -174,7 +174,7 @@ def _check(algorithm: Algorithm, name: str) -> None:
     if algorithm.aggregation not in get_args(Aggregation):
         raise ConfigError(f"{KEY}: {name}: aggregation {algorithm.aggregation!r} is not one of {', '.join(get_args(Aggregation))}")
     if not isinstance(algorithm.needs, Needs):
-        raise ConfigError(f"{KEY}: {name}: needs is {_a(algorithm.needs)}, and a Needs was expected")
+        raise ConfigError(f"{KEY}: {name}: needs is {a(algorithm.needs)}, and a Needs was expected")
     values_PGT = np.zeros((2, 2, 3)) if algorithm.needs.value else None
     rewards = Rewards(np.array([[1.0, 0.0], [1.0, np.nan]]), np.array([[3, 1], [2, 3]]), values_PGT=values_PGT)
     try:
@@ -185,7 +185,7 @@ def _check(algorithm: Algorithm, name: str) -> None:
     try:
         hash(algorithm.token_loss)
         given = (floats, floats, floats, mask, ids, floats if algorithm.needs.reference else None)
-        loss_BT, reported = jax.eval_shape(lambda *a: algorithm.token_loss(Tokens.of(*a[:-1], logp_ref_BT=a[-1])), *given)
+        loss_BT, reported = jax.eval_shape(lambda *given: algorithm.token_loss(Tokens.of(*given[:-1], logp_ref_BT=given[-1])), *given)
         shapes = {"the loss": loss_BT.shape} | {key: value.shape for key, value in reported.items()}
     except Exception as error:
         raise ConfigError(f"{KEY}: {name}: its token loss, tried on arrays of shape (2, 3): {_said(error)}") from error
@@ -196,7 +196,3 @@ def _check(algorithm: Algorithm, name: str) -> None:
 def _said(error: Exception) -> str:
     first = (str(error).splitlines() or [""])[0]
     return first if type(error) is ValueError else f"{type(error).__name__}: {first}"
-
-
-def _a(found: Any) -> str:
-    return f"the class {found.__name__}" if isinstance(found, type) else f"of type {type(found).__name__}"

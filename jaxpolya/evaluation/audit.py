@@ -361,10 +361,16 @@ class Watch:
         return new
 
 
+def _much(part: Mapping[str, Any], share: str, of: str, bar: float) -> tuple[float, int] | None:
+    """(a share, of how many) where it is above the bar and stands for more than a few cases."""
+    found, count = part.get(share, 0.0), part.get(of, 0)
+    return None if found <= bar or found * count < FEWEST else (found, count)
+
+
 def _not_numbers(part: Mapping[str, Any], when: str) -> str | None:
-    share, of = part.get("not_number", 0.0), part.get("numbers", 0)
-    if share <= MUCH_NOT_LITERAL or share * of < FEWEST:
+    if (found := _much(part, "not_number", "numbers", MUCH_NOT_LITERAL)) is None:
         return None
+    share, of = found
     return (
         f"{share:.1%} of the {of:,} paid answers{when} are no numbers, though the reference answers are. What is learned may be a way to "
         "be paid without solving, such as giving back the question's expression; no figure that rests on these verdicts means anything "
@@ -373,9 +379,9 @@ def _not_numbers(part: Mapping[str, Any], when: str) -> str | None:
 
 
 def _unconfirmed(part: Mapping[str, Any], when: str) -> str | None:
-    share, of = part.get("unconfirmed", 0.0), part.get("checked", 0)
-    if share <= MUCH_UNCONFIRMED or share * of < FEWEST:
+    if (found := _much(part, "unconfirmed", "checked", MUCH_UNCONFIRMED)) is None:
         return None
+    share, of = found
     return (
         f"an independent reading doesn't confirm {share:.1%} of {of} paid answers{when}. Either the verifier pays for what is no answer, "
         f"or answers are worded so that only one of the two readings follows them. Look first at the samples {', '.join(part['examples'])}"
@@ -383,9 +389,9 @@ def _unconfirmed(part: Mapping[str, Any], when: str) -> str | None:
 
 
 def _inverted(part: Mapping[str, Any], when: str) -> str | None:
-    share, of = part.get("inverted", 0.0), part.get("contested", 0)
-    if share <= MUCH_INVERTED or share * of < FEWEST:
+    if (found := _much(part, "inverted", "contested", MUCH_INVERTED)) is None:
         return None
+    share, of = found
     return (
         f"in {share:.1%} of the {of} groups{when} that hold right and other responses, one that isn't right was paid more than one that "
         "is: what rl.reward pays besides outweighs the verdict, and is what will be learned. Look first at the rewards in rollouts/, then "

@@ -118,6 +118,11 @@ def ours_or_own(name: str, ours: Sequence[str]) -> str:
     raise ValueError(f"{name!r} is none of {', '.join(ours)}, nor {own}{f'; did you mean {close[0]}?' if close else ''}")
 
 
+def known(ours: Sequence[str]) -> pydantic.AfterValidator:
+    """Marks a door whose own names are these."""
+    return pydantic.AfterValidator(lambda name: ours_or_own(name, ours))
+
+
 class Strict(pydantic.BaseModel):
     """Base of all configuration models: no unknown keys, no silent conversions, frozen, field docs from docstrings."""
 
@@ -232,15 +237,10 @@ class PythonSource(Columned):
     """Records that a function of one's own gives (docs/extending.md)."""
 
     kind: Literal["python"]
-    source: Door
+    source: Annotated[Door, known(())]
     """`module:attribute` or `path/to/file.py:attribute` of a function that gives rows, or of rows themselves."""
     arguments: dict[str, Any] = {}
     """What the function is called with, by name, such as `{digits: 3, seed: 1}`."""
-
-    @pydantic.field_validator("source")
-    @classmethod
-    def _own(cls, name: str) -> str:
-        return ours_or_own(name, ())
 
     @pydantic.field_validator("arguments")
     @classmethod
@@ -398,10 +398,10 @@ class SelectConfig(Strict):
 
     n: PositiveInt = 4
     """n: approaches kept per question, at most (paper: 1 … 64)."""
-    adherence: Door = "pmi"
+    adherence: Annotated[Door, known(ADHERENCES)] = "pmi"
     """Who says how well a response follows its heuristic: the base model's pointwise mutual information (`pmi`), a reward model
     (`reward_model`), or a function of one's own, `module:attribute` or `path/to/file.py:attribute` (docs/extending.md)."""
-    keep: Annotated[Door, LATER] = "best"
+    keep: Annotated[Door, known(KEEPS), LATER] = "best"
     """Which of the responses to a question are kept, no two of one slot: the ones of best adherence (`best`), random ones (`random`), those
     that are good and differ most (`diverse`), or a rule of one's own, `module:attribute` or `path/to/file.py:attribute`
     (docs/extending.md)."""
@@ -421,16 +421,6 @@ class SelectConfig(Strict):
     """Which of those traces are learned: the ones that the verifier finds correct, or all."""
     seed: Seed = 0
     """Seed of the cap (`max_questions`), of the matching cut (`match`) and of `keep: random`."""
-
-    @pydantic.field_validator("adherence")
-    @classmethod
-    def _known_adherence(cls, name: str) -> str:
-        return ours_or_own(name, ADHERENCES)
-
-    @pydantic.field_validator("keep")
-    @classmethod
-    def _known_rule(cls, name: str) -> str:
-        return ours_or_own(name, KEEPS)
 
 
 class Optimizer(Strict):
@@ -597,9 +587,9 @@ class RlConfig(Strict):
     lora: Annotated[LoraConfig | None, LATER] = None
     """Train low-rank adapters instead of all parameters, beside the arm's model with its own adapters merged (docs/adapters.md); unset
     trains all."""
-    algorithm: Door = "grpo"
+    algorithm: Annotated[Door, known(ALGORITHMS)] = "grpo"
     """One that is built in (docs/algorithms.md), or `module:attribute` or `path/to/file.py:attribute` of one's own."""
-    reward: Annotated[Door, LATER] = "verdict"
+    reward: Annotated[Door, known(REWARDS), LATER] = "verdict"
     """What a response is paid: `verdict` (1 where it is right, else 0, or the score of a verifier that gives partial credit), `correct` (1
     where it is right, else 0), or `module:attribute` or `path/to/file.py:attribute` of a function of one's own (docs/extending.md)."""
     aggregation: Aggregation | None = None
@@ -656,16 +646,6 @@ class RlConfig(Strict):
         last_is_left = self.validation is None or self.validation.keep == "last"
         return [step for step in self.evaluate_at if step < self.steps or not last_is_left]
 
-    @pydantic.field_validator("reward")
-    @classmethod
-    def _known_reward(cls, name: str) -> str:
-        return ours_or_own(name, REWARDS)
-
-    @pydantic.field_validator("algorithm")
-    @classmethod
-    def _known_algorithm(cls, name: str) -> str:
-        return ours_or_own(name, ALGORITHMS)
-
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "RlConfig":
         if sorted(set(self.evaluate_at)) != self.evaluate_at or (self.evaluate_at and self.evaluate_at[-1] > self.steps):
@@ -704,23 +684,13 @@ class EvalConfig(Strict):
     """Ask each question once more at temperature 0, and report that accuracy too."""
     bootstrap: Annotated[PositiveInt, HOW] = 1000
     """Resamples of the questions behind each 95 % interval."""
-    composition: Door = "acts"
+    composition: Annotated[Door, known(JUDGES)] = "acts"
     """Who says which heuristics a solution uses: `none`, `acts` (rules that look for what is done), `markers` (the catalogue's), `model`
     (the base model is asked; slow), or a judge of your own (docs/composition.md)."""
-    kernel: Annotated[Door, HOW] = "ngram"
+    kernel: Annotated[Door, known(KERNELS), HOW] = "ngram"
     """How similar two responses are, for the Vendi score: `ngram`, or a kernel of your own (docs/diversity.md). No stage rests on it."""
     seed: Seed = 0
     """Seed of sampling and of the bootstrap."""
-
-    @pydantic.field_validator("composition")
-    @classmethod
-    def _known_judge(cls, name: str) -> str:
-        return ours_or_own(name, JUDGES)
-
-    @pydantic.field_validator("kernel")
-    @classmethod
-    def _known_kernel(cls, name: str) -> str:
-        return ours_or_own(name, KERNELS)
 
 
 class ContaminationConfig(Strict):

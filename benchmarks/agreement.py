@@ -63,8 +63,8 @@ def formula(text: str, latex_only: bool) -> str:
     """A text without prose, or the formula that Math-Verify finds in a whole solution."""
     if not is_prose(text):
         return text
-    found = parse(text, [LatexExtractionConfig()] if latex_only else [LatexExtractionConfig(), ExprExtractionConfig()])
-    return str(found[-1]) if found else ""
+    values = parse(text, [LatexExtractionConfig()] if latex_only else [LatexExtractionConfig(), ExprExtractionConfig()])
+    return str(values[-1]) if values else ""
 
 
 def is_prose(text: str) -> bool:
@@ -89,10 +89,10 @@ def sets(folder: Path) -> Iterator[tuple[str, list[Row]]]:
     yield "`math_verify_tests`", [asked(row, formula(row["gold"], latex), formula(row["pred"], latex)) for row, latex in pairs]
     raw = lines(folder / "normalisation_cases.jsonl")
     yield "`normalisation_cases`", [asked(row, spoken(row["raw"]), row["normalised"]) for row in raw]
-    found = lines(folder / "extraction_cases.jsonl")
+    cases = lines(folder / "extraction_cases.jsonl")
     yield (
         "`extraction_cases`",
-        [Row(row["id"], row["expected_answer"], row["response"], True) for row in found if row["expected_answer"] is not None],
+        [Row(row["id"], row["expected_answer"], row["response"], True) for row in cases if row["expected_answer"] is not None],
     )
     reported = [row for row in lines(folder / "reported_kinds.jsonl") if row["kind"] != "code"]
     for kind in ("math", "choice"):
@@ -154,14 +154,14 @@ def lm_eval_graders() -> dict[str, Grader]:
 
 def wrong(grade: Grader, rows: Iterable[Row]) -> list[tuple[Row, bool]]:
     """The rows that a grader judges otherwise than their label, with its verdict. One that raises has not accepted."""
-    found = []
+    misjudged = []
     for row in rows:
         verdict = False
         with contextlib.suppress(InputError, AssertionError, TypeError, ValueError, IndexError):
             verdict = bool(grade(row))
         if verdict is not row.right:
-            found.append((row, verdict))
-    return found
+            misjudged.append((row, verdict))
+    return misjudged
 
 
 def main() -> None:

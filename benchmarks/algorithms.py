@@ -53,9 +53,9 @@ class Rule:
 
     def submit(self, item: Item) -> Future[Verdict]:
         """The verdict, at once."""
-        said = item.response.split()
+        words = item.response.split()
         future: Future[Verdict] = Future()
-        future.set_result(Verdict(verdict="correct" if said[1:2] == [item.answer] else "wrong", extracted=item.response))
+        future.set_result(Verdict(verdict="correct" if words[1:2] == [item.answer] else "wrong", extracted=item.response))
         return future
 
     def results(self, futures: list[Future[Verdict]]) -> list[Verdict]:

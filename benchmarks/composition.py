@@ -38,32 +38,32 @@ def model_judge(source: str) -> HeuristicJudge:
     return ModelJudge(model.checkpoint.params, Forward(model.checkpoint.config, jnp.float32), model.mesh, builder, HEURISTICS, model=source)
 
 
-def said(interval: Interval | None) -> str:
+def cell(interval: Interval | None) -> str:
     """An interval for a cell."""
     return "undefined" if interval is None else f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
-def share(found: int, of: int) -> str:
+def share(count: int, of: int) -> str:
     """A share for a cell."""
-    return f"{found / of:.2f}" if of else "–"
+    return f"{count / of:.2f}" if of else "–"
 
 
 def table(name: str, labels: Sequence[Sequence[str]], shown: Sequence[Labelled]) -> str:
     """The table of one judge."""
-    truth_SH, said_SH = used([one.labels for one in shown], KEYS), used(labels, KEYS)
-    hits_H, named_H, true_H = (truth_SH & said_SH).sum(0), said_SH.sum(0), truth_SH.sum(0)
-    kappas = [kappa(truth_SH[:, i], said_SH[:, i]) for i in range(len(KEYS))]
+    people_SH, judge_SH = used([one.labels for one in shown], KEYS), used(labels, KEYS)
+    hits_H, named_H, true_H = (people_SH & judge_SH).sum(0), judge_SH.sum(0), people_SH.sum(0)
+    kappas = [kappa(people_SH[:, i], judge_SH[:, i]) for i in range(len(KEYS))]
     known = [value for value in kappas if not math.isnan(value)]
     quality = compare(labels, shown, KEYS)
     hits, named, true = int(hits_H.sum()), int(named_H.sum()), int(true_H.sum())
-    micro = f"{share(hits, named)} | {share(hits, true)} | {said(quality.kappa)}"
+    micro = f"{share(hits, named)} | {share(hits, true)} | {cell(quality.kappa)}"
     lines = [
         f"\n## {name}: {len(shown)} solutions\n",
         "| heuristic | labelled | named by the judge | precision | recall | kappa |",
         "|---|---|---|---|---|---|",
     ]
     for i, key in enumerate(KEYS):
-        interval = said(kappa_interval(truth_SH[:, [i]], said_SH[:, [i]]))
+        interval = cell(kappa_interval(people_SH[:, [i]], judge_SH[:, [i]]))
         lines.append(
             f"| {key} | {true_H[i]} | {named_H[i]} | {share(hits_H[i], named_H[i])} | {share(hits_H[i], true_H[i])} | {interval} |"
         )
@@ -72,12 +72,12 @@ def table(name: str, labels: Sequence[Sequence[str]], shown: Sequence[Labelled])
     lines.append(f"| **micro** | {true} | {named} | {micro} |")
     macro = f"{np.mean(precisions) if precisions else math.nan:.2f} | {np.mean(recalls):.2f} | {np.mean(known):.2f}"
     lines.append(f"| **macro** | | | {macro} |")
-    composed, found = truth_SH.sum(1) >= SEVERAL, said_SH.sum(1) >= SEVERAL
-    hits = int((composed & found).sum())
-    several = f"{share(hits, int(found.sum()))} | {share(hits, int(composed.sum()))} | {said(quality.kappa_composed)}"
-    lines.append(f"| **composed** | {composed.sum()} | {found.sum()} | {several} |")
+    people_S, judge_S = people_SH.sum(1) >= SEVERAL, judge_SH.sum(1) >= SEVERAL
+    hits = int((people_S & judge_S).sum())
+    several = f"{share(hits, int(judge_S.sum()))} | {share(hits, int(people_S.sum()))} | {cell(quality.kappa_composed)}"
+    lines.append(f"| **composed** | {people_S.sum()} | {judge_S.sum()} | {several} |")
     (_, _), (left, others) = quality.composed, quality.others
-    lines.append(f"\nComposed: sensitivity {share(hits, int(composed.sum()))}, specificity {share(left, others)}.")
+    lines.append(f"\nComposed: sensitivity {share(hits, int(people_S.sum()))}, specificity {share(left, others)}.")
     return "\n".join(lines)
 
 

@@ -95,20 +95,20 @@ def forget(directory: Path) -> None:
 
 def measure(source: Path, out: Path, read: Callable[[], Any], write: Callable[[Any], object], parameters: int) -> dict[str, float]:
     """What reading and writing take."""
-    before, found = peak(), {}
+    before, figures = peak(), {}
     read()
-    found |= {"peak": peak(), "beside": peak() - before - parameters}
+    figures |= {"peak": peak(), "beside": peak() - before - parameters}
     forget(source)
-    found["read cold"] = timed(read)
-    found["read warm"] = timed(read)
+    figures["read cold"] = timed(read)
+    figures["read warm"] = timed(read)
     for _ in range(2):
         shutil.rmtree(out, ignore_errors=True)
         model = read()
-        found["write"] = timed(write, model)
-        found["write, fsync"] = found["write"] + timed(flush, out)
+        figures["write"] = timed(write, model)
+        figures["write, fsync"] = figures["write"] + timed(flush, out)
         del model
-    found["write peak"] = peak()
-    return found
+    figures["write peak"] = peak()
+    return figures
 
 
 def disk(source: Path, out: Path) -> dict[str, float]:
@@ -196,24 +196,24 @@ def main() -> None:
         size = (source / WEIGHTS).stat().st_size
         rounds: dict[str, list[dict[str, float]]] = {tool: [] for tool in TOOLS}
         for _ in range(arguments.rounds):
-            for tool, found in rounds.items():
+            for tool, of_tool in rounds.items():
                 command = [sys.executable, __file__, "--directory", str(arguments.directory), "--tool", tool]
                 out_text = subprocess.run(
                     command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}
                 ).stdout
-                found.append(json.loads(out_text.splitlines()[-1]))
+                of_tool.append(json.loads(out_text.splitlines()[-1]))
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    medians = {tool: {key: statistics.median(each[key] for each in found) for key in found[0]} for tool, found in rounds.items()}
+    medians = {tool: {key: statistics.median(each[key] for each in of_tool) for key in of_tool[0]} for tool, of_tool in rounds.items()}
     print(f"{size / 1e9:.2f} GB of weights, medians of {arguments.rounds} rounds (all rounds in brackets)")
     for what in ("read cold", "read warm", "write", "write, fsync"):
-        for tool, found in medians.items():
+        for tool, of_tool in medians.items():
             each = ", ".join(f"{one[what]:.2f}" for one in rounds[tool])
-            share = f"  {medians['disk'][what] / found[what]:4.0%} of the disk's speed" if tool != "disk" else ""
-            print(f"{what:13} {tool:22} {found[what]:6.2f} s {size / found[what] / 1e9:6.2f} GB/s{share}  ({each})")
-    for tool, found in list(medians.items())[1:]:
-        beside = f"{found['beside'] / 1e6:.0f} MB beside the parameters"
-        print(f"memory        {tool:22} {found['peak'] / 1e9:6.2f} GB to read, {beside}; {found['write peak'] / 1e9:.2f} GB in all")
+            share = f"  {medians['disk'][what] / of_tool[what]:4.0%} of the disk's speed" if tool != "disk" else ""
+            print(f"{what:13} {tool:22} {of_tool[what]:6.2f} s {size / of_tool[what] / 1e9:6.2f} GB/s{share}  ({each})")
+    for tool, of_tool in list(medians.items())[1:]:
+        beside = f"{of_tool['beside'] / 1e6:.0f} MB beside the parameters"
+        print(f"memory        {tool:22} {of_tool['peak'] / 1e9:6.2f} GB to read, {beside}; {of_tool['write peak'] / 1e9:.2f} GB in all")
 
 
 if __name__ == "__main__":

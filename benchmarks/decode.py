@@ -77,7 +77,7 @@ def main() -> None:
             rates["jaxpolya"].append(max(ours.rate(seed=2 * round_ + i) for i in (1, 2)))
             for name, command in peers.items():
                 rates[name].append(peer_rate(command, workload))
-        medians = {name: statistics.median(found) for name, found in rates.items()}
+        medians = {name: statistics.median(of_tool) for name, of_tool in rates.items()}
         for name, median in medians.items():
             ratio = f"  jaxpolya is {medians['jaxpolya'] / median:.2f} times as fast" if name != "jaxpolya" else ""
             each = ", ".join(f"{rate:.0f}" for rate in rates[name])

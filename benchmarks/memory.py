@@ -143,9 +143,9 @@ def main() -> None:
         for kind, lora in (("full", None), (f"adapters, rank {asked.rank}", LoraConfig(rank=asked.rank))):
             config = adapted(MODELS[name], lora)
             programs = zip(("gradient", "update"), training(config, mesh, asked.micro_rows, asked.row_tokens), strict=True)
-            found = [max(show(f"{name} {kind}", what, line) for what, line in programs)]
-            found.append(show(f"{name} {kind}", "rollout", rollout(config, mesh, asked.prompt, asked.response, asked.decode_rows)))
-            peaks[kind] = found
+            gib = [max(show(f"{name} {kind}", what, line) for what, line in programs)]
+            gib.append(show(f"{name} {kind}", "rollout", rollout(config, mesh, asked.prompt, asked.response, asked.decode_rows)))
+            peaks[kind] = gib
         (full, adapters) = peaks.values()
         print(f"{name}: of full training's memory, adapters take {adapters[0] / full[0]:.2f}, and of RL's {max(adapters) / max(full):.2f}")
 

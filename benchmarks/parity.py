@@ -119,9 +119,9 @@ def main() -> None:
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     print("family        configurations   largest |difference|   of logits up to")
     for family in arguments.families:
-        found = [compare(family, arguments.seed + i, mesh) for i in range(arguments.configurations)]
-        differences, sizes = zip(*found, strict=True)
-        print(f"{family:<13} {len(found):>14} {max(differences):>22.1e} {max(sizes):>17.1f}", flush=True)
+        results = [compare(family, arguments.seed + i, mesh) for i in range(arguments.configurations)]
+        differences, sizes = zip(*results, strict=True)
+        print(f"{family:<13} {len(results):>14} {max(differences):>22.1e} {max(sizes):>17.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,10 @@ class Estimate(Verifier):
         """The last line of a worked example, in the same form."""
         return f"Estimate: {answer}"
 
-    def extract(self, question: Question, said: str) -> str | None:
+    def extract(self, question: Question, text: str) -> str | None:
         """The number after the last "Estimate:"; a response that has none may have stated it in another way."""
-        stated = STATED.findall(said)
-        return stated[-1] if stated else extract(said, "number")
+        stated = STATED.findall(text)
+        return stated[-1] if stated else extract(text, "number")
 
     def problem(self, question: Question) -> str | None:
         """Asked once, when questions are read: what isn't a number could be compared with nothing."""

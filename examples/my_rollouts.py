@@ -10,15 +10,15 @@ model that is trained. As nobody knows with what chance they were drawn, the tra
 from collections.abc import Iterator
 from typing import Any
 
-ASKED = ("What is 3 + 4?", "What is 2 + 6?")
-SAID = {"The answer is 7.": (1.0, 0.0), "The answer is 8.": (0.0, 1.0)}
+QUESTIONS = ("What is 3 + 4?", "What is 2 + 6?")
+RESPONSES = {"The answer is 7.": (1.0, 0.0), "The answer is 8.": (0.0, 1.0)}
 """A response, and what it is paid as an answer to each question."""
 
 
 def rounds(step: int) -> Iterator[dict[str, Any]]:
     """The records of round `step`: those of a prompt are its group. A training that goes on after a kill asks for a round again."""
-    for number, question in enumerate(ASKED):
-        for response, pays in SAID.items():
+    for number, question in enumerate(QUESTIONS):
+        for response, pays in RESPONSES.items():
             yield {
                 "prompt": f"Question {step}: {question}\nAnswer:",  # or prompt_ids, or the question_id of one of rl.questions
                 "token_ids": [1 + byte % 64 for byte in response.encode()][:16],

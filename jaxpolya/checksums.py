@@ -30,8 +30,8 @@ def checksums(directory: Any, leave_out: frozenset[str] = frozenset()) -> dict[s
 def changed(directory: Any, expected: Mapping[str, str]) -> str | None:
     """Says what is wrong with the first file that isn't as it was listed, if any; files that were not listed don't count."""
     with ThreadPoolExecutor(READERS) as readers:
-        found = readers.map(_checksum, (directory / name for name in expected))
-        for (name, was), now in zip(expected.items(), found, strict=True):
+        checksums = readers.map(_checksum, (directory / name for name in expected))
+        for (name, was), now in zip(expected.items(), checksums, strict=True):
             if now != was:
                 size = "is missing" if now is None else "was cut or grew" if now.split(":")[0] != was.split(":")[0] else "has other bytes"
                 return f"{name} {size}"

@@ -798,12 +798,12 @@ class RunConfig(Strict):
     @property
     def validated(self) -> dict[Literal["sft", "rl"], ValidationConfig]:
         """The validations of the trainings that the arms need."""
-        found: dict[Literal["sft", "rl"], ValidationConfig] = {}
+        validations: dict[Literal["sft", "rl"], ValidationConfig] = {}
         if self.recipes and self.sft and self.sft.validation:
-            found["sft"] = self.sft.validation
+            validations["sft"] = self.sft.validation
         if self.reinforced and self.rl and self.rl.validation:
-            found["rl"] = self.rl.validation
-        return found
+            validations["rl"] = self.rl.validation
+        return validations
 
     @property
     def doses(self) -> list[Arm]:

@@ -93,7 +93,7 @@ def sections(model: type[Strict] = RunConfig) -> list[Section]:
                 visit(inner, ".".join(filter(None, (place, name + _items(field)))))
 
     visit(model, "")
-    return [Section(found, tuple(dict.fromkeys(where)), _fields(found)) for found, where in places.items()]
+    return [Section(each, tuple(dict.fromkeys(where)), _fields(each)) for each, where in places.items()]
 
 
 def explain(key: str | None = None) -> list[Section]:
@@ -114,21 +114,21 @@ def explain(key: str | None = None) -> list[Section]:
         raise ConfigError(f"config --explain {key}: no such key; {hint}")
     section, field = fields[asked]
     own = Section(section.model, (asked.rpartition(".")[0],), (field,))
-    return [own, *([found for model in field.models for found in _below(model, asked)])]
+    return [own, *([below for model in field.models for below in _below(model, asked)])]
 
 
 def _below(model: type[Strict], place: str) -> list[Section]:
     return [
-        Section(found.model, tuple(".".join(filter(None, (place, inner))) for inner in found.places), found.fields)
-        for found in sections(model)
+        Section(section.model, tuple(".".join(filter(None, (place, inner))) for inner in section.places), section.fields)
+        for section in sections(model)
     ]
 
 
 def _fields(model: type[Strict]) -> tuple[Field, ...]:
     schema = model.model_json_schema()["properties"]
-    found = [_field(name, field, schema[name]) for name, field in model.model_fields.items()]
+    fields = [_field(name, field, schema[name]) for name, field in model.model_fields.items()]
     own = model.__annotations__
-    return tuple(sorted(found, key=lambda field: 0 if field.default == REQUIRED else 1 if field.name in own else 2))
+    return tuple(sorted(fields, key=lambda field: 0 if field.default == REQUIRED else 1 if field.name in own else 2))
 
 
 def _field(name: str, field: FieldInfo, schema: dict[str, Any]) -> Field:
@@ -201,10 +201,10 @@ def _flowing(text: str) -> str:
 # Out ---------------------------------------------------------------------------------------------------------------------
 
 
-def to_markdown(found: list[Section]) -> str:
+def to_markdown(chapters: list[Section]) -> str:
     """The page: a heading and a table a section."""
     parts = [HEADER]
-    for section in found:
+    for section in chapters:
         where = ", ".join(f"`{place}`" for place in section.places if place)
         parts += [f"## {section.title}\n", f"{section.meaning}\n"]
         if where and (len(section.places) > 1 or "kind" in section.model.model_fields):

@@ -67,8 +67,8 @@ def parse_config(tree: Any, overrides: Iterable[str] = (), where: str = "config"
       file: that the tree was read from, at whose directory its paths may start.
     """
     if not isinstance(tree, dict):
-        found = "nothing is there" if tree is None else f"not a {type(tree).__name__}"
-        raise ConfigError(f"{where}: a mapping of keys (name, model, arms, …) is needed; {found}")
+        content = "nothing is there" if tree is None else f"not a {type(tree).__name__}"
+        raise ConfigError(f"{where}: a mapping of keys (name, model, arms, …) is needed; {content}")
     if file is not None:
         tree = place(tree, RunConfig, (file.parent, Path()))
     for override in overrides:
@@ -188,15 +188,15 @@ def _fields_at(model: Any, location: list[Any]) -> list[str]:
     """Names of the fields of the model that lies at a location of pydantic's."""
     models = [model]
     for part in location:
-        found = []
+        inner = []
         for current in models:
             for name, field in current.model_fields.items():
                 kind = current.model_fields["kind"].annotation if "kind" in current.model_fields else None
                 if name == part:
-                    found += models_in(field.annotation)
+                    inner += models_in(field.annotation)
                 elif kind is not None and part in getattr(kind, "__args__", ()):
-                    found.append(current)
-        models = found or models
+                    inner.append(current)
+        models = inner or models
     return sorted({name for current in models for name in current.model_fields})
 
 

@@ -34,10 +34,10 @@ def place(tree: Any, model: type[pydantic.BaseModel], starts: Sequence[Path]) ->
       model: of the tree.
       starts: directories, in the order in which they are tried.
     """
-    return _walk(tree, model, lambda text: found(text, starts))
+    return _walk(tree, model, lambda text: resolve(text, starts))
 
 
-def found(text: str, starts: Sequence[Path]) -> str:
+def resolve(text: str, starts: Sequence[Path]) -> str:
     """A path, or `path/to/file.py:attribute`, as it is there below one of the directories; unchanged where it isn't, or isn't relative."""
     path, attribute = _split(text)
     if not is_relative(path):

@@ -72,16 +72,16 @@ def bring(reference: str, key: str) -> Brought:
     if not where or not attribute:
         raise ConfigError(f"{key}: {reference!r} names nothing; write module:attribute or path/to/file.py:attribute")
     module, content = _from_file(Path(where).expanduser(), key) if where.endswith(".py") else _from_module(where, key)
-    found: Any = module
+    target: Any = module
     for name in attribute.split("."):
-        if not hasattr(found, name):
+        if not hasattr(target, name):
             there = sorted(public for public in vars(module) if not public.startswith("_"))
             close = difflib.get_close_matches(attribute, there, n=1)
             hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(there) or 'nothing'}"
             raise ConfigError(f"{key}: {where} has no {attribute}; {hint}")
-        found = getattr(found, name)
+        target = getattr(target, name)
     absolute = str(Path(where).expanduser().absolute()) if where.endswith(".py") else where
-    return Brought(found, hashlib.sha256(content).hexdigest(), f"{absolute}:{attribute}")
+    return Brought(target, hashlib.sha256(content).hexdigest(), f"{absolute}:{attribute}")
 
 
 def _from_file(path: Path, key: str) -> tuple[ModuleType, bytes]:
@@ -147,8 +147,8 @@ def spelled(value: Any) -> Any:
 def _place_of(value: Any) -> tuple[str | None, str | None]:
     """(module, name) under which a value stands; a user's module goes before ours, which may hold it too."""
     for module, content in sorted(sys.modules.items(), key=lambda item: item[0].startswith("jaxpolya.")):
-        for name, found in list(getattr(content, "__dict__", {}).items()):
-            if found is value:
+        for name, candidate in list(getattr(content, "__dict__", {}).items()):
+            if candidate is value:
                 return module, name
     return None, None
 
@@ -189,9 +189,9 @@ def made(value: Any, where: str) -> Any:
         raise ConfigError(f"{where}() failed ({type(error).__name__}: {error}); it is made without arguments") from error
 
 
-def a(found: Any) -> str:
+def a(value: Any) -> str:
     """What something is, in words."""
-    return f"the class {found.__name__}" if isinstance(found, type) else f"of type {type(found).__name__}"
+    return f"the class {value.__name__}" if isinstance(value, type) else f"of type {type(value).__name__}"
 
 
 def is_async(function: Any) -> bool:

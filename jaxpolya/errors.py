@@ -75,11 +75,11 @@ def not_finite(model: str, what: str, dtype: object) -> InputError:
 
 def failure(error: BaseException) -> str:
     """What code that a user brought met, and where in it: `KeyError: 'x' (reward.py:12)`."""
-    said = (str(error).splitlines() or [""])[0]
+    message = (str(error).splitlines() or [""])[0]
     ours = str(Path(__file__).parent)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename and not f.filename.startswith(ours)]
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}{': ' if said else ''}{said}{where}"
+    return f"{type(error).__name__}{': ' if message else ''}{message}{where}"
 
 
 def nearest_path(path: Any) -> str:

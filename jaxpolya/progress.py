@@ -157,7 +157,7 @@ class _Work:
 
     def step(self, number: int, of: int, facts: Mapping[str, Any]) -> None:
         self.steps = f"step {number}/{of}"
-        self.facts |= {said: facts[name] for name, said in STEP_FACTS.items() if facts.get(name) is not None}
+        self.facts |= {label: facts[name] for name, label in STEP_FACTS.items() if facts.get(name) is not None}
         self._write(self.words)
 
     # As people read it.

@@ -25,13 +25,13 @@ from jaxpolya.records import read_json, write_json
 RESULTS = "results.json"
 
 
-class Found(pydantic.BaseModel):
+class ResultPart(pydantic.BaseModel):
     """Base of all parts: frozen, no unknown fields."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
 
-class Facts(Found):
+class Facts(ResultPart):
     """A part that may hold more than is named here, which is kept and shown as it is."""
 
     model_config = pydantic.ConfigDict(extra="allow")
@@ -44,7 +44,7 @@ class Facts(Found):
 # Evaluation ------------------------------------------------------------------------------------------------------------
 
 
-class Diversity(Found):
+class Diversity(ResultPart):
     """How far the solutions of one model are apart, on one question set (docs/diversity.md)."""
 
     questions: int
@@ -78,7 +78,7 @@ class Composition(Facts):
     """Key → share of the solutions that use it."""
 
 
-class Evaluation(Found):
+class Evaluation(ResultPart):
     """One arm's answers to one question set; everything but `correct` counts as a failure."""
 
     questions: int
@@ -109,10 +109,10 @@ class Evaluation(Found):
     @property
     def alone(self) -> dict[str, Interval]:
         """The measures that give each question one number, as far as there are any."""
-        return {name: found for name, found in (("greedy", self.greedy), ("majority", self.majority)) if found}
+        return {name: interval for name, interval in (("greedy", self.greedy), ("majority", self.majority)) if interval}
 
 
-class Difference(Found):
+class Difference(ResultPart):
     """How much better one model is than another on one question set, question by question."""
 
     questions: int
@@ -121,7 +121,7 @@ class Difference(Found):
     """k as text, `majority` or `greedy` → the paired difference."""
 
 
-class Comparison(Found):
+class Comparison(ResultPart):
     """How much better one model is than another."""
 
     model: str
@@ -132,7 +132,7 @@ class Comparison(Found):
 # Training --------------------------------------------------------------------------------------------------------------
 
 
-class Validated(Found):
+class Validated(ResultPart):
     """The looks at a training while it worked (`sft.validation`, `rl.validation`), and which of its models it left."""
 
     metric: str
@@ -148,7 +148,7 @@ class Validated(Found):
     """Steps done → the metric."""
 
 
-class Sft(Found):
+class Sft(ResultPart):
     """One fine-tuning; losses are means over the first and the last steps, in nats per token."""
 
     rows: int
@@ -178,7 +178,7 @@ class RlStep(Facts):
     grad_norm: float | None = None
 
 
-class Rl(Found):
+class Rl(ResultPart):
     """One training by rewards."""
 
     steps: list[RlStep]
@@ -187,7 +187,7 @@ class Rl(Found):
     validation: Validated | None = None
 
 
-class ArmResults(Found):
+class ArmResults(ResultPart):
     """One arm."""
 
     eval: dict[str, Evaluation] = {}
@@ -202,14 +202,14 @@ class ArmResults(Found):
     @property
     def trainings(self) -> dict[int | None, "ArmResults"]:
         """By seed; None is that of a run without `seeds`."""
-        found: dict[int | None, ArmResults] = {seed: one for seed, one in self.seeds.items()}
-        return found or {None: self}
+        by_seed: dict[int | None, ArmResults] = {seed: one for seed, one in self.seeds.items()}
+        return by_seed or {None: self}
 
 
 # Data ------------------------------------------------------------------------------------------------------------------
 
 
-class Rows(Found):
+class Rows(ResultPart):
     """The fine-tuning rows of one recipe."""
 
     rows: int
@@ -219,7 +219,7 @@ class Rows(Found):
     by_heuristic: dict[str, int]
 
 
-class Shared(Found):
+class Shared(ResultPart):
     """What one evaluation set shares with a training set."""
 
     shared: int
@@ -227,7 +227,7 @@ class Shared(Found):
     pairs: int
 
 
-class Contamination(Found):
+class Contamination(ResultPart):
     """What one training set shares with the evaluation sets."""
 
     n: int
@@ -241,7 +241,7 @@ class Contamination(Found):
     examples: list[Overlap]
 
 
-class Generation(Found):
+class Generation(ResultPart):
     """The responses that the base model gave under one heuristic."""
 
     samples: int
@@ -249,7 +249,7 @@ class Generation(Found):
     truncated: int
 
 
-class Paid(Found):
+class Paid(ResultPart):
     """A response that the first or the last steps of RL paid."""
 
     end: Literal["first", "last"]
@@ -277,7 +277,7 @@ class AuditShares(Facts):
     inverted: float | None = None
 
 
-class Collapse(Found):
+class Collapse(ResultPart):
     """When a policy came to have one response to a question, and what fell: means over the first steps, and over those up to `step`."""
 
     step: int
@@ -288,7 +288,7 @@ class Collapse(Found):
     reward: tuple[float, float]
 
 
-class Audit(Found):
+class Audit(ResultPart):
     """The audit of one stage that judges; `first` and `last` are the first and the last quarter of the steps of RL."""
 
     all: AuditShares | None = None
@@ -300,7 +300,7 @@ class Audit(Found):
     shown: list[Paid] = []
 
 
-class StageRow(Found):
+class StageRow(ResultPart):
     """What one stage took."""
 
     name: str
@@ -326,7 +326,7 @@ class Provenance(Facts):
 # The whole -------------------------------------------------------------------------------------------------------------
 
 
-class Results(Found):
+class Results(ResultPart):
     """What a run found."""
 
     run: Provenance
@@ -355,11 +355,11 @@ class Results(Found):
     @property
     def sets(self) -> dict[str, dict[str, Evaluation]]:
         """Question set → arm → its evaluation, in order of first appearance."""
-        found: dict[str, dict[str, Evaluation]] = {}
+        by_set: dict[str, dict[str, Evaluation]] = {}
         for arm, entry in self.arms.items():
             for name, evaluation in entry.eval.items():
-                found.setdefault(name, {})[arm] = evaluation
-        return found
+                by_set.setdefault(name, {})[arm] = evaluation
+        return by_set
 
     @property
     def model_name(self) -> str:
@@ -383,8 +383,8 @@ class Results(Found):
     @property
     def curves(self) -> dict[str, list[list[RlStep]]]:
         """Arm → the steps of its RL, of each seed, for the arms that have any."""
-        found = {arm: [one.rl.steps for one in entry.trainings.values() if one.rl and one.rl.steps] for arm, entry in self.arms.items()}
-        return {arm: of_seeds for arm, of_seeds in found.items() if of_seeds}
+        by_arm = {arm: [one.rl.steps for one in entry.trainings.values() if one.rl and one.rl.steps] for arm, entry in self.arms.items()}
+        return {arm: of_seeds for arm, of_seeds in by_arm.items() if of_seeds}
 
     @property
     def over(self) -> str:

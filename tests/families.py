@@ -56,7 +56,7 @@ def cases(family):
     yield from ((f"{kind} rope", {**with_rope(family, kind), "tie_word_embeddings": False}) for kind in ROPES if kind != "linear")
 
 
-CASES = {f"{family}: {name}": (family, said) for family in FAMILIES for name, said in cases(family)}
+CASES = {f"{family}: {name}": (family, settings) for family in FAMILIES for name, settings in cases(family)}
 CASES["llama: linear rope"] = ("llama", with_rope("llama", "linear"))
 CASES["llama: one key/value head, wide heads, gelu"] = ("llama", {"num_key_value_heads": 1, "head_dim": 24, "hidden_act": "gelu"})
 CASES["qwen2: the last layer windowed"] = (
@@ -79,9 +79,9 @@ CASES["gemma3_text: its own pattern of layers"] = ("gemma3_text", {"num_hidden_l
 
 def their_model(case, auto=transformers.AutoModelForCausalLM, **also):
     """The model of a case, every parameter away from the zeros and ones that hide mistakes."""
-    family, said = CASES[case]
-    model = auto.from_config(CONFIG_MAPPING[family](**{**SIZES, **said, **also}), attn_implementation="eager").eval()
-    generator = torch.Generator().manual_seed(zlib.crc32(repr(said).encode()))
+    family, settings = CASES[case]
+    model = auto.from_config(CONFIG_MAPPING[family](**{**SIZES, **settings, **also}), attn_implementation="eager").eval()
+    generator = torch.Generator().manual_seed(zlib.crc32(repr(settings).encode()))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)

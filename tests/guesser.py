@@ -57,11 +57,11 @@ def guesser(tmp_path_factory, mesh1, make_tokenizer, catalogue):
     return teach(directory, mesh1, make_tokenizer, asked, WORDINGS, say)
 
 
-def teach(directory: Path, mesh, make_tokenizer, asked, said: list[str], say, seed: int = 0) -> Path:
+def teach(directory: Path, mesh, make_tokenizer, asked, responses: list[str], say, seed: int = 0) -> Path:
     """A tiny checkpoint that was taught to answer (question, slot) pairs as `say(question, rng)` does; `said` are texts of its kind."""
     # A vocabulary of whole words keeps prompts at some twenty tokens.
     plain = PromptBuilder(make_tokenizer([""], 290))
-    tokenizer = make_tokenizer([plain.text(question, slot) + text for question, slot in asked for text in said], 512)
+    tokenizer = make_tokenizer([plain.text(question, slot) + text for question, slot in asked for text in responses], 512)
     config = DecoderConfig(
         family="llama",
         vocab_size=512,
@@ -145,7 +145,7 @@ def tiny_run(guesser, catalogue, one_device, tmp_path):
 
 def comparable(directory) -> dict[str, object]:
     """Everything in the stages that must not depend on when and how often a run was started."""
-    found: dict[str, object] = {}
+    contents: dict[str, object] = {}
     for path in sorted((directory / "stages").rglob("*.jsonl")):
         if path.name == "attempts.jsonl":
             continue
@@ -153,5 +153,5 @@ def comparable(directory) -> dict[str, object]:
         for row in rows:
             row.pop("seconds", None)  # of the verifier
             row.pop("speed", None)  # of a step
-        found[str(path.relative_to(directory))] = rows
-    return found
+        contents[str(path.relative_to(directory))] = rows
+    return contents

@@ -46,12 +46,12 @@ def test_logits_are_those_of_transformers(tiny_checkpoint, mesh):
     model = jaxpolya.load(str(tiny_checkpoint), mesh=jaxpolya.make_mesh(mesh, devices))
     oracle = transformers.AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
     rows = [[5, 9, 260, 17, 41, 8], [7, 7, 1]]
-    found = model.logits(rows)
-    assert found.shape == (2, 6, 300) and found.dtype == np.float32
+    ours = model.logits(rows)
+    assert ours.shape == (2, 6, 300) and ours.dtype == np.float32
     for i, row in enumerate(rows):
         with torch.no_grad():
             expected = oracle(torch.tensor([row])).logits[0].numpy()
-        np.testing.assert_allclose(found[i, : len(row)], expected, atol=1e-4)
+        np.testing.assert_allclose(ours[i, : len(row)], expected, atol=1e-4)
 
 
 def test_a_model_that_gives_nan_is_named(model):

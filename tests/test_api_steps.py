@@ -77,8 +77,8 @@ def test_records_of_all_kinds_are_questions():
     from jaxpolya.api.questions import as_questions
 
     choice = {"question": "Which?", "answer": "blue", "choices": ["red", "blue"]}
-    found = as_questions([SUMS[0], choice, jaxpolya.Question(id="x", question="1 + 1?", answer="2")], "rl")
-    assert [(question.id, question.answer, question.verifier) for question in found] == [
+    records = as_questions([SUMS[0], choice, jaxpolya.Question(id="x", question="1 + 1?", answer="2")], "rl")
+    assert [(question.id, question.answer, question.verifier) for question in records] == [
         ("record-0", "3", "math"), ("record-1", "B", "choice"), ("x", "2", "math")
     ]  # fmt: skip
 

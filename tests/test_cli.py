@@ -372,9 +372,9 @@ def test_a_run_and_what_can_be_done_with_it(jaxpolya, refused, small, config):
     names = set()
     for model, name in ((run, "tiny"), (config.parent / "star", "star"), (config.parent / "elsewhere" / "star", "star")):
         code, out, _ = jaxpolya("eval", config, "--model", model, "--set", "eval.samples=2")
-        found = re.search(rf"{config.parent}/runs/(tiny-eval-{name}-[0-9a-f]{{6}})/report\.md", out)
-        assert code == 0 and found
-        names.add(found[1])
+        match = re.search(rf"{config.parent}/runs/(tiny-eval-{name}-[0-9a-f]{{6}})/report\.md", out)
+        assert code == 0 and match
+        names.add(match[1])
     assert len(names) == 3  # a directory each
 
 
@@ -475,8 +475,8 @@ def test_adapters_are_exported_alone(jaxpolya, refused, tiny_checkpoint, tmp_pat
         save_adapter(tmp_path / name, Adapter(factors, Lora(3, 6.0, ("v",)), str(base)), meta)
     code, out, err = jaxpolya("export", tmp_path / "two", tmp_path / "home", "--adapter", "--base", "some/model")
     assert code == 0 and "adapters of some/model" in out, err
-    said = json.loads((tmp_path / "home" / "adapter_config.json").read_text())
-    assert (said["r"], said["base_model_name_or_path"], said["target_modules"]) == (6, "some/model", ["v_proj"])
+    settings = json.loads((tmp_path / "home" / "adapter_config.json").read_text())
+    assert (settings["r"], settings["base_model_name_or_path"], settings["target_modules"]) == (6, "some/model", ["v_proj"])
     assert (tmp_path / "home" / "tokenizer.json").exists() and (tmp_path / "home" / "README.md").exists()
     refused(INPUT, "is a whole model, and no adapters of one", "export", tiny_checkpoint, tmp_path / "no", "--adapter")
     refused(CONFIGURATION, "--base names the base model of adapters", "export", tiny_checkpoint, tmp_path / "no", "--base", "x")
@@ -527,7 +527,7 @@ def test_artefacts_that_were_touched_are_named(jaxpolya, refused, small, config)
     stages = config.parent / "runs" / "tiny" / "stages"
     (plain,) = stages.glob("generate-plain-*")
     samples, manifest = plain / "samples.jsonl", plain / "manifest.json"
-    whole, said = samples.read_bytes(), manifest.read_bytes()
+    whole, entries = samples.read_bytes(), manifest.read_bytes()
     samples.write_bytes(whole[:-20])
     refused(INPUT, f"{samples} was changed since its stage was finished", *small)
     samples.unlink()
@@ -545,7 +545,7 @@ def test_artefacts_that_were_touched_are_named(jaxpolya, refused, small, config)
     samples.write_bytes(b'{"id"\n' + whole)
     refused(INPUT, f"{samples}:1: not JSON", *small)
     samples.write_bytes(whole)
-    manifest.write_bytes(said)
+    manifest.write_bytes(entries)
     for damaged in ("{torn", '{"a": 1}', "[]", "[" * 200_000):
         (stages.parent / "results.json").write_text(damaged)
         refused(INPUT, "results.json is damaged", "show", stages.parent)
@@ -730,7 +730,7 @@ def test_verify(jaxpolya, refused, tmp_path):
     assert not out.exists()
     answers.write_text(right + wrong * 2)
     refused(MACHINE, "can't be written", "verify", "--in", answers, "--out", answers / "x", "--workers", 1)
-    code, said, err = jaxpolya("verify", "--in", answers, "--out", out, "--workers", 1)
-    assert code == 0 and "3 rows in" in said and "2 wrong, 1 correct" in said and str(out) in said and "verify: 3/3" in err
+    code, out_text, err = jaxpolya("verify", "--in", answers, "--out", out, "--workers", 1)
+    assert code == 0 and "3 rows in" in out_text and "2 wrong, 1 correct" in out_text and str(out) in out_text and "verify: 3/3" in err
     verdicts = [json.loads(line)["verdict"] for line in Path(out).read_text().splitlines()]
     assert verdicts == ["correct", "wrong", "wrong"]

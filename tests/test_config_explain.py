@@ -15,8 +15,8 @@ def keys(key: str) -> list[str]:
 
 
 def test_the_page_is_what_the_models_say():
-    said = config_explain.to_markdown(config_explain.explain())
-    assert PAGE.read_text(encoding="utf-8") == said, (
+    page = config_explain.to_markdown(config_explain.explain())
+    assert PAGE.read_text(encoding="utf-8") == page, (
         f"docs/configuration.md is not what the fields say; run: {config_explain.REGENERATE_HERE}"
     )
 
@@ -31,13 +31,13 @@ def test_every_field_has_a_meaning():
 
 
 def test_types_defaults_and_marks():
-    found = {(section.title, field.name): field for section in config_explain.sections() for field in section.fields}
-    assert (found["rl", "group"].takes, found["rl", "group"].default) == ("integer ≥ 2", "16")
-    assert (found["rl", "icepop"].takes, found["rl", "icepop"].default) == ("[number ≥ 0, number > 0] or null", "unset")
-    assert (found["generate", "heuristics"].takes, found["generate", "heuristics"].default) == ("list of text or all", "all")
-    assert found["batching", "micro_rows"].mark == "how" and found["model", "source"].mark == "content"
-    assert found["eval", "questions"].takes == "mapping of names to list of question source"
-    assert found["mesh", "fsdp"].default == "-1" and found["the run", "mesh"].default == config_explain.SECTION
+    by_name = {(section.title, field.name): field for section in config_explain.sections() for field in section.fields}
+    assert (by_name["rl", "group"].takes, by_name["rl", "group"].default) == ("integer ≥ 2", "16")
+    assert (by_name["rl", "icepop"].takes, by_name["rl", "icepop"].default) == ("[number ≥ 0, number > 0] or null", "unset")
+    assert (by_name["generate", "heuristics"].takes, by_name["generate", "heuristics"].default) == ("list of text or all", "all")
+    assert by_name["batching", "micro_rows"].mark == "how" and by_name["model", "source"].mark == "content"
+    assert by_name["eval", "questions"].takes == "mapping of names to list of question source"
+    assert by_name["mesh", "fsdp"].default == "-1" and by_name["the run", "mesh"].default == config_explain.SECTION
 
 
 def test_a_part_is_explained_at_its_own_place():

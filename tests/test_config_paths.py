@@ -8,7 +8,7 @@ import yaml
 
 from jaxpolya.config import RunConfig
 from jaxpolya.config_file import load_config, parse_config
-from jaxpolya.config_paths import found, place
+from jaxpolya.config_paths import place, resolve
 from jaxpolya.errors import InputError
 from jaxpolya.runs.checks import saying_where
 from jaxpolya.runs.identity import source_identity
@@ -66,7 +66,7 @@ def test_the_file_s_directory_comes_before_the_working_directory_and_an_override
 
 def test_names_that_are_no_paths_stay(beside):
     names = ["openai/gsm8k", "grpo", "gs://bucket/model", "~/model", str(beside / "q.jsonl"), "module:attribute", "none.py:f", ""]
-    assert [found(name, (beside, Path())) for name in names] == names
+    assert [resolve(name, (beside, Path())) for name in names] == names
     assert place({"model": 3, "rl": [], "eval": {"questions": [1]}}, RunConfig, (beside,)) == {
         "model": 3, "rl": [], "eval": {"questions": [1]}
     }  # fmt: skip

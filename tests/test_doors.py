@@ -30,8 +30,8 @@ def test_an_object_is_spelled_as_the_reference_that_leads_to_it(tmp_path):
     assert doors.bring(doors.spelled(VALUE), "rl.algorithm").value is VALUE
     path = tmp_path / "own.py"
     path.write_text("def mine(): pass\n")
-    found = doors.bring(f"{path}:mine", "k")
-    assert doors.spelled(found.value) == found.reference == f"{path}:mine" and found.name == "own.py:mine"
+    plugin = doors.bring(f"{path}:mine", "k")
+    assert doors.spelled(plugin.value) == plugin.reference == f"{path}:mine" and plugin.name == "own.py:mine"
     assert doors.spelled("grpo") == "grpo" and doors.spelled(None) is None
 
 
@@ -49,11 +49,11 @@ def test_what_other_processes_cant_find_is_a_sentence():
 def test_a_relative_path_is_another_processs_absolute_one(tmp_path, monkeypatch):
     (tmp_path / "own.py").write_text("mine = 3\n")
     monkeypatch.chdir(tmp_path)
-    found = doors.bring("own.py:mine", "k")
-    assert (found.value, found.reference) == (3, f"{tmp_path}/own.py:mine") and found.identity == ["mine", found.digest]
+    plugin = doors.bring("own.py:mine", "k")
+    assert (plugin.value, plugin.reference) == (3, f"{tmp_path}/own.py:mine") and plugin.identity == ["mine", plugin.digest]
     (tmp_path / "own.py").write_text("mine = 4\n")
     again = doors.bring("own.py:mine", "k")
-    assert again.value == 4 and again.digest != found.digest
+    assert again.value == 4 and again.digest != plugin.digest
     monkeypatch.chdir(tmp_path.parent)
     with pytest.raises(ConfigError, match=r"^k: .*own\.py is not a file"):
         doors.bring("own.py:mine", "k")

@@ -47,14 +47,14 @@ def test_a_checkpoint_on_a_benchmark_without_any_config(asked, guesser, tmp_path
     (done,) = run(asked(), guesser)
     directory = tmp_path / "runs" / done.run.name
     assert done.run.name.startswith("eval-guesser") and (directory / "report.md").exists() and not (directory / "export").exists()
-    found = done.results.arms["base"].eval["sums"]
-    assert found.ks == [1, 2, 3, 4] and found.questions == 10
+    entry = done.results.arms["base"].eval["sums"]
+    assert entry.ks == [1, 2, 3, 4] and entry.questions == 10
     # By hand, from the record.
     answers = done.answers()["sums"]
     first = {sample.question_id: sample.verdict == "correct" for sample in answers.greedy}
-    assert found.greedy.mean == sum(first.values()) / 10
+    assert entry.greedy.mean == sum(first.values()) / 10
     solved = {sample.question_id for sample in answers.samples if sample.verdict == "correct"}
-    assert found.pass_[4].mean == len(solved) / 10 and solved
+    assert entry.pass_[4].mean == len(solved) / 10 and solved
     # The prompt asks for the style of the registry, and the table for people is whole.
     assert all("\\boxed{}" in sample.prompt for sample in answers.samples)
     tables = sorted(directory.glob("stages/*/samples.parquet"))
@@ -97,9 +97,9 @@ def test_more_benchmarks_and_a_config_s_sets_share_a_run(asked, guesser, tmp_pat
     tree["eval"]["questions"] = {"others": tree["eval"]["questions"]["sums"]}
     config.write_text(yaml.safe_dump(tree))
     (both,) = run(asked(settings={"eval.greedy": None}, config=config, limit=4), guesser)
-    found = both.results.arms["base"].eval
-    assert {name: entry.questions for name, entry in found.items()} == {"others": 10, "sums": 4}
-    assert found["sums"].greedy is None
+    sets = both.results.arms["base"].eval
+    assert {name: entry.questions for name, entry in sets.items()} == {"others": 10, "sums": 4}
+    assert sets["sums"].greedy is None
 
 
 def test_one_model_against_another(asked, guesser, tiny_checkpoint, tmp_path):
@@ -107,11 +107,11 @@ def test_one_model_against_another(asked, guesser, tiny_checkpoint, tmp_path):
     ours, theirs = run(asked(small), guesser, tiny_checkpoint)
     assert ours.run.name.startswith("eval-guesser") and theirs.run.name.startswith("eval-llama-")
     comparison = compare_models(ours, theirs)
-    found = comparison.sets["sums"]
-    assert found.questions == 10 and set(found.difference) == {"1", "2", "greedy", "majority"}
+    entry = comparison.sets["sums"]
+    assert entry.questions == 10 and set(entry.difference) == {"1", "2", "greedy", "majority"}
     for k in ("1", "2"):
         means = [each.results.arms["base"].eval["sums"].pass_[int(k)].mean for each in (ours, theirs)]
-        assert found.difference[k].mean == pytest.approx(means[0] - means[1])
+        assert entry.difference[k].mean == pytest.approx(means[0] - means[1])
     written = tmp_path / "runs" / ours.run.name / f"against-{theirs.run.name}"
     assert json.loads(written.with_suffix(".json").read_text()) == comparison.model_dump(mode="json")
     assert "minus" in written.with_suffix(".md").read_text()

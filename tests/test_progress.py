@@ -37,9 +37,9 @@ def test_a_line_a_step_says_where_it_is_and_how_long_it_takes(tmp_path, clock):
     assert "5 tokens/s" in second, "150 s of asking, 15 responses after the first"
     # 160 s for 15 rollouts leave 64 of them, and two hours of other stages.
     assert "about 11 m left, the run at least 2 h 11 m" in second and "step 1/10" in first
-    found = read_progress(tmp_path)
-    assert (found.configuration, found.directory, found.number, found.of) == ("abc", "rl-polya-rl-0123", 5, 9)
-    assert found.words in second
+    progress = read_progress(tmp_path)
+    assert (progress.configuration, progress.directory, progress.number, progress.of) == ("abc", "rl-polya-rl-0123", 5, 9)
+    assert progress.words in second
 
 
 def test_a_terminal_has_a_bar_and_the_words_below_it(clock):

@@ -31,9 +31,9 @@ def test_what_it_writes_runs(guesser, one_device, tmp_path, monkeypatch):
 def test_sample_questions_are_asked_once(tmp_path):
     config = load_config(start(tmp_path / "own")[0])
     asked = [questions(config.generate.questions), questions(config.rl.questions), questions(config.eval.questions["own"])]
-    assert [len(found) for found in asked] == list(SIZES.values()) and len({question for found in asked for question in found}) == sum(
-        SIZES.values()
-    )
+    assert [len(of_file) for of_file in asked] == list(SIZES.values()) and len(
+        {question for of_file in asked for question in of_file}
+    ) == sum(SIZES.values())
     assert config.rl.reward == f"{tmp_path}/own/reward.py:reward"
 
 
@@ -42,7 +42,7 @@ def test_a_file_of_ones_own_is_shared_out(tmp_path):
     file.write_text("".join(json.dumps({"problem": f"{i} + 1?", "solution": i + 1}) + "\n" for i in range(40)))
     config = load_config(start(tmp_path / "own", questions=file)[0])
     asked = [questions(config.generate.questions), questions(config.rl.questions), questions(config.eval.questions["own"])]
-    assert [len(found) for found in asked] == [20, 10, 10] and len({question for found in asked for question in found}) == 40
+    assert [len(of_file) for of_file in asked] == [20, 10, 10] and len({question for of_file in asked for question in of_file}) == 40
     assert sorted(path.name for path in (tmp_path / "own").iterdir()) == ["reward.py", "run.yaml"]
 
 

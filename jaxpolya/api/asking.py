@@ -19,7 +19,7 @@ from jaxpolya.polya.prompts import PromptBuilder, exemplar_kind
 from jaxpolya.progress import Display
 from jaxpolya.records import Question, Sample
 from jaxpolya.results import Evaluation
-from jaxpolya.rollout.respond import Asking, Prompt, make_prompts, respond
+from jaxpolya.rollout.respond import Draws, Prompt, make_prompts, respond
 from jaxpolya.verify.judge import Policy
 from jaxpolya.verify.pool import Pool
 
@@ -81,8 +81,8 @@ def generate(
         number = len(next(iter(offered.values())))
         pairs = [(question, offered[exemplar_kind(question)][i]) for i in range(number) for question in asked]
     prompts = fitting(model, builder, pairs, config.sampling, "generate", four_phases=config.four_phases)
-    asking = Asking("plain" if heuristics is None else "polya", "generate", config.samples, config.seed)
-    return answered(model, builder, prompts, config.sampling, asking, verify, rows=rows, out=out, quiet=quiet)
+    draws = Draws("plain" if heuristics is None else "polya", "generate", config.samples, config.seed)
+    return answered(model, builder, prompts, config.sampling, draws, verify, rows=rows, out=out, quiet=quiet)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,14 +153,14 @@ def evaluate(
     prompts = fitting(model, builder, [(question, None) for question in asked], config.sampling, "evaluate")
 
     def ask(use: Literal["eval", "greedy"], sampling: Sampling, number: int, file: str | Path | None) -> list[Sample]:
-        asking = Asking("base", use, number, config.seed)
-        return answered(model, builder, prompts, sampling, asking, verify, rows=rows, out=file, quiet=quiet)
+        draws = Draws("base", use, number, config.seed)
+        return answered(model, builder, prompts, sampling, draws, verify, rows=rows, out=file, quiet=quiet)
 
-    found = ask("eval", config.sampling, config.samples, out)
+    responses = ask("eval", config.sampling, config.samples, out)
     once = config.sampling.model_copy(update={"temperature": 0.0, "top_k": 0, "top_p": 1.0})
     beside = Path(out).with_stem(f"{Path(out).stem}-greedy") if out is not None else None
     single = ask("greedy", once, 1, beside) if config.greedy else None
-    return Evaluated(asked, found, single, _measured(asked, found, single, config), config)
+    return Evaluated(asked, responses, single, _measured(asked, responses, single, config), config)
 
 
 def _measured(questions: Sequence[Question], samples: Sequence[Sample], greedy: Sequence[Sample] | None, config: EvalConfig) -> Evaluation:
@@ -171,8 +171,8 @@ def _measured(questions: Sequence[Question], samples: Sequence[Sample], greedy: 
         "tokens_mean": [len(sample.token_ids) for sample in samples],
     }
     means: dict[str, Any] = {name: sum(values) / len(samples) for name, values in counted.items()}
-    found = measure(Answers.of(questions, samples, greedy), resamples=config.bootstrap, seed=config.seed)
-    return Evaluation(questions=len(questions), samples=config.samples, **means, **found)
+    measures = measure(Answers.of(questions, samples, greedy), resamples=config.bootstrap, seed=config.seed)
+    return Evaluation(questions=len(questions), samples=config.samples, **means, **measures)
 
 
 # Shared ------------------------------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def answered(
     builder: PromptBuilder,
     prompts: Sequence[Prompt],
     sampling: Sampling,
-    asking: Asking,
+    draws: Draws,
     verify: VerifyConfig | None,
     *,
     rows: int,
@@ -218,13 +218,13 @@ def answered(
     quiet: bool,
 ) -> list[Sample]:
     """All samples of all prompts with their verdicts; what `out` holds is not asked again."""
-    engine = model.engine(builder, [prompt.ids for prompt in prompts], ending(sampling, builder), asking.samples, rows=rows)
+    engine = model.engine(builder, [prompt.ids for prompt in prompts], ending(sampling, builder), draws.samples, rows=rows)
     with (
         written(out, "samples.jsonl") as file,
         judging(verify) as pool,
-        Display(quiet=quiet).task(asking.stage, len(prompts) * asking.samples) as task,
+        Display(quiet=quiet).task(draws.stage, len(prompts) * draws.samples) as task,
     ):
-        return respond(engine, lambda: model.checkpoint.params, prompts, asking, pool=pool, out=file, task=task)
+        return respond(engine, lambda: model.checkpoint.params, prompts, draws, pool=pool, out=file, task=task)
 
 
 def ending(sampling: Sampling, builder: PromptBuilder) -> Sampling:

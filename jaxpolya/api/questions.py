@@ -23,11 +23,11 @@ Rows = Iterable[SftRow | Mapping[str, Any]]
 
 def as_questions(records: Questions, what: str) -> list[Question]:
     """The questions in a caller's records. Raises `InputError` that names the record; `what` names the call."""
-    found = [_question(record, number, what) for number, record in enumerate(_several(records, what))]
-    for name, count in collections.Counter(question.id for question in found).items():
+    questions = [_question(record, number, what) for number, record in enumerate(_several(records, what))]
+    for name, count in collections.Counter(question.id for question in questions).items():
         if count > 1:
             raise InputError(f"{what}: {count} questions have the id {name!r}; give each its own, or none")
-    return found
+    return questions
 
 
 def _question(record: Any, number: int, what: str) -> Question:
@@ -63,7 +63,7 @@ def _several(records: Any, what: str) -> Sequence[Any]:
     """The records as a list. Raises `InputError` where there is none, or one in place of a list."""
     if isinstance(records, str | Mapping) or not isinstance(records, Iterable):
         raise InputError(f"{what}: a list of records is needed, not {records!r:.60}")
-    found = list(records)
-    if not found:
+    items = list(records)
+    if not items:
         raise InputError(f"{what}: there is no record")
-    return found
+    return items

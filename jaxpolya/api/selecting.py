@@ -64,7 +64,7 @@ def select(
 
     plain = by_question([sample for sample in drawn if sample.heuristic is None], verdict)
     guided = by_question([sample for sample in drawn if sample.heuristic is not None], verdict)
-    undecided = [sample for found in guided.values() if needs_scores(config, found) for sample in found]
+    undecided = [sample for group in guided.values() if needs_scores(config, group) for sample in group]
     cases = [Case(asked[sample.question_id], _slot(heuristics, sample), sample) for sample in undecided]
     scorer = _scorer(model, builder, config, four_phases) if cases else None
     scores = dict(zip([sample.id for sample in undecided], scorer.score(cases).tolist(), strict=True)) if scorer else {}
@@ -82,9 +82,9 @@ def _kept(
 ) -> list[SftRow]:
     keep, _ = make_keep(config)
     rows: list[SftRow] = []
-    for question_id, found in guided.items():
-        known = {sample.id: scores[sample.id] for sample in found if sample.id in scores}
-        candidates = Candidates(asked[question_id], found, known, config.n, config.duplicate_overlap, config.seed)
+    for question_id, group in guided.items():
+        known = {sample.id: scores[sample.id] for sample in group if sample.id in scores}
+        candidates = Candidates(asked[question_id], group, known, config.n, config.duplicate_overlap, config.seed)
         rows += [row(sample, scores.get(sample.id)) for sample in keep(candidates)]
     return rows
 

@@ -119,9 +119,9 @@ def export(
     else:
         card = checkpoint_card(source, fingerprint(source, revision), origin_of(source, revision), source_commit())
     if adapter:
-        found, meta = adapters_of(source, revision=revision)
-        save_adapter(directory, dataclasses.replace(found, base=base or found.base), meta, card=card)
-        say(f"wrote {directory}, adapters of {base or found.base} ({source})")
+        adapters, meta = adapters_of(source, revision=revision)
+        save_adapter(directory, dataclasses.replace(adapters, base=base or adapters.base), meta, card=card)
+        say(f"wrote {directory}, adapters of {base or adapters.base} ({source})")
         return
     checkpoint = load_checkpoint(source, mesh=mesh, revision=revision)
     note(checkpoint.meta.note)

@@ -52,11 +52,11 @@ def config(
     if explain:
         if set_:
             raise ConfigError("--explain says what fields mean, whatever they are set to; leave --set away")
-        found = config_explain.explain(config)
+        sections = config_explain.explain(config)
         if markdown:
-            sys.stdout.write(config_explain.to_markdown(found))
+            sys.stdout.write(config_explain.to_markdown(sections))
         else:
-            _explain(found)
+            _explain(sections)
         return
     if markdown:
         raise ConfigError("--markdown goes with --explain")
@@ -72,7 +72,7 @@ def _explain(sections: "list[Section]") -> None:
         say(textwrap.fill(section.meaning, console.width))
         for field in section.fields:
             default = "" if field.takes == "section" else f"; default {field.default}"
-            said = "; required" if field.default == "required" else default
+            fallback = "; required" if field.default == "required" else default
             mark = f" ({field.mark})" if field.mark else ""
-            console.print(Text.assemble("  ", (field.name, "bold"), (f"  {field.takes}{said}{mark}", "dim")), soft_wrap=True)
+            console.print(Text.assemble("  ", (field.name, "bold"), (f"  {field.takes}{fallback}{mark}", "dim")), soft_wrap=True)
             say(textwrap.fill(field.meaning, console.width, initial_indent="      ", subsequent_indent="      "))

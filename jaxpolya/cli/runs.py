@@ -135,24 +135,24 @@ def show(
     from jaxpolya.results import Results
     from jaxpolya.runs import configurations, overview
 
-    found = overview.look_at(run_directory)
+    contents = overview.look_at(run_directory)
     if at is not None:
         place = configurations.place_at(run_directory, at)
         show_results(configurations.results_at(run_directory, at), place)
         return
-    if found.holder:
-        words = found.progress.words if found.progress else ""
-        say(f"running (pid {found.holder}){f': {words}' if words else ''}")
-    if len(found.configurations) > 1:
-        show_table(overview.configurations_table(found))
-    if found.stages:
-        show_table(overview.stages_table(found))
+    if contents.holder:
+        words = contents.progress.words if contents.progress else ""
+        say(f"running (pid {contents.holder}){f': {words}' if words else ''}")
+    if len(contents.configurations) > 1:
+        show_table(overview.configurations_table(contents))
+    if contents.stages:
+        show_table(overview.stages_table(contents))
     else:
         say("nothing is done yet")
-    if any(stage.state == "broken off" for stage in found.stages):
+    if any(stage.state == "broken off" for stage in contents.stages):
         say("what is broken off goes on with the same `jaxpolya run`")
-    if found.left:
-        say(f"{len(found.left)} stages are left of configurations that are gone: `jaxpolya clean {run_directory}`")
+    if contents.left:
+        say(f"{len(contents.left)} stages are left of configurations that are gone: `jaxpolya clean {run_directory}`")
     results = Results.read(run_directory)
     if results is not None:
         show_results(results, run_directory)
@@ -175,24 +175,24 @@ def clean(
 
     overview.check_run(run_directory)
     with RunDirectory(run_directory).lock():
-        found = overview.look_at(run_directory, held=True)
-        forgotten = configurations.at(found.configurations, forget) if forget is not None else None
+        contents = overview.look_at(run_directory, held=True)
+        forgotten = configurations.at(contents.configurations, forget) if forget is not None else None
         if forgotten:
-            found = found.without(forgotten)
-        overview.check_cleanable(found)
-        if not found.left and not forgotten:
+            contents = contents.without(forgotten)
+        overview.check_cleanable(contents)
+        if not contents.left and not forgotten:
             say("there is nothing that no configuration needs")
             return
-        total = overview.readable(sum(stage.bytes for stage in found.left))
-        for stage in found.left:
+        total = overview.readable(sum(stage.bytes for stage in contents.left))
+        for stage in contents.left:
             say(f"{overview.readable(stage.bytes):>9}  {stage.directory.name}")
-        what = f"{len(found.left)} stages, {total}" + (f", and the results of {forget}" if forgotten else "")
+        what = f"{len(contents.left)} stages, {total}" + (f", and the results of {forget}" if forgotten else "")
         if not yes and not typer.confirm(f"Delete {what}?"):
             say("nothing was deleted")
             return
         if forgotten:
             configurations.forget(run_directory, forgotten)
-        overview.remove(found.left)
+        overview.remove(contents.left)
         say(f"deleted {what}")
 
 

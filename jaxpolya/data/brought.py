@@ -18,8 +18,8 @@ from jaxpolya.records import Question
 
 def open_own(source: PythonSource, key: str) -> Callable[[], Iterable[Any]]:
     """What gives the records of a user's source. Raises `ConfigError`, which begins with `key`, where it can't be called so."""
-    found = doors.bring(source.source, key)
-    value, where = found.value, f"{key}: {found.name}"
+    plugin = doors.bring(source.source, key)
+    value, where = plugin.value, f"{key}: {plugin.name}"
     if not callable(value):
         if source.arguments:
             raise ConfigError(f"{where} is {doors.a(value)}, and takes no arguments; leave `arguments` away")

@@ -131,14 +131,14 @@ def pack(examples: Sequence[Example], *, row_tokens: int, rows_multiple: int = 1
 
 def unpack(values_RT: np.ndarray, examples: Sequence[Example]) -> list[np.ndarray]:
     """Values computed on the rows that `pack` made of these examples, back per example: [n] each, in the examples' order."""
-    found: dict[int, np.ndarray] = {}
+    by_example: dict[int, np.ndarray] = {}
     for row, members in enumerate(plan_rows([len(example) for example in examples], values_RT.shape[1])):
         start = 0
         for index in members:
             end = start + len(examples[index])
-            found[index] = values_RT[row, start:end]
+            by_example[index] = values_RT[row, start:end]
             start = end
-    return [found[index] for index in range(len(examples))]
+    return [by_example[index] for index in range(len(examples))]
 
 
 class PackedBatches:

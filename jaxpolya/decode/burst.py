@@ -24,7 +24,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxpolya.decode.lanes import Lanes, Plan, Rows, decode_shardings, lane_shardings
 from jaxpolya.decode.sampling import sample, token_keys
-from jaxpolya.models.attention import MASKED, capped, precision_of
+from jaxpolya.models.attention import MASKED, precision_of, softcap
 from jaxpolya.models.config import LayerKind
 from jaxpolya.models.decoder import Params, block_def, embed, head_table, rms_norm
 from jaxpolya.models.heads import logits
@@ -179,7 +179,7 @@ def _attention(plan: Plan, q_PKGMH: jax.Array, caches: tuple[KeysValues, ...], s
 
     def scores(keys: jax.Array, of: str, mask: jax.Array) -> jax.Array:
         out = jnp.einsum(f"pkgmh,{of}->pkgms", q_PKGMH, keys, precision=precision, preferred_element_type=jnp.float32)
-        return jnp.where(mask, capped(out * config.score_scale, config.score_cap), MASKED)
+        return jnp.where(mask, softcap(out * config.score_scale, config.score_cap), MASKED)
 
     scored = [scores(keys, of, mask) for ((keys, _), mask), of in zip(parts, axes, strict=True)]
     peak = functools.reduce(jnp.maximum, [jnp.max(part, axis=-1, keepdims=True) for part in scored])

@@ -234,9 +234,9 @@ class Engine:
         """The end of a row whose text holds a stop string: the first token that completes one."""
         for length in range(max(1, seen), kept + 1):
             text = self.decode(tokens[:length])
-            found = [text.index(string) for string in self.sampling.stop if string in text]
-            if found:
-                return length, "stop", text[: min(found)]
+            ends = [text.index(string) for string in self.sampling.stop if string in text]
+            if ends:
+                return length, "stop", text[: min(ends)]
         # Cut out of the middle of a text, a token may decode to a space more than within it.
         return None
 
@@ -253,13 +253,13 @@ class _Beginnings:
     def cache(self, beginning: tuple[int, ...]) -> Cache:
         if not beginning:
             return []
-        found = self._caches.pop(beginning, None)
-        if found is None:
-            found = self._share(self._weights, np.array(beginning, np.int32))
-        self._caches[beginning] = found
+        cached = self._caches.pop(beginning, None)
+        if cached is None:
+            cached = self._share(self._weights, np.array(beginning, np.int32))
+        self._caches[beginning] = cached
         while len(self._caches) > self.KEPT:
             del self._caches[next(iter(self._caches))]
-        return found
+        return cached
 
 
 @dataclasses.dataclass

@@ -50,8 +50,8 @@ def _four_phases(r: Reading) -> bool:
 
 
 def _first(pattern: re.Pattern[str], r: Reading) -> int | None:
-    found = pattern.search(r.low)
-    return found.start() if found else None
+    match = pattern.search(r.low)
+    return match.start() if match else None
 
 
 _CHECK_FIRST = re.compile(r"^\W{0,4}(?:(?:final|the|quick) )?(?:check|verif|confirm|sanity)")
@@ -100,12 +100,12 @@ def _decomposition(r: Reading) -> bool:
 
 def _analogy(r: Reading) -> bool:
     """A comparison with something that has nouns of its own, two of them at least, and that is gone into."""
-    for found in TRACES["likeness"].finditer(r.low):
-        around = r.low[max(0, found.start() - 10) : found.start() + 220]
+    for match in TRACES["likeness"].finditer(r.low):
+        around = r.low[max(0, match.start() - 10) : match.start() + 220]
         words = {word for word in r.new_words if re.search(rf"\b{re.escape(word)}", around)}
         if (
             len(words) >= MANY
-            and re.search(r"\d", r.low[found.end() :])
+            and re.search(r"\d", r.low[match.end() :])
             and not re.search(r"\bsame (?:as|reason)[^.]{0,12}(?:before|above|again)", around[:60])
         ):
             return True
@@ -114,8 +114,8 @@ def _analogy(r: Reading) -> bool:
 
 def _related_problem(r: Reading) -> bool:
     """A problem or a result that is recalled as such and is used, where it isn't a theorem or a formula by its name alone."""
-    for found in TRACES["recall"].finditer(r.low):
-        sentence = re.split(r"\banswer is\b", r.low[max(0, found.start() - 40) : found.end() + 160])[0]
+    for match in TRACES["recall"].finditer(r.low):
+        sentence = re.split(r"\banswer is\b", r.low[max(0, match.start() - 40) : match.end() + 160])[0]
         if re.search(r"\d|\w\(|how to", sentence) and not (
             TRACES["textbook"].search(sentence[:110]) and not re.search(r"before|earlier|once|solved", sentence)
         ):
@@ -125,8 +125,8 @@ def _related_problem(r: Reading) -> bool:
 
 def _variation(r: Reading) -> bool:
     """Another problem than the given one is solved (all of one kind, a rounder number, a condition less), and its solution is adjusted."""
-    for found in TRACES["switch"].finditer(r.low):
-        behind = r.low[found.end() : found.end() + 200]
+    for match in TRACES["switch"].finditer(r.low):
+        behind = r.low[match.end() : match.end() + 200]
         if re.search(r"\d", behind) and TRACES["short"].search(behind) and not re.search(r"contradict|impossible|pigeon", behind):
             return True
     rounded = any(
@@ -146,11 +146,11 @@ _SUBSTITUTED = re.compile(
 
 def _auxiliary_element(r: Reading) -> bool:
     """A substitution for an expression, a line that the figure doesn't have, a thing that is lent, a number moved between summands."""
-    for found in _SUBSTITUTED.finditer(r.low):
-        letter, side = found[1], found[2]
+    for match in _SUBSTITUTED.finditer(r.low):
+        letter, side = match[1], match[2]
         if re.search(r"(?<![a-z])[a-z](?![a-z])\s?(?:\^|²|\+|-|\*|/)|[+\-*/]\s?\\?(?:frac)?\W{0,3}[a-z](?![a-z])|sqrt|log", side):
             others = re.findall(r"(?<![a-z])[a-z](?![a-z])", side)
-            behind = r.low[found.end() :]
+            behind = r.low[match.end() :]
             asked = set(re.findall(r"(?<![a-z])[a-z](?![a-z])", r.problem.lower())) - {"a"}
             if set(others) & asked and letter not in asked and re.search(rf"(?<![a-z]){letter}\s?(?:\^|²|=|[-+*/])", behind):
                 return True
@@ -180,10 +180,10 @@ def _specialisation(r: Reading) -> bool:
     if _FOR_EXAMPLE_LETTER.search(r.low) and re.search(r"formula|which|kn/h|or\b", r.problem.lower()):
         return True
     open_ended = re.search(r"%|percent|fraction|average|times as|\bhow many times\b|\b[a-z]\b(?<!a)", r.problem.lower()) is not None
-    for found in TRACES["chosen"].finditer(r.low):
-        value = float(found[1])
+    for match in TRACES["chosen"].finditer(r.low):
+        value = float(match[1])
         if open_ended and value not in r.given and (value % 10 == 0 or value < 10) and trials(r) < MANY:
-            around = r.low[found.start() : found.end() + 1]
+            around = r.low[match.start() : match.end() + 1]
             if not re.search(r"\d\s?[-+*/]\s?\d|instead|each|from|then\b", around):
                 return True
     return False
@@ -232,21 +232,21 @@ def _figure(r: Reading) -> bool:
     """Ink (a table, bars, a number line, a tree), or a drawing in which two places are named."""
     if r.has("ink"):
         return True
-    found = TRACES["draw"].search(r.low)
+    match = TRACES["draw"].search(r.low)
     places = {m[0] for m in TRACES["placed"].finditer(r.low)}
     promised = re.search(r"\b(?:can|could|if you|if we|would) draw\b|\bdraw\w* (?:it|this)? ?(?:to help|would)", r.low) is not None
     asked = re.search(r":[^\n]*\?[ \])]*$", r.low, re.MULTILINE) is not None  # the unknown in a drawing
-    return found is not None and (len(places) > 1 or asked) and not promised and not r.has("drawn_in")
+    return match is not None and (len(places) > 1 or asked) and not promised and not r.has("drawn_in")
 
 
 def _symmetry(r: Reading) -> bool:
     """Parts that are said to be exchangeable, with what follows for them; not as a phrase behind a finished calculation."""
     return any(
-        TRACES["saved"].search(r.low[max(0, found.start() - 160) : found.end() + 200]) is not None
-        and not re.search(r"\bby symmetry of\b", r.low[max(0, found.start() - 4) : found.end() + 4])
-        and not re.search(r"\bswapping a \w+ for a\b", r.low[found.start() : found.end() + 30])
-        and len(r.low) - found.end() > 15
-        for found in TRACES["alike"].finditer(r.low)
+        TRACES["saved"].search(r.low[max(0, match.start() - 160) : match.end() + 200]) is not None
+        and not re.search(r"\bby symmetry of\b", r.low[max(0, match.start() - 4) : match.end() + 4])
+        and not re.search(r"\bswapping a \w+ for a\b", r.low[match.start() : match.end() + 30])
+        and len(r.low) - match.end() > 15
+        for match in TRACES["alike"].finditer(r.low)
     )
 
 
@@ -269,9 +269,9 @@ def _contradiction(r: Reading) -> bool:
     """A supposition, a clash behind it, and a conclusion from the clash."""
     whether = re.search(r"\b(?:can|is|are|possible|show|prove|who|which|why|must|there)\b", r.problem.lower()) is not None
     false_position = TRACES["switch"].search(r.low) is not None and TRACES["short"].search(r.low) is not None and len(r.calculations) > 1
-    for found in TRACES["supposed"].finditer(r.low):
-        clash = (TRACES["clash"] if whether else TRACES["outright"]).search(r.low, found.end(), found.end() + 400)
-        if clash and not false_position and TRACES["therefore"].search(r.low, min(clash.start(), found.end())):
+    for match in TRACES["supposed"].finditer(r.low):
+        clash = (TRACES["clash"] if whether else TRACES["outright"]).search(r.low, match.end(), match.end() + 400)
+        if clash and not false_position and TRACES["therefore"].search(r.low, min(clash.start(), match.end())):
             return True
     return False
 
@@ -289,12 +289,12 @@ _TECHNICAL = frozenset(
 
 def _restate(r: Reading) -> bool:
     """The problem in words that it doesn't have itself, or a technical word replaced by its meaning."""
-    for found in TRACES["said_again"].finditer(r.low):
-        behind = re.split(r"(?<=[a-z)])[.?]", r.low[found.end() : found.end() + 160])[0]
+    for match in TRACES["said_again"].finditer(r.low):
+        behind = re.split(r"(?<=[a-z)])[.?]", r.low[match.end() : match.end() + 160])[0]
         words = {word for word in r.new_words if re.search(rf"\b{re.escape(word)}", behind)}
-        superlative = re.search(r"\b(?:small|larg|big|great|least|number)\w*$", found[0]) is not None
+        superlative = re.search(r"\b(?:small|larg|big|great|least|number)\w*$", match[0]) is not None
         plainly = not re.search(r"\bneed to find\b|\bwe (?:want|need|have) to\b", behind)
-        if plainly and len(words) > 1 - superlative and re.search(r"\d|\?", r.low[found.end() : found.end() + 120]):
+        if plainly and len(words) > 1 - superlative and re.search(r"\d|\?", r.low[match.end() : match.end() + 120]):
             return True
     defined = {m[1].rstrip("s") for m in _DEFINED.finditer(r.low)} & _TECHNICAL
     return bool(defined & {word.rstrip("s") for word in re.findall(r"[a-z]+", r.problem.lower())})

@@ -178,10 +178,10 @@ def _contradictory(response: str, question: Question) -> bool:
     """Whether a response's final statements give more than one answer."""
     if one_statement(response):
         return False
-    found = filter(None, readings(response, question.verifier, question.answer))
+    answers = filter(None, readings(response, question.verifier, question.answer))
     if question.verifier == "choice":
-        return len({named for text in found if (named := letter(text, question.choices or []))}) > 1
-    return len({ballot(text) for text in found}) > 1
+        return len({named for text in answers if (named := letter(text, question.choices or []))}) > 1
+    return len({ballot(text) for text in answers}) > 1
 
 
 def _asked(question: Question) -> str:
@@ -244,9 +244,9 @@ def audit_steps(
             samples += (sample for sample in samples_of(step) if sample.verdict == "correct")
             if len(samples) >= CHECKED:
                 break
-        found, not_confirmed = confirm(samples, questions, pool, f"{where}/{end}")
-        audit[end] = summarise(sum((tallies[step] for step in steps), Tally()), (found, not_confirmed))
-        checked, unconfirmed = checked + found, unconfirmed + not_confirmed
+        count, not_confirmed = confirm(samples, questions, pool, f"{where}/{end}")
+        audit[end] = summarise(sum((tallies[step] for step in steps), Tally()), (count, not_confirmed))
+        checked, unconfirmed = checked + count, unconfirmed + not_confirmed
     return {"all": summarise(sum(tallies, Tally()), (checked, unconfirmed))} | {end: audit[end] for end in ends if end != "all"}
 
 
@@ -325,15 +325,15 @@ def warnings(audit: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
     `audit` is as `audit_samples` or `audit_steps` gives it; of RL, `collapse` may hold what `collapse.first_collapse` says.
     """
-    found = {"collapse": collapse_words(audit["collapse"])} if audit.get("collapse") else {}
+    texts = {"collapse": collapse_words(audit["collapse"])} if audit.get("collapse") else {}
     findings = {"not_number": _not_numbers, "unconfirmed": _unconfirmed, "one_response": _one_response, "inverted": _inverted}
     for name, finding in findings.items():
-        said = (finding(audit[end], when) for end, when in (("last", " of its last steps"), ("all", "")) if end in audit)
-        if words := next(filter(None, said), None):
-            found[name] = words
-    if "collapse" in found:  # it says the same, and more
-        found.pop("one_response", None)
-    return found
+        sentences = (finding(audit[end], when) for end, when in (("last", " of its last steps"), ("all", "")) if end in audit)
+        if words := next(filter(None, sentences), None):
+            texts[name] = words
+    if "collapse" in texts:  # it says the same, and more
+        texts.pop("one_response", None)
+    return texts
 
 
 class Watch:
@@ -343,7 +343,7 @@ class Watch:
         """group: G. rows: of the step log so far, whose findings have been said."""
         self._group = group
         self._rows: list[Mapping[str, Any]] = []
-        self._said: set[str] = set()
+        self._reported_names: set[str] = set()
         for row in rows:
             self.see(row)
 
@@ -355,22 +355,22 @@ class Watch:
             audit["last"] = summarise(sum((Tally.from_json(row["audit"]) for row in recent), Tally()), (0, ()))
         if fallen := collapsed(self._rows, self._group):
             audit["collapse"] = fallen
-        found = warnings(audit)
-        new = [words for name, words in found.items() if name not in self._said]
-        self._said |= found.keys()
+        texts = warnings(audit)
+        new = [words for name, words in texts.items() if name not in self._reported_names]
+        self._reported_names |= texts.keys()
         return new
 
 
 def _much(part: Mapping[str, Any], share: str, of: str, bar: float) -> tuple[float, int] | None:
     """(a share, of how many) where it is above the bar and stands for more than a few cases."""
-    found, count = part.get(share, 0.0), part.get(of, 0)
-    return None if found <= bar or found * count < FEWEST else (found, count)
+    value, count = part.get(share, 0.0), part.get(of, 0)
+    return None if value <= bar or value * count < FEWEST else (value, count)
 
 
 def _not_numbers(part: Mapping[str, Any], when: str) -> str | None:
-    if (found := _much(part, "not_number", "numbers", MUCH_NOT_LITERAL)) is None:
+    if (excess := _much(part, "not_number", "numbers", MUCH_NOT_LITERAL)) is None:
         return None
-    share, of = found
+    share, of = excess
     return (
         f"{share:.1%} of the {of:,} paid answers{when} are no numbers, though the reference answers are. What is learned may be a way to "
         "be paid without solving, such as giving back the question's expression; no figure that rests on these verdicts means anything "
@@ -379,9 +379,9 @@ def _not_numbers(part: Mapping[str, Any], when: str) -> str | None:
 
 
 def _unconfirmed(part: Mapping[str, Any], when: str) -> str | None:
-    if (found := _much(part, "unconfirmed", "checked", MUCH_UNCONFIRMED)) is None:
+    if (excess := _much(part, "unconfirmed", "checked", MUCH_UNCONFIRMED)) is None:
         return None
-    share, of = found
+    share, of = excess
     return (
         f"an independent reading doesn't confirm {share:.1%} of {of} paid answers{when}. Either the verifier pays for what is no answer, "
         f"or answers are worded so that only one of the two readings follows them. Look first at the samples {', '.join(part['examples'])}"
@@ -389,9 +389,9 @@ def _unconfirmed(part: Mapping[str, Any], when: str) -> str | None:
 
 
 def _inverted(part: Mapping[str, Any], when: str) -> str | None:
-    if (found := _much(part, "inverted", "contested", MUCH_INVERTED)) is None:
+    if (excess := _much(part, "inverted", "contested", MUCH_INVERTED)) is None:
         return None
-    share, of = found
+    share, of = excess
     return (
         f"in {share:.1%} of the {of} groups{when} that hold right and other responses, one that isn't right was paid more than one that "
         "is: what rl.reward pays besides outweighs the verdict, and is what will be learned. Look first at the rewards in rollouts/, then "

@@ -67,11 +67,11 @@ def first_collapse(steps: Sequence[Mapping[str, Any]], group: int) -> dict[str, 
     return next(filter(None, (collapsed(steps[:end], group) for end in range(1, len(steps) + 1))), None)
 
 
-def collapse_words(found: Mapping[str, Any]) -> str:
+def collapse_words(facts: Mapping[str, Any]) -> str:
     """What a collapse is, and what people do about it."""
-    (many, few), (was, entropy), (paid, reward) = (found[name] for name in FACTS)
+    (many, few), (was, entropy), (paid, reward) = (facts[name] for name in FACTS)
     return (
-        f"the policy has collapsed by step {found['step']}: of the {found['group']} responses to a question {many:.1f} differed at the "
+        f"the policy has collapsed by step {facts['step']}: of the {facts['group']} responses to a question {many:.1f} differed at the "
         f"beginning and {few:.1f} do now, while the entropy went from {was:.2f} to {entropy:.2f} nats a token and the reward from "
         f"{paid:.2f} to {reward:.2f}. Groups that are all one response teach nothing more, and pass@k is pass@1. Look first at the paid "
         "responses in report.md, whether they solve anything: what is learned so fast is often a way to be paid. If they do, people take "

@@ -37,20 +37,20 @@ def summarise_composition(
       {judge, quality, questions, solutions, rate (`passk.Interval`), corrected (the rate without the judge's errors; None where the judge
       can't tell enough, or wasn't measured), by_heuristic: {key: share of the solutions that use it}}.
     """
-    found: dict[str, list[bool]] = defaultdict(list)
+    by_question: dict[str, list[bool]] = defaultdict(list)
     uses: Counter[str] = Counter()
     for sample in samples:
         if sample.verdict == "correct" and sample.id in labels:
-            found[sample.question_id].append(len(labels[sample.id]) >= SEVERAL)
+            by_question[sample.question_id].append(len(labels[sample.id]) >= SEVERAL)
             uses.update(labels[sample.id])
-    if not found:
+    if not by_question:
         return None
-    solutions = sum(map(len, found.values()))
-    rates = np.array([np.mean(composed) for _, composed in sorted(found.items())])
+    solutions = sum(map(len, by_question.values()))
+    rates = np.array([np.mean(composed) for _, composed in sorted(by_question.items())])
     return {
         "judge": judge,
         "quality": quality and as_facts(quality),
-        "questions": len(found),
+        "questions": len(by_question),
         "solutions": solutions,
         **bootstrap({"rate": rates}, resamples, seed),
         "corrected": quality and corrected_rate(rates, quality, seed=seed),

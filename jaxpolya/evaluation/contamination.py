@@ -100,14 +100,14 @@ def find_overlaps(training: Sequence[Question], sets: Mapping[str, Sequence[Ques
             if run in runs:
                 shared[run].append(question.id)
 
-    found = {pair: Overlap(train=pair[0], eval_set=pair[1], eval=pair[2], ngram=whole, whole=True) for pair, whole in same.items()}
+    overlaps = {pair: Overlap(train=pair[0], eval_set=pair[1], eval=pair[2], ngram=whole, whole=True) for pair, whole in same.items()}
     rare = {run for run, ids in shared.items() if len(ids) <= COMMON and len(runs[run]) <= COMMON}
     for run in _telling(rare, itertools.chain(training, *sets.values())):
         for train, (name, other) in itertools.product(shared[run], runs[run]):
             overlap = Overlap(train=train, eval_set=name, eval=other, ngram=" ".join(run), whole=False)
-            found.setdefault((train, name, other), overlap)
+            overlaps.setdefault((train, name, other), overlap)
     place = {question.id: i for i, question in enumerate(training)}
-    return sorted(found.values(), key=lambda overlap: place[overlap.train])
+    return sorted(overlaps.values(), key=lambda overlap: place[overlap.train])
 
 
 def _telling(runs: Set[Run], questions: Iterable[Question]) -> list[Run]:

@@ -110,9 +110,9 @@ def label_entropy(labels: Sequence[Collection[str]]) -> float:
     entropy of few responses is an underestimate, alike for all models as long as they have as many.
     """
     mass: Counter[str] = Counter()
-    for found in labels:
-        for label in found or [NO_LABEL]:
-            mass[label] += 1 / (len(found) or 1) / len(labels)  # type: ignore[assignment]
+    for keys in labels:
+        for label in keys or [NO_LABEL]:
+            mass[label] += 1 / (len(keys) or 1) / len(labels)  # type: ignore[assignment]
     return -sum(share * math.log(share) for share in mass.values()) + 0.0
 
 
@@ -168,7 +168,7 @@ def summarise_diversity(
             values[f"distinct_{n}"].append(share)
         values["self_bleu"].append(self_bleu(texts))
         values["vendi"].append(vendi(kernel.gram([sample.response for sample in group])))
-    intervals: dict[str, Interval] = bootstrap({name: np.array(found) for name, found in values.items()}, resamples, seed)
+    intervals: dict[str, Interval] = bootstrap({name: np.array(column) for name, column in values.items()}, resamples, seed)
     if entropies := [label_entropy(known) for group in questions if (known := _known(group, labels))]:
         intervals |= bootstrap({"label_entropy": np.array(entropies)}, resamples, seed)
     facts = {"questions": len(questions), "samples": min(map(len, questions)), "length": length, "kernel": kernel.name}

@@ -137,16 +137,16 @@ def measure(judge: HeuristicJudge, keys: Sequence[str], *, half: Half = "held_ou
     return compare(judge.label([one.shown for one in shown]), shown, keys, seed=seed)
 
 
-def compare(said: Sequence[Sequence[str]], shown: Sequence[Labelled], keys: Sequence[str], *, seed: int = 0) -> JudgeQuality:
+def compare(answers: Sequence[Sequence[str]], shown: Sequence[Labelled], keys: Sequence[str], *, seed: int = 0) -> JudgeQuality:
     """What a judge said of labelled solutions, against people's labels."""
-    truth_SH, said_SH = used([one.labels for one in shown], keys), used(said, keys)
-    composed_S, found_S = truth_SH.sum(1) >= SEVERAL, said_SH.sum(1) >= SEVERAL
+    people_SH, judge_SH = used([one.labels for one in shown], keys), used(answers, keys)
+    people_S, judge_S = people_SH.sum(1) >= SEVERAL, judge_SH.sum(1) >= SEVERAL
     return JudgeQuality(
         solutions=len(shown),
-        kappa=kappa_interval(truth_SH, said_SH, seed=seed),
-        kappa_composed=kappa_interval(composed_S[:, None], found_S[:, None], seed=seed),
-        composed=(int((composed_S & found_S).sum()), int(composed_S.sum())),
-        others=(int((~composed_S & ~found_S).sum()), int((~composed_S).sum())),
+        kappa=kappa_interval(people_SH, judge_SH, seed=seed),
+        kappa_composed=kappa_interval(people_S[:, None], judge_S[:, None], seed=seed),
+        composed=(int((people_S & judge_S).sum()), int(people_S.sum())),
+        others=(int((~people_S & ~judge_S).sum()), int((~people_S).sum())),
     )
 
 
@@ -162,10 +162,10 @@ def corrected_rate(rates: np.ndarray, quality: JudgeQuality, *, seed: int) -> In
       Estimate and 95 % interval; None where the judge can't tell composed solutions from others well enough.
     """
     rng = np.random.default_rng(seed)
-    (found, composed), (left, others) = quality.composed, quality.others
+    (hits, composed), (left, others) = quality.composed, quality.others
     if not composed or not others:
         return None
-    se = rng.beta(found + 0.5, composed - found + 0.5, DRAWS)
+    se = rng.beta(hits + 0.5, composed - hits + 0.5, DRAWS)
     sp = rng.beta(left + 0.5, others - left + 0.5, DRAWS)
     tail = (1 - CONFIDENCE) / 2
     if np.quantile(se + sp - 1, tail) < LEAST_INFORMATION:

@@ -109,14 +109,14 @@ class Checked:
     def label(self, solutions: Sequence[Solution]) -> list[list[str]]:
         """What it says, as lists. Raises `InputError` where that isn't known keys for each solution, or it fails."""
         try:
-            found = [list(labels) for labels in self._judge.label(solutions)]
+            all_labels = [list(labels) for labels in self._judge.label(solutions)]
         except Exception as error:
             raise InputError(f"{self._where} failed on {len(solutions)} solutions: {type(error).__name__}: {error}") from error
-        if len(found) != len(solutions):
-            raise InputError(f"{self._where} gave labels of {len(found)} solutions, and {len(solutions)} were shown")
-        if unknown := sorted({str(key) for labels in found for key in labels} - self._keys):
+        if len(all_labels) != len(solutions):
+            raise InputError(f"{self._where} gave labels of {len(all_labels)} solutions, and {len(solutions)} were shown")
+        if unknown := sorted({str(key) for labels in all_labels for key in labels} - self._keys):
             raise InputError(f"{self._where} named {', '.join(unknown[:5])}, which the catalogue doesn't have")
-        return [list(dict.fromkeys(labels)) for labels in found]
+        return [list(dict.fromkeys(labels)) for labels in all_labels]
 
 
 def own_judge(reference: str, heuristics: Sequence[Heuristic]) -> HeuristicJudge:

@@ -53,17 +53,17 @@ class Answers:
     def single(self) -> dict[str, dict[str, float]]:
         """The measures that give each question one number: `majority` and `greedy`, as far as there are any."""
         votes = majority([sample for sample in self.samples if sample.question_id not in self.programs])
-        found = {"majority": votes} if votes else {}
+        scores = {"majority": votes} if votes else {}
         if self.greedy:
-            found["greedy"] = {sample.question_id: float(sample.verdict == "correct") for sample in self.greedy}
-        return found
+            scores["greedy"] = {sample.question_id: float(sample.verdict == "correct") for sample in self.greedy}
+        return scores
 
 
 def measure(answers: Answers, *, resamples: int, seed: int) -> dict[str, Any]:
     """`{pass_: {k: interval}, majority: interval, greedy: interval}`, the last two where there are any."""
     settings = {"resamples": resamples, "seed": seed}
     alone = {name: mean_interval([values[i] for i in sorted(values)], **settings) for name, values in answers.single.items()}
-    return {"pass_": {int(k): found for k, found in summarise(answers.counts, **settings).items()}, **alone}
+    return {"pass_": {int(k): interval for k, interval in summarise(answers.counts, **settings).items()}, **alone}
 
 
 def compare(answers: Answers, other: Answers, *, resamples: int, seed: int) -> dict[str, Interval]:
@@ -72,13 +72,13 @@ def compare(answers: Answers, other: Answers, *, resamples: int, seed: int) -> d
     Keys are those of `passk.paired_difference` (k as text), `majority` and `greedy`, as far as both have them. Raises `InputError` where
     no question is shared.
     """
-    found = paired_difference(answers.counts, other.counts, resamples=resamples, seed=seed)
+    intervals = paired_difference(answers.counts, other.counts, resamples=resamples, seed=seed)
     ours, theirs = answers.single, other.single
     for name in ours.keys() & theirs.keys():
         if shared := sorted(ours[name].keys() & theirs[name].keys()):
             differences = np.array([ours[name][i] - theirs[name][i] for i in shared])
-            found[name] = mean_interval(differences, resamples=resamples, seed=seed)
-    return found
+            intervals[name] = mean_interval(differences, resamples=resamples, seed=seed)
+    return intervals
 
 
 # Several trainings ---------------------------------------------------------------------------------------------------------
@@ -86,9 +86,9 @@ def compare(answers: Answers, other: Answers, *, resamples: int, seed: int) -> d
 
 def measure_seeds(answers: Sequence[Answers], *, resamples: int, seed: int) -> dict[str, Any]:
     """As `measure`, of the models of several trainings, with intervals over trainings and questions (`passk.bootstrap_seeds`)."""
-    found = _over_seeds([_values(one) for one in answers], resamples, seed)
-    passed = {int(name): interval for name, interval in found.items() if name.isdigit()}
-    return {"pass_": passed, **{name: interval for name, interval in found.items() if not name.isdigit()}}
+    intervals = _over_seeds([_values(one) for one in answers], resamples, seed)
+    passed = {int(name): interval for name, interval in intervals.items() if name.isdigit()}
+    return {"pass_": passed, **{name: interval for name, interval in intervals.items() if not name.isdigit()}}
 
 
 def compare_seeds(answers: Sequence[Answers], others: Sequence[Answers], *, resamples: int, seed: int) -> dict[str, Interval]:
@@ -107,14 +107,14 @@ def _values(answers: Answers) -> dict[str, dict[str, float]]:
     return passed | answers.single
 
 
-def _over_seeds(found: Sequence[dict[str, dict[str, float]]], resamples: int, seed: int) -> dict[str, Interval]:
+def _over_seeds(per_seed: Sequence[dict[str, dict[str, float]]], resamples: int, seed: int) -> dict[str, Interval]:
     """Intervals of the measures that all trainings have, each over the questions that all answered."""
     intervals: dict[str, Interval] = {}
-    for name in found[0]:
-        if all(name in one for one in found):
-            ids = sorted(set.intersection(*(set(one[name]) for one in found)))
+    for name in per_seed[0]:
+        if all(name in one for one in per_seed):
+            ids = sorted(set.intersection(*(set(one[name]) for one in per_seed)))
             if not ids:
                 raise InputError(NO_QUESTIONS)
-            values = [{name: np.array([one[name][i] for i in ids])} for one in found]
+            values = [{name: np.array([one[name][i] for i in ids])} for one in per_seed]
             intervals |= bootstrap_seeds(values, resamples, seed)
     return intervals

@@ -166,15 +166,15 @@ class Reading:
     @functools.cached_property
     def equations(self) -> list[tuple[str, str]]:
         """What stands on both sides of every =, as far as it is numbers, single letters and signs; a chain gives its neighbours."""
-        found = []
+        pairs = []
         for line in self.text.split("\n"):
             for sign in _SIGN.finditer(line):
                 left, right = _BEFORE.search(line, max(0, sign.start() - 60), sign.start()), _BEHIND.match(line, sign.end())
                 if left and right and left[0].strip() and right[0].strip():
                     # 3x = 39 x = 13 are two equations: what stands behind a blank, before the next sign, is the next one's.
                     behind = _NEXT.sub("", right[0].rstrip()) if line[right.end() : right.end() + 1] in ("=", "≈") else right[0]
-                    found.append((_LAST.findall(left[0].rstrip())[-1].strip(" $"), behind.strip(" $")))
-        return found
+                    pairs.append((_LAST.findall(left[0].rstrip())[-1].strip(" $"), behind.strip(" $")))
+        return pairs
 
     @functools.cached_property
     def new_words(self) -> frozenset[str]:

@@ -28,8 +28,8 @@ def undoes(second: Calculation, first: Calculation) -> bool:
 def counted_down(r: Reading) -> bool:
     """Day 6, day 5, day 4, with a calculation to each."""
     indices: dict[str, list[int]] = {}
-    for found in re.finditer(r"\b(day|hour|week|month|year|minute|round|stage|stop|level|term|generation) (\d{1,3})\b", r.low):
-        indices.setdefault(found[1], []).append(int(found[2]))
+    for match in re.finditer(r"\b(day|hour|week|month|year|minute|round|stage|stop|level|term|generation) (\d{1,3})\b", r.low):
+        indices.setdefault(match[1], []).append(int(match[2]))
     return len(r.calculations) >= MANY and any(
         a - b == 1 and b - c == 1 for row in indices.values() for a, b, c in zip(row, row[1:], row[2:], strict=False)
     )
@@ -127,11 +127,11 @@ _BE = re.compile(rf"\b({NAME})\b (?:be|for|stands? for|is|denotes?|represents?) 
 def names(r: Reading) -> set[str]:
     """Letters that a solution gives to quantities."""
     text = r.low
-    found = {m[1] for m in _ASSIGNED.finditer(text)} | {m[1] for m in _BE.finditer(text)}
+    variables = {m[1] for m in _ASSIGNED.finditer(text)} | {m[1] for m in _BE.finditer(text)}
     for named in _NAMED.finditer(text):
-        found |= {name for name in named.groups() if name}
+        variables |= {name for name in named.groups() if name}
     asked = set(re.findall(rf"(?<![a-z])({NAME})(?![a-z])", r.problem.lower())) - {"a"}
-    return found - asked
+    return variables - asked
 
 
 _LETTER = re.compile(rf"(?<![a-zα-ω\\]){NAME}(?![a-zα-ω0-9])")

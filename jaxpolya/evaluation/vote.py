@@ -31,10 +31,10 @@ def ballot(answer: str) -> str | Fraction:
     text = folded(answer)
     if _GROUPED.fullmatch(text):
         text = text.replace(",", "")
-    if found := _NUMBER.fullmatch(text):
-        sign, over, under = found[1], found[2], found[3] or "1"
-    elif found := _FRACTION.fullmatch(text):
-        sign, over, under = found[1], found[2] or found[4], found[3] or found[5]
+    if match := _NUMBER.fullmatch(text):
+        sign, over, under = match[1], match[2], match[3] or "1"
+    elif match := _FRACTION.fullmatch(text):
+        sign, over, under = match[1], match[2] or match[4], match[3] or match[5]
     else:
         return text
     return text if not int(under) else Fraction(over) / int(under) * (-1 if sign else 1)
@@ -45,7 +45,7 @@ def majority(samples: Sequence[Sample]) -> dict[str, float]:
     by_question: dict[str, list[Sample]] = collections.defaultdict(list)
     for sample in sorted(samples, key=lambda sample: sample.index):
         by_question[sample.question_id].append(sample)
-    return {question_id: float(_right(found)) for question_id, found in by_question.items()}
+    return {question_id: float(_right(group)) for question_id, group in by_question.items()}
 
 
 def _right(samples: Sequence[Sample]) -> bool:

@@ -83,16 +83,16 @@ class Adapter:
 
 def _settings(directory: epath.Path) -> dict[str, Any]:
     """What PEFT's configuration says. Raises `InputError` where the adapters are of a kind that isn't read."""
-    said, path = read_adapter_config(directory), directory / ADAPTER
-    if said.get("peft_type") != "LORA":
-        raise InputError(f"{path}: peft_type is {said.get('peft_type')!r}; only LORA is supported")
-    if more := [key for key in UNSUPPORTED if said.get(key)]:
-        raise InputError(f"{path}: {more[0]} is set ({said[more[0]]!r}), which is not supported; merge the adapter with peft")
-    if said.get("bias", "none") != "none":
-        raise InputError(f"{path}: bias is {said['bias']!r}; only adapters without biases (none) are supported; merge it with peft")
-    if (start := said.get("init_lora_weights")) not in PLAIN_STARTS:
+    settings, path = read_adapter_config(directory), directory / ADAPTER
+    if settings.get("peft_type") != "LORA":
+        raise InputError(f"{path}: peft_type is {settings.get('peft_type')!r}; only LORA is supported")
+    if more := [key for key in UNSUPPORTED if settings.get(key)]:
+        raise InputError(f"{path}: {more[0]} is set ({settings[more[0]]!r}), which is not supported; merge the adapter with peft")
+    if settings.get("bias", "none") != "none":
+        raise InputError(f"{path}: bias is {settings['bias']!r}; only adapters without biases (none) are supported; merge it with peft")
+    if (start := settings.get("init_lora_weights")) not in PLAIN_STARTS:
         raise InputError(f"{path}: init_lora_weights is {start!r}, which changes the base too; convert or merge the adapter with peft")
-    return said
+    return settings
 
 
 def read_adapter(directory: epath.Path, config: DecoderConfig) -> Adapter:
@@ -100,7 +100,7 @@ def read_adapter(directory: epath.Path, config: DecoderConfig) -> Adapter:
 
     Raises `InputError` where files are missing or damaged, say what isn't supported, or don't fit the decoder.
     """
-    said = _settings(directory)
+    settings = _settings(directory)
     base, revision = base_of_adapter(directory)
     if not (directory / ADAPTER_WEIGHTS).exists():
         raise InputError(
@@ -110,21 +110,21 @@ def read_adapter(directory: epath.Path, config: DecoderConfig) -> Adapter:
     if isinstance(listed, dict) and not is_remote(directory) and (trouble := changed(directory, listed)):
         raise InputError(f"{directory}: the adapter can't be read ({trouble}); copy or write it again")
     files, where = Safetensors(directory, single=ADAPTER_WEIGHTS), directory / ADAPTER_WEIGHTS
-    found = {name: modules for name in TARGETS if (modules := _modules(name, files, said, config, where))}
-    named = {name for modules in found.values() for module in modules.values() for name in _factor_names(module.name)}
+    by_target = {name: modules for name in TARGETS if (modules := _modules(name, files, settings, config, where))}
+    named = {name for modules in by_target.values() for module in modules.values() for name in _factor_names(module.name)}
     if unknown := sorted(set(files.shapes) - named):
         names = ", ".join(f"{name}_proj" for name in TARGETS)
         raise InputError(f"{where}: tensor {unknown[0]} is no adapter that is supported for a {config.family} model; supported are {names}")
-    if not found:
+    if not by_target:
         raise InputError(f"{where}: it holds no adapter")
     files.check_readable(named)
-    every = [module for modules in found.values() for module in modules.values()]
+    every = [module for modules in by_target.values() for module in modules.values()]
     ranks, scales = {module.rank for module in every}, {module.scale for module in every}
-    alike = len(ranks) == len(scales) == 1 and len(every) == len(found) * config.layers
-    alpha = _alpha(said, every[0].name) if alike else float(max(ranks))
-    lora = Lora(max(ranks), alpha, tuple(found), alike and bool(said.get("use_rslora")))
+    alike = len(ranks) == len(scales) == 1 and len(every) == len(by_target) * config.layers
+    alpha = _alpha(settings, every[0].name) if alike else float(max(ranks))
+    lora = Lora(max(ranks), alpha, tuple(by_target), alike and bool(settings.get("use_rslora")))
     factors: dict[str, np.ndarray] = {}
-    for name, modules in found.items():
+    for name, modules in by_target.items():
         factors |= _stacked(name, modules, files, config, scaled=not alike)
     return Adapter(factors, lora, base, revision)
 
@@ -137,7 +137,7 @@ class _Module(NamedTuple):
     scale: float
 
 
-def _modules(target: str, files: Safetensors, said: Mapping[str, Any], config: DecoderConfig, where: epath.Path) -> dict[int, _Module]:
+def _modules(target: str, files: Safetensors, settings: Mapping[str, Any], config: DecoderConfig, where: epath.Path) -> dict[int, _Module]:
     """Those of a target, by their layers; shapes are checked."""
     modules = {}
     for layer, tensor in enumerate(leaf_tensors(config)["blocks"][target]):
@@ -153,15 +153,15 @@ def _modules(target: str, files: Safetensors, said: Mapping[str, Any], config: D
                 f"{where}: the adapter of {module} has the shapes {list(files.shapes[a])} and {list(files.shapes[b])}, and the model's "
                 f"weight {list(tensor.shape)}"
             )
-        modules[layer] = _Module(module, rank, _alpha(said, module) / (math.sqrt(rank) if said.get("use_rslora") else rank))
+        modules[layer] = _Module(module, rank, _alpha(settings, module) / (math.sqrt(rank) if settings.get("use_rslora") else rank))
     return modules
 
 
-def _alpha(said: Mapping[str, Any], module: str) -> float:
+def _alpha(settings: Mapping[str, Any], module: str) -> float:
     """α of a module, as PEFT looks it up. Raises `InputError` where it is no number."""
-    patterns = said.get("alpha_pattern") or {}
+    patterns = settings.get("alpha_pattern") or {}
     own = (value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", module))
-    value = next(own, said.get("lora_alpha", 8))
+    value = next(own, settings.get("lora_alpha", 8))
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
         raise InputError(f"{ADAPTER}: the alpha of {module} is {value!r}; a positive number is needed")
     return float(value)

@@ -41,7 +41,7 @@ FIXED_DATE = (
     + " }}{%- endmacro %}"
 )
 
-ASKED, SAID, NEXT = "2 + 2?", "It makes four.", "And 3 + 3?"
+QUESTION, REPLY, NEXT = "2 + 2?", "It makes four.", "And 3 + 3?"
 """A conversation that a template is shown; no template writes such words itself."""
 
 
@@ -69,10 +69,10 @@ def chat_text(
     return str(tokenizer.apply_chat_template(conversation, **options))
 
 
-def answered(said: str = SAID, system: str | None = None) -> list[dict[str, str]]:
+def dialogue(reply: str = REPLY, system: str | None = None) -> list[dict[str, str]]:
     """A conversation that ends with an answer."""
     opening = [] if system is None else [{"role": "system", "content": system}]
-    return [*opening, {"role": "user", "content": ASKED}, {"role": "assistant", "content": said}]
+    return [*opening, {"role": "user", "content": QUESTION}, {"role": "assistant", "content": reply}]
 
 
 def turn_ends(tokenizer: Tokenizer, arguments: Mapping[str, Any] | None = None, system: str | None = None) -> tuple[int, ...]:
@@ -81,11 +81,11 @@ def turn_ends(tokenizer: Tokenizer, arguments: Mapping[str, Any] | None = None, 
     Empty without a template, and for one that writes no token of its own there, or that can't be shown such a conversation.
     """
     last, between = _after_last(tokenizer, arguments, system), _between(tokenizer, arguments, system)
-    found = [_first_token(tokenizer, text) for text in (last, between)]
-    if found[0] is None and last.strip():  # a token that isn't among the added ones is found by its name
+    ids = [_first_token(tokenizer, text) for text in (last, between)]
+    if ids[0] is None and last.strip():  # a token that isn't among the added ones is found by its name
         whole = tokenizer.encode(last.strip(), add_special_tokens=False)
-        found[0] = whole[0] if len(whole) == 1 and whole[0] != tokenizer.unk_token_id else None
-    return tuple(dict.fromkeys(i for i in found if i is not None))
+        ids[0] = whole[0] if len(whole) == 1 and whole[0] != tokenizer.unk_token_id else None
+    return tuple(dict.fromkeys(i for i in ids if i is not None))
 
 
 def turn_end_text(tokenizer: Tokenizer, arguments: Mapping[str, Any] | None = None, system: str | None = None) -> str:
@@ -101,11 +101,11 @@ def turn_end_text(tokenizer: Tokenizer, arguments: Mapping[str, Any] | None = No
 
 
 def _after_last(tokenizer: Tokenizer, arguments: Mapping[str, Any] | None, system: str | None) -> str:
-    return _behind(tokenizer, answered(system=system), arguments)
+    return _behind(tokenizer, dialogue(system=system), arguments)
 
 
 def _between(tokenizer: Tokenizer, arguments: Mapping[str, Any] | None, system: str | None) -> str:
-    text = _behind(tokenizer, [*answered(system=system), {"role": "user", "content": NEXT}], arguments)
+    text = _behind(tokenizer, [*dialogue(system=system), {"role": "user", "content": NEXT}], arguments)
     return text.partition(NEXT)[0] if NEXT in text else ""
 
 
@@ -117,7 +117,7 @@ def _behind(tokenizer: Tokenizer, conversation: list[dict[str, str]], arguments:
         text = chat_text(tokenizer, conversation, add_generation_prompt=False, arguments=arguments)
     except Exception:  # a template is a program of its own: what it can't be shown, it says nothing about
         return ""
-    _, shown, behind = text.rpartition(SAID)
+    _, shown, behind = text.rpartition(REPLY)
     return behind if shown else ""
 
 

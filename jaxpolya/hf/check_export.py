@@ -104,18 +104,20 @@ def compare_export(directory: epath.Path, checkpoint: Checkpoint, mesh: Mesh) ->
 
 def _decided_by_primary(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What the primary host found, on every host; a trouble there is raised on all of them."""
-    found: dict[str, Any] = {}
+    outcome: dict[str, Any] = {}
     if is_primary():
         try:
-            found = look()
+            outcome = look()
         except CheckError as error:
-            found = {"trouble": str(error)}
+            outcome = {"trouble": str(error)}
         except Exception as error:  # anything at all: what transformers can't load is no export
-            found = {"trouble": f"transformers can't load what was written ({type(error).__name__}: {(str(error) or '–').splitlines()[0]})"}
-    found = from_primary(found)
-    if "trouble" in found:
-        raise CheckError(f"verify: {found['trouble']}; nothing was written. Please report it, with the model's name")
-    return found
+            outcome = {
+                "trouble": f"transformers can't load what was written ({type(error).__name__}: {(str(error) or '–').splitlines()[0]})"
+            }
+    outcome = from_primary(outcome)
+    if "trouble" in outcome:
+        raise CheckError(f"verify: {outcome['trouble']}; nothing was written. Please report it, with the model's name")
+    return outcome
 
 
 def _look(directory: Path, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -186,12 +188,12 @@ def _compare(directory: Path, ids: list[int], ours_TV: np.ndarray, stop_ids: tup
         raise CheckError(f"transformers' generate ends a response at {sorted(ends)}, and ours end at {sorted(stop_ids)}")
     with torch.no_grad():
         theirs_TV = model.eval()(torch.tensor([ids])).logits[0].numpy()
-    found = Agreement(
+    agreement = Agreement(
         tokens=len(ids),
         difference=float(np.abs(ours_TV - theirs_TV).max()),
         tolerance=TOLERANCE * max(1.0, float(np.abs(theirs_TV).max())),
         same_argmax=int((ours_TV.argmax(-1) == theirs_TV.argmax(-1)).sum()),
     )
-    if not found.difference <= found.tolerance:  # NaN is no agreement
-        raise CheckError(f"transformers gets other logits from what was written: {found}")
-    return found
+    if not agreement.difference <= agreement.tolerance:  # NaN is no agreement
+        raise CheckError(f"transformers gets other logits from what was written: {agreement}")
+    return agreement

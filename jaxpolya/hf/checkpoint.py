@@ -134,10 +134,10 @@ def adapters_of(source: str, *, revision: str | None = None) -> tuple[Adapter, C
     if location.kind != "adapter":
         raise InputError(f"{source} is a whole model, and no adapters of one; export it without --adapter")
     meta = inspect_checkpoint(source, revision=revision)
-    found = read_adapter(location.path, meta.config)
-    while locate(found.base, revision=found.revision, weights=False).kind == "adapter":
-        found = read_adapter(locate(found.base, revision=found.revision, weights=True).path, meta.config) + found
-    return found, meta
+    adapter = read_adapter(location.path, meta.config)
+    while locate(adapter.base, revision=adapter.revision, weights=False).kind == "adapter":
+        adapter = read_adapter(locate(adapter.base, revision=adapter.revision, weights=True).path, meta.config) + adapter
+    return adapter, meta
 
 
 def _open(source: str, location: Location) -> tuple[CheckpointMeta, TensorFile | None]:

@@ -46,8 +46,8 @@ def local_file(path: epath.Path) -> Path:
 
 def matching(directory: epath.Path, pattern: str) -> list[epath.Path]:
     """What matches a pattern in a directory, in order. A `[v2]` in the directory's own name, which etils' globs read as one, is none."""
-    found = directory.glob(pattern) if is_remote(directory) else map(epath.Path, Path(directory).glob(pattern))
-    return sorted(found)
+    paths = directory.glob(pattern) if is_remote(directory) else map(epath.Path, Path(directory).glob(pattern))
+    return sorted(paths)
 
 
 @contextlib.contextmanager

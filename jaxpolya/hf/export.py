@@ -101,10 +101,10 @@ def _tensors(meta: CheckpointMeta) -> dict[str, tuple[Tensor, tuple[str, ...], i
         module, _, kind = tensor.name.split(".", 3)[3].rpartition(".")
         return layer, MODULES.index(module) if module in MODULES else len(MODULES), kind == "bias"
 
-    found = {item[0].name: item for item in sorted(iter_tensors(meta.config), key=position)}
+    by_name = {item[0].name: item for item in sorted(iter_tensors(meta.config), key=position)}
     if meta.stored.tied_head:
-        found[HEAD] = found[EMBEDDING]
-    return found
+        by_name[HEAD] = by_name[EMBEDDING]
+    return by_name
 
 
 def _split(dtypes: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], max_shard_size: str) -> dict[str, list[str]]:

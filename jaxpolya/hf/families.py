@@ -201,13 +201,13 @@ def text_part(hf: dict[str, Any], where: str) -> dict[str, Any]:
     """
     if not isinstance(kind := hf.get("model_type"), str) or kind not in TEXT_PARTS:
         return hf
-    if not isinstance(said := hf.get("text_config"), dict):
+    if not isinstance(inner := hf.get("text_config"), dict):
         raise InputError(f"{where}: a {kind} model's text_config is missing")
     shared = {key: hf[key] for key in SHARED if key in hf}
     names = hf.get("architectures")
     if isinstance(names, list):
         shared["architectures"] = [str(name).replace("ForConditionalGeneration", "ForCausalLM") for name in names]
-    text = {**shared, **said, "model_type": TEXT_PARTS[kind]}
+    text = {**shared, **inner, "model_type": TEXT_PARTS[kind]}
     return {**config_to_hf(config_from_hf(text, where)), **text}
 
 
@@ -260,10 +260,10 @@ def config_from_hf(hf: dict[str, Any], where: str) -> DecoderConfig:
         raise InputError(f"{where}: {error}") from None
 
 
-def _check_needed(said: Mapping[str, Any], key: str, where: str) -> None:
-    if said.get(key) is None:
+def _check_needed(settings: Mapping[str, Any], key: str, where: str) -> None:
+    if settings.get(key) is None:
         raise InputError(f"{where}: {key} is missing")
-    _check_size(said[key], key, where)
+    _check_size(settings[key], key, where)
 
 
 def _check_size(value: Any, key: str, where: str) -> None:
@@ -384,7 +384,7 @@ def config_to_hf(config: DecoderConfig) -> dict[str, Any]:
     ropes = {WINDOWED if kind.window else FULL: kind.rope for kind in kinds if kind.rope}
     rope = ropes.get(FULL) or ropes.get(WINDOWED) or Rope()
     activation = next(name for name, ours in ACTIVATIONS.items() if ours == config.activation)
-    said = {
+    fields = {
         "vocab_size": config.vocab_size,
         "hidden_size": config.width,
         "intermediate_size": config.ff_width,
@@ -410,7 +410,7 @@ def config_to_hf(config: DecoderConfig) -> dict[str, Any]:
     hf = {
         "architectures": [f"{FAMILIES[config.family].class_prefix}ForCausalLM"],
         "model_type": config.family,
-        **{key: value for key, value in said.items() if key in known},
+        **{key: value for key, value in fields.items() if key in known},
         "head_dim": config.head_width,
         "rope_theta": rope.theta,
         "rope_scaling": rope.scaling and _scaling_to_hf(rope.scaling),
@@ -430,10 +430,10 @@ def older_rope(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """`rope_parameters` of transformers 5 in the keys that version 4 reads."""
     rope = parameters.get(FULL, parameters)
     scaling = {key: value for key, value in rope.items() if key != "rope_theta"}
-    said = {"rope_theta": rope.get("rope_theta"), "rope_scaling": None if rope.get("rope_type", "default") == "default" else scaling}
+    fields = {"rope_theta": rope.get("rope_theta"), "rope_scaling": None if rope.get("rope_type", "default") == "default" else scaling}
     if WINDOWED in parameters:
-        said["rope_local_base_freq"] = parameters[WINDOWED].get("rope_theta")
-    return {key: value for key, value in said.items() if value is not None or key == "rope_scaling"}
+        fields["rope_local_base_freq"] = parameters[WINDOWED].get("rope_theta")
+    return {key: value for key, value in fields.items() if value is not None or key == "rope_scaling"}
 
 
 def _rope_to_hf(rope: Rope) -> dict[str, Any]:

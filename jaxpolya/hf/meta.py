@@ -123,8 +123,8 @@ def read_meta(source: str, directory: epath.Path, task: str) -> CheckpointMeta:
     config = config_from_hf(hf_config, str(path))
     _check_task(hf_config.get("architectures"), task, path)
     files = _carried(directory)
-    said = {name: _parse(files[name], directory / name) for name in PARSED if name in files}
-    generation_config = said.get("generation_config.json")
+    parsed = {name: _parse(files[name], directory / name) for name in PARSED if name in files}
+    generation_config = parsed.get("generation_config.json")
     tokenizer = _within(_read_tokenizer(directory, files), config.vocab_size)
     ids = _eos_ids(generation_config or {}, directory / "generation_config.json") + _eos_ids(hf_config, path)
     stop_ids = tuple(dict.fromkeys(i for i in [*ids, tokenizer.eos_token_id, *turn_ends(tokenizer)] if i is not None))
@@ -146,8 +146,8 @@ def with_tokenizer_of(meta: CheckpointMeta, source: str, directory: epath.Path) 
 
 def _carried(directory: epath.Path) -> dict[str, bytes]:
     # A pattern may match a directory, too (LICENSES/); a directory with the name of a file that is needed is a mistake to tell.
-    found = [path for pattern in CARRIED for path in matching(directory, pattern) if "*" not in pattern or path.is_file()]
-    return {path.relative_to(directory).as_posix(): _read(path) for path in found}
+    paths = [path for pattern in CARRIED for path in matching(directory, pattern) if "*" not in pattern or path.is_file()]
+    return {path.relative_to(directory).as_posix(): _read(path) for path in paths}
 
 
 def gguf_meta(source: str, file: GGUFFile) -> CheckpointMeta:
@@ -189,9 +189,9 @@ def _check_task(architectures: Any, task: str, path: epath.Path) -> None:
         raise InputError(f"{path}: the model is a {', '.join(architectures)}; a …{task} is needed here")
 
 
-def _eos_ids(said: Mapping[str, Any], path: epath.Path) -> list[int]:
+def _eos_ids(settings: Mapping[str, Any], path: epath.Path) -> list[int]:
     """The ids that a file's `eos_token_id` names: none, one, or a list of them."""
-    eos = said.get("eos_token_id")
+    eos = settings.get("eos_token_id")
     ids = eos if isinstance(eos, list) else [] if eos is None else [eos]
     if not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
         raise InputError(f"{path}: eos_token_id is {eos!r}; a token's id, or a list of them, is needed")

@@ -30,16 +30,16 @@ def origin_of(source: str, revision: str | None = None) -> dict[str, Any]:
     location = locate(source, revision=revision, weights=False)
     if location.kind == "gguf":
         metadata = GGUFFile(location.path).metadata
-        said = {key: metadata.get("general." + key.replace("_", ".")) for key in LICENCE}
+        facts = {key: metadata.get("general." + key.replace("_", ".")) for key in LICENCE}
     elif location.kind == "adapter":
-        said = origin_of(*base_of_adapter(location.path))
+        facts = origin_of(*base_of_adapter(location.path))
     elif location.kind == "jaxpolya":
-        said = dict((read_marker(location.path) or {}).get("origin", {}))
+        facts = dict((read_marker(location.path) or {}).get("origin", {}))
     else:
-        said = _front_matter(source, location)
+        facts = _front_matter(source, location)
     if location.commit:
-        said["base_model"] = source
-    return {key: said[key] for key in ("base_model", *LICENCE) if said.get(key)}
+        facts["base_model"] = source
+    return {key: facts[key] for key in ("base_model", *LICENCE) if facts.get(key)}
 
 
 def _front_matter(source: str, location: Location) -> dict[str, Any]:

@@ -214,13 +214,13 @@ def _read_header(source: _Source) -> dict[str, Entry]:
     try:
         header = json.loads(bytes(source.read(8, 8 + length)), object_pairs_hook=_without_repeats)
         header.pop("__metadata__", None)
-        found = {name: (str(entry["dtype"]), tuple(entry["shape"]), *entry["data_offsets"]) for name, entry in header.items()}
-        if not all(isinstance(size, int) and size >= 0 for _, shape, *bytes_ in found.values() for size in (*shape, *bytes_)):
+        entries = {name: (str(entry["dtype"]), tuple(entry["shape"]), *entry["data_offsets"]) for name, entry in header.items()}
+        if not all(isinstance(size, int) and size >= 0 for _, shape, *bytes_ in entries.values() for size in (*shape, *bytes_)):
             raise ValueError("sizes and offsets must be whole numbers")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"its header is not readable: {error!r}") from None
     expected = 0
-    for name, (dtype, shape, start, stop) in sorted(found.items(), key=lambda item: item[1][2:]):
+    for name, (dtype, shape, start, stop) in sorted(entries.items(), key=lambda item: item[1][2:]):
         if dtype not in DTYPES and dtype not in OTHERS:
             raise ValueError(f"tensor {name} is of the dtype {dtype}, which the format doesn't have")
         bits = OTHERS[dtype] if dtype in OTHERS else 8 * np.dtype(NUMPY_DTYPES[DTYPES[dtype]]).itemsize
@@ -229,7 +229,7 @@ def _read_header(source: _Source) -> dict[str, Entry]:
         expected = stop
     if expected != source.size - 8 - length:
         raise ValueError(f"its tensors end at byte {8 + length + expected}, and the file at {source.size}")
-    return {name: Entry(DTYPES.get(dtype, dtype), shape, 8 + length + start) for name, (dtype, shape, start, _) in found.items()}
+    return {name: Entry(DTYPES.get(dtype, dtype), shape, 8 + length + start) for name, (dtype, shape, start, _) in entries.items()}
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

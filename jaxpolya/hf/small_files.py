@@ -45,18 +45,18 @@ def named_eos(meta: CheckpointMeta) -> int | None:
     return next((i for i in turn_ends(meta.tokenizer) if i in meta.stop_ids and i in meta.tokenizer.added_tokens_decoder), eos)
 
 
-def _generation(said: Mapping[str, Any] | None, meta: CheckpointMeta) -> dict[str, Any]:
-    if said is None:
+def _generation(settings: Mapping[str, Any] | None, meta: CheckpointMeta) -> dict[str, Any]:
+    if settings is None:
         if not meta.stop_ids:
             return {}
-        said = {key: meta.hf_config[key] for key in ("bos_token_id", "pad_token_id") if meta.hf_config.get(key) is not None}
-    eos = said.get("eos_token_id")
+        settings = {key: meta.hf_config[key] for key in ("bos_token_id", "pad_token_id") if meta.hf_config.get(key) is not None}
+    eos = settings.get("eos_token_id")
     named = set(eos) if isinstance(eos, list) else {eos} - {None}
-    return dict(said) if named == set(meta.stop_ids) else {**said, "eos_token_id": list(meta.stop_ids)}
+    return dict(settings) if named == set(meta.stop_ids) else {**settings, "eos_token_id": list(meta.stop_ids)}
 
 
-def _tokenizer(said: Mapping[str, Any], meta: CheckpointMeta) -> dict[str, Any]:
-    tree = {key: value for key, value in _with_eos(said, meta).items() if key != "auto_map"}
+def _tokenizer(settings: Mapping[str, Any], meta: CheckpointMeta) -> dict[str, Any]:
+    tree = {key: value for key, value in _with_eos(settings, meta).items() if key != "auto_map"}
     if not _is_everywhere(tree.get("tokenizer_class", ANY_TOKENIZER)):
         tree["tokenizer_class"] = ANY_TOKENIZER
     if isinstance(more := tree.get("extra_special_tokens"), list):
@@ -65,12 +65,12 @@ def _tokenizer(said: Mapping[str, Any], meta: CheckpointMeta) -> dict[str, Any]:
     return tree
 
 
-def _with_eos(said: Mapping[str, Any], meta: CheckpointMeta) -> dict[str, Any]:
+def _with_eos(settings: Mapping[str, Any], meta: CheckpointMeta) -> dict[str, Any]:
     eos = named_eos(meta)
     if eos is None or eos == meta.tokenizer.eos_token_id:
-        return dict(said)
-    name, old = meta.tokenizer.added_tokens_decoder[eos].content, said.get("eos_token")
-    return {**said, "eos_token": {**old, "content": name} if isinstance(old, dict) else name}
+        return dict(settings)
+    name, old = meta.tokenizer.added_tokens_decoder[eos].content, settings.get("eos_token")
+    return {**settings, "eos_token": {**old, "content": name} if isinstance(old, dict) else name}
 
 
 def _is_everywhere(name: Any) -> bool:

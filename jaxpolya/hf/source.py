@@ -103,10 +103,10 @@ def _kind_of_directory(path: epath.Path) -> Literal["safetensors", "jaxpolya", "
 
 def base_of_adapter(directory: epath.Path) -> tuple[str, str | None]:
     """(the model that a directory's adapters were made for, its revision on the hub). Raises `InputError` where none is named."""
-    said, marker = read_adapter_config(directory), read_marker(directory) or {}
+    settings, marker = read_adapter_config(directory), read_marker(directory) or {}
     if isinstance(near := marker.get("base"), str) and not is_remote(directory) and (directory / near).exists():
         return os.path.normpath(str(directory / near)), None  # wherever the two were moved to together
-    name, revision = said.get("base_model_name_or_path"), said.get("revision")
+    name, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if not isinstance(name, str) or not name or Path(name).absolute() == Path(directory).absolute():
         raise InputError(
             f"{directory / ADAPTER}: base_model_name_or_path is {name!r}; name the model that the adapters were made for there"
@@ -118,12 +118,12 @@ def read_adapter_config(directory: epath.Path) -> dict[str, Any]:
     """What `adapter_config.json` says. Raises `InputError` where it isn't one."""
     path = directory / ADAPTER
     try:
-        said = json.loads(path.read_text())
+        settings = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: can't be read ({error})") from None
-    if not isinstance(said, dict):
-        raise InputError(f"{path}: a JSON object is needed, not {type(said).__name__}")
-    return said
+    if not isinstance(settings, dict):
+        raise InputError(f"{path}: a JSON object is needed, not {type(settings).__name__}")
+    return settings
 
 
 def _listing(names: list[str]) -> str:

@@ -51,7 +51,7 @@ class Spelling:
     def protect(self, text: str) -> str:
         """Text as data: with marks where it spells control tokens."""
         text = text.replace(MARK, "")
-        protected = self._spelled.sub(lambda found: f"{MARK}{self._control[found[0]]}{MARK}", text)
+        protected = self._spelled.sub(lambda match: f"{MARK}{self._control[match[0]]}{MARK}", text)
         # Full-width letters, say, may spell one only after the tokenizer's normalizer: an empty mark tells that of the text around.
         return f"{MARK}{MARK}{protected}" if protected == text and self._spelled.search(self._normalized(text)) else protected
 
@@ -69,7 +69,7 @@ class Spelling:
 
     def renamed(self, text: str) -> str:
         """A text in the twin's names: nothing but the template's control tokens has changed."""
-        return self.plain(self._spelled.sub(lambda found: _hidden(self._control[found[0]]), text))
+        return self.plain(self._spelled.sub(lambda match: _hidden(self._control[match[0]]), text))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, control tokens spelled out, and nothing tidied."""

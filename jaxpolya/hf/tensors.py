@@ -121,7 +121,7 @@ def check_tensors(files: TensorFile, config: DecoderConfig, also: Mapping[str, t
 
 def _beside(names: Sequence[str], config: DecoderConfig) -> list[str]:
     """Those of a decoder's unknown tensors that are known to be none of it."""
-    behind = {int(found[1]) for name in names if (found := PREDICTS_MORE.match(name)) and int(found[1]) >= config.layers}
+    behind = {int(layer[1]) for name in names if (layer := PREDICTS_MORE.match(name)) and int(layer[1]) >= config.layers}
     further = tuple(f"model.layers.{i}." for i in behind)
     return [name for name in names if BESIDE.search(name) or name.startswith(further)]
 

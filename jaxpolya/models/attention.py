@@ -98,7 +98,7 @@ def _attend(
     S, K = k_BSKH.shape[1:3]
     q = q_BTNH.reshape(B, T, K, N // K, H)
     scores = jnp.einsum("btkmh,bskh->bkmts", q, k_BSKH, precision=precision_of(q), preferred_element_type=jnp.float32)
-    scores = capped(scores * config.score_scale, config.score_cap)
+    scores = softcap(scores * config.score_scale, config.score_cap)
     distance_TS = q_index_T[:, None] - jnp.arange(S)
     near_TS = distance_TS >= 0 if window is None else (distance_TS >= 0) & (distance_TS < window)
     visible = (q_segments_BT[:, :, None] == k_segments_BS[:, None, :]) & near_TS
@@ -107,7 +107,7 @@ def _attend(
     return jnp.einsum("bkmts,bskh->btkmh", weights, v_BSKH, precision=precision_of(q)).reshape(B, T, N, H)
 
 
-def capped(scores: jax.Array, cap: float | None) -> jax.Array:
+def softcap(scores: jax.Array, cap: float | None) -> jax.Array:
     """cap · tanh(scores / cap), which keeps scores within ±cap (Gemma 2, arXiv 2408.00118, §2); scores themselves without a cap."""
     return scores if cap is None else cap * jnp.tanh(scores / cap)
 

@@ -7,7 +7,7 @@ time axis is cut into chunks; a chunk's logits exist only while it is processed,
 import jax
 import jax.numpy as jnp
 
-from jaxpolya.models.attention import capped, precision_of
+from jaxpolya.models.attention import precision_of, softcap
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.parallel.sharding import constrain, data_shards_in_context
 
@@ -23,7 +23,7 @@ def logits(config: DecoderConfig, hidden: jax.Array, table_VD: jax.Array) -> jax
         precision=precision_of(hidden),
         preferred_element_type=jnp.float32,
     )
-    return capped(jnp.moveaxis(out, 0, -1), config.logit_cap)
+    return softcap(jnp.moveaxis(out, 0, -1), config.logit_cap)
 
 
 def values(hidden_BTD: jax.Array, value_D: jax.Array, bias: jax.Array) -> jax.Array:

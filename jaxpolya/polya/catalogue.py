@@ -61,8 +61,8 @@ class Exemplar(Strict):
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "Exemplar":
-        if said := [mark for mark in FINAL_STATEMENTS if mark in self.response.lower()]:
-            raise ValueError(f"response contains {said[0]!r}; leave the final statement out, it is added from answer")
+        if marks := [mark for mark in FINAL_STATEMENTS if mark in self.response.lower()]:
+            raise ValueError(f"response contains {marks[0]!r}; leave the final statement out, it is added from answer")
         if (self.kind == "code") != ("```python" in self.response):
             raise ValueError("a ```python block belongs in the response of a code exemplar, and only there")
         if (self.kind == "narrative") != (self.choices is not None):

@@ -70,9 +70,9 @@ def make_keep(config: SelectConfig) -> tuple[Keep, Brought | None]:
     if not is_reference(config.keep):
         rules: dict[str, Keep] = {"best": best, "random": at_random, "diverse": functools.partial(diverse, quality=config.quality)}
         return rules[config.keep], None
-    found = bring(config.keep, KEY)
-    check_call(found.value, ("candidates",), f"{KEY}: {found.name}")
-    return functools.partial(_own, found), found
+    plugin = bring(config.keep, KEY)
+    check_call(plugin.value, ("candidates",), f"{KEY}: {plugin.name}")
+    return functools.partial(_own, plugin), plugin
 
 
 def needs_scores(config: SelectConfig, samples: Sequence[Sample]) -> bool:
@@ -185,11 +185,11 @@ def overlap(first: frozenset[tuple[int, ...]], second: frozenset[tuple[int, ...]
     return len(first & second) / len(first | second)
 
 
-def _own(found: Brought, candidates: Candidates) -> list[Sample]:
+def _own(plugin: Brought, candidates: Candidates) -> list[Sample]:
     """What a user's rule keeps. Raises `InputError` where it fails, or keeps what isn't there, something twice or too many."""
-    where = f"{KEY}: {found.name}, on question {candidates.question.id}"
+    where = f"{KEY}: {plugin.name}, on question {candidates.question.id}"
     try:
-        kept = list(found.value(candidates))
+        kept = list(plugin.value(candidates))
         ids = [sample.id for sample in kept]
     except Exception as error:
         raise InputError(f"{where}: {failure(error)}") from error

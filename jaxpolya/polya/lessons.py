@@ -83,9 +83,9 @@ class Lessons:
         if tokens and tokens[-1] in self._stop_ids:
             tokens = tokens[:-1]
         kept = len(tokens)
-        while not sample.response.startswith(said := self._spelling.decode(tokens[:kept])):  # empty in the end
+        while not sample.response.startswith(text := self._spelling.decode(tokens[:kept])):  # empty in the end
             kept -= 1
-        return [*tokens[:kept], *continued(self._spelling, sample.response[len(said) :]), self._end]
+        return [*tokens[:kept], *continued(self._spelling, sample.response[len(text) :]), self._end]
 
 
 def one_thought(prompt: str, response: str) -> str:

@@ -25,7 +25,7 @@ from typing import Any, Literal, cast
 
 from jaxpolya.data.programs import TESTS
 from jaxpolya.errors import ConfigError
-from jaxpolya.hf.chat import SAID, Tokenizer, answered, chat_text, template_of, turn_end_text, turn_ends
+from jaxpolya.hf.chat import REPLY, Tokenizer, chat_text, dialogue, template_of, turn_end_text, turn_ends
 from jaxpolya.hf.spelling import Spelling
 from jaxpolya.polya.catalogue import INSTRUCTION, Exemplar, ExemplarKind, Slot, letters, load_catalogue
 from jaxpolya.records import Kind, Question
@@ -131,12 +131,12 @@ class PromptBuilder:
         if not self.chat:
             return " "
         try:
-            shown = answered(system=self._system)
+            shown = dialogue(system=self._system)
             text = chat_text(self._tokenizer, shown, add_generation_prompt=False, arguments=self._arguments)
             prompt = chat_text(self._tokenizer, shown[:-1], arguments=self._arguments)
         except Exception:  # as in `hf.chat`
             return ""
-        lead = text.removeprefix(prompt).partition(SAID)[0] if text.startswith(prompt) else ""
+        lead = text.removeprefix(prompt).partition(REPLY)[0] if text.startswith(prompt) else ""
         return lead if lead.isspace() else ""
 
     @functools.cached_property
@@ -156,7 +156,7 @@ class PromptBuilder:
     def check_answers(self) -> None:
         """Raises `ConfigError` where the template refuses a conversation that ends with an answer: no model could be taught one."""
         if self.chat:
-            self._render(answered(system=self._system), add_generation_prompt=False)
+            self._render(dialogue(system=self._system), add_generation_prompt=False)
 
     def _check_arguments(self) -> None:
         if self._arguments and not self.chat:

@@ -34,7 +34,7 @@ def star_rows(grouped: Mapping[str, Sequence[Sample]], row: Callable[[Sample, fl
     return [row(samples[0], None) for samples in grouped.values()]
 
 
-def capped(candidates: Mapping[str, Iterable[str]], limit: int | None, seed: int) -> frozenset[str] | None:
+def cap_questions(candidates: Mapping[str, Iterable[str]], limit: int | None, seed: int) -> frozenset[str] | None:
     """The questions to keep: at most `limit`, drawn by `seed` from those that every arm has candidates for; None keeps all.
 
     One draw for all arms, so that a fixed budget of questions is the same questions.
@@ -74,8 +74,8 @@ def match_arms(
 
 def require_rows(rows: Mapping[str, Sequence[SftRow]], samples: Mapping[str, Sequence[Sample]]) -> None:
     """Raises `RunError` where an arm has nothing to learn from, and says what the verdicts were."""
-    for arm, found in rows.items():
-        if not found:
+    for arm, of_arm in rows.items():
+        if not of_arm:
             verdicts = collections.Counter(
                 f"{sample.verdict}{' but truncated' if sample.finish == 'length' else ''}" for sample in samples.get(arm, ())
             )

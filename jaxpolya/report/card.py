@@ -165,11 +165,11 @@ def _seen_from(results: Results, arm: str, learned: Mapping[str, Any]) -> Result
     stages = {key.name for key in keys}
     return results.model_copy(
         update={
-            "audit": {name: found for name, found in results.audit.items() if name in stages},
+            "audit": {name: part for name, part in results.audit.items() if name in stages},
             "arms": {name: results.arms[name] for name in dict.fromkeys((BASE.name, arm)) if name in results.arms},
-            "selection": {kind: found for kind, found in results.selection.items() if kind == _kind(arm)},
-            "contamination": {use: found for use, found in results.contamination.items() if use in learned},
-            "generation": {key: found for key, found in results.generation.items() if asked and asked(key)},
+            "selection": {kind: part for kind, part in results.selection.items() if kind == _kind(arm)},
+            "contamination": {use: part for use, part in results.contamination.items() if use in learned},
+            "generation": {key: part for key, part in results.generation.items() if asked and asked(key)},
             "left_out": {},
             "stages": [],
         }
@@ -186,10 +186,10 @@ def _data(seen: Results, config: Mapping[str, Any], learned: Mapping[str, Any]) 
         return ""
     lines = []
     for use, sources in learned.items():
-        found = seen.contamination[use]
-        left_out = f", of which {found.shared:,} were left out (evaluated on)" if found.dropped and found.shared else ""
+        facts = seen.contamination[use]
+        left_out = f", of which {facts.shared:,} were left out (evaluated on)" if facts.dropped and facts.shared else ""
         name = {"train": "mid-training", "rl": "reinforcement learning"}[use]
-        lines.append(f"{name}: {found.questions:,} questions{left_out}, from {_named(sources)}")
+        lines.append(f"{name}: {facts.questions:,} questions{left_out}, from {_named(sources)}")
     if "rl" in learned:
         rl = config["rl"]
         lines.append(
@@ -223,9 +223,9 @@ def _evaluation(seen: Results, config: Mapping[str, Any], arm: str) -> str:
     evaluated = seen.arms[arm].eval
     asked = [f"`{name}`: {_named(sources)}" for name, sources in config["eval"]["questions"].items()]
     paired = {
-        name: Difference(questions=found.questions, difference=found.versus_base)
-        for name, found in evaluated.items()
-        if found.versus_base is not None
+        name: Difference(questions=evaluation.questions, difference=evaluation.versus_base)
+        for name, evaluation in evaluated.items()
+        if evaluation.versus_base is not None
     }
     difference = [tables.comparison_table(Comparison(model=arm, against=BASE.name, sets=paired))] if paired else []
     return section(

@@ -14,7 +14,7 @@ from jaxpolya.records import write_json
 from jaxpolya.report.page import section, titled
 from jaxpolya.report.plots import STYLE, arm_line, legend, png
 from jaxpolya.report.tables import NONE, Cell, Table, difference, interval_cell
-from jaxpolya.results import Evaluation, Found
+from jaxpolya.results import Evaluation, ResultPart
 
 DOSE = "dose"
 """The axis of steps of RL at which arms were evaluated (`rl.evaluate_at`)."""
@@ -27,7 +27,7 @@ FEW_SETTINGS = 3
 """As many settings have columns of their own; where points differ in more, a table of their own says in which."""
 
 
-class Point(Found):
+class Point(ResultPart):
     """One arm of one configuration on one question set."""
 
     run: str
@@ -47,7 +47,7 @@ class Point(Found):
         return "\n".join(filter(None, [self.run, *(f"{key}={value}" for key, value in few)])) or "the run"
 
 
-class Points(Found):
+class Points(ResultPart):
     """All that are compared."""
 
     by: str | None
@@ -67,10 +67,10 @@ class Points(Found):
     @property
     def sets(self) -> dict[str, list[Point]]:
         """By question set."""
-        found: dict[str, list[Point]] = {}
+        by_set: dict[str, list[Point]] = {}
         for point in self.points:
-            found.setdefault(point.question_set, []).append(point)
-        return found
+            by_set.setdefault(point.question_set, []).append(point)
+        return by_set
 
 
 def write_comparison(directory: Path, points: Points) -> Path:
@@ -100,11 +100,11 @@ def comparison_tables(points: Points) -> list[Table]:
     tables = []
     keys = points.columns
     several = any(point.run for point in points.points)
-    for name, found in points.sets.items():
-        most = _largest_k(found)
+    for name, of_set in points.sets.items():
+        most = _largest_k(of_set)
         rows = []
-        for point in found:
-            told = [point.run] * several + [_said(point.settings.get(key)) for key in keys] + [point.arm]
+        for point in of_set:
+            told = [point.run] * several + [_text(point.settings.get(key)) for key in keys] + [point.arm]
             versus = [(point.evaluation.versus_base or {}).get("1"), (point.versus_first or {}).get("1")]
             rows.append(
                 [
@@ -115,7 +115,7 @@ def comparison_tables(points: Points) -> list[Table]:
                 ]
             )
         columns = [*["run"] * several, *keys, "arm", "pass@1 %", *([f"pass@{most} %"] if most > 1 else []), "minus base", "minus first"]
-        tables.append(Table(f"{name}: {len(found)} points", columns, rows))
+        tables.append(Table(f"{name}: {len(of_set)} points", columns, rows))
     return tables
 
 
@@ -127,11 +127,11 @@ def _largest_k(points: Sequence[Point]) -> int:
 def settings_table(points: Points) -> Table:
     """In which settings the compared runs differ; has rows only where they are too many for columns."""
     told = {point.run: point.settings for point in points.points}
-    rows = [[Cell(key), *(Cell(_said(settings.get(key))) for settings in told.values())] for key in points.keys]
+    rows = [[Cell(key), *(Cell(_text(settings.get(key))) for settings in told.values())] for key in points.keys]
     return Table("What differs", ["setting", *told], rows if len(points.keys) > FEW_SETTINGS else [], numbers=False)
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     return NONE if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -140,14 +140,14 @@ def comparison_plot(points: Points) -> Figure:
     sets = points.sets
     figure = Figure(figsize=(9.0, 3.6 * len(sets) + 0.4), layout="constrained")
     panels = figure.subplots(len(sets), 2, squeeze=False)
-    for (name, found), row in zip(sets.items(), panels, strict=True):
-        values = list(dict.fromkeys(_place(point, points.by) for point in found))
+    for (name, of_set), row in zip(sets.items(), panels, strict=True):
+        values = list(dict.fromkeys(_place(point, points.by) for point in of_set))
         numeric = points.by is not None and all(isinstance(value, int | float) for value in values)
         order = sorted(values) if numeric else values
-        for axes, k in zip(row, (1, _largest_k(found)), strict=True):
-            arms = list(dict.fromkeys(point.arm for point in found))
+        for axes, k in zip(row, (1, _largest_k(of_set)), strict=True):
+            arms = list(dict.fromkeys(point.arm for point in of_set))
             for number, arm in enumerate(arms):
-                own = [(point, entry) for point in found if point.arm == arm and (entry := point.evaluation.pass_.get(k))]
+                own = [(point, entry) for point in of_set if point.arm == arm and (entry := point.evaluation.pass_.get(k))]
                 own.sort(key=lambda pair: order.index(_place(pair[0], points.by)))
                 beside = 0.0 if numeric else BESIDE * (number - (len(arms) - 1) / 2)  # bars would lie on each other
                 x = [_place(point, points.by) if numeric else order.index(_place(point, points.by)) + beside for point, _ in own]

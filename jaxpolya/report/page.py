@@ -90,10 +90,10 @@ def findings(results: Results) -> str:
     idle = results.without_signal
     for name, arms in sets.items():
         evaluation = next(iter(arms.values()))
-        said, compared = _findings_of_set(arms, idle)
+        sentences, compared = _findings_of_set(arms, idle)
         lines += [
             f"- **{name}** ({evaluation.questions:,} questions, {evaluation.samples} samples each)",
-            *(f"  - {line}" for line in said),
+            *(f"  - {line}" for line in sentences),
         ]
         comparisons += compared
     if comparisons > 1:
@@ -157,7 +157,7 @@ def _findings_of_set(arms: dict[str, Evaluation], idle: Sequence[str] = ()) -> t
     rated = {arm: evaluation for arm, evaluation in arms.items() if arm == reference or arm not in idle}
     differences = {k: _differences(rated, reference, k) for k in dict.fromkeys((first, last))}
     own = max(50 * (evaluation.pass_[first].high - evaluation.pass_[first].low) for evaluation in arms.values())
-    between = max(((found.high - found.low) / 2 for found in differences[first]), default=0.0)
+    between = max(((entry.high - entry.low) / 2 for entry in differences[first]), default=0.0)
     if questions < MIN_QUESTIONS:
         lines.append(f"With fewer than {MIN_QUESTIONS} questions no interval is to be trusted, so arms are not compared.")
     else:
@@ -168,7 +168,7 @@ def _findings_of_set(arms: dict[str, Evaluation], idle: Sequence[str] = ()) -> t
         if len(arms) == 1:
             lines.append(f"Only {reference} was evaluated: there is nothing to compare it with.")
         elif len(rated) > 1:
-            lines += [_comparison(found, reference, k) for k, found in differences.items()]
+            lines += [_comparison(entry, reference, k) for k, entry in differences.items()]
             compared = sum(map(len, differences.values()))
 
     for outcome, text in ((0.0, "none"), (1.0, "all")):
@@ -193,7 +193,7 @@ def _findings_of_set(arms: dict[str, Evaluation], idle: Sequence[str] = ()) -> t
 
 def _differences(arms: dict[str, Evaluation], reference: str, k: int) -> list[_Difference]:
     """All other arms against the reference at one k: paired where the results say so, else what the arms' own intervals allow."""
-    found = []
+    differences = []
     theirs = arms[reference].pass_[k]
     for arm, evaluation in arms.items():
         if arm == reference:
@@ -201,8 +201,8 @@ def _differences(arms: dict[str, Evaluation], reference: str, k: int) -> list[_D
         ours = evaluation.pass_[k]
         paired = (evaluation.versus_base or {}).get(str(k)) if reference == "base" else None
         entry = paired or Interval(mean=ours.mean - theirs.mean, low=ours.low - theirs.high, high=ours.high - theirs.low)
-        found.append(_Difference(arm, 100 * entry.mean, 100 * entry.low, 100 * entry.high))
-    return found
+        differences.append(_Difference(arm, 100 * entry.mean, 100 * entry.low, 100 * entry.high))
+    return differences
 
 
 def _comparison(differences: list[_Difference], reference: str, k: int) -> str:
@@ -211,9 +211,9 @@ def _comparison(differences: list[_Difference], reference: str, k: int) -> str:
     below = [difference for difference in differences if difference.high < 0]
     unclear = [difference for difference in differences if difference.low <= 0 <= difference.high]
     parts = []
-    for side, found in (("above", above), ("below", below)):
-        if found:
-            parts.append(f"{_join(found)} {'is' if len(found) == 1 else 'are'} {side} {reference}")
+    for side, group in (("above", above), ("below", below)):
+        if group:
+            parts.append(f"{_join(group)} {'is' if len(group) == 1 else 'are'} {side} {reference}")
     if unclear:
         parts.append(f"no difference from {reference} is shown for {_join(unclear)}")
     return f"At pass@{k}, {'; '.join(parts)}."
@@ -234,21 +234,21 @@ def _what_was_run(results: Results) -> str:
 
 
 def _results(results: Results, drawn: dict[str, bytes | None]) -> str:
-    found = [titled(table) for table in tables.present([tables.average_table(results), *tables.eval_tables(results)])]
-    if not found:
+    parts = [titled(table) for table in tables.present([tables.average_table(results), *tables.eval_tables(results)])]
+    if not parts:
         return section("Results", "No arm was evaluated.\n")
-    return section("Results", *found, "The highest mean is in bold.\n", _picture("pass_at_k.png", drawn))
+    return section("Results", *parts, "The highest mean is in bold.\n", _picture("pass_at_k.png", drawn))
 
 
 def _diversity(results: Results) -> str:
-    found = tables.present(tables.diversity_tables(results))
-    if not found:
+    parts = tables.present(tables.diversity_tables(results))
+    if not parts:
         return ""
     kernel = next(evaluation.diversity.kernel for evaluation in results.evaluations if evaluation.diversity)
     text = f"Means over questions with 95 % intervals. Kernel of the Vendi score: {kernel}."
     if judge := tables.judged_by(results):
         text += f" {judge}"
-    return section("Diversity and composition", *map(titled, found), text + " Noise is diverse too: read this beside pass@k.\n")
+    return section("Diversity and composition", *map(titled, parts), text + " Noise is diverse too: read this beside pass@k.\n")
 
 
 def contamination(results: Results) -> str:
@@ -278,12 +278,12 @@ def audit(results: Results) -> str:
         "isn't the reference itself. *Two answers*: final statements that disagree. *Unconfirmed*: of a sample, what a second reading "
         "doesn't agree with. Different responses and answers are means over the groups of one prompt.\n"
     )
-    said = "".join(f"- **Warning:** {tables.escape(words)}.\n" for words in warnings)
+    bullets = "".join(f"- **Warning:** {tables.escape(words)}.\n" for words in warnings)
     return section(
         "Audit of rewards",
-        *([said] if said else ["No share is so large that it would cast doubt on the figures.\n"] if table.rows else []),
+        *([bullets] if bullets else ["No share is so large that it would cast doubt on the figures.\n"] if table.rows else []),
         *([text, titled(table)] if table.rows else []),
-        *(_side_by_side(name, found) for name, found in shown.items()),
+        *(_side_by_side(name, payments) for name, payments in shown.items()),
     )
 
 
@@ -316,8 +316,8 @@ def _training(results: Results, drawn: dict[str, bytes | None]) -> str:
 
 
 def _data(results: Results, drawn: dict[str, bytes | None]) -> str:
-    found = [titled(tables.selection_table(results)), titled(tables.heuristics_table(results))]
-    made = found if any(found) else ["No fine-tuning data was made.\n"]
+    parts = [titled(tables.selection_table(results)), titled(tables.heuristics_table(results))]
+    made = parts if any(parts) else ["No fine-tuning data was made.\n"]
     return section("Fine-tuning data", *made, _picture("sources.png", drawn), titled(tables.left_out_table(results)))
 
 

@@ -149,9 +149,9 @@ def average_table(results: Results) -> Table:
     """
     sets = {name: arms for name, arms in results.sets.items() if len(arms) == len(results.arms)}
     arms = list(results.arms) if len(sets) > 1 else []
-    found = {arm: [of_arms[arm].pass_[1] for of_arms in sets.values()] for arm in arms}
-    columns = [_pass_column([found[arm][i] for arm in arms]) for i in range(len(sets))]
-    columns.append(_pass_column([_average(entries) for entries in found.values()]))
+    passes = {arm: [of_arms[arm].pass_[1] for of_arms in sets.values()] for arm in arms}
+    columns = [_pass_column([passes[arm][i] for arm in arms]) for i in range(len(sets))]
+    columns.append(_pass_column([_average(entries) for entries in passes.values()]))
     rows = [[Cell(results.label(arm)), *(column[i] for column in columns)] for i, arm in enumerate(arms)]
     title = f"pass@1 in percent on {len(sets)} question sets, and the average over them"
     return Table(title, [results.what, *sets, "average"], rows)
@@ -167,16 +167,16 @@ def _average(entries: Sequence[Interval]) -> Interval:
 def comparison_table(comparison: Comparison) -> Table:
     """How much better one model is than another, question by question."""
     sets = comparison.sets
-    measures = {key for found in sets.values() for key in found.difference}
+    measures = {key for entry in sets.values() for key in entry.difference}
     ks = _thin({int(key) for key in measures if key.isdigit()}, 2)
     single = [measure for measure in ("greedy", "majority") if measure in measures]
     rows = [
         [
             Cell(name),
-            Cell(number(found.questions)),
-            *(difference(found.difference.get(measure)) for measure in [*map(str, ks), *single]),
+            Cell(number(entry.questions)),
+            *(difference(entry.difference.get(measure)) for measure in [*map(str, ks), *single]),
         ]
-        for name, found in sets.items()
+        for name, entry in sets.items()
     ]
     title = f"{comparison.model} minus {comparison.against}, in points, with 95 % intervals over the questions that both answered"
     return Table(title, ["set", "questions", *(f"pass@{k}" for k in ks), *single], rows)
@@ -207,8 +207,8 @@ def validation_table(results: Results) -> Table:
     """Which of its models each training left, where it was looked at on the way."""
     rows = []
     for arm, entry in results.arms.items():
-        for name, found in (("sft", entry.sft), ("rl", entry.rl)):
-            if found and (looked := found.validation):
+        for name, training in (("sft", entry.sft), ("rl", entry.rl)):
+            if training and (looked := training.validation):
                 first, last = looked.looks[min(looked.looks)], looked.looks[max(looked.looks)]
                 of_kept = looked.looks.get(looked.kept)
                 figures = [f"{value:.3f}" if value is not None else NONE for value in (first, of_kept, last)]
@@ -260,16 +260,16 @@ def diversity_tables(results: Results) -> list[Table]:
     """Arms × measures of diversity, a table for each question set; no mean is marked, for more isn't always better."""
     tables = []
     for name, arms in results.sets.items():
-        measured = {arm: found for arm, evaluation in arms.items() if (found := evaluation.diversity)}
+        measured = {arm: entry for arm, evaluation in arms.items() if (entry := evaluation.diversity)}
         rows = []
-        for arm, found in measured.items():
+        for arm, entry in measured.items():
             composition = arms[arm].composition
             cells = [
                 Cell(results.label(arm)),
-                _measure(found.distinct_2, percent),
-                _measure(found.self_bleu, percent),
-                _measure(found.vendi, lambda value: number(value, 2)),
-                _measure(found.label_entropy, lambda value: number(value, 2)),
+                _measure(entry.distinct_2, percent),
+                _measure(entry.self_bleu, percent),
+                _measure(entry.vendi, lambda value: number(value, 2)),
+                _measure(entry.label_entropy, lambda value: number(value, 2)),
                 _measure(composition.rate if composition else None, percent),
                 _measure(composition.corrected if composition else None, percent),
             ]
@@ -292,8 +292,8 @@ def judged_by(results: Results) -> str:
     if quality is None:
         return f"{text}; how well it agrees with people was not measured."
     kappas = [_kappa(quality.kappa, "over solution and heuristic"), _kappa(quality.kappa_composed, "on what is composed")]
-    (found, composed), (left, others) = quality.composed, quality.others
-    text += f". On {quality.solutions} labelled solutions its kappa with people is {' and '.join(kappas)}: it finds {found} of {composed} "
+    (hits, composed), (left, others) = quality.composed, quality.others
+    text += f". On {quality.solutions} labelled solutions its kappa with people is {' and '.join(kappas)}: it finds {hits} of {composed} "
     text += f"composed ones, and calls {others - left} of {others} others composed. "
     if all(composition.corrected is None for composition in compositions):
         return (

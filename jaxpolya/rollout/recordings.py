@@ -54,10 +54,10 @@ def open_recording(config: RlConfig, slug: str) -> Recording:
       ConfigError, InputError: there is no such thing, or fewer rounds than `rl.steps`.
     """
     assert config.replay is not None
-    found = _open(config, config.replay, slug)
-    if found.rounds is not None and found.rounds < config.steps:
-        raise ConfigError(f"{KEY}: {found.name} holds {found.rounds} rounds, and rl.steps is {config.steps}; lower it")
-    return found
+    recording = _open(config, config.replay, slug)
+    if recording.rounds is not None and recording.rounds < config.steps:
+        raise ConfigError(f"{KEY}: {recording.name} holds {recording.rounds} rounds, and rl.steps is {config.steps}; lower it")
+    return recording
 
 
 def _open(config: RlConfig, reference: str, slug: str) -> Recording:
@@ -113,18 +113,18 @@ class _File:
         self.name, self._path = str(path), path
         self._places: dict[int, list[tuple[int, int]]] = {}
         """Round → (line number, offset) of its records."""
-        said: set[bool] = set()
+        forms: set[bool] = set()
         count = 0
         for number, offset, row in self._lines():
-            said.add("step" in row)
-            if len(said) > 1:
+            forms.add("step" in row)
+            if len(forms) > 1:
                 raise InputError(f"{path}:{number}: some records have a step and some have none; give all of them one, or none")
             step = row.get("step", count // at_once)
             if not isinstance(step, int) or step < 0:
                 raise InputError(f"{path}:{number}: step is {step!r}; rounds count from 0")
             self._places.setdefault(step, []).append((number, offset))
             count += 1
-        if said == {False} and count % at_once:
+        if forms == {False} and count % at_once:
             raise InputError(
                 f"{path}: {count} records are no whole number of rounds of rl.prompts · rl.group ({at_once}); give each record its `step`, "
                 "or change those"
@@ -166,9 +166,9 @@ class _Given:
     rounds: int | None = None
 
     def __init__(self, reference: str):
-        found = bring(reference, KEY)
-        self.name, self.identity, self._function = found.name, found.identity, found.value
-        check_call(found.value, ("step",), f"{KEY}: {found.name}")
+        plugin = bring(reference, KEY)
+        self.name, self.identity, self._function = plugin.name, plugin.identity, plugin.value
+        check_call(plugin.value, ("step",), f"{KEY}: {plugin.name}")
 
     def pieces(self, step: int) -> list[list[Row]]:
         try:

@@ -149,15 +149,15 @@ def check_recording(config: RlConfig, recording: Recording, model: Model, refill
 
 def split(pieces: Sequence[Sequence[Row]], config: RlConfig, refills: int, where: str) -> list[list[list[Row]]]:
     """The groups of each piece of a round, P in each, in their order. Raises `InputError`, which begins with `where` or names a record."""
-    found: list[list[list[Row]]] = []
+    rounds: list[list[list[Row]]] = []
     for rows in pieces:
         groups = _grouped(rows, config.group)
         if not groups or len(groups) % config.prompts or (len(groups) > config.prompts and not refills):
             raise InputError(f"{where}: it holds the responses to {len(groups)} prompts, and rl.prompts is {config.prompts}")
-        found += [groups[first : first + config.prompts] for first in range(0, len(groups), config.prompts)]
-    if not found:
+        rounds += [groups[first : first + config.prompts] for first in range(0, len(groups), config.prompts)]
+    if not rounds:
         raise InputError(f"{where}: there are no records")
-    return found
+    return rounds
 
 
 def _grouped(rows: Iterable[Row], size: int) -> list[list[Row]]:
@@ -185,11 +185,11 @@ def read_sample(row: Row, config: RlConfig, model: Model) -> Sample:
         raise InputError(
             f"{row.where}: the response has {len(tokens)} tokens; raise rl.sampling.max_new_tokens ({config.sampling.max_new_tokens})"
         )
-    said = model.decode(tokens)
-    response = fields.get("response", said)
-    if not said.startswith(response):
+    text = model.decode(tokens)
+    response = fields.get("response", text)
+    if not text.startswith(response):
         raise InputError(
-            f"{row.where}: it was recorded with another tokenizer: in this model's its tokens say {said[:60]!r}, and its response is "
+            f"{row.where}: it was recorded with another tokenizer: in this model's its tokens say {text[:60]!r}, and its response is "
             f"{response[:60]!r}"
         )
     finish, verdict = fields.get("finish", "stop"), fields.get("verdict")

@@ -58,7 +58,7 @@ class Prompt:
 
 
 @dataclasses.dataclass(frozen=True)
-class Asking:
+class Draws:
     """What all prompts of one call share, and every record says."""
 
     arm: str
@@ -109,7 +109,7 @@ def respond(
     engine: Engine,
     params: Callable[[], Params],
     prompts: Sequence[Prompt],
-    asking: Asking,
+    draws: Draws,
     *,
     pool: Pool,
     out: Path,
@@ -130,29 +130,29 @@ def respond(
       InputError: `out` holds samples of something else.
       MachineError: the verifier failed on more than a few responses.
     """
-    places = {f"{prompt.id}#{index}": (prompt, index) for prompt in prompts for index in range(asking.samples)}
-    if len(places) < len(prompts) * asking.samples:
+    places = {f"{prompt.id}#{index}": (prompt, index) for prompt in prompts for index in range(draws.samples)}
+    if len(places) < len(prompts) * draws.samples:
         raise ValueError("prompts must have unique ids")
     known = _read_known(out, places)
     shared = _shared(prompts)
     requests = []
     for number, prompt in enumerate(prompts):
-        wanted = [index for index in range(asking.samples) if f"{prompt.id}#{index}" not in known]
+        wanted = [index for index in range(draws.samples) if f"{prompt.id}#{index}" not in known]
         if wanted:
-            first = asking.first_sequence + number * asking.samples
+            first = draws.first_sequence + number * draws.samples
             requests.append(Request(prompt.id, prompt.ids, first, wanted, shared[number]))
     if task is not None:
         task.phase("asking")
         task.advance(len(known))
     if requests:
         by_id = {prompt.id: prompt for prompt in prompts}
-        with _Writer(out, asking, pool, by_id, known, task) as writer:
-            for completions in engine.run(params(), requests, asking.stream):
+        with _Writer(out, draws, pool, by_id, known, task) as writer:
+            for completions in engine.run(params(), requests, draws.stream):
                 writer.take(completions)
             if task is not None:
                 task.phase("judging")
             writer.drain()
-    if asking.judges_again:
+    if draws.judges_again:
         cut = [sample for sample in known.values() if sample.verdict in Verdict.LIMITED]
         known |= _judged_again([sample for sample in cut if sample.outgrown(pool.deadline, pool.memory_mb)], places, pool)
     samples = [known[sample_id] for sample_id in places]
@@ -191,8 +191,8 @@ def _read_known(out: Path, places: Mapping[str, tuple[Prompt, int]]) -> dict[str
 
 def _judged_again(samples: Sequence[Sample], places: Mapping[str, tuple[Prompt, int]], pool: Pool) -> dict[str, Sample]:
     """The samples with new verdicts, by id."""
-    found = judge_all([_item(places[sample.id][0], sample.response, sample.id) for sample in samples], pool)
-    return {sample.id: dataclasses.replace(sample, **fields) for sample, fields in zip(samples, found, strict=True)}
+    verdicts = judge_all([_item(places[sample.id][0], sample.response, sample.id) for sample in samples], pool)
+    return {sample.id: dataclasses.replace(sample, **fields) for sample, fields in zip(samples, verdicts, strict=True)}
 
 
 def judge_all(items: Sequence[Item], pool: Pool) -> list[dict[str, Any]]:
@@ -201,10 +201,10 @@ def judge_all(items: Sequence[Item], pool: Pool) -> list[dict[str, Any]]:
         return []
     mine = range(jax.process_index(), len(items), jax.process_count())
     verdicts = pool.verify([items[i] for i in mine])
-    found: dict[int, dict[str, Any]] = {}
+    fields: dict[int, dict[str, Any]] = {}
     for share in exchange({str(i): verdict.to_json() for i, verdict in zip(mine, verdicts, strict=True)}):
-        found |= {int(i): _verdict_fields(Verdict.from_json(verdict), pool) for i, verdict in share.items()}
-    return [found[i] for i in range(len(items))]
+        fields |= {int(i): _verdict_fields(Verdict.from_json(verdict), pool) for i, verdict in share.items()}
+    return [fields[i] for i in range(len(items))]
 
 
 def _item(prompt: Prompt, response: str, sample_id: str) -> Item:
@@ -235,8 +235,8 @@ def require_judged(samples: "Sequence[Sample] | Sequence[Trace]", out: Path) -> 
 class _Writer:
     """Takes completions, has them judged, and writes them in the order in which verdicts come."""
 
-    def __init__(self, out: Path, asking: Asking, pool: Pool, prompts: dict[str, Prompt], known: dict[str, Sample], task: Task | None):
-        self._asking, self._pool, self._prompts, self._known, self._task = asking, pool, prompts, known, task
+    def __init__(self, out: Path, draws: Draws, pool: Pool, prompts: dict[str, Prompt], known: dict[str, Sample], task: Task | None):
+        self._draws, self._pool, self._prompts, self._known, self._task = draws, pool, prompts, known, task
         self._file = Appender(out) if is_primary() else None
         self._waiting: dict[str, Completion] = {}
         self._judging: dict[str, Future[Verdict]] = {}
@@ -278,9 +278,9 @@ class _Writer:
         sample = Sample(
             id=sample_id,
             question_id=prompt.question.id,
-            arm=self._asking.arm,
-            stage=self._asking.stage,
-            step=self._asking.step,
+            arm=self._draws.arm,
+            stage=self._draws.stage,
+            step=self._draws.step,
             heuristic=prompt.slot.heuristic.key if prompt.slot else None,
             slot=prompt.slot.index if prompt.slot else None,
             index=completion.index,
@@ -289,7 +289,7 @@ class _Writer:
             token_ids=completion.tokens,
             logprobs=completion.logprobs,
             finish=completion.finish,
-            seed=self._asking.seed,
+            seed=self._draws.seed,
             **_verdict_fields(verdict, self._pool),
         )
         self._known[sample_id] = sample

@@ -44,8 +44,8 @@ def make_pay(config: RlConfig) -> Pay:
     """How the configuration has responses paid. Raises `ConfigError` where a user's reward isn't there, or can't be called."""
     if not is_reference(config.reward):
         return Pay(config.reward, {"verdict": verdict_pays, "correct": correct_pays}[config.reward])
-    found = bring(config.reward, KEY)
-    return Pay(found.name, form=form_of(found, KEY), parcel=parcel(found), identity=found.identity)
+    plugin = bring(config.reward, KEY)
+    return Pay(plugin.name, form=form_of(plugin, KEY), parcel=parcel(plugin), identity=plugin.identity)
 
 
 def verdict_pays(sample: Sample) -> float | None:
@@ -80,8 +80,8 @@ def pay_samples(samples: Sequence[Sample], questions: Sequence[Question], pay: P
     waiting = {number: _ask(groups[number], questions[number], pay, pool) for number in mine}
     paid = {number: [payment for future in futures for payment in future.result()] for number, futures in waiting.items()}
     payments: dict[int, list[Payment]] = {}
-    for share in exchange({str(number): found for number, found in paid.items()}):
-        payments |= {int(number): found for number, found in share.items()}
+    for share in exchange({str(number): amounts for number, amounts in paid.items()}):
+        payments |= {int(number): amounts for number, amounts in share.items()}
     rewarded = [sample for number, group in enumerate(groups) for sample in _rewarded(group, payments[number])]
     _require_paid(rewarded, samples, pay, where)
     return rewarded

@@ -24,7 +24,7 @@ from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.progress import Task
 from jaxpolya.records import Sample, write_records
-from jaxpolya.rollout.respond import Asking, Prompt, respond
+from jaxpolya.rollout.respond import Draws, Prompt, respond
 from jaxpolya.rollout.rewards import make_pay, mixed_groups, outcome_facts, pay_samples, reward_of, rewards_of
 from jaxpolya.verify.pool import Pool
 
@@ -57,9 +57,9 @@ class Round:
 
     def rated(self, learnt: Sequence[Sample]) -> list[list[Sample]]:
         """Each piece's samples with their rewards; `learnt` are those of `samples`, with advantages too."""
-        found, every = dict(zip(members(self.groups, self.size), learnt, strict=True)), len(self.pieces[0][1])
+        by_place, every = dict(zip(members(self.groups, self.size), learnt, strict=True)), len(self.pieces[0][1])
         return [
-            [found.get(number * every + i) or dataclasses.replace(sample, reward=reward_of(sample)) for i, sample in enumerate(samples)]
+            [by_place.get(number * every + i) or dataclasses.replace(sample, reward=reward_of(sample)) for i, sample in enumerate(samples)]
             for number, (_, samples) in enumerate(self.pieces)
         ]
 
@@ -112,10 +112,10 @@ class Live:
 
         def ask(attempt: int) -> Piece:
             number = step + refilled + attempt
-            asking = Asking(self._arm, "rl", config.group, config.seed, first_sequence=number * config.prompts * config.group, step=step)
+            draws = Draws(self._arm, "rl", config.group, config.seed, first_sequence=number * config.prompts * config.group, step=step)
             prompts, file = piece_prompts(self._prompts, config, number), rollout_file(self._directory, step, attempt)
             task = None if attempt else self._task  # of the rollouts that are sure to be asked for
-            samples = respond(self._engine, lambda: params, prompts, asking, pool=self._pool, out=file, task=task)
+            samples = respond(self._engine, lambda: params, prompts, draws, pool=self._pool, out=file, task=task)
             return prompts, pay_samples(samples, [prompt.question for prompt in prompts], self._pay, self._pool, where)
 
         return fill_round(ask, config, self._refills, where)

@@ -114,8 +114,8 @@ def judge_traces(
         before = judged.get(trace.id)
         if before is None or before.verdict == "harness_error" or before.outgrown(pool.deadline, pool.memory_mb):
             items.append(Item.of(question, opened_thought(row.prompt) + row.response, trace.id))
-    found = dict(zip([item.id for item in items], judge_all(items, pool), strict=True))
-    verdicts = [dataclasses.replace(trace, **found[trace.id]) if trace.id in found else judged[trace.id] for trace in kept]
+    fields = dict(zip([item.id for item in items], judge_all(items, pool), strict=True))
+    verdicts = [dataclasses.replace(trace, **fields[trace.id]) if trace.id in fields else judged[trace.id] for trace in kept]
     return verdicts, len(traces) - len(kept)
 
 

@@ -66,14 +66,14 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
 
 def _contents(config: Strict) -> dict[str, Any]:
     """A configuration's named inputs, with the content of those that are files, at any depth."""
-    found: dict[str, Any] = {}
+    contents: dict[str, Any] = {}
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         if CONTENT in field.metadata:
-            found[name] = _content(value)
+            contents[name] = _content(value)
         elif isinstance(value, Strict) and (inside := _contents(value)):
-            found[name] = stage_fields(value) | inside
-    return found
+            contents[name] = stage_fields(value) | inside
+    return contents
 
 
 def _content(value: Any) -> Any:
@@ -111,8 +111,8 @@ def place(run: Path, configuration: Configuration) -> Path:
 def configurations(run: Path) -> list[Configuration]:
     """All configurations of a run directory, in the order in which they were begun. Raises `InputError` where a record is damaged."""
     records = sorted(run.glob(f"{PLACE}/*/{RECORD}"))
-    found = [_read(path) for path in records] if records else _earlier(run)
-    return sorted(found, key=lambda one: (one.begun, one.id))
+    entries = [_read(path) for path in records] if records else _earlier(run)
+    return sorted(entries, key=lambda one: (one.begun, one.id))
 
 
 def begin(run: Path, config: RunConfig) -> Configuration:
@@ -123,8 +123,8 @@ def begin(run: Path, config: RunConfig) -> Configuration:
     settings = settings_of(config)
     known_by = digest(settings)[:10]
     path = run / PLACE / known_by / RECORD
-    if path.exists() and (found := _read(path)).stages is not None:
-        return found
+    if path.exists() and (entry := _read(path)).stages is not None:
+        return entry
     begun = _read(path).begun if path.exists() else datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     made = Configuration(id=known_by, begun=begun, settings=settings)
     _write(run, made)
@@ -180,7 +180,7 @@ def _read(path: Path) -> Configuration:
 
 def _earlier(run: Path) -> list[Configuration]:
     """What a directory of an earlier version worked on: the last configuration, and the one that its results are of."""
-    found: dict[str, Configuration] = {}
+    by_id: dict[str, Configuration] = {}
     with contextlib.suppress(InputError, OSError, yaml.YAMLError):
         results = Results.read(run)
         trees = [results.config if results else None, yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))]
@@ -189,8 +189,8 @@ def _earlier(run: Path) -> list[Configuration]:
                 settings = _settings_of_tree(tree)
                 when = datetime.datetime.fromtimestamp((run / "config.yaml").stat().st_mtime, datetime.UTC)
                 one = Configuration(id=digest(settings)[:10], begun=when.isoformat(timespec="seconds"), settings=settings, stages=None)
-                found.setdefault(one.id, one)
-    return list(found.values())
+                by_id.setdefault(one.id, one)
+    return list(by_id.values())
 
 
 def _settings_of_tree(tree: dict[str, Any]) -> dict[str, Any]:
@@ -219,24 +219,25 @@ def _adopt(run: Path, earlier: Configuration) -> None:
 ALONE = "the only one"
 
 
-def names(found: Sequence[Configuration]) -> dict[str, str]:
+def names(entries: Sequence[Configuration]) -> dict[str, str]:
     """Id → name: the settings in which these configurations differ."""
     return {
-        one: ",".join(f"{key}={said(value)}" for key, value in apart.items() if value is not None or key not in ("seed", "seeds")) or ALONE
-        for one, apart in differing(found).items()
+        one: ",".join(f"{key}={as_text(value)}" for key, value in apart.items() if value is not None or key not in ("seed", "seeds"))
+        or ALONE
+        for one, apart in differing(entries).items()
     }
 
 
-def differing(found: Sequence[Configuration]) -> dict[str, dict[str, Any]]:
+def differing(entries: Sequence[Configuration]) -> dict[str, dict[str, Any]]:
     """Id → the settings in which these configurations differ; question sets that differ in much are one setting."""
-    told = {one.id: _told(one) for one in found}
+    told = {one.id: _told(one) for one in entries}
     keys = _keys_apart(told.values())
     for part in QUESTIONS:
         inside = [key for key in keys if key.startswith(f"{part}.")]
         if len(inside) > 1:
             told = {one: settings | {part: _sets(part, settings)} for one, settings in told.items()}
             keys = [key for key in keys if key not in inside] + [part]
-    return {one.id: {key: told[one.id].get(key) for key in keys} for one in found}
+    return {one.id: {key: told[one.id].get(key) for key in keys} for one in entries}
 
 
 def _keys_apart(all_settings: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -253,15 +254,15 @@ def _sets(part: str, settings: Mapping[str, Any]) -> list[str]:
     return [f"{name}#{digest({key: value for key, value in asked.items() if key.startswith(f'{name}.')})[:4]}" for name in sorted(sets)]
 
 
-def at(found: Sequence[Configuration], pointed: str) -> Configuration:
+def at(entries: Sequence[Configuration], pointed: str) -> Configuration:
     """The configuration that a name, an id, or some of its settings (`select.n=4` or `n=4`) single out. Raises `InputError`."""
-    named, apart = names(found), differing(found)
-    exact = [one for one in found if pointed in (named[one.id], one.id)]
-    by_difference = [one for one in found if _matches(apart[one.id], pointed)]
-    matching = exact or by_difference or [one for one in found if _matches(_told(one), pointed)]
+    named, apart = names(entries), differing(entries)
+    exact = [one for one in entries if pointed in (named[one.id], one.id)]
+    by_difference = [one for one in entries if _matches(apart[one.id], pointed)]
+    matching = exact or by_difference or [one for one in entries if _matches(_told(one), pointed)]
     if len(matching) == 1:
         return matching[0]
-    known = "; ".join(named[one.id] for one in matching or found)
+    known = "; ".join(named[one.id] for one in matching or entries)
     if not matching:
         raise InputError(f"--at {pointed}: there is no such configuration here; there are {known}")
     raise InputError(f"--at {pointed}: {len(matching)} configurations are meant: {known}")
@@ -270,7 +271,7 @@ def at(found: Sequence[Configuration], pointed: str) -> Configuration:
 def _matches(settings: Mapping[str, Any], pointed: str) -> bool:
     pairs = [part.partition("=") for part in split_values(pointed)]
     return all(
-        equals and any(said(value) == text.strip() for key, value in settings.items() if is_named(key, name.strip()))
+        equals and any(as_text(value) == text.strip() for key, value in settings.items() if is_named(key, name.strip()))
         for name, equals, text in pairs
     )
 
@@ -292,10 +293,10 @@ def split_values(pointed: str) -> list[str]:
     return parts
 
 
-def said(value: Any) -> str:
+def as_text(value: Any) -> str:
     """A setting's value as one writes it in YAML, in a line."""
     if isinstance(value, list):
-        return f"[{','.join(map(said, value))}]"
+        return f"[{','.join(map(as_text, value))}]"
     return value if isinstance(value, str) else "unset" if value is None else json.dumps(value)
 
 
@@ -315,4 +316,4 @@ def _told(one: Configuration) -> dict[str, Any]:
 
 
 def _differs(key: str, all_settings: Iterable[Mapping[str, Any]]) -> bool:
-    return len({said(settings.get(key)) for settings in all_settings}) > 1
+    return len({as_text(settings.get(key)) for settings in all_settings}) > 1

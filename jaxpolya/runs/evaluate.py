@@ -23,7 +23,7 @@ from jaxpolya.keys import Key
 from jaxpolya.models.forward import Forward
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.records import Sample, read_records, write_records
-from jaxpolya.rollout.respond import Asking
+from jaxpolya.rollout.respond import Draws
 from jaxpolya.runs.identity import meaning, sample_stats, samples_digest, stage_fields
 from jaxpolya.runs.questions import Questions
 from jaxpolya.runs.session import Model, Session
@@ -46,16 +46,16 @@ def evaluate(session: Session, models: Mapping[Arm, Model], questions: Questions
     """Has every arm's model answer all question sets, and its solutions labelled."""
     config = session.config.eval
     once = config.sampling.model_copy(update={"temperature": 0.0, "top_k": 0, "top_p": 1.0})
-    found = Evaluations({}, {}, {})
+    evaluations = Evaluations({}, {}, {})
     for arm in [*session.config.compared, *session.config.doses]:
-        sampled = (found.sampled if arm.step is None else found.doses).setdefault(arm, {})
+        sampled = (evaluations.sampled if arm.step is None else evaluations.doses).setdefault(arm, {})
         for name in config.questions:
             sampled[name] = _asked(session, "eval", arm, models[arm], name, config.sampling, config.samples, questions)
             if config.greedy:
-                found.greedy.setdefault(arm, {})[name] = _asked(session, "greedy", arm, models[arm], name, once, 1, questions)
+                evaluations.greedy.setdefault(arm, {})[name] = _asked(session, "greedy", arm, models[arm], name, once, 1, questions)
     if config.composition != "none":
-        _label(session, found, questions)
-    return found
+        _label(session, evaluations, questions)
+    return evaluations
 
 
 def _asked(
@@ -72,19 +72,19 @@ def _asked(
     fields = stage_fields(
         session.config.eval.model_copy(update={"sampling": sampling, "samples": samples}), without=("greedy", "composition")
     )
-    found, asked = questions.evaluated[name], questions.eval_prompts[name]
-    identity = {"eval": fields, "questions": found.stage.directory.name, **session.policy, **session.known_by(model)}
+    question_set, asked = questions.evaluated[name], questions.eval_prompts[name]
+    identity = {"eval": fields, "questions": question_set.stage.directory.name, **session.policy, **session.known_by(model)}
     stage = session.stage(Key(use, arm.slug, name), identity)
     file = stage.directory / "samples.jsonl"
 
     def work() -> dict[str, Any]:
-        asking = Asking(arm.name, use, samples, session.config.eval.seed)
-        drawn = session.respond(asked.prompts, sampling, asking, model, file, stage.name)
+        draws = Draws(arm.name, use, samples, session.config.eval.seed)
+        drawn = session.respond(asked.prompts, sampling, draws, model, file, stage.name)
         if is_primary():
-            write_parquet(stage.directory / "samples.parquet", drawn, found.by_id)
+            write_parquet(stage.directory / "samples.parquet", drawn, question_set.by_id)
         with session.logged(stage) as sinks:
             sinks.write({"step": 0, **_facts(drawn)})
-        audit = session.audited(lambda: audit_samples(drawn, found.by_id, session.pool, stage.name, greedy=not sampling.temperature))
+        audit = session.audited(lambda: audit_samples(drawn, question_set.by_id, session.pool, stage.name, greedy=not sampling.temperature))
         return {**sample_stats(drawn), "too_long": asked.too_long, **audit}
 
     session.do(stage, work, judged=(file, Sample))
@@ -112,17 +112,17 @@ def _label(session: Session, evaluations: Evaluations, questions: Questions) -> 
     for arm, sets in evaluations.sampled.items():
         for name, evaluated in sets.items():
             file = evaluated.directory / "samples.jsonl"
-            said = samples_digest(read_records(file, Sample), verdicts=False)
-            stage = session.stage(Key("labels", arm.slug, name), {**identity, "samples": said})
+            samples_identity = samples_digest(read_records(file, Sample), verdicts=False)
+            stage = session.stage(Key("labels", arm.slug, name), {**identity, "samples": samples_identity})
 
             def work(stage: Stage = stage, file: Any = file, name: str = name) -> dict[str, Any]:
                 asked = questions.evaluated[name].by_id
                 samples = chosen(read_records(file, Sample), seed, *judge.reach)
-                found = judge.made.label([Solution(asked[sample.question_id], sample.response) for sample in samples])
+                all_labels = judge.made.label([Solution(asked[sample.question_id], sample.response) for sample in samples])
                 if is_primary():
-                    rows = ({"sample_id": sample.id, "labels": labels} for sample, labels in zip(samples, found, strict=True))
+                    rows = ({"sample_id": sample.id, "labels": labels} for sample, labels in zip(samples, all_labels, strict=True))
                     write_records(stage.directory / "labels.jsonl", rows)
-                composed = sum(len(labels) >= SEVERAL for labels in found)
+                composed = sum(len(labels) >= SEVERAL for labels in all_labels)
                 return {"solutions": len(samples), "composed": composed, "judge": judge.made.name, "quality": as_facts(judge.quality)}
 
             session.do(stage, work)

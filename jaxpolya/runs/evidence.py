@@ -80,7 +80,7 @@ def gather(config: RunConfig, stages: Mapping[Key, Stage]) -> Evidence:
 
 
 def _sets(config: RunConfig, stages: Mapping[Key, Stage]) -> list[QuestionSet]:
-    found = []
+    sets = []
     for name in config.eval.questions:
         questions = _questions(stages[Key("questions", "eval", name)])
         cells: dict[str, dict[str, Cell]] = collections.defaultdict(dict)
@@ -102,8 +102,8 @@ def _sets(config: RunConfig, stages: Mapping[Key, Stage]) -> list[QuestionSet]:
         room = len(config.eval.questions)
         rows = {row.id for row in fitting([_bare_asked(row) for row in asked], ROOM["rows"] // room, config.eval.seed)}
         kept = fitting([row for row in asked if row.id in rows], ROOM["answers"] // room, config.eval.seed, _bare_asked)
-        found.append(QuestionSet(name=name, total=len(asked), questions=kept))
-    return found
+        sets.append(QuestionSet(name=name, total=len(asked), questions=kept))
+    return sets
 
 
 def _bare_asked(asked: Asked) -> Asked:
@@ -137,7 +137,7 @@ class _Group:
     """What makes a response a different one → the first such record, and the ids of all."""
     labels: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     """Heuristics that a judge found in the correct ones."""
-    found: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    labels_of: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     """Sample id → those found in it."""
 
     def add(self, row: dict[str, Any], labels: Sequence[str] = ()) -> None:
@@ -148,7 +148,7 @@ class _Group:
         if right:
             self.labels.update(labels)
         if labels:
-            self.found[row["id"]] = list(labels)
+            self.labels_of[row["id"]] = list(labels)
         if row.get("reward") is not None:
             self.rewards.append(row["reward"])
         key = (row["response"], row.get("verdict"), row.get("extracted"), row["finish"], row.get("detail"))
@@ -179,7 +179,7 @@ class _Group:
             extracted=row.get("extracted"),
             detail=row.get("detail"),
             remarks=remarks + ([UNCONFIRMED] if not unconfirmed.isdisjoint(ids) else []),
-            labels=sorted({label for name in ids for label in self.found.get(name, ())}),
+            labels=sorted({label for name in ids for label in self.labels_of.get(name, ())}),
             reward=row.get("reward"),
             advantage=row.get("advantage"),
         )
@@ -226,12 +226,12 @@ def _lean(path: Path) -> Iterator[Sample]:
 
 def _kept(recipes: Iterable[Recipe], stage: Stage) -> dict[tuple[Any, ...], dict[str, float | None]]:
     """(question, slot, response) → the recipes that learn from it, and its adherence."""
-    found: dict[tuple[Any, ...], dict[str, float | None]] = collections.defaultdict(dict)
+    scores: dict[tuple[Any, ...], dict[str, float | None]] = collections.defaultdict(dict)
     for recipe in recipes:
         if not recipe.traces:
             for _, row in iter_json(stage.directory / f"{recipe.name}.jsonl"):
-                found[row["question_id"], row.get("slot"), row["response"]][recipe.name] = row.get("adherence")
-    return found
+                scores[row["question_id"], row.get("slot"), row["response"]][recipe.name] = row.get("adherence")
+    return scores
 
 
 def _scores(stage: Stage) -> dict[str, float]:

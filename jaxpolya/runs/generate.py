@@ -10,7 +10,7 @@ from jaxpolya.keys import Key
 from jaxpolya.polya.catalogue import Slot
 from jaxpolya.polya.prompts import exemplar_kind
 from jaxpolya.records import Question, Sample, read_records
-from jaxpolya.rollout.respond import Asking
+from jaxpolya.rollout.respond import Draws
 from jaxpolya.runs.identity import sample_stats, stage_fields
 from jaxpolya.runs.questions import Questions, QuestionSet, bare
 from jaxpolya.runs.session import Session
@@ -60,8 +60,8 @@ def _ask(
 
     def work() -> dict[str, Any]:
         prompts, too_long = session.prompts(pairs, config.sampling, "generate", four_phases=config.four_phases)
-        asking = Asking(stage.key.of, "generate", samples, config.seed)
-        drawn = session.respond(prompts, config.sampling, asking, session.base, file, stage.name)
+        draws = Draws(stage.key.of, "generate", samples, config.seed)
+        drawn = session.respond(prompts, config.sampling, draws, session.base, file, stage.name)
         asked, greedy = {question.id: question for question, _ in pairs}, not config.sampling.temperature
         audit = session.audited(lambda: audit_samples(drawn, asked, session.pool, stage.name, greedy=greedy))
         return {**sample_stats(drawn), "prompts": len(prompts), "too_long": too_long, **audit}

@@ -83,19 +83,19 @@ def look_at(run: Path, *, held: bool = False) -> Overview:
     Raises `InputError` where it is not a run directory, or one that can't be read.
     """
     check_run(run)
-    found, holder = known.configurations(run), None if held else RunDirectory(run).holder()
+    entries, holder = known.configurations(run), None if held else RunDirectory(run).holder()
     progress = read_progress(run) if holder else None
-    unknown = tuple(one.id for one in found if one.stages is None)
+    unknown = tuple(one.id for one in entries if one.stages is None)
     stages = []
     for path in sorted(run.glob("stages/*")):
         if not path.is_dir() or path.name.startswith("."):
             continue
         manifest = read_manifest(path / MANIFEST) if (path / MANIFEST).exists() else None
-        users = tuple(one.id for one in found if path.name in (one.stages or ())) or unknown
+        users = tuple(one.id for one in entries if path.name in (one.stages or ())) or unknown
         stages.append(StageState(path, path.name.rpartition("-")[0], "done" if manifest else "broken off", users, manifest))
     stages.sort(key=lambda stage: (stage.manifest is None, stage.manifest["finished"] if stage.manifest else stage.name))
     current = _running(stages, progress) if holder else None
-    return Overview(run, found, [_with_state(stage, current) for stage in stages], holder, progress)
+    return Overview(run, entries, [_with_state(stage, current) for stage in stages], holder, progress)
 
 
 def check_run(run: Path) -> None:
@@ -174,8 +174,8 @@ def stage_warnings(run: Path) -> list[str]:
     lines = []
     for manifest in RunDirectory(run).manifests():
         accepted = manifest.get("identity", {}).get("verify", {}).get("math", {}).get("unevaluated") == "accept"
-        found = [*([ACCEPTED] if accepted else []), *warnings(manifest["stats"].get("audit", {})).values()]
-        lines += [f"{manifest['stage']}: {words}" for words in found]
+        texts = [*([ACCEPTED] if accepted else []), *warnings(manifest["stats"].get("audit", {})).values()]
+        lines += [f"{manifest['stage']}: {words}" for words in texts]
     return lines
 
 

@@ -60,20 +60,20 @@ def run(config: RunConfig, display: Display | None = None, *, only: str | None =
 
 def _run_seeds(config: RunConfig, display: Display, only: str | None) -> Results | None:
     """The run once for each seed, and what they found together."""
-    found: dict[int, OfSeed] = {}
+    by_seed: dict[int, OfSeed] = {}
     for seed in config.seeds:
         display.note(f"seed {seed}, of {', '.join(map(str, config.seeds))}")
         session = Session(config.with_seed(seed), display, only=only)
         if outcome := carry_out(session):
-            found[seed] = OfSeed.of(outcome.results, outcome.evaluations, session.stages)
+            by_seed[seed] = OfSeed.of(outcome.results, outcome.evaluations, session.stages)
         del session  # and its parameters
-    if not found:
+    if not by_seed:
         return None
-    session, results = Session(config, display), over_seeds(config, found)
+    session, results = Session(config, display), over_seeds(config, by_seed)
     with session.opened():
         if is_primary():
-            session.note_stages(stage.directory.name for one in found.values() for stage in one.stages.values())
-            first = next(iter(found.values()))
+            session.note_stages(stage.directory.name for one in by_seed.values() for stage in one.stages.values())
+            first = next(iter(by_seed.values()))
             samples = example_samples(first.evaluations.sampled, first.stages)
             _write(session, results, samples, gather(config, first.stages))
         if config.export:

@@ -35,18 +35,18 @@ def gather_points(runs: Sequence[Path], by: str | None = None) -> Points:
       ConfigError: they don't differ in that setting, or in several and none was named.
       InputError: one is not a run directory, or nothing in it is finished.
     """
-    found = [(run, one, results) for run in runs for one, results in finished(run)]
-    if not found:
+    outcomes = [(run, one, results) for run in runs for one, results in finished(run)]
+    if not outcomes:
         raise InputError(f"{', '.join(map(str, runs))}: no configuration is finished, so there is nothing to compare")
-    apart = known.differing([_numbered(one, i) for i, (_, one, _) in enumerate(found)])
-    doses = any(entry.doses for _, _, results in found for entry in results.arms.values())
+    apart = known.differing([_numbered(one, i) for i, (_, one, _) in enumerate(outcomes)])
+    doses = any(entry.doses for _, _, results in outcomes for entry in results.arms.values())
     keys = list(apart["0"]) + [DOSE] * doses
     axis = _axis(by, keys)
     many = len(keys) > FEW_SETTINGS
-    of_run = {run: [i for i, (other, _, _) in enumerate(found) if other == run] for run in runs}
-    labels = [_label(results, of_run[run], i, many) for i, (run, _, results) in enumerate(found)]
+    of_run = {run: [i for i, (other, _, _) in enumerate(outcomes) if other == run] for run in runs}
+    labels = [_label(results, of_run[run], i, many) for i, (run, _, results) in enumerate(outcomes)]
     points, first = [], dict[tuple[str, str], _Answered]()
-    for i, (run, one, results) in enumerate(found):
+    for i, (run, one, results) in enumerate(outcomes):
         base_name = results.model_name if results.run.arms == ["base"] else None
         for name, arm, sets in _arms(results):
             settings = dict(apart[str(i)]) | ({DOSE: arm.step or _steps(results)} if doses and arm.rl else {})
@@ -83,8 +83,8 @@ def finished(run: Path) -> list[tuple[Configuration, Results]]:
     all_of_them = known.configurations(run)
     several = [known.without_seeds(one) for one in all_of_them if "seeds" in one.settings]
     alone = [one for one in all_of_them if "seeds" in one.settings or known.without_seeds(one) not in several]
-    found = [(one, Results.read(known.place(run, one) if recorded else run)) for one in alone]
-    return [(one, results) for one, results in found if results is not None]
+    outcomes = [(one, Results.read(known.place(run, one) if recorded else run)) for one in alone]
+    return [(one, results) for one, results in outcomes if results is not None]
 
 
 def _axis(by: str | None, keys: Sequence[str]) -> str | None:
@@ -99,12 +99,12 @@ def _axis(by: str | None, keys: Sequence[str]) -> str | None:
 
 def _arms(results: Results) -> list[tuple[str, Arm, Mapping[str, Evaluation]]]:
     """(name, arm, question set → evaluation) of all arms, those on the way through RL first."""
-    found: list[tuple[str, Arm, Mapping[str, Evaluation]]] = []
+    rows: list[tuple[str, Arm, Mapping[str, Evaluation]]] = []
     for name, entry in results.arms.items():
         for step, sets in sorted(entry.doses.items()):
-            found.append((f"{name}@{step}", Arm(ARMS[name].recipe, rl=True, step=step), sets))
-        found.append((name, ARMS[name], entry.eval))
-    return found
+            rows.append((f"{name}@{step}", Arm(ARMS[name].recipe, rl=True, step=step), sets))
+        rows.append((name, ARMS[name], entry.eval))
+    return rows
 
 
 def _steps(results: Results) -> Any:
@@ -135,11 +135,11 @@ class _Answered:
             return []
         questions = read_records(asked[0] / "questions.jsonl", Question)
         greedy = self._stages(Key("greedy", self._arm.slug, self._set))
-        found = []
+        answers = []
         for i, stage in enumerate(self._stages(Key("eval", self._arm.slug, self._set))):
             once = read_records(greedy[i] / "samples.jsonl", Sample) if i < len(greedy) else None
-            found.append(Answers.of(questions, read_records(stage / "samples.jsonl", Sample), once))
-        return found
+            answers.append(Answers.of(questions, read_records(stage / "samples.jsonl", Sample), once))
+        return answers
 
     def _stages(self, key: Key) -> list[Path]:
         names = self._configuration.stages or []

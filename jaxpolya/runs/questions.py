@@ -78,10 +78,8 @@ def ask_questions(session: Session) -> Questions:
         check_slots(config, session.catalogue, [exemplar_kind(question) for question in train.questions], min)
     train = train and _compared(session, "train", train, evaluated)
     rl = rl and _compared(session, "rl", rl, evaluated)
-    _look_at_sandbox(session, [found for found in (train, rl, *evaluated.values()) if found])
-    eval_prompts = {
-        name: Prompts(*session.prompts(bare(found.questions), config.eval.sampling, "eval")) for name, found in evaluated.items()
-    }
+    _look_at_sandbox(session, [one for one in (train, rl, *evaluated.values()) if one])
+    eval_prompts = {name: Prompts(*session.prompts(bare(one.questions), config.eval.sampling, "eval")) for name, one in evaluated.items()}
     rl_prompts = _rl_prompts(session, config.rl, rl.questions) if rl and config.rl else None
     if rl_prompts and config.rl and config.rl.replay is None:
         try_pay(make_pay(config.rl), rl_prompts.prompts[0].question, session.pool)
@@ -110,50 +108,50 @@ def _load(session: Session, key: Key, sources: Sequence[AnySource]) -> QuestionS
     return QuestionSet(stage, read_records(stage.directory / "questions.jsonl", Question))
 
 
-def _compared(session: Session, use: str, found: QuestionSet, evaluated: Mapping[str, QuestionSet]) -> QuestionSet:
+def _compared(session: Session, use: str, question_set: QuestionSet, evaluated: Mapping[str, QuestionSet]) -> QuestionSet:
     """Finds the questions that an evaluation set asks too, and leaves them out where that is asked for."""
     config = session.config.contamination
     sets = {name: other.stage.directory.name for name, other in evaluated.items()}
-    identity = {**stage_fields(config, without=("drop",)), "questions": found.stage.directory.name, "sets": sets}
+    identity = {**stage_fields(config, without=("drop",)), "questions": question_set.stage.directory.name, "sets": sets}
     stage = session.stage(Key("contamination", use), {**identity, **meaning("contamination")})
     file = stage.directory / "contamination.jsonl"
 
     def compare() -> dict[str, Any]:
-        overlaps = find_overlaps(found.questions, {name: other.questions for name, other in evaluated.items()}, config.n)
+        overlaps = find_overlaps(question_set.questions, {name: other.questions for name, other in evaluated.items()}, config.n)
         if is_primary():
             write_records(file, overlaps)
-        return {"questions": len(found.questions), "shared": len({overlap.train for overlap in overlaps}), "pairs": len(overlaps)}
+        return {"questions": len(question_set.questions), "shared": len({overlap.train for overlap in overlaps}), "pairs": len(overlaps)}
 
     session.do(stage, compare)
     shared = {overlap.train for overlap in read_records(file, Overlap)}
-    return _left_out(session, use, found, shared) if config.drop and shared else found
+    return _left_out(session, use, question_set, shared) if config.drop and shared else question_set
 
 
 def _validation(session: Session, use: str, config: ValidationConfig, evaluated: Mapping[str, QuestionSet]) -> tuple[QuestionSet, Prompts]:
     """The questions that a training is looked at with. Raises `InputError` where an evaluation set asks one of them too."""
-    found = _load(session, Key("questions", "validation", use), config.questions)
+    question_set = _load(session, Key("questions", "validation", use), config.questions)
     sets = {name: other.questions for name, other in evaluated.items()}
-    if overlaps := find_overlaps(found.questions, sets, session.config.contamination.n):
+    if overlaps := find_overlaps(question_set.questions, sets, session.config.contamination.n):
         shared, first = {overlap.train for overlap in overlaps}, overlaps[0]
         raise InputError(
-            f"{use}.validation: {len(shared)} of its {len(found.questions)} questions are asked by an evaluation set too, such as "
+            f"{use}.validation: {len(shared)} of its {len(question_set.questions)} questions are asked by an evaluation set too, such as "
             f"{first.train} ({first.eval_set}: {first.eval}). The model that is kept would be chosen by what it is measured on; take "
             "other questions"
         )
-    return found, Prompts(*session.prompts(bare(found.questions), config.sampling, f"{use}.validation"))
+    return question_set, Prompts(*session.prompts(bare(question_set.questions), config.sampling, f"{use}.validation"))
 
 
-def _left_out(session: Session, use: str, found: QuestionSet, shared: set[str]) -> QuestionSet:
+def _left_out(session: Session, use: str, question_set: QuestionSet, shared: set[str]) -> QuestionSet:
     """The questions without the shared ones. Another evaluation set redoes a training only if it shares other questions."""
-    kept = [question for question in found.questions if question.id not in shared]
+    kept = [question for question in question_set.questions if question.id not in shared]
     if not kept:
         raise RunError(f"contamination.drop leaves no question for {use}: the evaluation sets ask all {len(shared)} of them too")
-    stage = session.stage(Key("questions", use), {"questions": found.stage.directory.name, "left_out": sorted(shared)})
+    stage = session.stage(Key("questions", use), {"questions": question_set.stage.directory.name, "left_out": sorted(shared)})
 
     def leave_out() -> dict[str, Any]:
         if is_primary():
             write_records(stage.directory / "questions.jsonl", kept)
-        return {"questions": len(kept), "dropped": {**found.stage.stats["dropped"], "shared with an evaluation set": len(shared)}}
+        return {"questions": len(kept), "dropped": {**question_set.stage.stats["dropped"], "shared with an evaluation set": len(shared)}}
 
     session.do(stage, leave_out)
     return QuestionSet(stage, kept)
@@ -161,7 +159,7 @@ def _left_out(session: Session, use: str, found: QuestionSet, shared: set[str]) 
 
 def _look_at_sandbox(session: Session, sets: Sequence[QuestionSet]) -> None:
     """Notes what the sandbox doesn't protect from, where programs will be run."""
-    if any(question.verifier == "code" for found in sets for question in found.questions):
+    if any(question.verifier == "code" for one in sets for question in one.questions):
         weakness = machine_weakness(session.config.verify.code.modules)
         session.provenance["sandbox"] = weakness or "namespaces"
         if weakness:
@@ -191,18 +189,18 @@ def _traces(session: Session, train: QuestionSet) -> list[Trace]:
     file = stage.directory / "traces.jsonl"
 
     def judge() -> dict[str, Any]:
-        found, elsewhere = read_traces(path, train.questions)
+        traces, elsewhere = read_traces(path, train.questions)
         known = read_records(file, Trace) if file.exists() else []
         lesson, context = session.lessons.trace_row, session.meta.config.context
-        judged, too_long = judge_traces(path, found, known, train.questions, lesson, context, session.pool)
+        judged, too_long = judge_traces(path, traces, known, train.questions, lesson, context, session.pool)
         require_judged(judged, file)
         if is_primary():
             write_records(file, judged)
         dropped = {ELSEWHERE: elsewhere, TOO_LONG: too_long}
         verdicts = dict(collections.Counter(str(trace.verdict) for trace in judged).most_common())
         counts = {"traces": len(judged), "verdicts": verdicts, "dropped": {why: number for why, number in dropped.items() if number}}
-        said = [trace.as_sample() for trace in judged]
-        return {**counts, **session.audited(lambda: audit_samples(said, train.by_id, session.pool, stage.name))}
+        samples = [trace.as_sample() for trace in judged]
+        return {**counts, **session.audited(lambda: audit_samples(samples, train.by_id, session.pool, stage.name))}
 
     session.do(stage, judge, judged=(file, Trace))
     judged = read_records(file, Trace)

@@ -101,13 +101,13 @@ def collect_results(
     for arm, of_arm in given.items():
         arms[arm.name] = ArmResults(
             eval={
-                name: evaluation(found, config, None if arm == BASE else base.get(name)).model_copy(update=described[arm][name])
-                for name, found in of_arm.items()
+                name: evaluation(of_set, config, None if arm == BASE else base.get(name)).model_copy(update=described[arm][name])
+                for name, of_set in of_arm.items()
             },
             sft=_sft(stages.get(Key("sft", arm.recipe.name))),
             rl=_rl(stages.get(Key("rl", arm.slug))),
             doses={
-                on_the_way.step: {name: evaluation(found, config, base.get(name)) for name, found in answers(on_the_way).items()}
+                on_the_way.step: {name: evaluation(of_set, config, base.get(name)) for name, of_set in answers(on_the_way).items()}
                 for on_the_way in doses
                 if on_the_way.step and dataclasses.replace(on_the_way, step=None) == arm
             },
@@ -131,7 +131,7 @@ def collect_results(
 
 def best_arm(arms: Mapping[str, ArmResults], question_set: str) -> str:
     """The arm with the highest mean pass@1. Whatever an arm does better, it isn't RL's doing where that had no signal."""
-    fit = [name for name, found in arms.items() if not (found.rl and found.rl.without_signal)] or list(arms)
+    fit = [name for name, entry in arms.items() if not (entry.rl and entry.rl.without_signal)] or list(arms)
     return max(fit, key=lambda name: arms[name].eval[question_set].pass_[1].mean)
 
 
@@ -169,15 +169,15 @@ def describe(
     resamples, seed = config.bootstrap, config.seed
     kernel = make_kernel(config.kernel)
     described: dict[str, dict[str, Any]] = {}
-    for arm, found in samples.items():
+    for arm, of_arm in samples.items():
         stage = labelled.get(arm)
         known = _labels(stage)
-        diversity = summarise_diversity(found, length=length, labels=known, resamples=resamples, seed=seed, kernel=kernel)
+        diversity = summarise_diversity(of_arm, length=length, labels=known, resamples=resamples, seed=seed, kernel=kernel)
         described[arm] = {"diversity": diversity and Diversity.model_validate(diversity)}
         if stage is not None and known is not None:
             quality = from_facts(stage.stats["quality"]) if "quality" in stage.stats else None  # stages of earlier versions have none
             judge = stage.stats.get("judge", config.composition)
-            composed = summarise_composition(found, known, judge=judge, quality=quality, resamples=resamples, seed=seed)
+            composed = summarise_composition(of_arm, known, judge=judge, quality=quality, resamples=resamples, seed=seed)
             described[arm]["composition"] = composed and Composition.model_validate(composed)
     return described
 
@@ -190,9 +190,9 @@ def _contamination(stage: Stage, config: RunConfig) -> Contamination:
     """What one training set shares with the evaluation sets."""
     overlaps = read_records(stage.directory / "contamination.jsonl", Overlap)
     sets = {
-        name: Shared(shared=len({overlap.train for overlap in found}), pairs=len(found))
+        name: Shared(shared=len({overlap.train for overlap in of_set}), pairs=len(of_set))
         for name in config.eval.questions
-        if (found := [overlap for overlap in overlaps if overlap.eval_set == name])
+        if (of_set := [overlap for overlap in overlaps if overlap.eval_set == name])
     }
     settings = config.contamination
     return Contamination(n=settings.n, dropped=settings.drop, **stage.stats, sets=sets, examples=overlaps[:OVERLAPS])
@@ -219,10 +219,10 @@ def _audit(config: RunConfig, stages: Mapping[Key, Stage]) -> dict[str, Audit]:
     """The audits of the stages that have one, with what they find too large in words, and paid responses of the ends of RL."""
     audits: dict[str, Audit] = {}
     for key, stage in stages.items():
-        found = stage.stats.get("audit") or {}
+        facts = stage.stats.get("audit") or {}
         shown = _paid(stages[Key("questions", "rl")], stage) if key.what == "rl" else []
-        if found or shown:
-            audits[stage.name] = Audit(**found, warnings=list(warnings(found).values()), shown=shown)
+        if facts or shown:
+            audits[stage.name] = Audit(**facts, warnings=list(warnings(facts).values()), shown=shown)
     return audits
 
 
@@ -247,19 +247,19 @@ def _paid(asked: Stage, trained: Stage) -> list[Paid]:
 
 def left_out(stages: Mapping[Key, Stage], config: RunConfig) -> dict[str, dict[str, int]]:
     """Set of questions, or stage → reason → how many of its questions, traces or rows took no part; without those that are whole."""
-    found: dict[str, dict[str, int]] = {}
+    by_stage: dict[str, dict[str, int]] = {}
     for key, stage in stages.items():
         stats, name = stage.stats, stage.name
         if key.what == "questions":
-            found[name.removeprefix("questions-")] = dict(stats["dropped"])
+            by_stage[name.removeprefix("questions-")] = dict(stats["dropped"])
         elif key.what == "traces":
             wrong = stats["traces"] - stats["verdicts"].get("correct", 0) if config.select.external_verdicts == "correct" else 0
-            found[name] = {**stats["dropped"], "not correct": wrong}
+            by_stage[name] = {**stats["dropped"], "not correct": wrong}
         elif key.what == "sft":
-            found[name] = {"row too long": stats["too_long"]}
+            by_stage[name] = {"row too long": stats["too_long"]}
         elif key.what in ("generate", "rl", "eval", "greedy"):
-            found[name] = {"prompt too long": stats["too_long"]}
-    counted = {name: {why: number for why, number in reasons.items() if number} for name, reasons in found.items()}
+            by_stage[name] = {"prompt too long": stats["too_long"]}
+    counted = {name: {why: number for why, number in reasons.items() if number} for name, reasons in by_stage.items()}
     return {name: reasons for name, reasons in counted.items() if reasons}
 
 
@@ -299,9 +299,9 @@ def model_of_run(run: Path, arm: str | None = None, at: str | None = None) -> st
 
     Raises `InputError`.
     """
-    if (found := arm_of_run(run, arm, at)) is None:
+    if (place := arm_of_run(run, arm, at)) is None:
         return None
-    results, arm = found
+    results, arm = place
     within = run / results.models[arm]  # a stage's model is named from the run's directory, which may have been moved
     return str(within) if within.is_dir() else results.models[arm]
 

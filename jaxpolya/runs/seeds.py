@@ -38,42 +38,42 @@ class OfSeed:
         return cls(results, {arm: answers_of(arm, sampled, evaluations.greedy, stages) for arm in arms}, evaluations, dict(stages))
 
 
-def over_seeds(config: RunConfig, found: Mapping[int, OfSeed]) -> Results:
+def over_seeds(config: RunConfig, by_seed: Mapping[int, OfSeed]) -> Results:
     """The results of all seeds together.
 
     Figures of arms have intervals over seeds and questions, and differences from the base model are taken within a seed. Diversity and
     composition are the seeds' own.
     """
-    first = next(iter(found.values()))
-    arms = {name: _arm(config, name, found) for name in first.results.arms}
-    audits = {f"seed {seed}, {name}": audit for seed, one in found.items() for name, audit in one.results.audit.items()}
+    first = next(iter(by_seed.values()))
+    arms = {name: _arm(config, name, by_seed) for name in first.results.arms}
+    audits = {f"seed {seed}, {name}": audit for seed, one in by_seed.items() for name, audit in one.results.audit.items()}
     return first.results.model_copy(
         update={
             "config": config.model_dump(mode="json"),
-            "run": first.results.run.model_copy(update={"seeds": {str(seed): seed for seed in found}}),
+            "run": first.results.run.model_copy(update={"seeds": {str(seed): seed for seed in by_seed}}),
             "best": best_arm(arms, next(iter(config.eval.questions))),
             "arms": arms,
-            "selection": {f"{kind}, seed {seed}": rows for seed, one in found.items() for kind, rows in one.results.selection.items()},
+            "selection": {f"{kind}, seed {seed}": rows for seed, one in by_seed.items() for kind, rows in one.results.selection.items()},
             "audit": audits,
-            "generation": _generation([one.results for one in found.values()]),
-            "stages": _stages(found),
-            "seeds": list(found),
+            "generation": _generation([one.results for one in by_seed.values()]),
+            "stages": _stages(by_seed),
+            "seeds": list(by_seed),
         }
     )
 
 
-def _arm(config: RunConfig, name: str, found: Mapping[int, OfSeed]) -> ArmResults:
+def _arm(config: RunConfig, name: str, by_seed: Mapping[int, OfSeed]) -> ArmResults:
     """One arm over all seeds, and what it is by each."""
     doses: dict[int, dict[str, Evaluation]] = {}
     whole: dict[str, Evaluation] = {}
-    for arm, of_sets in next(iter(found.values())).answers.items():
+    for arm, of_sets in next(iter(by_seed.values())).answers.items():
         if dataclasses.replace(arm, step=None).name == name:
-            evaluated = {question_set: _evaluation(config, arm, question_set, list(found.values())) for question_set in of_sets}
+            evaluated = {question_set: _evaluation(config, arm, question_set, list(by_seed.values())) for question_set in of_sets}
             if arm.step is None:
                 whole = evaluated
             else:
                 doses[arm.step] = evaluated
-    return ArmResults(eval=whole, doses=doses, seeds={seed: one.results.arms[name] for seed, one in found.items()})
+    return ArmResults(eval=whole, doses=doses, seeds={seed: one.results.arms[name] for seed, one in by_seed.items()})
 
 
 def _evaluation(config: RunConfig, arm: Arm, question_set: str, seeds: Sequence[OfSeed]) -> Evaluation:
@@ -100,10 +100,10 @@ def _generation(results: Sequence[Results]) -> dict[str, Generation]:
     return {heuristic: Generation(**counts) for heuristic, counts in total.items()}
 
 
-def _stages(found: Mapping[int, OfSeed]) -> list[StageRow]:
+def _stages(by_seed: Mapping[int, OfSeed]) -> list[StageRow]:
     """What each stage took, those that seeds share once."""
     rows, seen = [], set()
-    for seed, one in found.items():
+    for seed, one in by_seed.items():
         for stage, row in zip(one.stages.values(), one.results.stages, strict=True):
             if stage.directory not in seen:
                 seen.add(stage.directory)

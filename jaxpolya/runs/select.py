@@ -14,7 +14,7 @@ from jaxpolya.models.forward import Forward
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.keep import Candidates, make_keep, needs_scores
 from jaxpolya.polya.prompts import exemplar_kind
-from jaxpolya.polya.select import ADHERENCE, by_question, capped, match_arms, require_rows, star_rows
+from jaxpolya.polya.select import ADHERENCE, by_question, cap_questions, match_arms, require_rows, star_rows
 from jaxpolya.records import Question, Sample, SftRow, write_records
 from jaxpolya.runs.generate import Asked
 from jaxpolya.runs.identity import meaning, row_stats, samples_digest, stage_fields
@@ -36,11 +36,11 @@ def select(session: Session, questions: Questions, samples: Mapping[Asked, Seque
         scores: dict[str, float] = {}
         rows = _rows(session, train.by_id, questions, samples, scores)
         if is_primary():
-            for recipe, found in rows.items():
-                write_records(_file(stage, recipe), found)
+            for recipe, of_recipe in rows.items():
+                write_records(_file(stage, recipe), of_recipe)
             # Those of what wasn't kept too: whoever doubts a selection looks at both.
             write_records(stage.directory / ADHERENCE, ({"sample_id": name, "adherence": score} for name, score in scores.items()))
-        return {recipe.name: row_stats(found) for recipe, found in rows.items()}
+        return {recipe.name: row_stats(of_recipe) for recipe, of_recipe in rows.items()}
 
     session.do(stage, work)
     return {recipe: _file(stage, recipe) for recipe in recipes}
@@ -58,7 +58,7 @@ def _identity(session: Session, questions: Questions, samples: Mapping[Asked, Se
         "kinds": [recipe.name for recipe in session.config.recipes],
         "questions": questions.train.stage.directory.name,
         **session.known_by(session.base),
-        "samples": {asked: samples_digest(found) for asked, found in samples.items()},
+        "samples": {asked: samples_digest(of_asked) for asked, of_asked in samples.items()},
         # What adherence asks with.
         "asked": {"four_phases": generate and generate.four_phases, "catalogue": session.catalogue.fingerprint},
         "external": digest([[trace.question_id, trace.response] for trace in questions.traces]),
@@ -78,16 +78,18 @@ def _rows(
     config, recipes = session.config.select, session.config.recipes
     traced = [session.lessons.trace_row(asked[trace.question_id], trace.response) for trace in questions.traces]
     candidates = {recipe: by_question(samples[recipe.responses], recipe.verdict) for recipe in recipes if recipe.responses}
-    ids = {recipe.name: set(found) for recipe, found in candidates.items()}
+    ids = {recipe.name: set(of_question) for recipe, of_question in candidates.items()}
     ids |= {"external": {row.question_id for row in traced}} if traced else {}
-    kept = capped(ids, config.max_questions, config.seed)
+    kept = cap_questions(ids, config.max_questions, config.seed)
     scorer = functools.cache(functools.partial(_load_scorer, session))  # loaded once, where it is first needed
     rows: dict[str, list[SftRow]] = {}
     for recipe in recipes:
         if recipe.traces:
             rows[recipe.name] = [row for row in traced if kept is None or row.question_id in kept]
         else:
-            grouped = {question_id: found for question_id, found in candidates[recipe].items() if kept is None or question_id in kept}
+            grouped = {
+                question_id: of_question for question_id, of_question in candidates[recipe].items() if kept is None or question_id in kept
+            }
             rows[recipe.name] = _chosen(session, recipe, grouped, asked, scorer, scores)
     require_rows(rows, {recipe.name: samples[recipe.responses] for recipe in recipes if recipe.responses})
     if config.match != "none":
@@ -111,7 +113,7 @@ def _chosen(
 
     if recipe.responses == "plain":
         return star_rows(grouped, row)
-    undecided = [sample for found in grouped.values() if needs_scores(config, found) for sample in found]
+    undecided = [sample for group in grouped.values() if needs_scores(config, group) for sample in group]
     slots = {question_id: {slot.index: slot for slot in session.slots[exemplar_kind(asked[question_id])]} for question_id in grouped}
     cases = [Case(asked[sample.question_id], slots[sample.question_id][sample.slot or 0], sample) for sample in undecided]
     if cases:
@@ -130,7 +132,7 @@ def _chosen(
 def select_fields(config: SelectConfig) -> dict[str, Any]:
     """What a selection is known by of its configuration: the content of a user's rules counts, not where they lie."""
     brought = {"adherence": own_adherence(config.adherence), "keep": make_keep(config)[1]}
-    return stage_fields(config) | {name: found.identity for name, found in brought.items() if found}
+    return stage_fields(config) | {name: plugin.identity for name, plugin in brought.items() if plugin}
 
 
 def _load_scorer(session: Session) -> AdherenceScorer:

@@ -35,7 +35,7 @@ from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.progress import Display
 from jaxpolya.records import Judged, Question, Record, Sample, Verdict, read_records, write_records
 from jaxpolya.rollout import replay
-from jaxpolya.rollout.respond import Asking, Prompt, make_prompts, respond
+from jaxpolya.rollout.respond import Draws, Prompt, make_prompts, respond
 from jaxpolya.runs import checks
 from jaxpolya.runs.configurations import Configuration, begin, note_stages
 from jaxpolya.runs.identity import meaning, stage_fields
@@ -143,7 +143,7 @@ class Session:
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
         """Holds the run's directory and the verifier's processes. Raises `MachineError` where another process works on the run."""
-        if (found := self.directory.check_format()) is not None and found < KNOWN_BY_ALL:
+        if (number := self.directory.check_format()) is not None and number < KNOWN_BY_ALL:
             self.display.note(
                 f"{self.directory.path} was begun by an earlier version of jaxpolya, whose stages are known by less than their results "
                 "rest on: they are left where they are, and done anew"
@@ -165,10 +165,10 @@ class Session:
     def phase(self, name: str, work: Callable[Concatenate["Session", P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Does one phase. Raises `Enough` after the one that was asked for, unless it is the last."""
         self._phase = name
-        found = work(self, *args, **kwargs)
+        outcome = work(self, *args, **kwargs)
         if name == self.only != PHASES[-1]:
             raise Enough
-        return found
+        return outcome
 
     # Stages ----------------------------------------------------------------------------------------------------------------
 
@@ -240,8 +240,8 @@ class Session:
         verdicts, verify = stage.stats["verdicts"], self.config.verify
         cut = 0
         if is_primary() and any(verdicts.get(name) for name in Verdict.LIMITED) and not stage.changed_file():
-            found = read_records(file, kind)
-            cut = sum(isinstance(one, Judged) and one.outgrown(verify.deadline, verify.memory_mb) for one in found)
+            records = read_records(file, kind)
+            cut = sum(isinstance(one, Judged) and one.outgrown(verify.deadline, verify.memory_mb) for one in records)
         if not (cut := from_primary(cut)):
             return
         what = f"{stage.name}: {cut} verdicts were cut short by smaller limits than verify.deadline and verify.memory_mb set now"
@@ -324,10 +324,10 @@ class Session:
                     f"{error}\n  A stage of this run made that model; delete {Path(model.source).parent} to do it again"
                 ) from None
             if not model.made_here:  # the files say how they hold each tensor, which what is made of them goes on with
-                found = self._loaded[1].meta
+                loaded_meta = self._loaded[1].meta
                 if self.meta.note is None:  # what wasn't fetched for the look at the start
-                    self._tell(found)
-                self.meta = dataclasses.replace(self.meta, stored=found.stored, left_out=found.left_out)
+                    self._tell(loaded_meta)
+                self.meta = dataclasses.replace(self.meta, stored=loaded_meta.stored, left_out=loaded_meta.left_out)
         return self._loaded[1]
 
     def _read(self, model: Model) -> Checkpoint:
@@ -387,11 +387,11 @@ class Session:
             model=model,
         )
 
-    def respond(self, prompts: Sequence[Prompt], sampling: Sampling, asking: Asking, model: Model, file: Path, title: str) -> list[Sample]:
+    def respond(self, prompts: Sequence[Prompt], sampling: Sampling, draws: Draws, model: Model, file: Path, title: str) -> list[Sample]:
         """All samples of all prompts with their verdicts, in their order, as the file holds them too."""
-        engine = self.engine(prompts, sampling, asking.samples, model.source)
-        with self.display.task(title, len(prompts) * asking.samples) as task:
-            drawn = respond(engine, lambda: self.load(model).params, prompts, asking, pool=self.pool, out=file, task=task)
+        engine = self.engine(prompts, sampling, draws.samples, model.source)
+        with self.display.task(title, len(prompts) * draws.samples) as task:
+            drawn = respond(engine, lambda: self.load(model).params, prompts, draws, pool=self.pool, out=file, task=task)
         if is_primary():
             write_records(file, drawn)  # verdicts came in any order, and what follows (the first correct one, resamples) goes by this one
         return drawn

@@ -136,8 +136,8 @@ class RunDirectory:
                 line = file.readline()
         except (OSError, ValueError):  # not there; or nothing can be, which `lock` says
             return None
-        said = line.removeprefix(FORMAT_LINE).strip() if line.startswith(FORMAT_LINE) else "1"
-        number = int(said) if said.isascii() and said.isdigit() else 1
+        text = line.removeprefix(FORMAT_LINE).strip() if line.startswith(FORMAT_LINE) else "1"
+        number = int(text) if text.isascii() and text.isdigit() else 1
         if number > FORMAT:
             raise InputError(
                 f"{self.path} was made by a later version of jaxpolya (its run directory format is {number}, and this version knows "
@@ -151,8 +151,8 @@ class RunDirectory:
 
     def manifests(self) -> list[dict[str, Any]]:
         """Manifests of all whole stages, in the order in which they were finished. Raises `InputError` for a damaged one."""
-        found = [{**read_manifest(path), "directory": str(path.parent)} for path in self.path.glob(f"stages/*/{MANIFEST}")]
-        return sorted(found, key=lambda manifest: manifest["finished"])
+        every = [{**read_manifest(path), "directory": str(path.parent)} for path in self.path.glob(f"stages/*/{MANIFEST}")]
+        return sorted(every, key=lambda manifest: manifest["finished"])
 
     def holder(self) -> str | None:
         """Who works on the run now, as the lock says it (a pid); None where nobody does."""

@@ -32,14 +32,14 @@ def points(config: Path, vary: Sequence[str], overrides: Sequence[str] = ()) -> 
     axes = [list(_axis(text)) for text in vary]
     if len({key.partition("=")[0] for axis in axes for key in axis[:1]}) < len(axes):
         raise ConfigError("sweep: --vary names each setting once, with all its values")
-    found = []
+    configs = []
     for chosen in itertools.product(*axes):
         name = ",".join(chosen)
         try:
-            found.append((name, load_config(config, [*overrides, *chosen])))
+            configs.append((name, load_config(config, [*overrides, *chosen])))
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from None
-    return found
+    return configs
 
 
 def _axis(text: str) -> Iterator[str]:

@@ -153,11 +153,11 @@ def writer(session: Session, lora: LoraConfig | None, start: Model) -> Callable[
 
     def write(directory: Path, params: Params) -> None:
         config, base = session.meta.config, root(start)
-        if (said := adapted(config, lora).lora) is None:
+        if (settings := adapted(config, lora).lora) is None:
             save_checkpoint(directory, params, session.meta)
             return
         factors = {name: leaf for name, leaf in params["blocks"].items() if "_lora_" in name}
-        made = Adapter(to_host(factors), said, base.source, None if base.made_here else session.config.model.revision)
+        made = Adapter(to_host(factors), settings, base.source, None if base.made_here else session.config.model.revision)
         if start.base:
             made = read_adapter(epath.Path(start.source), config) + made
         save_adapter(directory, made, session.meta)

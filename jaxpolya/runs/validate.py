@@ -16,7 +16,7 @@ from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.hosts import wait_for_all
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.records import Sample, write_records
-from jaxpolya.rollout.respond import Asking, Prompt, respond
+from jaxpolya.rollout.respond import Draws, Prompt, respond
 from jaxpolya.runs.session import Session, kept_model
 from jaxpolya.runs.stages import Stage
 from jaxpolya.train.validation import Validation
@@ -78,8 +78,8 @@ def settled(validation: Validation, kept: KeptModels, last: int, params: Params)
         kept.make_final(chosen)
     kept.keep_only(())
     looks = {str(step): value for step, value in validation.looks.items()}
-    found = {"metric": config.metric, "kept": chosen, "best": best, "last": last, "stopped": validation.stops, "looks": looks}
-    return {"validation": found}
+    facts = {"metric": config.metric, "kept": chosen, "best": best, "last": last, "stopped": validation.stops, "looks": looks}
+    return {"validation": facts}
 
 
 def _asks(
@@ -92,9 +92,9 @@ def _asks(
     def ask(done: int, params: Params) -> dict[str, float]:
         drawn: dict[str, list[Sample]] = {}
         for name, (engine, samples) in engines.items():
-            asking = Asking(arm.name, "validation", samples, config.seed, step=done)
+            draws = Draws(arm.name, "validation", samples, config.seed, step=done)
             file = stage.directory / "validation" / f"{done:06d}-{name}.jsonl"
-            drawn[name] = respond(engine, lambda: params, prompts, asking, pool=session.pool, out=file)
+            drawn[name] = respond(engine, lambda: params, prompts, draws, pool=session.pool, out=file)
             if is_primary():
                 write_records(file, drawn[name])
         answers = Answers.of([prompt.question for prompt in prompts], drawn["sampled"], drawn.get("greedy"))
@@ -107,7 +107,7 @@ def figures(answers: Answers, samples: int) -> dict[str, float]:
     """`pass@k` for the powers of two and the number of samples, `greedy` where it was asked, and the mean `length`."""
     n, c = np.array(list(answers.counts.values())).T
     ks = sorted({1 << power for power in range(samples.bit_length())} | {samples})
-    found = {f"pass@{k}": float(pass_at_k(n, c, k).mean()) for k in ks}
+    shares = {f"pass@{k}": float(pass_at_k(n, c, k).mean()) for k in ks}
     if answers.greedy:
-        found["greedy"] = sum(sample.verdict == "correct" for sample in answers.greedy) / len(answers.greedy)
-    return found | {"length": sum(len(sample.token_ids) for sample in answers.samples) / len(answers.samples)}
+        shares["greedy"] = sum(sample.verdict == "correct" for sample in answers.greedy) / len(answers.greedy)
+    return shares | {"length": sum(len(sample.token_ids) for sample in answers.samples) / len(answers.samples)}

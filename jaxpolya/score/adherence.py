@@ -51,9 +51,9 @@ class AdherenceScorer(Protocol):
 class Own:
     """A function of a user's: the cases → a number each. The primary host alone calls it, so that it needn't be a function."""
 
-    def __init__(self, found: Brought):
+    def __init__(self, plugin: Brought):
         """found: what `select.adherence` names."""
-        self._function, self._where = found.value, f"{KEY}: {found.name}"
+        self._function, self._where = plugin.value, f"{KEY}: {plugin.name}"
 
     def score(self, cases: Sequence[Case]) -> np.ndarray:
         """One number a case. Raises `InputError` where the function fails, or gives something else."""
@@ -76,9 +76,9 @@ def own_adherence(reference: str) -> Brought | None:
     """What a user brought to score with; None for a scorer that is built in. Raises `ConfigError` where it can't be one."""
     if not is_reference(reference):
         return None
-    found = bring(reference, KEY)
-    check_call(found.value, ("cases",), f"{KEY}: {found.name}")
-    return found
+    plugin = bring(reference, KEY)
+    check_call(plugin.value, ("cases",), f"{KEY}: {plugin.name}")
+    return plugin
 
 
 class MutualInformation:

@@ -73,12 +73,12 @@ class ModelJudge:
 
     def _pair(self, question: str, response: str, heuristic: Heuristic) -> tuple[Example, Example]:
         """The model asked, with yes and with no as its answer; what doesn't fit its context is cut off the response, then the question."""
-        while (over := max(map(len, found := _ask(self._builder, question, response, heuristic))) - self._positions) > 0:
+        while (over := max(map(len, pair := _ask(self._builder, question, response, heuristic))) - self._positions) > 0:
             if response:
                 response = response[: max(0, len(response) - CHARACTERS * over)]
             else:
                 question = question[: max(0, len(question) - CHARACTERS * over)]
-        yes, no = found
+        yes, no = pair
         # Encoded whole, since a tokenizer may join the answer with what precedes it; what both begin with says nothing of either.
         shared = sum(1 for _ in itertools.takewhile(lambda both: both[0] == both[1], zip(yes, no, strict=False)))
         return token_example(yes[:shared], yes[shared:]), token_example(no[:shared], no[shared:])

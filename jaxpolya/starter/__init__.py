@@ -118,7 +118,7 @@ def _columns(path: Path) -> dict[str, str]:
     row = next((cells for _, cells in iter_json(path, nan_is_null=True)), None)
     if row is None:
         raise InputError(f"{path} is empty; it is to hold one JSON object a line, with a question and an answer")
-    found = {}
+    columns = {}
     for ours, names in (("question", QUESTION), ("answer", ANSWER)):
         name = next((name for name in names if name in row), None)
         if name is None and not (ours == "answer" and "tests" in row):
@@ -127,5 +127,5 @@ def _columns(path: Path) -> dict[str, str]:
                 f"and name this file in the configuration, with `columns: {{{ours}: …}}`"
             )
         if name not in (None, ours):
-            found[ours] = str(name)
-    return found
+            columns[ours] = str(name)
+    return columns

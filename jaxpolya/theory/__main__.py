@@ -56,10 +56,10 @@ def signal(left: Axes, right: Axes) -> None:
     for advantages, marker, line in styles:
         times = [exact.discovery_time(x, rate, normalised=advantages == "grpo") for x in fine]
         right.loglog(fine, times, "k" + line, label=f"{advantages}, flow")
-        found = [_discovery(p0, Training(questions=8, group=64, rate=rate, steps=2500, advantages=advantages)) for p0 in starts]
-        right.loglog(starts, found, "k" + marker, mfc="white", label=f"{advantages}, {SEEDS} simulations (median)")
+        simulated = [_discovery(p0, Training(questions=8, group=64, rate=rate, steps=2500, advantages=advantages)) for p0 in starts]
+        right.loglog(starts, simulated, "k" + marker, mfc="white", label=f"{advantages}, {SEEDS} simulations (median)")
         flow = [exact.discovery_time(p0, rate, normalised=advantages == "grpo") for p0 in starts]
-        print(f"discovery, {advantages}: starts {starts}, simulated {found}, flow {np.round(flow)}")
+        print(f"discovery, {advantages}: starts {starts}, simulated {simulated}, flow {np.round(flow)}")
     right.set(xlabel="starting mass of the right approach", ylabel="steps to one half", title="Finding a rare approach")
     right.legend()
 

@@ -66,18 +66,18 @@ def estimate(estimator: Estimator, rewards: Rewards) -> np.ndarray:
 
     Raises `ValueError` where they can't be advantages.
     """
-    found = np.asarray(estimator(rewards))
+    estimates = np.asarray(estimator(rewards))
     P, G = rewards.rewards_PG.shape
     per_token = (P, G, int(rewards.lengths_PG.max(initial=1)))
-    if found.shape not in ((P, G), per_token) or not np.issubdtype(found.dtype, np.floating):
-        raise ValueError(f"gave {found.dtype} of shape {found.shape}; floats of shape {(P, G)} or {per_token} were expected")
-    if found.ndim == 2:
-        found, counted = found[..., None], rewards.valid_PG[..., None]
+    if estimates.shape not in ((P, G), per_token) or not np.issubdtype(estimates.dtype, np.floating):
+        raise ValueError(f"gave {estimates.dtype} of shape {estimates.shape}; floats of shape {(P, G)} or {per_token} were expected")
+    if estimates.ndim == 2:
+        estimates, counted = estimates[..., None], rewards.valid_PG[..., None]
     else:
         counted = rewards.mask_PGT
-    if not np.isfinite(found[counted]).all():
+    if not np.isfinite(estimates[counted]).all():
         raise ValueError("gave an advantage that is not finite for a response whose reward is known")
-    return np.where(counted, found, 0.0).astype(np.float32)
+    return np.where(counted, estimates, 0.0).astype(np.float32)
 
 
 # Against the group ------------------------------------------------------------------------------------------------------

@@ -162,11 +162,11 @@ def overlong_buffer(config: RlConfig, algorithm: Algorithm) -> int:
 def _named(name: str) -> tuple[Algorithm, str | None]:
     if not is_reference(name):
         return PRESETS[name], None
-    found, digest, _ = bring(name, KEY)
-    if not isinstance(found, Algorithm):
-        raise ConfigError(f"{KEY}: {name} is {a(found)}, and an Algorithm (jaxpolya.train.algorithms) was expected")
-    _check(found, name)
-    return found, digest
+    value, digest, _ = bring(name, KEY)
+    if not isinstance(value, Algorithm):
+        raise ConfigError(f"{KEY}: {name} is {a(value)}, and an Algorithm (jaxpolya.train.algorithms) was expected")
+    _check(value, name)
+    return value, digest
 
 
 def _check(algorithm: Algorithm, name: str) -> None:
@@ -180,7 +180,7 @@ def _check(algorithm: Algorithm, name: str) -> None:
     try:
         estimate(algorithm.advantages, rewards)
     except Exception as error:
-        raise ConfigError(f"{KEY}: {name}: its advantages, tried on two groups: {_said(error)}") from error
+        raise ConfigError(f"{KEY}: {name}: its advantages, tried on two groups: {_message(error)}") from error
     floats, mask, ids = (jax.ShapeDtypeStruct((2, 3), dtype) for dtype in (jnp.float32, jnp.bool_, jnp.int32))
     try:
         hash(algorithm.token_loss)
@@ -188,11 +188,11 @@ def _check(algorithm: Algorithm, name: str) -> None:
         loss_BT, reported = jax.eval_shape(lambda *given: algorithm.token_loss(Tokens.of(*given[:-1], logp_ref_BT=given[-1])), *given)
         shapes = {"the loss": loss_BT.shape} | {key: value.shape for key, value in reported.items()}
     except Exception as error:
-        raise ConfigError(f"{KEY}: {name}: its token loss, tried on arrays of shape (2, 3): {_said(error)}") from error
+        raise ConfigError(f"{KEY}: {name}: its token loss, tried on arrays of shape (2, 3): {_message(error)}") from error
     if wrong := [f"{what} has shape {shape}" for what, shape in shapes.items() if shape != (2, 3)]:
         raise ConfigError(f"{KEY}: {name}: its token loss, tried on arrays of shape (2, 3): {', '.join(wrong)}")
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     first = (str(error).splitlines() or [""])[0]
     return first if type(error) is ValueError else f"{type(error).__name__}: {first}"

@@ -29,7 +29,7 @@ def drift_facts(samples: Sequence[Sample], group: int, logps: Mapping[str, Seque
       logps: `start`, `base`: each response's log-probs under that model.
     """
     drawn = [np.asarray(sample.logprobs) for sample in samples]
-    return {"vendi": vendi_of_round(samples, group)} | {f"kl_{name}": divergence(drawn, found) for name, found in logps.items()}
+    return {"vendi": vendi_of_round(samples, group)} | {f"kl_{name}": divergence(drawn, scores) for name, scores in logps.items()}
 
 
 class Speed:

@@ -221,7 +221,7 @@ def make_examples(
     for i, sample in enumerate(samples):
         own = advantages[i, : len(sample.token_ids)]  # one, or one a token
         along = np.broadcast_to(own, len(sample.token_ids))
-        extras = {"logp_old": sample.logprobs} | {name: found[i] for name, found in logps.items()}
+        extras = {"logp_old": sample.logprobs} | {name: values[i] for name, values in logps.items()}
         if "logp_old" in logps and sample.logprobs:
             extras["logp_sampler"] = sample.logprobs
         example = token_example(prompts[i // config.group].ids, sample.token_ids, **extras, advantage=along)
@@ -246,14 +246,14 @@ def scored(
 
     Computed on the updates' own batches (`parts`: their groups): the same rows of the same shapes are rounded alike.
     """
-    found: dict[int, np.ndarray] = {}
+    by_place: dict[int, np.ndarray] = {}
     for part in parts:
         places = members(part, config.group)
         bare = [token_example(prompts[i // config.group].ids, samples[i].token_ids) for i in places]
         logp_RT = score_rows(params, forward, mesh, _packed(bare, config), config.batching.micro_rows, what)
         for i, values in zip(places, unpack(logp_RT, bare), strict=True):
-            found[i] = values[-len(samples[i].token_ids) :]
-    return [found[i] for i in range(len(samples))]
+            by_place[i] = values[-len(samples[i].token_ids) :]
+    return [by_place[i] for i in range(len(samples))]
 
 
 def _packed(examples: Sequence[Example], config: RlConfig) -> Batch:

@@ -99,12 +99,12 @@ def _built_in(name: str) -> OpenSink:
 
 
 def _own(name: str) -> OpenSink:
-    found = bring(name, KEY)
-    where = f"{KEY}: {found.name}"
-    check_call(found.value, ("stage",), where)
-    if isinstance(found.value, type):
-        _check_methods(found.value, where, ("self",))
-    return found.value
+    plugin = bring(name, KEY)
+    where = f"{KEY}: {plugin.name}"
+    check_call(plugin.value, ("stage",), where)
+    if isinstance(plugin.value, type):
+        _check_methods(plugin.value, where, ("self",))
+    return plugin.value
 
 
 def _check_methods(sink: Any, where: str, first: tuple[str, ...] = ()) -> None:
@@ -117,13 +117,13 @@ def _check_methods(sink: Any, where: str, first: tuple[str, ...] = ()) -> None:
 
 def numbers(row: Row) -> dict[str, float]:
     """What sinks are told of a row: its numbers, those of a mapping in it as `name/…`. `step` and the audit's counts are left out."""
-    found: dict[str, float] = {}
+    flat: dict[str, float] = {}
     for name, value in row.items():
         if isinstance(value, Mapping) and name != "audit":
-            found |= {f"{name}/{inner}": number for inner, number in numbers(value).items()}
+            flat |= {f"{name}/{inner}": number for inner, number in numbers(value).items()}
         elif isinstance(value, int | float) and not isinstance(value, bool) and name != "step":
-            found[name] = float(value)
-    return found
+            flat[name] = float(value)
+    return flat
 
 
 class Sinks:
@@ -182,7 +182,7 @@ class _Feed:
 
     def __init__(self, name: str, open_sink: OpenSink, stage: LoggedStage, rows: Sequence[Row], taken: Taken, note: Callable[[str], None]):
         self._name, self._open_sink, self._stage, self._rows, self._taken, self._note = name, open_sink, stage, rows, taken, note
-        self._next, self._said = taken[name], False
+        self._next, self._warned = taken[name], False
         self._changed, self._ended = threading.Condition(), False
         # A daemon: a sink that hangs for ever must not keep a program that is through.
         self._thread = threading.Thread(target=self._run, name=f"sink {name} of {stage.name}", daemon=True)
@@ -250,9 +250,9 @@ class _Feed:
             self._taken[self._name] = self._next
 
     def _fails(self, error: Exception) -> None:
-        if not self._said:
+        if not self._warned:
             self._note(
                 f"warning: log: {self._name} fails at {self._stage.name}: {type(error).__name__}: {error}. The run goes on, and the sink "
                 "is tried again; this is said once"
             )
-        self._said = True
+        self._warned = True

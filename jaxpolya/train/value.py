@@ -77,9 +77,9 @@ def targets(rewards: Rewards, value: ValueConfig) -> tuple[np.ndarray, Mapping[s
     """
     returns_PGT, mask_PGT = Gae(value.gamma, value.lam).returns(rewards), rewards.mask_PGT
     assert rewards.values_PGT is not None
-    said, due = rewards.values_PGT[mask_PGT], returns_PGT[mask_PGT]
+    values, due = rewards.values_PGT[mask_PGT], returns_PGT[mask_PGT]
     if not len(due):
         return returns_PGT, {"value": 0.0, "explained_variance": 0.0}
     spread = due.var()
-    explained = 1 - (due - said).var() / spread if spread > 0 else 0.0
-    return returns_PGT, {"value": float(said.mean()), "explained_variance": float(explained)}
+    explained = 1 - (due - values).var() / spread if spread > 0 else 0.0
+    return returns_PGT, {"value": float(values.mean()), "explained_variance": float(explained)}

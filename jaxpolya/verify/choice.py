@@ -70,10 +70,10 @@ def letter_of(answer: str, choices: list[str]) -> str | None:
 
 def extract(response: str, choices: list[str]) -> str | None:
     """The letter of the one choice that a response states as its answer, or None. Linear in the response's length."""
-    said = spoken(response)
+    speech = spoken(response)
     reader = _Choices(choices)
-    boxed, stated = boxes(said), statements(said)
-    called = [*_CALLED.finditer(said), *_IS_ANSWER.finditer(said)]
+    boxed, stated = boxes(speech), statements(speech)
+    called = [*_CALLED.finditer(speech), *_IS_ANSWER.finditer(speech)]
     if len(boxed) + len(stated) + len(called) > MAX_STATEMENTS or (boxed and not boxed[-1][2]):
         return None
     readings = [(start, reader.read(content), False) for start, _, content in boxed]
@@ -82,14 +82,16 @@ def extract(response: str, choices: list[str]) -> str | None:
             box = BOX.search(statement.line)  # speaks for itself; what stands before it may name a choice too
             letters, tentative = reader.state(statement.line[: box.start()] if box else statement.line)
             end = statement.start + len(statement.line)
-            listed = letters | reader.next_line(said, statement.start) | reader.followed_by(said[end : end + 40]) if letters else letters
+            listed = (
+                letters | reader.next_line(speech, statement.start) | reader.followed_by(speech[end : end + 40]) if letters else letters
+            )
             readings.append((statement.start, listed, tentative))
     for mark in called:
         if mark.re is _CALLED:
-            line = _line(said, mark.end())
+            line = _line(speech, mark.end())
             letters, tentative = reader.state(line)
             end = mark.end() + len(line)
-            readings.append((mark.start(), letters | reader.followed_by(said[end : end + 40]) if letters else letters, tentative))
+            readings.append((mark.start(), letters | reader.followed_by(speech[end : end + 40]) if letters else letters, tentative))
         else:
             readings.append((mark.start(), reader.known(mark["letter"]), False))
     readings.sort(key=lambda reading: reading[0])
@@ -97,19 +99,19 @@ def extract(response: str, choices: list[str]) -> str | None:
     if any(len(letters) > 1 and not (tentative and clear and start < clear[-1]) for start, letters, tentative in readings):
         return None
     letters = set[str]().union(*(letters for _, letters, _ in readings if len(letters) == 1))
-    return _only(letters) if letters else _by_weak_signs(said, reader, stated)
+    return _only(letters) if letters else _by_weak_signs(speech, reader, stated)
 
 
-def _by_weak_signs(said: str, reader: "_Choices", stated: list[Statement]) -> str | None:
+def _by_weak_signs(speech: str, reader: "_Choices", stated: list[Statement]) -> str | None:
     """The letter that a response without a readable statement shows by other signs, if all of them agree."""
     signs: set[str] = set()
     others: set[str] = set()
     for statement in stated:
         if statement.weight != "strong":
             signs |= reader.state(statement.line)[0]
-    for mark in [*_IS_RIGHT.finditer(said), *_IT_IS.finditer(said, max(0, len(said) - MAX_STATEMENT))]:
+    for mark in [*_IS_RIGHT.finditer(speech), *_IT_IS.finditer(speech, max(0, len(speech) - MAX_STATEMENT))]:
         signs |= reader.known(mark["letter"])
-    lines = [line for line in said.splitlines() if line.strip()]
+    lines = [line for line in speech.splitlines() if line.strip()]
     labelled = any(statement.weight == "label" for statement in stated)
     for index, line in enumerate(lines):
         (signs if index in (0, len(lines) - 1) else others).update(reader.read(line))
@@ -139,8 +141,8 @@ class _Choices:
             return set()
         plain, bare = _plain(text), _bare(text)
         noun = _ARTICLE.sub("", plain) if _A_NOUN.match(bare) else plain  # "A. Rome" and "A (Rome)" are a letter and a text
-        for said, choices in ((plain, self.plain), (noun, self.nouns)):
-            if same := {letter for letter, choice in choices.items() if choice == said}:
+        for form, choices in ((plain, self.plain), (noun, self.nouns)):
+            if same := {letter for letter, choice in choices.items() if choice == form}:
                 return same if len(same) == 1 else set()
         if (trail := _TRAIL.fullmatch(bare)) and self.plain.get(trail[2]) == _plain(trail[1]):
             return {trail[2]}
@@ -168,18 +170,18 @@ class _Choices:
 
     def _agrees(self, rest: str, letter: str) -> bool:
         """Whether what follows a letter leaves it the answer: nothing, the choice's own text, or a reason."""
-        said = _DELIMITER.sub("", rest, count=1)
+        text = _DELIMITER.sub("", rest, count=1)
         own = self.choices[letter]
         if self.followed_by(rest) - {letter}:
             return False
-        if not said or _plain(said) == self.plain[letter]:
+        if not text or _plain(text) == self.plain[letter]:
             return True
-        if own and said.casefold().startswith(own.casefold()):
-            said = said[len(own) :].lstrip()
-            if self._next_option(said) - {letter}:
+        if own and text.casefold().startswith(own.casefold()):
+            text = text[len(own) :].lstrip()
+            if self._next_option(text) - {letter}:
                 return False
-            return said[:1] in tuple(".,:;(–—-") or bool(_REASON.match(said))
-        return bool(_REASON.match(said))
+            return text[:1] in tuple(".,:;(–—-") or bool(_REASON.match(text))
+        return bool(_REASON.match(text))
 
     def _next_option(self, text: str) -> set[str]:
         """The choice that a text begins with as lists of choices do: its letter and its text. A list of all choices names none."""
@@ -188,10 +190,10 @@ class _Choices:
         named = _plain(_DELIMITER.sub("", text, count=1))[1:].strip()
         return {letter for letter in letters if named == self.plain[letter] or named.startswith(f"{self.plain[letter]} ")}
 
-    def next_line(self, said: str, start: int) -> set[str]:
+    def next_line(self, speech: str, start: int) -> set[str]:
         """The choice that the line after a statement lists, with nothing said about it, if it does."""
-        end = said.find("\n", start)
-        line = said[end : end + MAX_STATEMENT].strip().partition("\n")[0] if end >= 0 else ""
+        end = speech.find("\n", start)
+        line = speech[end : end + MAX_STATEMENT].strip().partition("\n")[0] if end >= 0 else ""
         return {letter for letter in self._next_option(line) if _plain(line) == f"{letter.lower()} {self.plain[letter]}"}
 
     def followed_by(self, rest: str) -> set[str]:

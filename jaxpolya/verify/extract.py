@@ -29,15 +29,15 @@ _SENTENCE = re.compile(r"[A-Z][^\n]*[.!]")
 
 def extract(response: str, style: Extraction) -> str | None:
     """The answer that a response gives, or None. Linear in the response's length; raises nothing."""
-    said = spoken(response)
+    speech = spoken(response)
     if style == "tag":
-        inside = tagged(said)
+        inside = tagged(speech)
         return _in_tag(inside) if inside else None
-    if BOX.search(said):
-        return _boxed(said)
+    if BOX.search(speech):
+        return _boxed(speech)
     if style == "boxed":
         return None
-    return _number(said) if style == "number" else _stated(said)
+    return _number(speech) if style == "number" else _stated(speech)
 
 
 def _in_tag(inside: str) -> str | None:
@@ -50,43 +50,43 @@ def _in_tag(inside: str) -> str | None:
     return stated or inside
 
 
-def _stated(said: str) -> str | None:
-    statement = last_statement(said)
-    return text_of(said, statement)[0] if statement else None
+def _stated(speech: str) -> str | None:
+    statement = last_statement(speech)
+    return text_of(speech, statement)[0] if statement else None
 
 
-def _number(said: str) -> str | None:
+def _number(speech: str) -> str | None:
     """The number that the last statement gives; where it gives none, the last one after it, or before one that only points there."""
-    statement = last_statement(said)
-    text, end = text_of(said, statement) if statement else (None, 0)
+    statement = last_statement(speech)
+    text, end = text_of(speech, statement) if statement else (None, 0)
     if text is None:
-        return last_number(said)
-    return stated_number(text) or last_number(said[end:]) or (last_number(said) if points_elsewhere(text) else None) or text
+        return last_number(speech)
+    return stated_number(text) or last_number(speech[end:]) or (last_number(speech) if points_elsewhere(text) else None) or text
 
 
-def _boxed(said: str) -> str | None:
+def _boxed(speech: str) -> str | None:
     """The content of the last box; of the boxes that belong to it, joined by commas, where there are several."""
-    found = boxes(said)
-    if not found[-1][2]:
+    spans = boxes(speech)
+    if not spans[-1][2]:
         return None
-    parts = [found[-1][2]]
-    for (_, end, content), (start, _, _) in zip(reversed(found[:-1]), reversed(found), strict=False):
-        if start - end > 40 or not content or not _BETWEEN_BOXES.fullmatch(said, end, start):
+    parts = [spans[-1][2]]
+    for (_, end, content), (start, _, _) in zip(reversed(spans[:-1]), reversed(spans), strict=False):
+        if start - end > 40 or not content or not _BETWEEN_BOXES.fullmatch(speech, end, start):
             break
         parts.append(content)
     return ", ".join(reversed(parts))
 
 
-def boxes(said: str) -> list[tuple[int, int, str]]:
+def boxes(speech: str) -> list[tuple[int, int, str]]:
     """(start, end, content) of every outermost box, in order; an unterminated one has no content."""
-    closes = _closing_braces(said)
-    found: list[tuple[int, int, str]] = []
-    for match in BOX.finditer(said):
+    closes = _closing_braces(speech)
+    spans: list[tuple[int, int, str]] = []
+    for match in BOX.finditer(speech):
         start, brace = match.span()
-        if not found or start >= found[-1][1]:
+        if not spans or start >= spans[-1][1]:
             end = closes.get(brace, brace)
-            found.append((start, end + 1, said[brace + 1 : end].strip()))
-    return found
+            spans.append((start, end + 1, speech[brace + 1 : end].strip()))
+    return spans
 
 
 def _closing_braces(text: str) -> dict[int, int]:

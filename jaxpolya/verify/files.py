@@ -112,8 +112,8 @@ def _grade(
             def write_oldest() -> None:
                 name, future = waiting.popleft()
                 verdict = future.result()
-                said = {field: value for field in ("score", "detail") if (value := getattr(verdict, field)) is not None}
-                file.write(dump({"id": name, "verdict": verdict.verdict, "extracted": verdict.extracted, **said}))
+                extras = {field: value for field in ("score", "detail") if (value := getattr(verdict, field)) is not None}
+                file.write(dump({"id": name, "verdict": verdict.verdict, "extracted": verdict.extracted, **extras}))
                 counts[verdict.verdict] += 1
                 if progress:
                     progress(counts.total(), total)

@@ -214,8 +214,8 @@ def _value(tree: ast.expr, used: list[int], operators: set[str]) -> Fraction:
         return Fraction(tree.value)
     if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.USub):
         return -_value(tree.operand, used, operators)
-    if isinstance(tree, ast.BinOp) and (found := _OPERATORS.get(type(tree.op))) and found[0] in operators:
-        return found[1](_value(tree.left, used, operators), _value(tree.right, used, operators))
+    if isinstance(tree, ast.BinOp) and (operator := _OPERATORS.get(type(tree.op))) and operator[0] in operators:
+        return operator[1](_value(tree.left, used, operators), _value(tree.right, used, operators))
     raise _NotArithmetic
 
 
@@ -241,17 +241,17 @@ def _polynomial(text: str) -> dict[tuple[tuple[str, int], ...], int] | None:
     terms = re.findall(r"[+-]?[^+-]+", text)
     if not text or len(text) > 2000 or "".join(terms) != text:
         return None
-    found: dict[tuple[tuple[str, int], ...], int] = {}
+    coefficients: dict[tuple[tuple[str, int], ...], int] = {}
     for term in terms:
         parts = re.fullmatch(r"([+-]?)(\d{0,40})\*?((?:[A-Za-z](?:\^\d{1,4})?(?:\*(?=[A-Za-z]))?)*)", term, re.ASCII)
         if parts is None or not (parts[2] or parts[3]) or (term.endswith("*")):
             return None
         powers = [(name, int(power or 1)) for name, power in re.findall(r"([A-Za-z])(?:\^(\d+))?", parts[3])]
         monomial = tuple(sorted(powers))
-        if len({name for name, _ in powers}) < len(powers) or monomial in found:
+        if len({name for name, _ in powers}) < len(powers) or monomial in coefficients:
             return None
-        found[monomial] = int(parts[1] + (parts[2] or "1"))
-    return {monomial: coefficient for monomial, coefficient in found.items() if coefficient} or {(): 0}
+        coefficients[monomial] = int(parts[1] + (parts[2] or "1"))
+    return {monomial: coefficient for monomial, coefficient in coefficients.items() if coefficient} or {(): 0}
 
 
 def _whole(text: str) -> bool:

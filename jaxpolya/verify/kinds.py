@@ -43,12 +43,12 @@ class Verifier:
         """An exemplar's last line, which gives its answer as `ending` asks; None takes that of the question's style."""
         return None
 
-    def extract(self, question: Question, said: str) -> str | None:
+    def extract(self, question: Question, text: str) -> str | None:
         """The answer that a response gives, or None: the verdict is `unparseable` then.
 
-        `said` is the response without thoughts, control tokens and what follows its first end (`verify.speech`).
+        `text` is the response without thoughts, control tokens and what follows its first end (`verify.speech`).
         """
-        return extract(said, question.extraction)
+        return extract(text, question.extraction)
 
     def problem(self, question: Question) -> str | None:
         """Why a question can't be judged whatever its response is, or None. It is asked once, when questions are read."""
@@ -86,10 +86,10 @@ def bring(reference: str, key: str) -> str:
                 f"{key}: {reference!r} is none of {', '.join(get_args(Kind))}, nor module:attribute or path/to/file.py:attribute"
             )
         return reference
-    found = doors.bring(reference, key)
-    name = f"{found.attribute}@{found.digest[:12]}"
-    if name not in _kinds or _kinds[name].brought.reference != found.reference:  # the same content may have moved
-        _kinds[name] = _Kind(found, _made(found, key))
+    plugin = doors.bring(reference, key)
+    name = f"{plugin.attribute}@{plugin.digest[:12]}"
+    if name not in _kinds or _kinds[name].brought.reference != plugin.reference:  # the same content may have moved
+        _kinds[name] = _Kind(plugin, _made(plugin, key))
     return name
 
 
@@ -105,10 +105,10 @@ def named(kind: Any) -> str:
     return bring(spelled, "kind") if doors.is_reference(str(spelled)) else str(spelled)
 
 
-def _made(found: doors.Brought, key: str) -> Verifier:
+def _made(plugin: doors.Brought, key: str) -> Verifier:
     """The verifier that a user's object is."""
-    where = f"{key}: {found.name}"
-    own = doors.made(found.value, where)
+    where = f"{key}: {plugin.name}"
+    own = doors.made(plugin.value, where)
     if not hasattr(own, "judge"):
         if not callable(own):
             raise ConfigError(
@@ -165,17 +165,17 @@ def brought(kinds: Any) -> dict[str, dict[str, Any]]:
     return {kind: parcel(_kinds[kind].brought) for kind in sorted(set(kinds)) if kind in _kinds}
 
 
-def parcel(found: doors.Brought) -> dict[str, Any]:
+def parcel(plugin: doors.Brought) -> dict[str, Any]:
     """What another process finds the same object by, a JSON object: it looks for modules where this one does."""
-    return {"reference": found.reference, "digest": found.digest, "path": [place for place in sys.path if place]}
+    return {"reference": plugin.reference, "digest": plugin.digest, "path": [place for place in sys.path if place]}
 
 
 @functools.cache
 def _opened(reference: str, digest: str) -> doors.Brought:
-    found = doors.bring(reference, "verify")
-    if found.digest != digest:
-        raise ConfigError(f"{found.name} was changed since this run began; start it again, and what the change touches is done anew")
-    return found
+    plugin = doors.bring(reference, "verify")
+    if plugin.digest != digest:
+        raise ConfigError(f"{plugin.name} was changed since this run began; start it again, and what the change touches is done anew")
+    return plugin
 
 
 def opened(parcel: Mapping[str, Any]) -> doors.Brought:
@@ -202,28 +202,30 @@ def judge_own(question: Question, response: str) -> Verdict:
         return Verdict(verdict="harness_error", extracted=extracted, detail=f"{name}: {type(error).__name__}: {error}"[:500])
 
 
-def _verdict(said: Any, answer: str) -> Verdict:
+def _verdict(judgement: Any, answer: str) -> Verdict:
     """What a judgement means. Raises `TypeError` or `ValueError` for what is none."""
-    if isinstance(said, Verdict):
-        if said.verdict not in get_args(VerdictName):
-            raise ValueError(f"judge gave the verdict {said.verdict!r}, not one of {', '.join(get_args(VerdictName))}")
-        if said.score is not None:
-            checked = dataclasses.replace(said, score=_score(said.score))
-            if (checked.score == 1) != (said.verdict == "correct"):
-                raise ValueError(f"judge gave the verdict {said.verdict} a score of {checked.score}; 1 is correct, and nothing else is")
-            said = checked
-        return dataclasses.replace(said, extracted=said.extracted if said.extracted is not None else answer)
-    if isinstance(said, bool) or type(said).__name__ in ("bool", "bool_"):  # numpy's
-        return Verdict(verdict="correct" if said else "wrong", extracted=answer)
-    score = _score(said)
+    if isinstance(judgement, Verdict):
+        if judgement.verdict not in get_args(VerdictName):
+            raise ValueError(f"judge gave the verdict {judgement.verdict!r}, not one of {', '.join(get_args(VerdictName))}")
+        if judgement.score is not None:
+            checked = dataclasses.replace(judgement, score=_score(judgement.score))
+            if (checked.score == 1) != (judgement.verdict == "correct"):
+                raise ValueError(
+                    f"judge gave the verdict {judgement.verdict} a score of {checked.score}; 1 is correct, and nothing else is"
+                )
+            judgement = checked
+        return dataclasses.replace(judgement, extracted=judgement.extracted if judgement.extracted is not None else answer)
+    if isinstance(judgement, bool) or type(judgement).__name__ in ("bool", "bool_"):  # numpy's
+        return Verdict(verdict="correct" if judgement else "wrong", extracted=answer)
+    score = _score(judgement)
     return Verdict(verdict="correct" if score == 1 else "wrong", extracted=answer, score=score)
 
 
-def _score(said: Any) -> float:
+def _score(judgement: Any) -> float:
     try:
-        score = float(said)
+        score = float(judgement)
     except (TypeError, ValueError):
-        raise TypeError(f"judge gave a {type(said).__name__}; a bool, a number from 0 to 1 or a Verdict was expected") from None
-    if isinstance(said, str) or not 0 <= score <= 1 or math.isnan(score):
-        raise ValueError(f"judge gave {said!r}; a bool, a number from 0 to 1 or a Verdict was expected")
+        raise TypeError(f"judge gave a {type(judgement).__name__}; a bool, a number from 0 to 1 or a Verdict was expected") from None
+    if isinstance(judgement, str) or not 0 <= score <= 1 or math.isnan(score):
+        raise ValueError(f"judge gave {judgement!r}; a bool, a number from 0 to 1 or a Verdict was expected")
     return score

@@ -86,10 +86,10 @@ class Form:
     awaited: bool
 
 
-def form_of(found: doors.Brought, key: str) -> Form:
+def form_of(plugin: doors.Brought, key: str) -> Form:
     """How a user's reward is called. Raises `ConfigError`, which begins with `key`, where its parameters say nothing of the kind."""
-    where = f"{key}: {found.name}"
-    function = doors.made(found.value, where)
+    where = f"{key}: {plugin.name}"
+    function = doors.made(plugin.value, where)
     takes = doors.parameters(function, where)
     named = [name for name, each in takes.items() if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
     needed = [name for name, each in takes.items() if each.default is inspect.Parameter.empty and each.kind is not each.VAR_KEYWORD]
@@ -104,7 +104,7 @@ def form_of(found: doors.Brought, key: str) -> Form:
     asks = tuple(name for name in known if name in named or everything)
     if not asks:
         raise ConfigError(f"{where} asks for nothing; a reward looks at some of {', '.join(ONE)}, or of {', '.join(GROUP)}")
-    return Form(function, found.name, asks, group, doors.is_async(function))
+    return Form(function, plugin.name, asks, group, doors.is_async(function))
 
 
 def pay(form: Form, cases: Sequence[Case], seconds: float, loop: asyncio.Runner) -> list[Payment]:

@@ -79,10 +79,10 @@ def readings(response: str, kind: str, gold: str) -> list[str | None]:
       kind: who judged it.
       gold: a number, a formula or words; of a choice its letter.
     """
-    said = _MARKS.sub(" ", _THOUGHT.split(response[-TAIL:])[-1]).strip()
-    finals = [next(filter(None, match.groups()), "") for match in _FINAL.finditer(said)]
+    end = _MARKS.sub(" ", _THOUGHT.split(response[-TAIL:])[-1]).strip()
+    finals = [next(filter(None, match.groups()), "") for match in _FINAL.finditer(end)]
     stated = [text for final in finals if (text := final.strip("$*_ \t\r"))]
-    return [_reading(final.strip("*_ "), kind, gold, stated=bool(stated)) for final in stated or said.splitlines()[-1:]]
+    return [_reading(final.strip("*_ "), kind, gold, stated=bool(stated)) for final in stated or end.splitlines()[-1:]]
 
 
 def read(response: str, kind: str, gold: str) -> str | None:
@@ -134,18 +134,18 @@ def letter(answer: str, choices: list[str]) -> str | None:
 
 
 def _written(match: re.Match[str]) -> str:
-    found = match.groupdict()
-    if found["over"]:
-        text = rf"\frac{{{found['over']}}}{{{found['under']}}}"
+    parts = match.groupdict()
+    if parts["over"]:
+        text = rf"\frac{{{parts['over']}}}{{{parts['under']}}}"
     else:
-        text = re.sub(r"[^\d.]", "", found["decimal"])
-        text = rf"\frac{{{text}}}{{{found['below']}}}" if found["below"] else text
-    if found["whole"]:
-        text = f"{found['whole']}+{text}"
-    power = found["power"] or found["exponent"]
+        text = re.sub(r"[^\d.]", "", parts["decimal"])
+        text = rf"\frac{{{text}}}{{{parts['below']}}}" if parts["below"] else text
+    if parts["whole"]:
+        text = f"{parts['whole']}+{text}"
+    power = parts["power"] or parts["exponent"]
     if power:
         text = rf"{text}\cdot10^{{{power.replace('−', '-').lstrip('+')}}}"
-    return f"-({text})" if found["sign"] and found["whole"] else f"-{text}" if found["sign"] else text
+    return f"-({text})" if parts["sign"] and parts["whole"] else f"-{text}" if parts["sign"] else text
 
 
 def _bare(text: str) -> str:

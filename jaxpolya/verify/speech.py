@@ -48,7 +48,7 @@ def spoken(response: str) -> str:
 
 def after_thinking(response: str) -> str:
     """What `spoken` returns, with the white space around it: a program may begin with its indentation."""
-    said: list[str] = []
+    pieces: list[str] = []
     silent = True  # nothing but white space was said so far
     opened: list[str] = []  # the names of the thoughts that are open, outermost first
     start = 0
@@ -59,19 +59,19 @@ def after_thinking(response: str) -> str:
         before, start = response[start : mark.start()], mark.end()
         blank = not before.strip()
         if not opened:
-            said.append(before)
+            pieces.append(before)
             silent = silent and blank
         match kind:
             case "opens" if len(opened) < _DEEPEST and (silent or opened or name != _TURN):
                 if opened[-1:] != [name] or not (blank or name == _TURN):
                     opened.append(name)
             case "closes" if not opened:
-                said, silent = [], True
+                pieces, silent = [], True
             case "closes":
                 if name in opened:
                     while opened.pop() != name:
                         pass
-                    said.append("\n")
+                    pieces.append("\n")
             case "speaks" | "pause" if opened == [_TURN]:
                 opened.clear()
             case "frame":
@@ -81,8 +81,8 @@ def after_thinking(response: str) -> str:
             case "token" if opened:
                 pass
             case _:
-                return "".join(said)
-    return "".join(said) if opened else "".join([*said, response[start:]])
+                return "".join(pieces)
+    return "".join(pieces) if opened else "".join([*pieces, response[start:]])
 
 
 def opened_thought(prompt: str) -> str:
@@ -106,7 +106,7 @@ def _read(mark: re.Match[str]) -> tuple[_Kind, str]:
         return ("speaks" if speaker in _SPEAKERS else "end"), ""
     label = (mark["token"] or mark["bare"] or mark["tag"] or mark["square"] or mark["arrow"]).lower()
     words = _WORD.findall(label)
-    if thinking := [found[1] for word in words if (found := _THINKING.fullmatch(word))]:
+    if thinking := [match[1] for word in words if (match := _THINKING.fullmatch(word))]:
         closes = label.startswith("/") or any(word.startswith("end") for word in words)
         return ("closes" if closes else "opens"), " ".join(thinking)
     if mark["tag"] or mark["square"] or mark["arrow"]:

@@ -74,32 +74,32 @@ class Statement:
     whole: bool = False
 
 
-def statements(said: str) -> list[Statement]:
+def statements(speech: str) -> list[Statement]:
     """Every statement in a text, in order; what stands in answer tags is one."""
-    tags = _tags(said)
-    ending = len(said.rstrip())
-    options = bool(_OTHER_LABEL.search(said))
-    found = [Statement("strong", said[start:end].strip(), start, whole=True) for _, start, end in tags]
-    marks = [mark for mark in _MARKER.finditer(said) if not (mark["label"] and options)]
-    limits = sorted([*(mark.start() for mark in marks), *(opening for opening, _, _ in tags), len(said)])
+    tags = _tags(speech)
+    ending = len(speech.rstrip())
+    options = bool(_OTHER_LABEL.search(speech))
+    stated = [Statement("strong", speech[start:end].strip(), start, whole=True) for _, start, end in tags]
+    marks = [mark for mark in _MARKER.finditer(speech) if not (mark["label"] and options)]
+    limits = sorted([*(mark.start() for mark in marks), *(opening for opening, _, _ in tags), len(speech)])
     limit = tag = 0
     for mark in marks:
         while limit < len(limits) - 1 and limits[limit] <= mark.start():
             limit += 1
         while tag < len(tags) and tags[tag][2] <= mark.start():
             tag += 1
-        if (tag == len(tags) or mark.start() < tags[tag][0]) and (statement := _statement(said, mark, limits[limit], ending)):
-            found.append(statement)
-    return sorted(found, key=lambda statement: statement.start)
+        if (tag == len(tags) or mark.start() < tags[tag][0]) and (statement := _statement(speech, mark, limits[limit], ending)):
+            stated.append(statement)
+    return sorted(stated, key=lambda statement: statement.start)
 
 
-def last_statement(said: str) -> Statement | None:
+def last_statement(speech: str) -> Statement | None:
     """The last strong statement, or the last weak one where none is strong."""
-    found = statements(said)
-    return next((one for one in reversed(found) if one.weight != "weak"), found[-1] if found else None)
+    stated = statements(speech)
+    return next((one for one in reversed(stated) if one.weight != "weak"), stated[-1] if stated else None)
 
 
-def text_of(said: str, statement: Statement) -> tuple[str | None, int]:
+def text_of(speech: str, statement: Statement) -> tuple[str | None, int]:
     """What a statement says, without mark-up, reasons and preamble, and where it ends in the text. None: nothing is left.
 
     Linear in the length of the whole text: for the one statement that counts, not for each.
@@ -109,22 +109,22 @@ def text_of(said: str, statement: Statement) -> tuple[str | None, int]:
         inner = last_statement(statement.line)
         return (text_of(statement.line, inner)[0] if inner else statement.line or None), end
     for opening, closing in _DISPLAY.items():  # a formula may hold full stops and line ends
-        if said.startswith(opening, start):
-            close = said.find(closing, start + len(opening))
-            if close >= 0 and not (opening == "$" and _is_price(said[start + 1 : close])):
+        if speech.startswith(opening, start):
+            close = speech.find(closing, start + len(opening))
+            if close >= 0 and not (opening == "$" and _is_price(speech[start + 1 : close])):
                 rest = close + len(closing)
-                end = rest + len(first_sentence(said[rest:]))
-                return clip(said[start:end]), end
+                end = rest + len(first_sentence(speech[rest:]))
+                return clip(speech[start:end]), end
             break
-    sentence = first_sentence(said[start:])
+    sentence = first_sentence(speech[start:])
     return clip(sentence), start + len(sentence)
 
 
-def tagged(said: str) -> str | None:
+def tagged(speech: str) -> str | None:
     """What the last answer tag holds; None where that one was not closed."""
-    tags = _tags(said)
-    opened = max((match.start() for match in _TAG.finditer(said) if not match[1]), default=-1)
-    return said[tags[-1][1] : tags[-1][2]].strip() if tags and opened == tags[-1][0] else None
+    tags = _tags(speech)
+    opened = max((match.start() for match in _TAG.finditer(speech) if not match[1]), default=-1)
+    return speech[tags[-1][1] : tags[-1][2]].strip() if tags and opened == tags[-1][0] else None
 
 
 def first_sentence(text: str) -> str:
@@ -155,35 +155,35 @@ def clip(sentence: str) -> str | None:
     return sentence.strip(_ORNAMENTS).rstrip(", ") or None
 
 
-def _tags(said: str) -> list[tuple[int, int, int]]:
+def _tags(speech: str) -> list[tuple[int, int, int]]:
     """(start of its opening, start and end of what it holds) of every answer tag that is closed."""
-    found = []
+    tags = []
     opened: re.Match[str] | None = None
-    for tag in _TAG.finditer(said):
+    for tag in _TAG.finditer(speech):
         if not tag[1]:
             opened = tag
         elif opened:
-            found.append((opened.start(), opened.end(), tag.start()))
+            tags.append((opened.start(), opened.end(), tag.start()))
             opened = None
-    return found
+    return tags
 
 
-def _statement(said: str, mark: re.Match[str], limit: int, ending: int) -> Statement | None:
+def _statement(speech: str, mark: re.Match[str], limit: int, ending: int) -> Statement | None:
     """What follows a marker, if that makes it one. limit: where the next one begins; ending: where the text ends."""
     start = mark.end()
-    if mark["quoted"] and said[start - 1] == ":":
-        value = _JSON_VALUE.match(said, start, limit)
+    if mark["quoted"] and speech[start - 1] == ":":
+        value = _JSON_VALUE.match(speech, start, limit)
         return Statement("strong", _unquoted(value[1]), value.start(1), whole=True) if value else None
     if mark["gsm"]:
-        end = said.find("\n", start, limit)
-        line = said[start : end if end >= 0 else limit]
+        end = speech.find("\n", start, limit)
+        line = speech[start : end if end >= 0 else limit]
         return Statement("strong", line.strip().rstrip(","), start) if _is_gold(line, last=start + len(line) >= ending) else None
-    while start < limit and said[start] in _BETWEEN:
+    while start < limit and speech[start] in _BETWEEN:
         start += 1
-    if underline := _UNDERLINE.match(said, start, limit):
+    if underline := _UNDERLINE.match(speech, start, limit):
         start = underline.end()
-    end = said.find("\n", start, limit)
-    line = said[start : end if end >= 0 else limit].strip()
+    end = speech.find("\n", start, limit)
+    line = speech[start : end if end >= 0 else limit].strip()
     weight: Literal["strong", "weak", "label"] = "strong"
     if mark["label"]:
         weight = "label"

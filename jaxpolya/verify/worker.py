@@ -117,9 +117,9 @@ def _bring(kinds: dict[str, dict[str, Any]]) -> None:
 
 
 def _form(parcel: dict[str, Any]) -> Form:
-    found = opened(parcel)
-    if (known := (found.reference, found.digest)) not in _forms:
-        _forms[known] = form_of(found, "reward")
+    plugin = opened(parcel)
+    if (known := (plugin.reference, plugin.digest)) not in _forms:
+        _forms[known] = form_of(plugin, "reward")
     return _forms[known]
 
 

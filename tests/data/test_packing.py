@@ -24,7 +24,7 @@ def make(lengths: list[int]) -> list[Example]:
 
 def segments(batch: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
     """The segments of a batch, row by row, checked to be laid out as promised."""
-    found = []
+    pieces = []
     for row in range(len(batch["tokens"])):
         ids = batch["segment_ids"][row]
         count = ids.max()
@@ -32,8 +32,8 @@ def segments(batch: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
         assert set(ids[ids > 0]) == set(range(1, count + 1))
         for values in batch.values():
             assert not values[row][ids == 0].any()
-        found += [{name: values[row][ids == segment] for name, values in batch.items()} for segment in range(1, count + 1)]
-    return found
+        pieces += [{name: values[row][ids == segment] for name, values in batch.items()} for segment in range(1, count + 1)]
+    return pieces
 
 
 lengths_of = st.lists(st.integers(1, ROW), min_size=1, max_size=40)
@@ -48,13 +48,13 @@ def test_packing_loses_and_tears_nothing(lengths, multiple):
     }  # fmt: skip
     assert all(values.shape == batch["tokens"].shape == (len(values), ROW) for values in batch.values())
     assert len(batch["tokens"]) % multiple == 0
-    found = {segment["tokens"][0] // 100 - 1: segment for segment in segments(batch)}
-    assert len(segments(batch)) == len(found) == len(examples)
+    by_example = {segment["tokens"][0] // 100 - 1: segment for segment in segments(batch)}
+    assert len(segments(batch)) == len(by_example) == len(examples)
     for index, example in enumerate(examples):
-        np.testing.assert_array_equal(found[index]["tokens"], example.tokens)
-        np.testing.assert_array_equal(found[index]["weights"], example.weights)
-        np.testing.assert_array_equal(found[index]["advantage"], example.extras["advantage"])
-        np.testing.assert_array_equal(found[index]["positions"], np.arange(len(example)))
+        np.testing.assert_array_equal(by_example[index]["tokens"], example.tokens)
+        np.testing.assert_array_equal(by_example[index]["weights"], example.weights)
+        np.testing.assert_array_equal(by_example[index]["advantage"], example.extras["advantage"])
+        np.testing.assert_array_equal(by_example[index]["positions"], np.arange(len(example)))
 
 
 @given(lengths_of)
@@ -104,8 +104,8 @@ def test_a_stream_resumed_anywhere_equals_the_uninterrupted_one():
     for start in (0, 7, batches.steps - 1, batches.steps):
         rest = list(batches.stream(start))
         assert len(rest) == batches.steps - start
-        for expected, found in zip(whole[start:], rest, strict=True):
-            assert all((found[name] == expected[name]).all() for name in expected)
+        for expected, batch in zip(whole[start:], rest, strict=True):
+            assert all((batch[name] == expected[name]).all() for name in expected)
 
 
 def test_epochs_and_seeds_draw_their_own_order():

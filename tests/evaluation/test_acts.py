@@ -77,7 +77,7 @@ def test_solutions_written_without_heuristics_are_rarely_composed():
     with SOLUTIONS.open(encoding="utf-8") as lines:
         texts = [json.loads(line)["response"] for _, line in zip(range(400), lines, strict=False)]
     labels = [label("", text) for text in texts]
-    assert sum(len(found) >= SEVERAL for found in labels) <= 4 and sum(map(bool, labels)) <= 40
+    assert sum(len(keys) >= SEVERAL for keys in labels) <= 4 and sum(map(bool, labels)) <= 40
 
 
 HOSTILE = [

@@ -55,8 +55,8 @@ def test_a_paid_answer_is_looked_at(extracted, response, traits):
 
 def test_two_letters_contradict_and_a_letter_with_its_text_does_not():
     which = Question(id="c", question="Which?", answer="B", verifier="choice", choices=["Paris", "Rome"])
-    said = ["The answer is (B) Rome. Answer: B", "The answer is Rome. Answer: B", "The answer is A. Answer: B"]
-    assert [tally(sample(text, "B", question=which), questions=[which]).contradictory for text in said] == [0, 0, 1]
+    responses = ["The answer is (B) Rome. Answer: B", "The answer is Rome. Answer: B", "The answer is A. Answer: B"]
+    assert [tally(sample(text, "B", question=which), questions=[which]).contradictory for text in responses] == [0, 0, 1]
 
 
 def test_what_is_not_paid_is_not_looked_at():
@@ -65,9 +65,9 @@ def test_what_is_not_paid_is_not_looked_at():
 
 
 def test_what_was_refused_for_being_no_work_is_counted(pool):
-    said = ["The answer is 97 * 49.", "The answer is 4752.", "The answer is 4753."]
-    verdicts = pool.verify(Item.of(PRODUCT, text, str(i)) for i, text in enumerate(said))
-    judged = [sample(text, v.extracted, v.verdict, i, detail=v.detail) for i, (text, v) in enumerate(zip(said, verdicts, strict=True))]
+    responses = ["The answer is 97 * 49.", "The answer is 4752.", "The answer is 4753."]
+    verdicts = pool.verify(Item.of(PRODUCT, text, str(i)) for i, text in enumerate(responses))
+    judged = [sample(text, v.extracted, v.verdict, i, detail=v.detail) for i, (text, v) in enumerate(zip(responses, verdicts, strict=True))]
     assert (tally(*judged).refused, tally(*judged).paid) == (1, 1)
 
 
@@ -116,15 +116,17 @@ def test_a_sample_is_read_a_second_time(pool):
     part = audit_samples(hacked + honest, {"q": PRODUCT}, pool, "stage")["all"]
     assert (part["paid"], part["checked"], part["unconfirmed"], part["not_number"]) == (10, 10, 0.4, 0.4)
     assert part["examples"] == [f"q-None#{i}" for i in range(4)]
-    found = warnings({"all": part})
-    assert set(found) == {"not_number", "unconfirmed"}
-    assert "40.0% of the 10 paid answers are no numbers" in found["not_number"] and "q-None#0" in found["unconfirmed"]
+    words = warnings({"all": part})
+    assert set(words) == {"not_number", "unconfirmed"}
+    assert "40.0% of the 10 paid answers are no numbers" in words["not_number"] and "q-None#0" in words["unconfirmed"]
     assert warnings(audit_samples(honest, {"q": PRODUCT}, pool, "stage")) == {}
 
 
 def test_traces_of_somebody_else_are_looked_at(pool):
-    said = ["The answer is 97 * 49.", "The answer is 4753.", "So the answer is 4753."]
-    traces = [Trace(id=str(i), question_id="q", response=text, verdict="correct", extracted=text[14:-1]) for i, text in enumerate(said)]
+    responses = ["The answer is 97 * 49.", "The answer is 4753.", "So the answer is 4753."]
+    traces = [
+        Trace(id=str(i), question_id="q", response=text, verdict="correct", extracted=text[14:-1]) for i, text in enumerate(responses)
+    ]
     part = audit_samples([trace.as_sample() for trace in traces], {"q": PRODUCT}, pool, "traces")["all"]
     assert (part["paid"], part["unconfirmed"], part["examples"], part["distinct_responses"]) == (3, 1 / 3, ["0"], 3.0)
     assert "length" not in part, "their tokens are nobody's"
@@ -146,8 +148,8 @@ def test_a_sum_of_steps_may_hide_what_the_last_ones_show(pool):
     assert audit["all"]["paid"] == 160 and audit["first"]["paid"] == audit["last"]["paid"] == 40
     assert (audit["first"]["not_number"], audit["last"]["not_number"], audit["all"]["not_number"]) == (0.0, 0.4, 0.1)
     assert audit["last"]["unconfirmed"] == 0.4 and audit["all"]["unconfirmed"] == 0.2
-    found = warnings(audit)
-    assert set(found) == {"not_number", "unconfirmed"} and "of its last steps" in found["not_number"]
+    words = warnings(audit)
+    assert set(words) == {"not_number", "unconfirmed"} and "of its last steps" in words["not_number"]
     assert set(audit_steps([tally(*step(39))], lambda _: step(39), {"q": PRODUCT}, pool, "rl")) == {"all"}
     assert warnings(audit_steps([], step, {"q": PRODUCT}, pool, "rl")) == {}
 
@@ -175,8 +177,8 @@ def test_a_reward_that_pays_something_else_more_than_being_right_is_named():
 
 def test_a_finding_is_said_once_while_a_stage_works():
     watch, hacked = Watch(3), tally(*(sample(f"The answer is 97 * 49. {i}", "97 * 49", index=i) for i in range(3)))
-    said = [watch.see({"audit": hacked.to_json()}) for _ in range(3 * WATCHED)]
-    assert [bool(words) for words in said] == [False] * (WATCHED - 1) + [True] + [False] * 2 * WATCHED
+    notes = [watch.see({"audit": hacked.to_json()}) for _ in range(3 * WATCHED)]
+    assert [bool(words) for words in notes] == [False] * (WATCHED - 1) + [True] + [False] * 2 * WATCHED
 
 
 def test_the_audit_does_not_load_jax():

@@ -22,13 +22,13 @@ def falling(last=1.0, count=20):
 
 def test_a_collapse_is_seen_while_the_reward_rises():
     rows = falling()
-    found = first_collapse(rows, GROUP)
-    assert collapsed(rows, GROUP) and found["step"] < 19
-    assert collapsed(rows[: found["step"]], GROUP) is None and collapsed(rows[: found["step"] + 1], GROUP) == found
-    words = collapse_words(found)
-    for said in ("of the 16 responses", "9.5 differed", "paid responses", "rl.kl", "rl.entropy_bonus", "rl.clip_high", "fewer steps"):
-        assert said in words
-    assert found["reward"][1] > found["reward"][0] and found["entropy"][1] < found["entropy"][0]
+    collapse = first_collapse(rows, GROUP)
+    assert collapsed(rows, GROUP) and collapse["step"] < 19
+    assert collapsed(rows[: collapse["step"]], GROUP) is None and collapsed(rows[: collapse["step"] + 1], GROUP) == collapse
+    words = collapse_words(collapse)
+    for part in ("of the 16 responses", "9.5 differed", "paid responses", "rl.kl", "rl.entropy_bonus", "rl.clip_high", "fewer steps"):
+        assert part in words
+    assert collapse["reward"][1] > collapse["reward"][0] and collapse["entropy"][1] < collapse["entropy"][0]
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def test_what_is_none(rows):
 def test_it_is_said_once_and_after_a_resumption_not_again():
     rows = falling()
     watch = Watch(GROUP)
-    said = [words for row in rows for words in watch.see(row)]
-    assert len(said) == 1 and said[0].startswith("the policy has collapsed")
+    notes = [words for row in rows for words in watch.see(row)]
+    assert len(notes) == 1 and notes[0].startswith("the policy has collapsed")
     later = Watch(GROUP, rows[:-1])
     assert [words for row in rows[-1:] for words in later.see(row)] == []
 

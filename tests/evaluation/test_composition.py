@@ -34,12 +34,12 @@ def label(text):
 
 
 def test_markers_find_the_exemplars_of_their_heuristic_and_few_others():
-    found = {h.key: [label(exemplar.response) for exemplar in h.exemplars] for h in CATALOGUE.heuristics}
-    for key, labels in found.items():
+    by_heuristic = {h.key: [label(exemplar.response) for exemplar in h.exemplars] for h in CATALOGUE.heuristics}
+    for key, labels in by_heuristic.items():
         assert sum(key in of_one for of_one in labels) >= 0.6 * len(labels), key
-    own = sum(key in of_one for key, labels in found.items() for of_one in labels)
-    other = sum(len(set(of_one) - {key}) for key, labels in found.items() for of_one in labels)
-    exemplars = sum(map(len, found.values()))
+    own = sum(key in of_one for key, labels in by_heuristic.items() for of_one in labels)
+    other = sum(len(set(of_one) - {key}) for key, labels in by_heuristic.items() for of_one in labels)
+    exemplars = sum(map(len, by_heuristic.values()))
     assert own >= 0.9 * exemplars and other <= 0.08 * exemplars
 
 
@@ -53,7 +53,7 @@ def test_solutions_written_without_heuristics_are_rarely_composed():
     with SOLUTIONS.open(encoding="utf-8") as lines:
         texts = [json.loads(line)["response"] for _, line in zip(range(500), lines, strict=False)]
     labels = [label(text) for text in texts]
-    assert sum(len(found) >= SEVERAL for found in labels) <= 5 and sum(map(bool, labels)) <= 50
+    assert sum(len(keys) >= SEVERAL for keys in labels) <= 5 and sum(map(bool, labels)) <= 50
 
 
 def test_one_solution_may_use_several():
@@ -77,11 +77,11 @@ def test_markers_are_no_part_of_a_catalogues_identity():
     assert CATALOGUE.fingerprint == "154cd30b81f0f50be1ceb05ff39bb304cb08161f0c657fa360604fc6272785f0"
 
 
-@pytest.mark.parametrize(("marker", "said"), [("(", "not a regular expression"), ("a*", "fits every text")])
-def test_a_bad_marker_is_named(tmp_path, marker, said):
+@pytest.mark.parametrize(("marker", "trouble"), [("(", "not a regular expression"), ("a*", "fits every text")])
+def test_a_bad_marker_is_named(tmp_path, marker, trouble):
     path = tmp_path / "mine.yaml"
     path.write_text(f"heuristics:\n  - {{key: mine, title: Mine, instruction: Do., markers: ['{marker}']}}\n")
-    with pytest.raises(ConfigError, match=rf"mine\.yaml: heuristic mine: .*{said}"):
+    with pytest.raises(ConfigError, match=rf"mine\.yaml: heuristic mine: .*{trouble}"):
         load_catalogue(path)
 
 
@@ -98,10 +98,10 @@ def sample(question, index, verdict="correct"):
 def test_the_rate_is_a_mean_over_questions_of_correct_solutions():
     samples = [sample("a", 0), sample("a", 1), sample("a", 2, "wrong"), sample("b", 0), sample("c", 0, "wrong"), sample("d", 0)]
     labels = {"a#0": ["x", "y"], "a#1": ["x"], "a#2": ["x", "y"], "b#0": [], "c#0": ["x", "y"]}  # d#0 was not judged
-    found = summarise_composition(samples, labels, judge="markers", resamples=20, seed=0)
-    assert found["rate"].mean == 0.25 and found["rate"].low <= 0.25 <= found["rate"].high
-    assert {key: found[key] for key in ("judge", "questions", "solutions")} == {"judge": "markers", "questions": 2, "solutions": 3}
-    assert found["by_heuristic"] == {"x": 2 / 3, "y": 1 / 3}
+    composition = summarise_composition(samples, labels, judge="markers", resamples=20, seed=0)
+    assert composition["rate"].mean == 0.25 and composition["rate"].low <= 0.25 <= composition["rate"].high
+    assert {key: composition[key] for key in ("judge", "questions", "solutions")} == {"judge": "markers", "questions": 2, "solutions": 3}
+    assert composition["by_heuristic"] == {"x": 2 / 3, "y": 1 / 3}
     assert summarise_composition(samples[4:5], labels, judge="markers", resamples=20, seed=0) is None
 
 
@@ -123,7 +123,7 @@ def test_the_model_says_yes_where_yes_is_likelier(tiny, mesh1, chat, seed):
     forward = Forward(tiny.meta.config, jnp.float32)
     solutions = [Solution(QUESTION, text) for text in ("Add 12 plus 30.", "The answer is 42.", "What is 12?", "30" * 500)]
     judge = ModelJudge(params, forward, mesh1, builder, SHORT)
-    found = judge.label(solutions)
+    labels_of_all = judge.label(solutions)
     program = jax.jit(lambda batch: forward.logprobs(params, batch)[0])
 
     def log_odds(question, response, heuristic):
@@ -144,11 +144,11 @@ def test_the_model_says_yes_where_yes_is_likelier(tiny, mesh1, chat, seed):
 
     for heuristic in SHORT:
         threshold = max(0.0, log_odds("N/A", "N/A", heuristic))
-        for solution, labels in zip(solutions[:3], found, strict=False):
+        for solution, labels in zip(solutions[:3], labels_of_all, strict=False):
             odds = log_odds(QUESTION.question, solution.response, heuristic)
             assert (heuristic.key in labels) == (odds > threshold), (odds, threshold)
-    assert 0 < sum(map(len, found)) < len(SHORT) * len(solutions), "all answers are alike: nothing was compared"
-    assert judge.label(solutions) == found and judge.label([]) == []
+    assert 0 < sum(map(len, labels_of_all)) < len(SHORT) * len(solutions), "all answers are alike: nothing was compared"
+    assert judge.label(solutions) == labels_of_all and judge.label([]) == []
 
 
 def test_yes_must_beat_no_and_the_answer_about_nothing(monkeypatch, tiny, mesh1):

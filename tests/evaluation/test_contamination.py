@@ -17,10 +17,10 @@ def question(text, number=0, **more):
 
 
 def overlaps(training, evaluated, n=13):
-    found = find_overlaps(
+    pairs = find_overlaps(
         [question(text, i) for i, text in enumerate(training)], {"set": [question(text, i) for i, text in enumerate(evaluated)]}, n
     )
-    return [(int(overlap.train[1:]), int(overlap.eval[1:]), overlap.whole) for overlap in found]
+    return [(int(overlap.train[1:]), int(overlap.eval[1:]), overlap.whole) for overlap in pairs]
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_a_shared_run_of_n_words():
     other = "Before the fair " + STORY.removesuffix("How many are left?") + "How many does he get?"
     assert len(normalise(STORY)) > 20
     assert overlaps([other], [STORY]) == [(0, 0, False)]
-    (found,) = find_overlaps([question(other)], {"set": [question(STORY)]}, 13)
-    assert found.ngram in " ".join(normalise(STORY)) and found.ngram in " ".join(normalise(other))
-    assert len(found.ngram.split()) == 13
+    (overlap,) = find_overlaps([question(other)], {"set": [question(STORY)]}, 13)
+    assert overlap.ngram in " ".join(normalise(STORY)) and overlap.ngram in " ".join(normalise(other))
+    assert len(overlap.ngram.split()) == 13
     # Twelve words are no run of 13.
     twelve = " ".join(normalise(STORY)[:12])
     assert overlaps([twelve + " and then she goes home"], [STORY]) == []
@@ -80,8 +80,8 @@ def test_a_shared_run_of_n_words():
 def test_context_and_choices_belong_to_the_question():
     asked = "Who did it?"
     train = [question(asked, 0, choices=["Ann", "Bo"], verifier="choice"), question(asked, 1, choices=["Cy", "Di"], verifier="choice")]
-    found = find_overlaps(train, {"set": [question(asked, 0, choices=["Ann", "Bo"], verifier="choice")]}, 13)
-    assert [overlap.train for overlap in found] == ["q0"]
+    pairs = find_overlaps(train, {"set": [question(asked, 0, choices=["Ann", "Bo"], verifier="choice")]}, 13)
+    assert [overlap.train for overlap in pairs] == ["q0"]
     read = [question("Who?", 0, context=STORY)]
     assert find_overlaps([question(STORY)], {"set": read}, 13)
 
@@ -105,8 +105,8 @@ def test_a_few_questions_of_one_wording_are_no_template():
 
 
 def test_sets_are_told_apart():
-    found = find_overlaps([question(STORY)], {"first": [question("Other?")], "second": [question(STORY, 4)]}, 13)
-    assert [(overlap.eval_set, overlap.eval, overlap.whole) for overlap in found] == [("second", "q4", True)]
+    pairs = find_overlaps([question(STORY)], {"first": [question("Other?")], "second": [question(STORY, 4)]}, 13)
+    assert [(overlap.eval_set, overlap.eval, overlap.whole) for overlap in pairs] == [("second", "q4", True)]
 
 
 @given(

@@ -117,15 +117,15 @@ def same_and_different():
 
 def test_a_question_set_is_the_mean_of_its_questions():
     samples = same_and_different()
-    found = summarise_diversity(samples, length=6, labels=None, resamples=50, seed=0)
-    assert Diversity.model_validate(found).vendi == found["vendi"]
-    assert {key: found[key] for key in ("questions", "samples", "length")} == {"questions": 2, "samples": 4, "length": 6}
-    assert found["kernel"] == NgramKernel.name and "label_entropy" not in found
-    assert found["vendi"].mean == pytest.approx((1 + 3.2459663722836645) / 2)
-    assert found["self_bleu"].mean == pytest.approx((1 + 0.4356010543194029) / 2)
+    summary = summarise_diversity(samples, length=6, labels=None, resamples=50, seed=0)
+    assert Diversity.model_validate(summary).vendi == summary["vendi"]
+    assert {key: summary[key] for key in ("questions", "samples", "length")} == {"questions": 2, "samples": 4, "length": 6}
+    assert summary["kernel"] == NgramKernel.name and "label_entropy" not in summary
+    assert summary["vendi"].mean == pytest.approx((1 + 3.2459663722836645) / 2)
+    assert summary["self_bleu"].mean == pytest.approx((1 + 0.4356010543194029) / 2)
     cut = [words(response)[:6] for response in RESPONSES]
-    assert found["distinct_2"].mean == pytest.approx((5 / 20 + distinct_n(cut, 2)[1]) / 2)
-    assert found["vendi"].low < found["vendi"].mean < found["vendi"].high
+    assert summary["distinct_2"].mean == pytest.approx((5 / 20 + distinct_n(cut, 2)[1]) / 2)
+    assert summary["vendi"].low < summary["vendi"].mean < summary["vendi"].high
     assert summarise_diversity(samples[-1:], length=6, labels=None, resamples=50, seed=0) is None
 
 
@@ -160,15 +160,15 @@ def test_another_kernel_stands_in_the_result():
             return np.exp(-np.abs(lengths[:, None] - lengths))
 
     samples = [sample("q", i, "x" * (1 + 10 * (i // 2))) for i in range(6)]
-    found = summarise_diversity(samples, length=1, labels=None, resamples=10, seed=0, kernel=Length())
-    assert found["kernel"] == "length" and 3 - found["vendi"].mean == pytest.approx(4.1223e-9, rel=1e-3)
+    summary = summarise_diversity(samples, length=1, labels=None, resamples=10, seed=0, kernel=Length())
+    assert summary["kernel"] == "length" and 3 - summary["vendi"].mean == pytest.approx(4.1223e-9, rel=1e-3)
 
 
 def test_what_is_looked_at_is_bounded_alike_for_all_and_nested():
     samples = [sample(f"q{q}", i, "x") for q in range(diversity.QUESTIONS + 30) for i in range(diversity.RESPONSES + 2)]
-    found = chosen(samples, seed=1)
-    assert len(found) == diversity.QUESTIONS * diversity.RESPONSES
-    assert {s.index for s in found} == set(range(diversity.RESPONSES)) and not any(s.token_ids or s.logprobs for s in found)
-    assert {s.id for s in chosen(samples[::-1], seed=1)} == {s.id for s in found}
-    assert {s.id for s in chosen(samples, 1, questions=50, responses=4)} < {s.id for s in found}
-    assert {s.question_id for s in chosen(samples, seed=2)} != {s.question_id for s in found}
+    subset = chosen(samples, seed=1)
+    assert len(subset) == diversity.QUESTIONS * diversity.RESPONSES
+    assert {s.index for s in subset} == set(range(diversity.RESPONSES)) and not any(s.token_ids or s.logprobs for s in subset)
+    assert {s.id for s in chosen(samples[::-1], seed=1)} == {s.id for s in subset}
+    assert {s.id for s in chosen(samples, 1, questions=50, responses=4)} < {s.id for s in subset}
+    assert {s.question_id for s in chosen(samples, seed=2)} != {s.question_id for s in subset}

@@ -73,8 +73,8 @@ def test_only_as_many_are_shown_as_the_judge_reaches():
     assert measure(judge, KEYS).solutions == judge.seen == 7
 
 
-def quality(found=45, composed=50, left=190, others=200):
-    return JudgeQuality(composed + others, None, None, (found, composed), (left, others))
+def quality(hits=45, composed=50, left=190, others=200):
+    return JudgeQuality(composed + others, None, None, (hits, composed), (left, others))
 
 
 @pytest.mark.parametrize("true", [0.1, 0.5, 0.9])
@@ -85,8 +85,8 @@ def test_the_correction_takes_a_judges_errors_out(true):
         composed = rng.random(100) < true
         rates = np.where(composed, rng.random(100) < 0.9, rng.random(100) < 0.05).astype(float)
         known = quality(rng.binomial(50, 0.9), 50, rng.binomial(200, 0.95), 200)
-        found = corrected_rate(rates, known, seed=0)
-        hits.append(found.low <= true <= found.high)
+        interval = corrected_rate(rates, known, seed=0)
+        hits.append(interval.low <= true <= interval.high)
     exact = corrected_rate(np.array([0.9 * true + 0.05 * (1 - true)]), quality(), seed=0)
     assert exact.mean == pytest.approx(true) and np.mean(hits) >= 0.8
 

@@ -47,28 +47,28 @@ JUDGES = {
 
 @pytest.mark.parametrize("name", JUDGES)
 def test_what_is_no_judge_is_told_before_a_weight_is_loaded(tmp_path, name):
-    said, code = JUDGES[name]
+    trouble, code = JUDGES[name]
     (tmp_path / "mine.py").write_text(code)
-    with pytest.raises(ConfigError, match=rf"eval\.composition: mine\.py:.*{said}"):
+    with pytest.raises(ConfigError, match=rf"eval\.composition: mine\.py:.*{trouble}"):
         own_judge(f"{tmp_path}/mine.py:{name}", HEURISTICS)
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "trouble"),
     [
         ("return []", "labels of 0 solutions, and 1 were shown"),
         ("return [['mind_reading']]", "named mind_reading, which the catalogue doesn't have"),
         ("return 1 / 0", "failed on 1 solutions: ZeroDivisionError"),
     ],
 )
-def test_what_a_judge_says_is_looked_at(tmp_path, body, said):
+def test_what_a_judge_says_is_looked_at(tmp_path, body, trouble):
     (tmp_path / "mine.py").write_text(f"class J:\n  name = 'j'\n  def __init__(self, h): pass\n  def label(self, solutions): {body}\n")
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=trouble):
         own_judge(f"{tmp_path}/mine.py:J", HEURISTICS).label([SOLUTION])
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "trouble"),
     [
         ("class K:\n  name = 'k'\n  def gram(self, r): return [[2.0] * len(r)] * len(r)", "other than ones on the diagonal"),
         ("class K:\n  name = 'k'\n  def gram(self, r): return [1.0]", r"gave shape \(1,\), and \[3, 3\] was expected"),
@@ -78,9 +78,9 @@ def test_what_a_judge_says_is_looked_at(tmp_path, body, said):
         ("class K:\n  def gram(self, r): return 1", "without a name"),
     ],
 )
-def test_what_is_no_kernel_is_told_before_a_weight_is_loaded(tmp_path, code, said):
+def test_what_is_no_kernel_is_told_before_a_weight_is_loaded(tmp_path, code, trouble):
     (tmp_path / "mine.py").write_text(code)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=trouble):
         make_kernel(f"{tmp_path}/mine.py:K")
 
 

@@ -30,8 +30,8 @@ def test_pass_at_k_is_exact(n):
 
 
 def test_pass_at_k_takes_differing_n_and_any_shape():
-    found = pass_at_k(np.array([[4, 2], [3, 8]]), np.array([[1, 0], [3, 4]]), 2)
-    np.testing.assert_allclose(found, [[0.5, 0.0], [1.0, 1 - 6 / 28]])
+    shares = pass_at_k(np.array([[4, 2], [3, 8]]), np.array([[1, 0], [3, 4]]), 2)
+    np.testing.assert_allclose(shares, [[0.5, 0.0], [1.0, 1 - 6 / 28]])
 
 
 def test_pass_at_k_refuses_k_beyond_n():
@@ -80,8 +80,8 @@ def test_the_interval_is_the_exact_one():
         comb(questions, x) * (solved / questions) ** x * (1 - solved / questions) ** (questions - x) for x in range(questions + 1)
     ]
     low, high = (np.searchsorted(np.cumsum(probability), mass) / questions for mass in (0.025, 0.975))
-    found = summarise({str(i): (1, int(i < solved)) for i in range(questions)}, resamples=50_000, seed=0)["1"]
-    assert (found.mean, found.low, found.high) == (solved / questions, pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
+    interval = summarise({str(i): (1, int(i < solved)) for i in range(questions)}, resamples=50_000, seed=0)["1"]
+    assert (interval.mean, interval.low, interval.high) == (solved / questions, pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
 
 
 def test_a_paired_interval_is_narrower_than_two_single_ones():
@@ -98,8 +98,8 @@ def test_a_paired_interval_is_narrower_than_two_single_ones():
 
 
 def test_a_pair_uses_shared_questions_and_shared_k_only():
-    found = paired_difference({"a": (4, 4), "b": (4, 0)}, {"a": (2, 0), "c": (2, 2)}, resamples=10, seed=0)
-    assert list(found) == ["1", "2"] and found["1"] == Interval(mean=1.0, low=1.0, high=1.0)
+    difference = paired_difference({"a": (4, 4), "b": (4, 0)}, {"a": (2, 0), "c": (2, 2)}, resamples=10, seed=0)
+    assert list(difference) == ["1", "2"] and difference["1"] == Interval(mean=1.0, low=1.0, high=1.0)
 
 
 def test_no_questions_is_said():
@@ -120,9 +120,9 @@ def test_intervals_over_seeds_and_questions():
     )
     # Seeds that differ by a constant on all questions: the spread is that of a mean of four draws from them.
     shifts = np.array([0.0, 0.1, 0.2, 0.5])
-    found = bootstrap_seeds([{"x": np.full(30, shift)} for shift in shifts], 20_000, 0)["x"]
+    interval = bootstrap_seeds([{"x": np.full(30, shift)} for shift in shifts], 20_000, 0)["x"]
     drawn = np.sort(shifts[rng.integers(0, 4, (200_000, 4))].mean(1))
-    assert found.mean == pytest.approx(0.2) and (found.low, found.high) == pytest.approx((drawn[5_000], drawn[195_000]), abs=0.013)
+    assert interval.mean == pytest.approx(0.2) and (interval.low, interval.high) == pytest.approx((drawn[5_000], drawn[195_000]), abs=0.013)
     both = bootstrap_seeds([{"x": shift + values[0]} for shift in shifts], 5_000, 0)["x"]
-    width = np.hypot(found.high - found.low, one["x"].high - one["x"].low)
+    width = np.hypot(interval.high - interval.low, one["x"].high - one["x"].low)
     assert both.high - both.low == pytest.approx(width, rel=0.1), "independent spreads add as squares"

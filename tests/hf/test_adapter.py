@@ -71,9 +71,9 @@ def test_merged_and_beside_are_the_same_model(base, saved, mesh1):
     plain = our_logits(base.config, base.params)
     for name, adapters in (("native", [made["native"]]), ("stable", [made["stable"]]), ("sum", [made["native"], made["stable"]])):
         loaded = load_checkpoint(str(directory / name), mesh=mesh1)
-        found = our_logits(loaded.config, loaded.params)
-        assert np.abs(found - plain).max() > 0.1
-        np.testing.assert_allclose(found, beside(base, *adapters), atol=2e-5)
+        logits = our_logits(loaded.config, loaded.params)
+        assert np.abs(logits - plain).max() > 0.1
+        np.testing.assert_allclose(logits, beside(base, *adapters), atol=2e-5)
         assert loaded.meta.tokenizer("The answer")["input_ids"] == base.tokenizer("The answer")["input_ids"]
 
 
@@ -128,14 +128,14 @@ def their_base(directory):
 def test_peft_reads_ours_and_transformers_the_merged_export(peft, tmp_path, tiny_checkpoint, base, saved, mesh1, name):
     _, directory = saved
     theirs = their_logits(peft.PeftModel.from_pretrained(their_base(tiny_checkpoint), directory / name))
-    found = load_checkpoint(str(directory / name), mesh=mesh1)
-    np.testing.assert_allclose(our_logits(found.config, found.params), theirs, atol=1e-4)
-    export_checkpoint(tmp_path / "merged", found.params, found.meta)
+    checkpoint = load_checkpoint(str(directory / name), mesh=mesh1)
+    np.testing.assert_allclose(our_logits(checkpoint.config, checkpoint.params), theirs, atol=1e-4)
+    export_checkpoint(tmp_path / "merged", checkpoint.params, checkpoint.meta)
     np.testing.assert_allclose(their_logits(their_base(tmp_path / "merged")), theirs, atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "settings",
     [
         {"r": 4, "target_modules": "all-linear"},
         {"r": 4, "lora_alpha": 3, "use_rslora": True, "target_modules": ["v_proj"], "layers_to_transform": [1]},
@@ -144,18 +144,18 @@ def test_peft_reads_ours_and_transformers_the_merged_export(peft, tmp_path, tiny
     ],
     ids=["all-linear", "one layer", "patterns"],
 )  # fmt: skip
-def test_we_read_pefts(peft, tmp_path, tiny_checkpoint, mesh1, said):
+def test_we_read_pefts(peft, tmp_path, tiny_checkpoint, mesh1, settings):
     import torch
 
     torch.manual_seed(0)
-    config = peft.LoraConfig(task_type="CAUSAL_LM", init_lora_weights="gaussian", **said)
+    config = peft.LoraConfig(task_type="CAUSAL_LM", init_lora_weights="gaussian", **settings)
     model = peft.get_peft_model(their_base(tiny_checkpoint), config)
     for name, parameter in model.named_parameters():
         if "lora_" in name:
             torch.nn.init.normal_(parameter, 0, 0.2)
     model.save_pretrained(tmp_path)
-    found = load_checkpoint(str(tmp_path), mesh=mesh1)
-    np.testing.assert_allclose(our_logits(found.config, found.params), their_logits(model), atol=1e-4)
+    checkpoint = load_checkpoint(str(tmp_path), mesh=mesh1)
+    np.testing.assert_allclose(our_logits(checkpoint.config, checkpoint.params), their_logits(model), atol=1e-4)
 
 
 # Refused ------------------------------------------------------------------------------------------------------------------
@@ -178,8 +178,8 @@ def test_settings_that_are_not_read_are_named(saved, tmp_path, change, message):
     _, directory = saved
     copy = shutil.copytree(directory / "native", tmp_path / "copy")
     (copy / "jaxpolya.json").unlink()
-    said = json.loads((copy / "adapter_config.json").read_text()) | change
-    (copy / "adapter_config.json").write_text(json.dumps(said))
+    settings = json.loads((copy / "adapter_config.json").read_text()) | change
+    (copy / "adapter_config.json").write_text(json.dumps(settings))
     with pytest.raises(InputError, match=message):
         inspect_checkpoint(str(copy))
 

@@ -70,8 +70,8 @@ def test_the_template_says_what_ends_a_turn(tokenizer, template, ends):
 
 def test_words_that_open_the_next_turn_end_a_response_where_no_token_does(tokenizer):
     unknown, no_end = CHATML.replace("<|im_end|>", "<|no token|>"), LLAMA2.replace(" </s>", "")
-    said = ((unknown, "<|no token|>"), (WORDS, "\n### user:"), (no_end, "<s>[INST]"), (CHATML, ""), (GLM, ""), (ONE_TURN, ""), (None, ""))
-    for template, words in said:
+    cases = ((unknown, "<|no token|>"), (WORDS, "\n### user:"), (no_end, "<s>[INST]"), (CHATML, ""), (GLM, ""), (ONE_TURN, ""), (None, ""))
+    for template, words in cases:
         tokenizer.chat_template = template
         assert turn_end_text(tokenizer) == words
 

@@ -25,23 +25,23 @@ def tiny(tiny_checkpoint, mesh1):
 
 def verified(directory, checkpoint, mesh, damage=lambda directory: None, **options):
     """What the check says of an export that `damage(directory)` has changed."""
-    found = []
+    agreements = []
 
     def check(written):
         damage(written)
-        found.append(compare_export(written, checkpoint, mesh))
+        agreements.append(compare_export(written, checkpoint, mesh))
 
     export_checkpoint(directory, checkpoint.params, checkpoint.meta, check=check, **options)
-    return found[0]
+    return agreements[0]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_a_sound_export_agrees(tiny, tmp_path, mesh1, dtype):
-    found = verified(tmp_path / "out", tiny, mesh1, dtype=dtype, max_shard_size="20KB")
-    assert found.tokens == tiny.config.max_positions > 100, "the prompt is no handful of tokens"
-    assert found.difference < found.tolerance / 10 and found.same_argmax == found.tokens
+    agreement = verified(tmp_path / "out", tiny, mesh1, dtype=dtype, max_shard_size="20KB")
+    assert agreement.tokens == tiny.config.max_positions > 100, "the prompt is no handful of tokens"
+    assert agreement.difference < agreement.tolerance / 10 and agreement.same_argmax == agreement.tokens
     assert (tmp_path / "out" / "config.json").exists()
-    assert "over 256 tokens" in str(found)
+    assert "over 256 tokens" in str(agreement)
 
 
 @pytest.mark.parametrize("family", ["qwen3", "gemma2", "gemma3_text"])
@@ -49,8 +49,8 @@ def test_families_agree_on_a_mesh(family, tmp_path, tiny_tokenizer, mesh8):
     their_model(f"{family}: {EVERYTHING}", **WHOLE_HEADS).save_pretrained(tmp_path / "theirs")
     tiny_tokenizer.save_pretrained(tmp_path / "theirs")
     checkpoint = load_checkpoint(str(tmp_path / "theirs"), mesh=mesh8)
-    found = verified(tmp_path / "ours", checkpoint, mesh8, dtype="bfloat16")
-    assert found.difference < found.tolerance / 10
+    agreement = verified(tmp_path / "ours", checkpoint, mesh8, dtype="bfloat16")
+    assert agreement.difference < agreement.tolerance / 10
 
 
 WHOLE_HEADS = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -123,8 +123,8 @@ def test_files_of_several_dtypes_agree(tiny, tmp_path, mesh1):
             if name.startswith(("model.layers.1.", "lm_head")):
                 tensors[name] = tensors[name].astype(np.float16)
 
-    found = verified(tmp_path / "out", tiny, mesh1, rewrite(coarser), dtype="float32")
-    assert found.difference < found.tolerance / 10
+    agreement = verified(tmp_path / "out", tiny, mesh1, rewrite(coarser), dtype="float32")
+    assert agreement.difference < agreement.tolerance / 10
     with pytest.raises(CheckError, match="gets other logits"):  # a rounding that the files' dtypes don't account for
         rounded = rewrite(lambda tensors: tensors.update({k: v.astype(np.float16).astype(np.float32) for k, v in tensors.items()}))
         verified(tmp_path / "other", tiny, mesh1, rounded, dtype="float32")
@@ -145,17 +145,17 @@ def test_the_bucket_s_files_are_compared(tiny, tmp_path, mesh1):
         def iterdir(self):
             return epath.Path(tmp_path / "out").iterdir()
 
-    found = compare_export(Bucket(), tiny, mesh1)
-    assert found.difference < found.tolerance
+    agreement = compare_export(Bucket(), tiny, mesh1)
+    assert agreement.difference < agreement.tolerance
 
 
 def test_a_row_for_every_data_shard(tiny_checkpoint, mesh1, mesh8):
     """Ours are the same logits on every mesh."""
     one, eight = (load_checkpoint(str(tiny_checkpoint), mesh=mesh) for mesh in (mesh1, mesh8))
     dtypes = {tensor.name: "BF16" for tensor, _, _ in iter_tensors(one.config)}
-    found = [check_export._our_logits(*arguments) for arguments in ((one, [1, 2, 3], dtypes, mesh1), (eight, [1, 2, 3], dtypes, mesh8))]
-    assert found[0].shape == (3, one.config.vocab_size)
-    np.testing.assert_allclose(*found, atol=1e-5)
+    logits = [check_export._our_logits(*arguments) for arguments in ((one, [1, 2, 3], dtypes, mesh1), (eight, [1, 2, 3], dtypes, mesh8))]
+    assert logits[0].shape == (3, one.config.vocab_size)
+    np.testing.assert_allclose(*logits, atol=1e-5)
 
 
 HOST = """
@@ -184,7 +184,7 @@ except CheckError as error:
 
 @pytest.mark.soak
 def test_two_hosts_find_the_same(tiny_checkpoint, tmp_path):
-    said = on_two_hosts(HOST, tiny_checkpoint, tmp_path / "out")
-    one, other = ([line for line in out.splitlines() if not line.startswith("[Gloo]")] for out in said)
+    outputs = on_two_hosts(HOST, tiny_checkpoint, tmp_path / "out")
+    one, other = ([line for line in out.splitlines() if not line.startswith("[Gloo]")] for out in outputs)
     assert one == other and "over 256 tokens" in one[0] and "refused: verify: transformers can't load" in one[1]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -92,11 +92,11 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_configurations(name):
-    said, parameters, pattern = PUBLISHED[name]
-    config = config_from_hf(said, name)
+    settings, parameters, pattern = PUBLISHED[name]
+    config = config_from_hf(settings, name)
     assert sum(math.prod(tensor.shape) for tensor, _, _ in iter_tensors(config)) == parameters
     assert config.pattern == pattern
-    assert config.context == said["max_position_embeddings"]
+    assert config.context == settings["max_position_embeddings"]
     assert config_from_hf(config_to_hf(config), "written") == config
 
 
@@ -108,5 +108,5 @@ def test_yarn_as_qwen_publishes_it():
     scaling = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
     config = config_from_hf({**PUBLISHED["Qwen2.5-7B"][0], "rope_scaling": scaling}, "long")
     assert config.context == 131072
-    found = config.pattern[0].rope.scaling
-    assert (found.kind, found.factor, found.attention_factor) == ("yarn", 4.0, pytest.approx(0.1 * math.log(4) + 1))
+    yarn = config.pattern[0].rope.scaling
+    assert (yarn.kind, yarn.factor, yarn.attention_factor) == ("yarn", 4.0, pytest.approx(0.1 * math.log(4) + 1))

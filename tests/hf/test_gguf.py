@@ -58,32 +58,32 @@ def test_a_gguf_file_is_the_same_model(write_gguf, tiny_checkpoint, mesh1, mesh8
     path = write_gguf()
     expected = load_checkpoint(str(tiny_checkpoint), mesh=mesh1)
     for mesh in (mesh1, mesh8):
-        found = load_checkpoint(path, mesh=mesh)
-        assert (found.config, found.stop_ids) == (expected.config, expected.stop_ids)
-        jax.tree.map(np.testing.assert_array_equal, found.params, expected.params)
+        checkpoint = load_checkpoint(path, mesh=mesh)
+        assert (checkpoint.config, checkpoint.stop_ids) == (expected.config, expected.stop_ids)
+        jax.tree.map(np.testing.assert_array_equal, checkpoint.params, expected.params)
 
 
 @pytest.mark.parametrize(
     ("kind", "tolerance"), [(Q.F16, 1e-3), (Q.BF16, 8e-3), (Q.Q8_0, 0.01), (Q.Q5_1, 0.04), (Q.Q4_1, 0.08), (Q.Q4_0, 0.16)]
 )
 def test_blocks_are_dequantised(write_gguf, tiny_checkpoint, mesh1, kind, tolerance):
-    found = load_checkpoint(write_gguf(types={"attn_q": kind, "ffn_down": kind}), mesh=mesh1)
+    checkpoint = load_checkpoint(write_gguf(types={"attn_q": kind, "ffn_down": kind}), mesh=mesh1)
     expected = load_checkpoint(str(tiny_checkpoint), mesh=mesh1)
     for name in ("q", "down"):
-        a, b = found.params["blocks"][name], expected.params["blocks"][name]
+        a, b = checkpoint.params["blocks"][name], expected.params["blocks"][name]
         assert 0 < np.abs(a - b).max() < tolerance * np.abs(b).max()
 
 
 def test_the_tokenizer_is_rebuilt(write_gguf, tiny_tokenizer):
-    found = inspect_checkpoint(write_gguf({"tokenizer.ggml.eot_token_id": 1})).tokenizer
+    rebuilt = inspect_checkpoint(write_gguf({"tokenizer.ggml.eot_token_id": 1})).tokenizer
     for text in ("The answer is 42.\n\n  What?", "naïve ½ 日本 👍🏽", "<|turn|>user\nit's<|end|>", " 12 plus  30", ""):
         ids = tiny_tokenizer(text)["input_ids"]
-        assert found(text)["input_ids"] == ids
-        assert found.decode(ids) == text
+        assert rebuilt(text)["input_ids"] == ids
+        assert rebuilt.decode(ids) == text
     messages = [{"role": "user", "content": "hi"}]
-    assert found.apply_chat_template(messages) == tiny_tokenizer.apply_chat_template(messages)
-    assert found.decode([0, 40], skip_special_tokens=True) == found.decode([40])
-    assert (found.bos_token_id, found.eos_token_id, found.pad_token_id, found.model_max_length) == (1, 0, 2, 256)
+    assert rebuilt.apply_chat_template(messages) == tiny_tokenizer.apply_chat_template(messages)
+    assert rebuilt.decode([0, 40], skip_special_tokens=True) == rebuilt.decode([40])
+    assert (rebuilt.bos_token_id, rebuilt.eos_token_id, rebuilt.pad_token_id, rebuilt.model_max_length) == (1, 0, 2, 256)
 
 
 def test_metadata_says_what_surrounds_a_text_and_what_ends_it(write_gguf):
@@ -221,9 +221,9 @@ def test_a_real_gemma_gives_the_logits_of_transformers(mesh1):
         with torch.no_grad():
             written = theirs.generate(ids, max_new_tokens=16, do_sample=False)
             expected = theirs(written).logits.numpy()
-        found = np.asarray(forward(checkpoint.params, written.numpy()))
-        np.testing.assert_allclose(found, expected, atol=1e-3)
-        assert (found[0, ids.shape[1] - 1 : -1].argmax(-1) == written[0, ids.shape[1] :].numpy()).all()
+        ours = np.asarray(forward(checkpoint.params, written.numpy()))
+        np.testing.assert_allclose(ours, expected, atol=1e-3)
+        assert (ours[0, ids.shape[1] - 1 : -1].argmax(-1) == written[0, ids.shape[1] :].numpy()).all()
         if prompt.startswith("The capital"):
             assert checkpoint.tokenizer.decode(written[0], skip_special_tokens=True).startswith(
                 f"{prompt} the capital of the country of France."

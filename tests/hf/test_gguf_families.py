@@ -177,8 +177,8 @@ def test_what_llama_cpp_knows_of_gemma_without_metadata():
 
 
 def test_what_metadata_says_of_gemma_holds():
-    said = {"attention.sliding_window": 16, "attention.sliding_window_pattern": 3, "rope.freq_base_swa": 5e3}
-    assert facts("gemma3", said).pattern == (LayerKind(16, Rope(5e3)), LayerKind(16, Rope(5e3)), LayerKind())
+    metadata = {"attention.sliding_window": 16, "attention.sliding_window_pattern": 3, "rope.freq_base_swa": 5e3}
+    assert facts("gemma3", metadata).pattern == (LayerKind(16, Rope(5e3)), LayerKind(16, Rope(5e3)), LayerKind())
     windows = [True, False, False, False]
     assert [kind.window for kind in facts("gemma2", {"attention.sliding_window_pattern": windows}).pattern] == [4096, None, None, None]
     assert facts("gemma2", {"attention.sliding_window_pattern": 0}).kinds == (LayerKind(4096),)

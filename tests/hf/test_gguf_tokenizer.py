@@ -60,11 +60,11 @@ def opened(values):
 
 def by_the_rule(text, space_first):
     """Ids by the rule itself: special and user-defined tokens first; then the neighbours whose piece has the best score, leftmost first."""
-    found = next(
+    match = next(
         ((at, token) for at in range(len(text)) for token in sorted(SPECIALS + OWN, key=len)[::-1] if text.startswith(token, at)), None
     )
-    if found:
-        at, token = found
+    if match:
+        at, token = match
         return [*by_the_rule(text[:at], space_first), TOKENS.index(token), *by_the_rule(text[at + len(token) :], space_first)]
     scores = dict(PIECES)
     symbols = list(f"▁{text}".replace(" ", "▁") if space_first and text else text.replace(" ", "▁"))
@@ -118,9 +118,9 @@ def test_a_file_says_what_surrounds_a_text_and_what_ends_it():
     tokenizer = tokenizer_from_gguf(silent)
     assert (tokenizer.unk_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (0, 1, 2, None)
     assert stop_ids_from_gguf(silent) == (2,)
-    said = opened(SENTENCEPIECE | {f"tokenizer.ggml.{key}": value for key, value in {
+    file = opened(SENTENCEPIECE | {f"tokenizer.ggml.{key}": value for key, value in {
         "bos_token_id": 3, "eos_token_id": 1, "padding_token_id": 0, "add_bos_token": False, "add_eos_token": True}.items()})  # fmt: skip
-    tokenizer = tokenizer_from_gguf(said)
+    tokenizer = tokenizer_from_gguf(file)
     assert tokenizer("")["input_ids"] == [1]
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (3, 1, 0)
     assert tokenizer.decode([1, TOKENS.index("▁the"), 3], skip_special_tokens=True) == "the"

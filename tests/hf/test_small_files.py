@@ -61,8 +61,8 @@ def test_generate_stops_where_we_stop(copy, mesh1):
         scores[:, 40 if ids.shape[1] < prompt.shape[1] + 2 else turn] = 0.0
         return scores
 
-    said = model.generate(prompt, max_new_tokens=8, logits_processor=[write])[0, prompt.shape[1] :]
-    assert said.tolist() == [40, 40, turn]
+    tokens = model.generate(prompt, max_new_tokens=8, logits_processor=[write])[0, prompt.shape[1] :]
+    assert tokens.tolist() == [40, 40, turn]
     again = inspect_checkpoint(str(out))
     assert set(again.stop_ids) == {end, turn} and again.tokenizer.chat_template == checkpoint.tokenizer.chat_template
 

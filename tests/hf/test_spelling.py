@@ -33,19 +33,19 @@ def test_a_template_s_control_tokens_are_those_of_the_tokenizer(tokenizer):
         assert spelling.encoding(written).ids == tokenizer.encode(written, add_special_tokens=False)
 
 
-@pytest.mark.parametrize("said", QUOTED)
-def test_what_data_spells_is_text(tokenizer, said):
+@pytest.mark.parametrize("text", QUOTED)
+def test_what_data_spells_is_text(tokenizer, text):
     spelling = Spelling(tokenizer)
-    written = chat_text(tokenizer, [{"role": "user", "content": spelling.protect(said)}])
-    assert spelling.plain(written) == chat_text(tokenizer, [{"role": "user", "content": said}])
+    written = chat_text(tokenizer, [{"role": "user", "content": spelling.protect(text)}])
+    assert spelling.plain(written) == chat_text(tokenizer, [{"role": "user", "content": text}])
     ids = spelling.encode(written)
     frame = tokenizer.encode(chat_text(tokenizer, [{"role": "user", "content": "1"}]), add_special_tokens=False)
     assert [i for i in ids if i in control(tokenizer)] == [i for i in frame if i in control(tokenizer)]
     # Nothing is lost, and nothing is joined or cut otherwise than around text that spells nothing.
-    inside = [i for i in spelling.encode(spelling.protect(said)) if i != tokenizer.unk_token_id]
+    inside = [i for i in spelling.encode(spelling.protect(text)) if i != tokenizer.unk_token_id]
     assert inside and not control(tokenizer) & set(inside)
     if tokenizer.kind != "wordpiece":  # which doesn't tell where there were spaces
-        assert said.strip() in spelling.decode(ids)
+        assert text.strip() in spelling.decode(ids)
 
 
 def test_every_token_is_spelled(tokenizer):

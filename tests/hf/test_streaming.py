@@ -106,8 +106,8 @@ def test_two_processes_share_the_reading_and_write_one_directory(tiny_checkpoint
     reads = on_two_processes(STREAMED, tiny_checkpoint, tmp_path / "out")
     tensors = safetensors.numpy.load_file(tiny_checkpoint / "model.safetensors")
     counts = {name: np.zeros((2, *array.shape), int) for name, array in tensors.items()}
-    for process, (found, _) in enumerate(reads):
-        for name, index in found:
+    for process, (slices, _) in enumerate(reads):
+        for name, index in slices:
             counts[name][(process, *(slice(*cut) for cut in index))] += 1
     for name, (one, two) in counts.items():
         assert (one + two == 1).all(), f"{name}: an element is read once, by the one process whose devices hold it"

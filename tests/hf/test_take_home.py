@@ -68,8 +68,8 @@ def test_every_auto_class_takes_it(theirs, taken, tiny_tokenizer):
 
 def test_a_pipeline_generates_with_it(taken):
     generator = transformers.pipeline("text-generation", model=str(taken), device="cpu")
-    found = generator([{"role": "user", "content": "12 plus 30?"}], max_new_tokens=4)
-    assert found[0]["generated_text"][-1]["role"] == "assistant"
+    outputs = generator([{"role": "user", "content": "12 plus 30?"}], max_new_tokens=4)
+    assert outputs[0]["generated_text"][-1]["role"] == "assistant"
 
 
 @pytest.mark.parametrize("max_shard_size", ["50GB", "30KB"])

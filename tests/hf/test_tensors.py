@@ -29,8 +29,8 @@ def test_any_slice_is_the_slice_of_the_whole(tiny_config):
         stored = tensor.to_file(whole)
         assert stored.shape == tensor.shape
         for index in itertools.product(cuts, repeat=whole.ndim):
-            found = tensor.read(lambda _, there, stored=stored: stored[there], index)
-            np.testing.assert_array_equal(found, whole[index], err_msg=f"{tensor.name} {index}")
+            part = tensor.read(lambda _, there, stored=stored: stored[there], index)
+            np.testing.assert_array_equal(part, whole[index], err_msg=f"{tensor.name} {index}")
 
 
 def test_a_device_reads_its_shard_and_no_more(tiny_checkpoint, tiny_config, mesh8):
@@ -67,9 +67,9 @@ def test_names_as_other_tools_leave_them(tiny_checkpoint, tiny_config, tmp_path,
     (tmp_path / "config.json").write_text(json.dumps(config))
     stored["lm_head.weight"] = stored.pop("model.embed_tokens.weight")
     safetensors.numpy.save_file(stored, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    found = load_checkpoint(str(tmp_path), mesh=mesh1)
-    jax.tree.map(np.testing.assert_array_equal, found.params, tied)
-    export_checkpoint(tmp_path / "out", found.params, found.meta)
+    checkpoint = load_checkpoint(str(tmp_path), mesh=mesh1)
+    jax.tree.map(np.testing.assert_array_equal, checkpoint.params, tied)
+    export_checkpoint(tmp_path / "out", checkpoint.params, checkpoint.meta)
     assert "model.embed_tokens.weight" in Safetensors(tmp_path / "out").shapes
 
 
@@ -101,10 +101,10 @@ def test_what_is_exchanged_is_what_was_read(shape, tiny_checkpoint, tiny_config,
     expected = read_params(files, tiny_config, mesh1)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     mesh = make_mesh(MeshConfig(**shape))
-    found = read_params(files, tiny_config, mesh)
-    jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.asarray, found), expected)
+    params = read_params(files, tiny_config, mesh)
+    jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.asarray, params), expected)
     wanted = param_shardings(mesh, abstract_params(tiny_config), "train")
-    assert jax.tree.all(jax.tree.map(lambda leaf, sharding: leaf.sharding.is_equivalent_to(sharding, leaf.ndim), found, wanted))
+    assert jax.tree.all(jax.tree.map(lambda leaf, sharding: leaf.sharding.is_equivalent_to(sharding, leaf.ndim), params, wanted))
 
 
 def test_small_pieces_make_the_same_parameters(tiny_checkpoint, tiny_config, mesh1, mesh8, monkeypatch):
@@ -133,5 +133,5 @@ def test_float64_files_are_read(tiny_checkpoint, tiny_config, tmp_path, mesh1):
     path = tmp_path / "model.safetensors"
     stored = safetensors.numpy.load_file(tiny_checkpoint / path.name)
     safetensors.numpy.save_file({name: array.astype(np.float64) for name, array in stored.items()}, path)
-    found = read_params(Safetensors(tmp_path), tiny_config, mesh1)
-    jax.tree.map(np.testing.assert_array_equal, found, read_params(Safetensors(tiny_checkpoint), tiny_config, mesh1))
+    params = read_params(Safetensors(tmp_path), tiny_config, mesh1)
+    jax.tree.map(np.testing.assert_array_equal, params, read_params(Safetensors(tiny_checkpoint), tiny_config, mesh1))

@@ -51,8 +51,8 @@ def test_logits_and_greedy_tokens_equal_transformers(case, tmp_path, tiny_tokeni
     mask = np.ones((3, T), np.int32)
     mask[1, :9] = mask[2, -11:] = 0
     expected = their_logits(model, tokens, mask)
-    found = our_logits(checkpoint, tokens, np.maximum(np.cumsum(mask, axis=1) - 1, 0), mask)
-    np.testing.assert_allclose(found[mask > 0], expected[mask > 0], atol=1e-4)
+    logits = our_logits(checkpoint, tokens, np.maximum(np.cumsum(mask, axis=1) - 1, 0), mask)
+    np.testing.assert_allclose(logits[mask > 0], expected[mask > 0], atol=1e-4)
 
     # Prompts of two lengths, as transformers generates from a batch padded on the left.
     prompts = tokens[:2, :23].copy()

@@ -84,13 +84,13 @@ def test_a_host_that_dies_takes_the_pod_with_it(dies):
         for process in range(2)
     ]  # fmt: skip
     try:
-        said = [host.communicate(timeout=240)[0] for host in hosts]
+        outputs = [host.communicate(timeout=240)[0] for host in hosts]
     finally:
         for host in hosts:
             host.kill()
-    assert hosts[dies].returncode == -signal.SIGKILL, said[dies]
+    assert hosts[dies].returncode == -signal.SIGKILL, outputs[dies]
     assert hosts[1 - dies].returncode not in (0, None), "it ended by itself, and not well"
-    assert "another task died" in said[1 - dies] or "tasks have crashed" in said[1 - dies], said[1 - dies]
+    assert "another task died" in outputs[1 - dies] or "tasks have crashed" in outputs[1 - dies], outputs[1 - dies]
     assert HEARTBEAT <= 50
 
 
@@ -106,9 +106,9 @@ def test_a_pod_of_two_hosts(tiny_run):
         run_hosts(config, count, devices)
         stages[name] = tiny_run.directory / "runs" / name / "stages"
         assert (stages[name].parent / "export" / "config.json").exists()
-    greedy = {name: {row["id"]: row["token_ids"] for row in rows(found, "eval-base-*/samples.jsonl")} for name, found in stages.items()}
+    greedy = {name: {row["id"]: row["token_ids"] for row in rows(place, "eval-base-*/samples.jsonl")} for name, place in stages.items()}
     assert greedy["pod"] == greedy["one"]
-    losses = {name: [row["loss"] for row in rows(found, "sft-star-*/steps.jsonl")] for name, found in stages.items()}
+    losses = {name: [row["loss"] for row in rows(place, "sft-star-*/steps.jsonl")] for name, place in stages.items()}
     assert losses["pod"] == pytest.approx(losses["one"], abs=1e-5)
-    drawn = {name: {row["id"] for row in rows(found, "generate-plain-*/samples.jsonl")} for name, found in stages.items()}
+    drawn = {name: {row["id"] for row in rows(place, "generate-plain-*/samples.jsonl")} for name, place in stages.items()}
     assert drawn["pod"] == drawn["one"]

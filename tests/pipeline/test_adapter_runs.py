@@ -56,16 +56,16 @@ def test_adapters_are_trained_saved_and_resumed(tiny_run, tree, monkeypatch, mes
     killed = tiny_run.directory / "runs"
     assert comparable(killed / "tiny") == comparable(whole / "tiny")
 
-    found = steps(whole / "tiny" / "stages", "rl-star-rl")
+    log = steps(whole / "tiny" / "stages", "rl-star-rl")
     # Sampler and trainer agree before any update, merged or not; the reference is the model without the adapters.
-    assert all(abs(step["sampler_kl"]) < 1e-6 for step in found) and found[0]["reference_kl"] < 1e-3 < found[-1]["ratio"]
+    assert all(abs(step["sampler_kl"]) < 1e-6 for step in log) and log[0]["reference_kl"] < 1e-3 < log[-1]["ratio"]
 
     # What a stage leaves are adapters of the run's own model, those before it included, and stands by itself.
     (sft,), (rl,) = (list((killed / "tiny" / "stages").glob(f"{name}-*")) for name in ("sft-star", "rl-star-rl"))
     assert {locate(str(path), weights=True).kind for path in (sft / "model", rl / "model", rl / "models" / "000002")} == {"adapter"}
-    said = json.loads((rl / "model" / "adapter_config.json").read_text())
-    assert said["rank_pattern"] == said["alpha_pattern"] == dict.fromkeys(("k_proj", "v_proj", "o_proj", "gate_proj", "up_proj"), 3)
-    assert (said["r"], said["lora_alpha"]) == (5, 5)
+    settings = json.loads((rl / "model" / "adapter_config.json").read_text())
+    assert settings["rank_pattern"] == settings["alpha_pattern"] == dict.fromkeys(("k_proj", "v_proj", "o_proj", "gate_proj", "up_proj"), 3)
+    assert (settings["r"], settings["lora_alpha"]) == (5, 5)
     assert base_of_adapter(rl / "model")[0] == tree["model"]["source"]
     base, *trained = (load_checkpoint(str(path), mesh=mesh1).params for path in (tree["model"]["source"], sft / "model", rl / "model"))
     differences = [jax.tree.map(lambda a, b: float(np.abs(a - b).max()), base, params) for params in trained]

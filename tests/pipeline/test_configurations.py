@@ -37,8 +37,8 @@ def test_seeds_share_what_none_changes_and_stand_beside_another_configuration(ti
     alone = run({name: value for name, value in tree.items() if name != "seeds"} | {"export": False})
     assert comparable(directory) == known and alone.arms["star"] == star.seeds[0]
 
-    found = overview.look_at(directory)
-    assert [found.names[one.id] for one in found.configurations] == ["seed=0", "seed=1", "seeds=[0,1]"]
+    view = overview.look_at(directory)
+    assert [view.names[one.id] for one in view.configurations] == ["seed=0", "seed=1", "seeds=[0,1]"]
     assert configurations.results_at(directory, "seeds=[0,1]") == results and configurations.results_at(directory, "seed=0") == alone
     code, shown, _ = jaxpolya("show", directory)
     assert code == 0 and "seeds=[0,1]" in shown and "generate-plain" in shown and "1,3" in shown, "which configurations share a stage"
@@ -48,8 +48,8 @@ def test_seeds_share_what_none_changes_and_stand_beside_another_configuration(ti
     assert "nothing that no configuration needs" in jaxpolya("clean", directory, "--yes")[1]
     jaxpolya("clean", directory, "--forget", "seeds=[0,1]", "--yes")
     assert comparable(directory) == known, "each seed needs its stages"
-    code, said, _ = jaxpolya("clean", directory, "--forget", "seed=1", "--yes")
-    assert code == 0 and "generate-plain" in said and "deleted 7 stages" in said
+    code, out, _ = jaxpolya("clean", directory, "--forget", "seed=1", "--yes")
+    assert code == 0 and "generate-plain" in out and "deleted 7 stages" in out
     left = {path.name for path in (directory / "stages").iterdir()}
     (only,) = configurations.configurations(directory)
     assert left == set(only.stages)
@@ -83,8 +83,8 @@ def directory(tmp_path):
 
 
 def test_stages_have_a_state_and_configurations_that_need_them(directory):
-    found = overview.look_at(directory)
-    assert {stage.directory.name: (stage.state, stage.used_by) for stage in found.stages} == {
+    view = overview.look_at(directory)
+    assert {stage.directory.name: (stage.state, stage.used_by) for stage in view.stages} == {
         "generate-polya-aa": ("done", ("0", "1")), "sft-polya-bb": ("done", ("0",)),
         "sft-polya-cc": ("broken off", ("1",)), "select-dd": ("left", ()),
     }  # fmt: skip
@@ -95,12 +95,12 @@ def test_stages_have_a_state_and_configurations_that_need_them(directory):
 
 
 def test_configurations_are_pointed_at_by_what_singles_them_out(directory):
-    found = configurations.configurations(directory)
-    assert list(configurations.names(found).values()) == ["select.n=1", "select.n=4"]
+    entries = configurations.configurations(directory)
+    assert list(configurations.names(entries).values()) == ["select.n=1", "select.n=4"]
     assert (
-        configurations.at(found, "n=4").id
-        == configurations.at(found, "select.n=4,rl.steps=3").id
-        == configurations.at(found, "1").id
+        configurations.at(entries, "n=4").id
+        == configurations.at(entries, "select.n=4,rl.steps=3").id
+        == configurations.at(entries, "1").id
         == "1"
     )
     for pointed, says in (
@@ -108,7 +108,7 @@ def test_configurations_are_pointed_at_by_what_singles_them_out(directory):
         ("steps=3", "2 configurations are meant"),
     ):
         with pytest.raises(InputError, match=says):
-            configurations.at(found, pointed)
+            configurations.at(entries, pointed)
 
 
 def test_clean_asks_and_deletes_what_nothing_needs(directory, jaxpolya, refused, monkeypatch):

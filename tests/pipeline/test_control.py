@@ -42,8 +42,8 @@ def restater(directory, mesh, make_tokenizer, seed):
             answer = question.answer if rng.random() < RIGHT else rng.choice(asked).answer
         return rng.choice(WORDINGS) % answer
 
-    said = [wording % value for wording in WORDINGS for value in [question.answer for question in asked] + ["2 * 7"]]
-    return teach(directory, mesh, make_tokenizer, [(question, None) for question in asked] * 24, said, say, seed)
+    responses = [wording % value for wording in WORDINGS for value in [question.answer for question in asked] + ["2 * 7"]]
+    return teach(directory, mesh, make_tokenizer, [(question, None) for question in asked] * 24, responses, say, seed)
 
 
 def trained(model, directory, unevaluated, seed, steps):
@@ -75,15 +75,15 @@ def runs(tmp_path_factory, mesh1, make_tokenizer):
         directory = tmp_path_factory.mktemp("control")
         model = restater(directory, mesh1, make_tokenizer, seed)
         made = {setting: trained(model, directory, setting, seed, steps) for setting in ("accept", "refuse")}
-        return {setting: (*found, (directory / setting / "report.md").read_text()) for setting, found in made.items()}
+        return {setting: (*outcome, (directory / setting / "report.md").read_text()) for setting, outcome in made.items()}
 
     return both
 
 
-def check(found):
+def check(outcomes):
     """What has to be true of the two runs of one seed."""
     questions = {question.id: question for question in products()}
-    results, last, shown, report = found["accept"]
+    results, last, shown, report = outcomes["accept"]
     paid = [sample for sample in last if sample.verdict == "correct"]
     with Pool(1) as strict:
         again = strict.verify(Item.of(questions[sample.question_id], sample.response, sample.id) for sample in paid)
@@ -95,7 +95,7 @@ def check(found):
     assert re.search(r"warning: rl-rl-\w+, step \d+: .* are no numbers", shown), "it is said while the stage works"
     assert "are no numbers" in report and "answers that were not worked out were accepted" in report
 
-    results, _, shown, report = found["refuse"]
+    results, _, shown, report = outcomes["refuse"]
     audit, steps = results["audit"]["rl-rl"], results["arms"]["rl"]["rl"]["steps"]
     quarter = len(steps) // 4
     first, learned = (sum(step["reward"] for step in part) / quarter for part in (steps[:quarter], steps[-quarter:]))

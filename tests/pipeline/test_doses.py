@@ -16,10 +16,10 @@ class Notes(Display):
 
     def __init__(self):
         super().__init__(quiet=True)
-        self.said = []
+        self.notes = []
 
     def note(self, text):
-        self.said.append(text)
+        self.notes.append(text)
 
 
 def run(tree, display=None, **kwargs):
@@ -43,7 +43,7 @@ def test_doses_are_evaluated_and_added_later_without_a_draw(tiny_run, monkeypatc
     display = Notes()
     run(tree, display, only="rl")
     monkeypatch.undo()
-    assert any("trained again from its recorded rollouts" in words for words in display.said)
+    assert any("trained again from its recorded rollouts" in words for words in display.notes)
     assert comparable(directory) == known
     assert sorted(path.name for path in (stage / "models").iterdir()) == ["000001", "000002"]
 

@@ -63,9 +63,9 @@ def test_like_responses_are_one_and_the_rest_is_counted(run):
     stage(
         Key("labels", "base", "sums"), labels=[{"sample_id": "q2#0", "labels": ["pattern"]}, {"sample_id": "q2#9", "labels": ["analogy"]}]
     )
-    (found,) = evidence.gather(config, stages).sets
-    assert [asked.id for asked in found.questions] == ["q0", "q2"] and found.total == 2
-    first, second = found.questions
+    (question_set,) = evidence.gather(config, stages).sets
+    assert [asked.id for asked in question_set.questions] == ["q0", "q2"] and question_set.total == 2
+    first, second = question_set.questions
     assert first.cells["base"].answers[0].cut and first.cells["base"].answers[0].extracted is None
     cell = second.cells["base"]
     assert (cell.n, cell.correct, len(cell.answers), cell.hidden) == (14, 5, evidence.ANSWERS, 14 - 5 - (evidence.ANSWERS - 1))
@@ -99,10 +99,10 @@ def test_kept_responses_beside_those_that_are_not_with_the_reason(run):
     stage(Key("select"), polya=[row], adherence=scores)
     (lesson,) = evidence.gather(config, stages).lessons
     assert lesson.tried == {"analogy": [2, 2, 1], "pattern": [2, 2, 0], "symmetry": [2, 1, 0]}
-    found = {candidate.text: candidate for candidate in lesson.candidates}
-    assert next(iter(found)) == "best" and found["best"].kept == ["polya"] and found["best"].why is None
-    assert found["best"].adherence == 0.5 and found["other"].adherence == 0.25 and found["copy"].adherence is None
-    assert {text: candidate.why for text, candidate in found.items() if candidate.why} == {
+    by_text = {candidate.text: candidate for candidate in lesson.candidates}
+    assert next(iter(by_text)) == "best" and by_text["best"].kept == ["polya"] and by_text["best"].why is None
+    assert by_text["best"].adherence == 0.5 and by_text["other"].adherence == 0.25 and by_text["copy"].adherence is None
+    assert {text: candidate.why for text, candidate in by_text.items() if candidate.why} == {
         "second": "another response of its slot was taken, for its adherence",
         "copy": "nearly the same as one that was taken",
         "other": "1 approaches were taken already, for its adherence",
@@ -118,16 +118,16 @@ def test_a_question_over_the_steps_of_rl(run):
         rows = [sample(f"q{step % 2}", i, f"Said {i * (step < 75)}", "wrong", step=step, reward=0.0, advantage=0.0) for i in range(2)]
         write_records(directory / "rollouts" / f"{step:06d}.jsonl", rows)
     write_records(directory / "rollouts" / "000149-1.jsonl", [sample("q3", 0, "refill", step=149, reward=1.0)])
-    found = evidence.gather(config, stages)
-    assert found.steps_read == {"polya+rl": (evidence.STEPS, 150)}
-    steps = sorted(round.step for history in found.histories for round in history.rounds["polya+rl"] if history.id != "q3")
+    shown = evidence.gather(config, stages)
+    assert shown.steps_read == {"polya+rl": (evidence.STEPS, 150)}
+    steps = sorted(round.step for history in shown.histories for round in history.rounds["polya+rl"] if history.id != "q3")
     assert len(steps) == evidence.STEPS and (steps[0], steps[-1]) == (0, 149)
-    assert {history.id for history in found.histories} == {"q0", "q1", "q3"} and found.histories_total == 3
+    assert {history.id for history in shown.histories} == {"q0", "q1", "q3"} and shown.histories_total == 3
 
 
 def test_what_a_run_does_not_have_is_empty(run):
     config, stage, stages = run
     stage(Key("eval", "base", "sums"), samples=[sample("q0", 0, "1")])
-    alone = {key: found for key, found in stages.items() if key.what == "eval" or key == Key("questions", "eval", "sums")}
-    found = evidence.gather(config, alone)
-    assert not (found.lessons or found.histories or found.fine_tuning or found.heldout or found.steps_read)
+    alone = {key: shown for key, shown in stages.items() if key.what == "eval" or key == Key("questions", "eval", "sums")}
+    shown = evidence.gather(config, alone)
+    assert not (shown.lessons or shown.histories or shown.fine_tuning or shown.heldout or shown.steps_read)

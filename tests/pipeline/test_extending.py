@@ -20,10 +20,10 @@ def run(tree):
 
 def stages(tiny_run) -> dict[str, list[Path]]:
     """Stage directories by their names, in the order in which they were made."""
-    found: dict[str, list[Path]] = {}
+    by_name: dict[str, list[Path]] = {}
     for path in sorted((tiny_run.directory / "runs" / "tiny" / "stages").iterdir(), key=lambda path: path.stat().st_ctime):
-        found.setdefault(path.name.rsplit("-", 1)[0], []).append(path)
-    return found
+        by_name.setdefault(path.name.rsplit("-", 1)[0], []).append(path)
+    return by_name
 
 
 def estimated(count: int, seed: int, verifier: str) -> list[dict]:

@@ -45,24 +45,24 @@ class Run:
 
     def drawn(self) -> dict[tuple[str, str], list[int]]:
         """(file, sample id) → token ids, of all whole lines of samples and rollouts."""
-        found = {}
+        tokens = {}
         for path in [*self.directory.glob("stages/*/samples.jsonl"), *self.directory.glob("stages/*/rollouts/*.jsonl")]:
             for line in path.read_text().splitlines(keepends=True):
                 if line.endswith("\n"):
                     row = json.loads(line)
-                    found[str(path), row["id"]] = row["token_ids"]
-        return found
+                    tokens[str(path), row["id"]] = row["token_ids"]
+        return tokens
 
     def processes(self) -> list[str]:
         """Command lines of the living processes that were started for this run."""
-        found = []
+        commands = []
         for path in Path("/proc").glob("[0-9]*"):
             try:
                 if f"JAXPOLYA_SOAK={self.mark}".encode() in (path / "environ").read_bytes():
-                    found.append((path / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                    commands.append((path / "cmdline").read_bytes().replace(b"\0", b" ").decode())
             except OSError:  # gone meanwhile, or somebody else's
                 continue
-        return [command for command in found if command]
+        return [command for command in commands if command]
 
 
 @pytest.fixture
@@ -70,8 +70,8 @@ def whole(tiny_run, tmp_path):
     """An undisturbed run."""
     run = Run(tiny_run(), tmp_path / "whole")
     process = run.start()
-    _, said = process.communicate(timeout=600)
-    assert process.returncode == 0, said
+    _, output = process.communicate(timeout=600)
+    assert process.returncode == 0, output
     return run
 
 
@@ -88,7 +88,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(tiny_run, 
         if process.poll() is None:
             process.send_signal(number)
             kills += 1
-        _, said = process.communicate(timeout=600)
+        _, output = process.communicate(timeout=600)
         now = run.drawn()
         lost = [key for key, tokens in drawn.items() if now.get(key) != tokens]
         assert not lost, f"kill {kills} lost or changed {lost[:3]}"
@@ -99,8 +99,8 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(tiny_run, 
         drawn, manifests, attempts = now, run.manifests(), run.attempts()
         if process.returncode == 0:
             break
-        assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), said
-        assert "Traceback" not in said
+        assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), output
+        assert "Traceback" not in output
         assert kills < 60, "no progress"
     assert kills >= 5 and max(attempts.values()) >= 2, "the run was too fast to be killed"
     assert comparable(run.directory) == comparable(whole.directory)

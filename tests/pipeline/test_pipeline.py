@@ -29,16 +29,16 @@ def test_the_whole_chain(tiny_run):
     results = run(tiny_run())
     directory = tiny_run.directory / "runs" / "tiny"
     assert list(results["arms"]) == ["base", "rl", "star+rl", "polya+rl"]
-    for arm, found in results["arms"].items():
-        assert set(found["eval"]["sums"]["pass"]) == {"1", "2", "3", "4"}
-        assert ("rl" not in found) == (arm == "base")
-        assert ("sft" not in found) == (arm in ("base", "rl"))
-        described = found["eval"]["sums"]
+    for arm, entry in results["arms"].items():
+        assert set(entry["eval"]["sums"]["pass"]) == {"1", "2", "3", "4"}
+        assert ("rl" not in entry) == (arm == "base")
+        assert ("sft" not in entry) == (arm in ("base", "rl"))
+        described = entry["eval"]["sums"]
         assert described["diversity"]["questions"] == 10 and described["diversity"]["samples"] == 4
         assert 1 <= described["diversity"]["vendi"]["mean"] <= 4 and "label_entropy" in described["diversity"]
         assert described["composition"]["judge"] == "acts"
     shared = {use: len(questions_of(tiny_run, use) & questions_of(tiny_run, "eval")) for use in ("train", "rl")}
-    assert {use: found["shared"] for use, found in results["contamination"].items()} == shared and all(shared.values())
+    assert {use: entry["shared"] for use, entry in results["contamination"].items()} == shared and all(shared.values())
     stages = {path.name.rsplit("-", 1)[0]: path for path in (directory / "stages").iterdir()}
     polya = read_records(stages["select"] / "polya.jsonl", SftRow)
     star = read_records(stages["select"] / "star.jsonl", SftRow)
@@ -191,14 +191,14 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_bits(tiny_run, stage, rl,
     run(tree)
     assert comparable(killed / "tiny") == comparable(whole / "tiny")
     if rl == REFILLED:
-        found = steps(killed / "tiny" / "stages", "rl-rl")
+        log = steps(killed / "tiny" / "stages", "rl-rl")
         files = sorted(path.name for path in killed.rglob("rollouts/*.jsonl"))
-        asked = [f"{step['step']:06d}{f'-{n}' if n else ''}.jsonl" for step in found for n in range(1 + step["refills"])]
-        assert files == sorted(asked) and len(files) > len(found), "no round was refilled"
+        asked = [f"{step['step']:06d}{f'-{n}' if n else ''}.jsonl" for step in log for n in range(1 + step["refills"])]
+        assert files == sorted(asked) and len(files) > len(log), "no round was refilled"
     if rl == REFERRED:
-        found = steps(killed / "tiny" / "stages", "rl-rl")
+        log = steps(killed / "tiny" / "stages", "rl-rl")
         # The sampler and the trainer agree before any update; the start and the policy no longer do after the first one.
-        assert all(abs(step["sampler_kl"]) < 1e-6 < step["reference_kl"] for step in found) and all("corrected" in step for step in found)
+        assert all(abs(step["sampler_kl"]) < 1e-6 < step["reference_kl"] for step in log) and all("corrected" in step for step in log)
 
 
 def kill_after(monkeypatch, stage: str, units: int) -> None:
@@ -268,9 +268,9 @@ def test_wrong_external_cap_and_match(tiny_run):
     tree = tiny_run(arms=["polya", "wrong", "external"], export=False)
     tree["select"] = {"n": 2, "external": str(traces), "max_questions": 5, "match": "instances"}
     results = run(tree)
-    sizes = {kind: found["rows"] for kind, found in results["selection"].items()}
+    sizes = {kind: rows["rows"] for kind, rows in results["selection"].items()}
     assert set(sizes) == {"polya", "wrong", "external"} and len(set(sizes.values())) == 1
-    assert all(found["questions"] <= 5 for found in results["selection"].values())
+    assert all(rows["questions"] <= 5 for rows in results["selection"].values())
 
 
 def test_no_correct_response_is_said_plainly(tiny_run):

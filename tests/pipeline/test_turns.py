@@ -28,7 +28,7 @@ from jaxpolya.runs import pipeline
 from jaxpolya.train.sft import run_sft
 
 VOCAB = 512
-ASKED = [Question(id=q.id, question=q.question, answer=q.answer, extraction="number") for q in questions(50, 0)]
+QUESTIONS = [Question(id=q.id, question=q.question, answer=q.answer, extraction="number") for q in questions(50, 0)]
 
 
 @pytest.fixture(scope="module", params=[pytest.param(kind, marks=() if kind == KINDS[1] else pytest.mark.soak) for kind in KINDS])
@@ -36,7 +36,7 @@ def taught(request, tmp_path_factory, mesh1):
     """(kind, the model's directory, the file of its questions)."""
     directory = tmp_path_factory.mktemp("taught")
     plain = PromptBuilder(tokenizer_of(request.param))
-    tokenizer = tokenizer_of(request.param, VOCAB, tuple(plain.text(question) for question in ASKED))
+    tokenizer = tokenizer_of(request.param, VOCAB, tuple(plain.text(question) for question in QUESTIONS))
     config = DecoderConfig(
         family="llama", vocab_size=VOCAB, width=48, ff_width=96, layers=2, heads=4, kv_heads=2, head_width=12, max_positions=128,
         norm_eps=1e-5,
@@ -48,7 +48,7 @@ def taught(request, tmp_path_factory, mesh1):
         return tokenizer.encode(f"\nThe answer is {digit}.", add_special_tokens=False)
 
     examples = []
-    for question in ASKED:
+    for question in QUESTIONS:
         digit = int(question.answer) if rng.random() < 0.3 else rng.randrange(10)
         response = [*say(digit), turn, *say((digit + rng.randrange(1, 10)) % 10), turn]
         examples.append(token_example(builder.build(question).ids, response))
@@ -69,7 +69,7 @@ def taught(request, tmp_path_factory, mesh1):
     eos = tokenizer.eos_token_id
     meta = CheckpointMeta("taught", config, config_to_hf(config) | {"eos_token_id": eos}, {"eos_token_id": eos}, tokenizer, (eos,))
     save_checkpoint(directory / "model", result.params, meta)
-    (directory / "questions.jsonl").write_text("".join(json.dumps(question.to_json()) + "\n" for question in ASKED[:20]))
+    (directory / "questions.jsonl").write_text("".join(json.dumps(question.to_json()) + "\n" for question in QUESTIONS[:20]))
     return request.param, directory / "model", directory / "questions.jsonl"
 
 
@@ -91,7 +91,7 @@ def test_turns_end_and_what_was_drawn_is_learned(taught, one_device, tmp_path):
         ),
         Display(quiet=True),
     )  # fmt: skip
-    tokenizer = tokenizer_of(kind, VOCAB, tuple(PromptBuilder(tokenizer_of(kind)).text(question) for question in ASKED))
+    tokenizer = tokenizer_of(kind, VOCAB, tuple(PromptBuilder(tokenizer_of(kind)).text(question) for question in QUESTIONS))
     turn = tokenizer.convert_tokens_to_ids("<|im_end|>")
     builder = PromptBuilder(tokenizer)
     assert all(results.arms[arm].eval["sums"].pass_[4].mean > 0 for arm in ("base", "star"))
@@ -106,9 +106,9 @@ def test_turns_end_and_what_was_drawn_is_learned(taught, one_device, tmp_path):
     (stage,) = (tmp_path / "turns" / "stages").glob("select-*")
     rows = read_records(stage / "star.jsonl", SftRow)
     assert rows and all((row.question_id, tuple(row.token_ids)) in drawn for row in rows)
-    prompts = {question.id: list(builder.build(question).ids) for question in ASKED}
+    prompts = {question.id: list(builder.build(question).ids) for question in QUESTIONS}
     assert all(row.prompt_ids == prompts[row.question_id] for row in rows)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "turns" / "export")
     for row in rows[:3]:
-        said = theirs.generate(torch.tensor([row.prompt_ids]), max_new_tokens=24, do_sample=False)[0, len(row.prompt_ids) :].tolist()
-        assert said.count(turn) == 1 and said[-1] == turn
+        tokens = theirs.generate(torch.tensor([row.prompt_ids]), max_new_tokens=24, do_sample=False)[0, len(row.prompt_ids) :].tolist()
+        assert tokens.count(turn) == 1 and tokens[-1] == turn

@@ -27,8 +27,8 @@ def run(tree, **kwargs):
 
 def stage(tree, name: str) -> Path:
     """The newest stage directory of a name."""
-    found = (Path(tree["output"]) / tree["name"] / "stages").glob(f"{name}-*")
-    return max(found, key=lambda path: (path / "attempts.jsonl").stat().st_mtime_ns)
+    paths = (Path(tree["output"]) / tree["name"] / "stages").glob(f"{name}-*")
+    return max(paths, key=lambda path: (path / "attempts.jsonl").stat().st_mtime_ns)
 
 
 def traces(tiny_run, *others, wrong: int = 0) -> str:

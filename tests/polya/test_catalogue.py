@@ -233,7 +233,7 @@ HEAD = "heuristics:\n  - key: mine\n    title: Mine\n    instruction: Do.\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "trouble"),
     [
         ("heuristics: [", "not YAML"),
         ("- 1", "a catalogue is a mapping"),
@@ -254,10 +254,10 @@ HEAD = "heuristics:\n  - key: mine\n    title: Mine\n    instruction: Do.\n"
         ),
     ],
 )
-def test_mistakes_name_file_and_key(tmp_path, text, said):
+def test_mistakes_name_file_and_key(tmp_path, text, trouble):
     with pytest.raises(ConfigError) as caught:
         load_catalogue(written(tmp_path, text))
-    assert said in str(caught.value)
+    assert trouble in str(caught.value)
     assert "mine.yaml" in str(caught.value)
 
 

@@ -221,7 +221,7 @@ def test_the_example_selects(tiny_run):
         for phase in ("questions", "generate", "select"):
             pipeline.run(parse_config(tree), Display(quiet=True), only=phase)
         stages = tiny_run.directory / "runs" / "tiny" / "stages"
-        (stage,) = (path for path in stages.glob("select-*") if path not in {found for found, _ in chosen.values()})
+        (stage,) = (path for path in stages.glob("select-*") if path not in {place for place, _ in chosen.values()})
         chosen[name] = stage, read_records(stage / "polya.jsonl", SftRow)
         identity = json.loads((stage / "manifest.json").read_text())["identity"]["select"][field]
         assert identity[0] == name and len(identity[1]) == 64

@@ -10,7 +10,7 @@ from jaxpolya.records import Question, Sample
 from jaxpolya.verify.speech import spoken
 
 QUESTION = Question(id="q", question="What is 4 + 5?", answer="9")
-SAID = "The answer is \\boxed{9}."
+RESPONSE = "The answer is \\boxed{9}."
 
 
 class Learner:
@@ -45,7 +45,7 @@ def learner(request):
 
 
 def test_what_was_drawn_is_learned(learner):
-    for text in (SAID, " " + SAID, "a\n\nb", "x"):
+    for text in (RESPONSE, " " + RESPONSE, "a\n\nb", "x"):
         tokens = learner.encode(text)
         for drawn in (tokens, tokens[1:] or tokens, tokens[::-1]):  # in whatever way a model cuts its words
             assert learner.learned([*drawn, learner.turn]) == [*drawn, learner.turn]
@@ -66,31 +66,31 @@ def test_a_word_that_continues_the_prompt_is_not_learned_as_one_that_begins_a_te
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "wordpiece"])  # which has no token for the end of a line
 def test_what_a_stop_string_cut_off_is_not_learned(kind):
     learner = Learner(kind, chat="never")
-    tokens = learner.encode(f"{SAID}\nQuestion: What is")
-    learned = learner.learned(tokens, SAID)
-    assert learner.decode(learned[:-1]) == SAID and learned[-1] == learner.end
+    tokens = learner.encode(f"{RESPONSE}\nQuestion: What is")
+    learned = learner.learned(tokens, RESPONSE)
+    assert learner.decode(learned[:-1]) == RESPONSE and learned[-1] == learner.end
     whole = learner.decode(tokens)
     for length in range(len(whole)):  # inside a token, too
         assert learner.decode(learner.learned(tokens, whole[:length])[:-1]) == whole[:length]
 
 
 def test_a_trace_is_cut_out_behind_its_prompt(learner):
-    row = learner.trace(SAID)
-    assert row.prompt_ids + row.token_ids == [*learner.encode(row.prompt + SAID), learner.turn]
-    assert (row.prompt, row.response, row.source) == (learner.builder.text(QUESTION), SAID, "external")
+    row = learner.trace(RESPONSE)
+    assert row.prompt_ids + row.token_ids == [*learner.encode(row.prompt + RESPONSE), learner.turn]
+    assert (row.prompt, row.response, row.source) == (learner.builder.text(QUESTION), RESPONSE, "external")
 
 
 def test_a_trace_in_plain_text_stands_behind_a_blank(learner):
     plain = Learner(learner.tokenizer.kind, chat="never")
-    row = plain.trace(SAID)
-    assert row.prompt_ids + row.token_ids == [*plain.encode(f"{row.prompt} {SAID}"), plain.end]
-    assert plain.trace("\n" + SAID).token_ids[:-1] == plain.encode(f"{row.prompt}\n{SAID}")[len(row.prompt_ids) :]
+    row = plain.trace(RESPONSE)
+    assert row.prompt_ids + row.token_ids == [*plain.encode(f"{row.prompt} {RESPONSE}"), plain.end]
+    assert plain.trace("\n" + RESPONSE).token_ids[:-1] == plain.encode(f"{row.prompt}\n{RESPONSE}")[len(row.prompt_ids) :]
 
 
 @pytest.mark.parametrize("end", ["<|im_end|>", "</s>", "<|im_end|>\n", " <|im_end|>\n</s>"])
 def test_a_trace_ends_once(learner, end):
-    row = learner.trace(SAID + end)
-    assert row.token_ids == learner.trace(SAID).token_ids and row.response == SAID
+    row = learner.trace(RESPONSE + end)
+    assert row.token_ids == learner.trace(RESPONSE).token_ids and row.response == RESPONSE
 
 
 def test_control_tokens_of_a_trace_are_text(learner):

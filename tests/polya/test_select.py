@@ -3,7 +3,7 @@
 import pytest
 
 from jaxpolya.errors import RunError
-from jaxpolya.polya.select import by_question, capped, match_arms, star_rows
+from jaxpolya.polya.select import by_question, cap_questions, match_arms, star_rows
 from jaxpolya.records import Sample, SftRow
 
 
@@ -17,7 +17,7 @@ def sample(index: int, slot: int | None = 0, tokens=None, verdict="correct", fin
 
 def test_truncated_and_wrong_responses_are_no_candidates():
     samples = [sample(0), sample(1, verdict="wrong"), sample(2, finish="length"), sample(3, question="other")]
-    assert {q: [s.index for s in found] for q, found in by_question(samples, "correct").items()} == {"q": [0], "other": [3]}
+    assert {q: [s.index for s in of_question] for q, of_question in by_question(samples, "correct").items()} == {"q": [0], "other": [3]}
     assert [s.index for s in by_question(samples, "wrong")["q"]] == [1]
 
 
@@ -27,10 +27,10 @@ def test_star_keeps_one_a_question():
 
 def test_the_cap_is_one_draw_for_all_arms():
     candidates = {"polya": [f"q{i}" for i in range(20)], "star": [f"q{i}" for i in range(5, 30)]}
-    chosen = capped(candidates, 6, seed=1)
+    chosen = cap_questions(candidates, 6, seed=1)
     assert chosen is not None and len(chosen) == 6 and chosen <= {f"q{i}" for i in range(5, 20)}
-    assert chosen == capped(candidates, 6, seed=1) != capped(candidates, 6, seed=2)
-    assert capped(candidates, None, seed=1) is None
+    assert chosen == cap_questions(candidates, 6, seed=1) != cap_questions(candidates, 6, seed=2)
+    assert cap_questions(candidates, None, seed=1) is None
 
 
 def row(tokens: int, name: str) -> SftRow:

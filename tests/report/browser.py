@@ -37,7 +37,7 @@ class Browser:
             stack.callback(os.close, self._out)
             self._stack = stack.pop_all()
         self._rest, self._count, self._session = b"", 0, None
-        self.said, self.asked = [], []
+        self.messages, self.asked = [], []
         """Since the page was opened: errors of console, scripts and policy; and what was asked of disk or network."""
         target = next(t for t in self._call("Target.getTargets")["targetInfos"] if t["type"] == "page")
         self._session = self._call("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
@@ -52,7 +52,7 @@ class Browser:
 
     def open(self, path: Path, width: int, height: int = 900):
         """Opens a file at a width in CSS pixels, as a phone does below 600, and waits until its plots are drawn."""
-        self.said, self.asked = [], []
+        self.messages, self.asked = [], []
         self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
         for url in ("about:blank", path.resolve().as_uri()):
             self._call("Page.navigate", url=url)
@@ -62,15 +62,15 @@ class Browser:
         """Waits until a JavaScript expression is true."""
         until = time.monotonic() + 120  # against hanging, not slowness
         while not self.evaluate(condition):
-            assert time.monotonic() < until, f"{condition} doesn't come; said: {self.said}"
+            assert time.monotonic() < until, f"{condition} doesn't come; said: {self.messages}"
             time.sleep(0.05)
 
     def evaluate(self, expression: str):
         """The value of a JavaScript expression; a promise is waited for."""
-        found = self._call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        if "exceptionDetails" in found:
-            raise AssertionError(found["exceptionDetails"])
-        return found["result"].get("value")
+        answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in answer:
+            raise AssertionError(answer["exceptionDetails"])
+        return answer["result"].get("value")
 
     def screenshot(self, path: Path, *, grey: bool = False):
         """The whole page as a PNG."""
@@ -92,11 +92,11 @@ class Browser:
 
     def _note(self, method, params):
         if method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
-            self.said.append([part.get("value", part.get("description")) for part in params["args"]])
+            self.messages.append([part.get("value", part.get("description")) for part in params["args"]])
         elif method == "Runtime.exceptionThrown":
-            self.said.append(params["exceptionDetails"])
+            self.messages.append(params["exceptionDetails"])
         elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
-            self.said.append(params["entry"]["text"])
+            self.messages.append(params["entry"]["text"])
         elif method == "Network.requestWillBeSent":
             self.asked.append(params["request"]["url"])
 

@@ -26,7 +26,7 @@ def evaluation(arm, questions, samples, seed):
         quantiles = np.sort(rng.beta(*SKILL[arm], questions))
         return {f"q{i}": (samples, int(rng.binomial(samples, p))) for i, p in enumerate(quantiles)}
 
-    found = {
+    fields = {
         "questions": questions,
         "samples": samples,
         "pass": plain(summarise(counts(arm), resamples=500, seed=0)),
@@ -48,8 +48,8 @@ def evaluation(arm, questions, samples, seed):
         },
     }
     if arm != "base":
-        found["versus_base"] = plain(paired_difference(counts(arm), counts("base"), resamples=500, seed=0))
-    return found
+        fields["versus_base"] = plain(paired_difference(counts(arm), counts("base"), resamples=500, seed=0))
+    return fields
 
 
 def rl_steps(count, seed):

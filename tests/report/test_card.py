@@ -133,8 +133,8 @@ def test_the_whole_configuration_is_in_it(whole):
 def test_what_nobody_said_is_left_out(whole):
     whole["run"] |= {"origin": {}, "commit": None}
     whole["arms"].pop("base")
-    for found in whole["arms"]["rl"]["eval"].values():
-        found.pop("versus_base")
+    for entry in whole["arms"]["rl"]["eval"].values():
+        entry.pop("versus_base")
     card = ModelCard(run_card(of(whole), "rl"))
     assert card.data.base_model is None and card.data.license is None
     assert "licence" not in card.text and "ancestor" not in card.text and " minus base" not in card.text
@@ -148,6 +148,6 @@ def test_a_checkpoint_that_is_no_run_s():
         "library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["jaxpolya"],
     }  # fmt: skip
     assert "# gemma.gguf\n" in card.text and LOADED in card.text
-    for said in ("`weights/gemma.gguf`", "`sha256:77`", "a/one, a/two", "licence, as it says itself: gemma", "(commit 6eeb1a36)"):
-        assert said in card.text
+    for words in ("`weights/gemma.gguf`", "`sha256:77`", "a/one, a/two", "licence, as it says itself: gemma", "(commit 6eeb1a36)"):
+        assert words in card.text
     assert "commit" not in checkpoint_card("a", "b", {}, None)

@@ -39,12 +39,12 @@ def charts(path):
 
 
 def test_a_sweep_is_drawn_along_its_number(tmp_path, swept):
-    found, text = charts(write_compare_page(tmp_path / "compare.html", swept))
-    assert set(found) == {"first-sums-polya+rl", "base-sums-polya+rl", "along-sums-1", "along-sums-4"}
-    assert [(row["name"], row["mean"]) for row in found["first-sums-polya+rl"]["data"]["values"]] == [
+    drawn_charts, text = charts(write_compare_page(tmp_path / "compare.html", swept))
+    assert set(drawn_charts) == {"first-sums-polya+rl", "base-sums-polya+rl", "along-sums-1", "along-sums-4"}
+    assert [(row["name"], row["mean"]) for row in drawn_charts["first-sums-polya+rl"]["data"]["values"]] == [
         ("select.n=4", pytest.approx(10)), ("select.n=16", pytest.approx(20))
     ]  # fmt: skip
-    along = found["along-sums-1"]
+    along = drawn_charts["along-sums-1"]
     assert [row["step"] for row in along["data"]["values"]] == [1, 4, 16, 1, 4, 16]
     assert along["layer"][0]["encoding"]["x"]["scale"] == {"type": "log", "base": 2, "nice": False}
     assert "They differ in select.n." in text
@@ -52,9 +52,9 @@ def test_a_sweep_is_drawn_along_its_number(tmp_path, swept):
 
 def test_configurations_without_an_order_stand_by_themselves(tmp_path):
     named = [point({"rl.algorithm": name}, "rl", mean, run="<b>one</b>") for name, mean in (("grpo", 0.4), ("dapo", 0.5))]
-    found, text = charts(write_compare_page(tmp_path / "compare.html", Points(by="rl.algorithm", points=named)))
-    assert set(found) == {"first-sums-rl", "base-sums-rl", "along-sums-1-rl", "along-sums-4-rl"}
-    assert [row["name"] for row in found["along-sums-1-rl"]["data"]["values"]] == [
+    drawn_charts, text = charts(write_compare_page(tmp_path / "compare.html", Points(by="rl.algorithm", points=named)))
+    assert set(drawn_charts) == {"first-sums-rl", "base-sums-rl", "along-sums-1-rl", "along-sums-4-rl"}
+    assert [row["name"] for row in drawn_charts["along-sums-1-rl"]["data"]["values"]] == [
         "<b>one</b>, rl.algorithm=grpo", "<b>one</b>, rl.algorithm=dapo"
     ]  # fmt: skip
     assert "<b>one" not in text
@@ -66,4 +66,4 @@ def test_a_browser_draws_the_comparison(tmp_path, swept):
     with Browser() as browser:
         browser.open(path, 390)
         assert browser.evaluate("document.querySelectorAll('[data-drawn=yes] svg .mark-symbol path').length") >= 2 + 3 + 2 * 6
-        assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth") and not browser.said, browser.said
+        assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth") and not browser.messages, browser.messages

@@ -21,7 +21,7 @@ def write_run(path, results, settings, right):
     asked = path / "stages" / "questions-eval-chain_sum-aa"
     asked.mkdir()
     (asked / "questions.jsonl").write_text("".join(map(dump, questions)))
-    for i, (found, solved) in enumerate(zip(settings, right, strict=True)):
+    for i, (own, solved) in enumerate(zip(settings, right, strict=True)):
         stage = path / "stages" / f"eval-polya-rl-chain_sum-{i}{i}"
         stage.mkdir()
         shared = {"arm": "polya+rl", "stage": "eval", "index": 0, "prompt": "", "response": "", "token_ids": [1], "logprobs": [], "seed": 0}
@@ -30,7 +30,7 @@ def write_run(path, results, settings, right):
             for k, q in enumerate(questions)
         ]
         (stage / "samples.jsonl").write_text("".join(map(dump, samples)))
-        one = Configuration(id=str(i), begun=f"2026-01-0{i + 1}", settings=found, stages=[asked.name, stage.name])
+        one = Configuration(id=str(i), begun=f"2026-01-0{i + 1}", settings=own, stages=[asked.name, stage.name])
         place = path / "configurations" / one.id
         place.mkdir(parents=True)
         (place / "configuration.json").write_text(one.model_dump_json())
@@ -103,11 +103,11 @@ def test_nothing_finished_is_nothing_to_compare(swept):
 
 def test_a_sweep_is_a_grid_of_runs_that_are_read_before_one_starts():
     config = "configs/quickstart.yaml"
-    found = sweep_points(config, ["select.n=1,2", "arms=[base],[base,polya]"], ["sft.epochs=1"])
-    assert [name for name, _ in found] == [
+    points = sweep_points(config, ["select.n=1,2", "arms=[base],[base,polya]"], ["sft.epochs=1"])
+    assert [name for name, _ in points] == [
         "select.n=1,arms=[base]", "select.n=1,arms=[base,polya]", "select.n=2,arms=[base]", "select.n=2,arms=[base,polya]",
     ]  # fmt: skip
-    assert [(run.select.n, run.arms) for _, run in found][1:3] == [(1, ["base", "polya"]), (2, ["base"])]
+    assert [(run.select.n, run.arms) for _, run in points][1:3] == [(1, ["base", "polya"]), (2, ["base"])]
     ((name, run),) = sweep_points(config, ["rl.evaluate_at=1,2"])
     assert name == "rl.evaluate_at=[1,2]" and run.rl.evaluate_at == [1, 2], "doses are one training's"
     for vary, says in (

@@ -29,7 +29,7 @@ from jaxpolya.report.html.evidence import (
     plain,
     size,
 )
-from jaxpolya.report.html.series import said, series
+from jaxpolya.report.html.series import describe, series
 from jaxpolya.report.html.style import styles
 from jaxpolya.results import Results
 
@@ -194,11 +194,11 @@ def test_a_log_s_numbers_are_named_and_its_looks_are_shown():
         {"step": 0, "reward": 0.5, "odd": 1, "on": True, "audit": {"paid": 3}},
         {"step": 1, "reward": None, "validation": {"pass@1": 0.25}},
     ]
-    found = series(rows)
-    assert found == {"reward": [(0, 0.5)], "odd": [(0, 1.0)], "validation.pass@1": [(1, 0.25)]}
-    main, more = figures._curves("rl", {"rl": [found]}, styles(["rl"]))
+    points = series(rows)
+    assert points == {"reward": [(0, 0.5)], "odd": [(0, 1.0)], "validation.pass@1": [(1, 0.25)]}
+    main, more = figures._curves("rl", {"rl": [points]}, styles(["rl"]))
     assert [chart.title for chart in main] == ["Reward", "Validation: pass@1"] and [chart.title for chart in more] == ["odd"]
-    assert said("loss", "sft").main and not said("loss", "rl").main
+    assert describe("loss", "sft").main and not describe("loss", "rl").main
 
 
 def test_the_vendored_files_are_those_of_the_registry():
@@ -246,7 +246,7 @@ def test_a_browser_draws_the_page(page, tmp_path):
             browser.wait("document.documentElement.scrollWidth <= innerWidth")  # a plot takes a moment to fit in
             browser.screenshot(tmp_path / f"{width}.png")
             assert (tmp_path / f"{width}.png").stat().st_size > 50_000
-            assert not browser.said, browser.said
+            assert not browser.messages, browser.messages
             assert {url.split(":")[0] for url in browser.asked} <= {"file", "data", "about"} and len(browser.asked) <= 3
         browser.evaluate(
             "(() => { const e = document.querySelector('input[type=search]');"

@@ -71,11 +71,11 @@ def test_a_replay_ends_with_the_bits_of_the_run_that_was_recorded(changes, tiny_
     assert again.name != live.name
     one, other = (load_checkpoint(str(stage / "model"), mesh=mesh1).params for stage in (live, again))
     assert equal(one, other)
-    found = [
+    contents = [
         {name.split("/", 2)[2]: value for name, value in comparable(stage.parents[1]).items() if "/rl-rl-" in name}
         for stage in (live, again)
     ]
-    assert found[0] == found[1] and {"steps.jsonl", "rollouts/000002.jsonl"} <= set(found[0])
+    assert contents[0] == contents[1] and {"steps.jsonl", "rollouts/000002.jsonl"} <= set(contents[0])
 
 
 # Other people's ----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from kinds import CHATML, THINKS, tokenizer_of
 from jaxpolya.decode.engine import Completion
 from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.records import Question
-from jaxpolya.rollout.respond import Asking, make_prompts, respond
+from jaxpolya.rollout.respond import Draws, make_prompts, respond
 from jaxpolya.verify.judge import judge
 from jaxpolya.verify.speech import opened_thought
 
@@ -50,7 +50,7 @@ def test_a_thought_that_the_prompt_opened_has_to_end(template, verdicts, tmp_pat
     tokenizer.chat_template = template
     texts = ["It is 9.", "Hm, 8.</think>It is 9.", "<think>8</think>\nIt is 9.", "<think>It is 9."]
     prompts, _ = make_prompts(PromptBuilder(tokenizer), [(QUESTION, None)], longest=500, key="eval")
-    samples = respond(Says(*texts), dict, prompts, Asking("base", "eval", len(texts), 0), pool=Judges(), out=tmp_path / "samples.jsonl")
+    samples = respond(Says(*texts), dict, prompts, Draws("base", "eval", len(texts), 0), pool=Judges(), out=tmp_path / "samples.jsonl")
     assert [sample.verdict for sample in samples] == verdicts
     assert [sample.response for sample in samples] == texts
     # The record holds all that the verdict is on.

@@ -53,8 +53,8 @@ def lesson(question: Question, trace: str) -> SftRow:
 
 
 def test_traces_are_judged_once_and_again_only_under_larger_limits(tmp_path):
-    said = ["The answer is 1.", "The answer is 3.", "The answer is 1. " + "x" * 80]
-    traces = [Trace(id=f"line {i}", question_id="q", response=response) for i, response in enumerate(said)]
+    responses = ["The answer is 1.", "The answer is 3.", "The answer is 1. " + "x" * 80]
+    traces = [Trace(id=f"line {i}", question_id="q", response=response) for i, response in enumerate(responses)]
     path = tmp_path / "traces.jsonl"
     with Pool(1, deadline=20) as pool:
         judged, too_long = judge_traces(path, traces, [], QUESTIONS, lesson, 60, pool)

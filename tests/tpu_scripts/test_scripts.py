@@ -97,11 +97,11 @@ class Cloud:
 
     def worker(self, command):
         """Says something to worker.sh on every host: what they answer."""
-        said = []
+        outputs = []
         for host in sorted(self.directory.glob("host-*")):
             done = subprocess.run(["jaxpolya/tpu_scripts/worker.sh", command], cwd=host, capture_output=True, text=True, check=True)
-            said.append(done.stdout.strip())
-        return said
+            outputs.append(done.stdout.strip())
+        return outputs
 
     @staticmethod
     def _program(path, text):

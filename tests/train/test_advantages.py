@@ -21,25 +21,25 @@ def rewards(rows, lengths=None, kl=None, values=None) -> Rewards:
     return Rewards(rows, np.ones(rows.shape, int) if lengths is None else np.array(lengths), kl, values)
 
 
-def found(name: str, *arguments, **keywords) -> np.ndarray:
+def advantages_of(name: str, *arguments, **keywords) -> np.ndarray:
     return estimate(getattr(advantages, name), rewards(*arguments, **keywords))
 
 
 def test_normalised_uses_the_sample_deviation():
-    of_two = found("normalised", [[1.0, 0.0], [3.0, 1.0]])
+    of_two = advantages_of("normalised", [[1.0, 0.0], [3.0, 1.0]])
     # Two rewards a, b: mean-distance (a−b)/2 over sample deviation (a−b)/√2 is 1/√2 whatever the rewards.
     np.testing.assert_allclose(of_two[..., 0], [[0.5**0.5, -(0.5**0.5)]] * 2, atol=2e-6)
     assert of_two.dtype == np.float32
 
 
 def test_centred_keeps_the_scale_of_the_rewards():
-    np.testing.assert_allclose(found("centred", [[1.0, 0.0, 0.0, 0.0]])[0, :, 0], [0.75, -0.25, -0.25, -0.25])
+    np.testing.assert_allclose(advantages_of("centred", [[1.0, 0.0, 0.0, 0.0]])[0, :, 0], [0.75, -0.25, -0.25, -0.25])
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_masked_rewards_leave_the_others_alone(name):
-    whole = found(name, [[1.0, 0.0, 0.5]], [[2, 3, 1]])
-    holed = found(name, [[1.0, np.nan, 0.0, 0.5, np.nan]], [[2, 3, 3, 1, 2]])
+    whole = advantages_of(name, [[1.0, 0.0, 0.5]], [[2, 3, 1]])
+    holed = advantages_of(name, [[1.0, np.nan, 0.0, 0.5, np.nan]], [[2, 3, 3, 1, 2]])
     np.testing.assert_array_equal(holed[:, [0, 2, 3]], whole)
     np.testing.assert_array_equal(holed[:, [1, 4]], 0)
 
@@ -49,7 +49,7 @@ def test_masked_rewards_leave_the_others_alone(name):
 def test_groups_without_signal_are_exactly_zero(name):
     nan = np.nan
     rows = [[0.1, 0.1, 0.1], [0.0, 0.0, 0.0], [nan, 1.0, nan], [nan, nan, nan], [1.0, 0.0, nan]]
-    result = found(name, rows)
+    result = advantages_of(name, rows)
     assert not result[:4].any() and result[4].any()
     np.testing.assert_array_equal(mixed_groups(np.array(rows)), [False, False, False, False, True])
 
@@ -57,7 +57,7 @@ def test_groups_without_signal_are_exactly_zero(name):
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.filterwarnings("error")
 def test_a_round_of_which_nothing_is_known_is_zero(name):
-    assert not found(name, [[np.nan, np.nan]]).any()
+    assert not advantages_of(name, [[np.nan, np.nan]]).any()
 
 
 @pytest.mark.skipif(not ORACLE.exists(), reason="the oracle file lies outside the repository")
@@ -72,7 +72,7 @@ def test_a_round_of_which_nothing_is_known_is_zero(name):
 def test_oracle(entry, name, of):
     oracle = json.loads(ORACLE.read_text())
     given, expected = (np.array(values).reshape(2, 3) for values in (oracle["fixture"][of], oracle["expected"][entry]["value"]))
-    np.testing.assert_allclose(found(name, given)[..., 0], expected, atol=1e-6)
+    np.testing.assert_allclose(advantages_of(name, given)[..., 0], expected, atol=1e-6)
 
 
 # What the oracle lacks, written out from the papers one number at a time --------------------------------------------------
@@ -98,7 +98,7 @@ def test_reinforce_plus_plus_by_hand(with_kl):
     }
     mean = sum(raw.values()) / len(raw)
     deviation = (sum((value - mean) ** 2 for value in raw.values()) / len(raw)) ** 0.5
-    result = found("batch_normalised", given, lengths, kl if with_kl else None)
+    result = advantages_of("batch_normalised", given, lengths, kl if with_kl else None)
     for place, value in raw.items():
         assert result[place] == pytest.approx((value - mean) / deviation, abs=1e-6)
     assert not result[np.arange(result.shape[-1]) >= lengths[..., None]].any()
@@ -110,13 +110,13 @@ def test_reinforce_plus_plus_with_baseline_by_hand(with_kl):
     totals = given - (kl.sum(-1) if with_kl else 0.0)
     raw = [totals[p, g] - totals[p].mean() for p in range(3) for g in range(4) for _ in range(lengths[p, g])]
     expected = (totals - totals.mean(axis=1, keepdims=True) - np.mean(raw)) / np.std(raw)
-    result = found("group_batch_normalised", given, lengths, kl if with_kl else None)
+    result = advantages_of("group_batch_normalised", given, lengths, kl if with_kl else None)
     np.testing.assert_allclose(result[..., 0], expected, atol=1e-6)
 
 
 def test_maxrl_by_hand():
     # (r − r̂) / r̂ with r̂ the group's mean (arXiv 2602.02710); a group that nobody solved is silent.
-    result = found("mean_normalised", [[1, 0, 0, 0], [1, 1, 0, 1], [0, 0, 0, 0]])[..., 0]
+    result = advantages_of("mean_normalised", [[1, 0, 0, 0], [1, 1, 0, 1], [0, 0, 0, 0]])[..., 0]
     np.testing.assert_allclose(result, [[3, -1, -1, -1], [1 / 3, 1 / 3, -1, 1 / 3], [0, 0, 0, 0]], atol=1e-6)
 
 
@@ -126,7 +126,7 @@ def test_maxrl_estimates_the_gradient_of_a_truncated_log_likelihood():
     gradient = 0.0
     for draw in np.ndindex(*[2] * N):
         chance = np.prod([p if hit else 1 - p for hit in draw])
-        advantages_G = found("mean_normalised", [draw])[0, :, 0]
+        advantages_G = advantages_of("mean_normalised", [draw])[0, :, 0]
         score = np.array([1 / p if hit else -1 / (1 - p) for hit in draw])  # ∂ log chance of each draw / ∂p
         gradient += chance * float(advantages_G @ score) / N
     # The terms are those up to N − 1: the N-th is what taking the scores' mean off costs, since it isn't taken off where all fail.
@@ -136,8 +136,8 @@ def test_maxrl_estimates_the_gradient_of_a_truncated_log_likelihood():
 def test_kl_in_the_reward_is_taken_off_it():
     kl = np.array([[[0.25, 0.25], [0.5, 0.0]]])
     for name in ("centred", "normalised", "leave_one_out", "plain"):
-        taken = found(name, [[1.0, 0.0]], [[2, 1]], kl)
-        np.testing.assert_allclose(taken, found(name, [[0.5, -0.5]], [[2, 1]]), atol=1e-6)
+        taken = advantages_of(name, [[1.0, 0.0]], [[2, 1]], kl)
+        np.testing.assert_allclose(taken, advantages_of(name, [[0.5, -0.5]], [[2, 1]]), atol=1e-6)
 
 
 def test_soft_overlong_penalty_is_the_papers():
@@ -165,8 +165,8 @@ def test_what_can_be_no_advantages_is_refused(estimator, message):
 def test_kl_in_the_reward_by_hand():
     old, ref = [np.array([-1.0, -2.0]), np.array([-0.5])], [np.array([-1.5, -1.0]), np.array([-0.5])]
     for estimator, of in {"k1": lambda d: d, "k2": lambda d: d**2 / 2, "k3": lambda d: np.exp(-d) - 1 + d}.items():
-        found = advantages.kl_in_reward(old, ref, (1, 2), KlConfig(weight=0.1, estimator=estimator, place="reward"))
-        np.testing.assert_allclose(found, [[[0.1 * of(0.5), 0.1 * of(-1.0)], [0, 0]]], atol=1e-12)
+        advantages_of = advantages.kl_in_reward(old, ref, (1, 2), KlConfig(weight=0.1, estimator=estimator, place="reward"))
+        np.testing.assert_allclose(advantages_of, [[[0.1 * of(0.5), 0.1 * of(-1.0)], [0, 0]]], atol=1e-12)
 
 
 def gae_by_hand(rewards, values, gamma, lam):

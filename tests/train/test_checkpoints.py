@@ -42,8 +42,8 @@ def restored(directory, mesh):
 
 
 def test_the_newest_is_restored(directory, mesh1):
-    found = restored(directory, mesh1)
-    assert int(found["n"]) == 10 and np.array_equal(found["w"], state(10)["w"])
+    newest = restored(directory, mesh1)
+    assert int(newest["n"]) == 10 and np.array_equal(newest["w"], state(10)["w"])
     assert sorted(path.name for path in directory.iterdir() if path.is_dir()) == ["10", "2"]
 
 

@@ -36,10 +36,10 @@ def test_a_divergence_is_k3_over_all_tokens():
 def test_a_round_is_measured_against_the_models_that_there_are():
     samples = [sample(0, [-1.0, -2.0], "one two"), sample(1, [-1.0], "three four")]
     assert drift_facts(samples, 2, {}) == {"vendi": pytest.approx(2)}
-    found = drift_facts(
+    facts = drift_facts(
         samples, 2, {"start": [np.array([-1.0, -2.0]), np.array([-1.0])], "base": [np.array([-2.0, -2.0]), np.array([-1.0])]}
     )
-    assert found["kl_start"] == 0 and found["kl_base"] == pytest.approx(np.exp(-1) / 3, rel=1e-12)
+    assert facts["kl_start"] == 0 and facts["kl_base"] == pytest.approx(np.exp(-1) / 3, rel=1e-12)
 
 
 def test_the_rate_that_is_logged_is_the_one_that_an_update_takes():

@@ -72,8 +72,8 @@ def test_padding_reaches_neither_values_nor_gradients(garbage, term):
         return jax.value_and_grad(loss, has_aux=True)(jnp.asarray(new))
 
     clean, soiled = run(new, old, advantages, -new), run(*soiled, -soiled[0])
-    for expected, found in zip(jax.tree.leaves(clean), jax.tree.leaves(soiled), strict=True):
-        np.testing.assert_array_equal(found, expected)
+    for expected, actual in zip(jax.tree.leaves(clean), jax.tree.leaves(soiled), strict=True):
+        np.testing.assert_array_equal(actual, expected)
     assert not np.asarray(soiled[1])[~mask].any()
 
 
@@ -136,10 +136,10 @@ def test_packed_rows_give_the_padded_numbers(term, mode):
     packed, padded = packed_and_padded()
     loss = PolicyLoss(term, mode, max_length=5, entropy_bonus=0.1)
     expected, _ = measured(loss, *padded, entropy=-padded[0])
-    found, _ = measured(loss, *packed, entropy=-packed[0])
+    means, _ = measured(loss, *packed, entropy=-packed[0])
     for name, pair in expected.items():
-        assert found[name].sum == pytest.approx(float(pair.sum), rel=1e-6, abs=1e-6), name
-        assert found[name].count == pair.count, name
+        assert means[name].sum == pytest.approx(float(pair.sum), rel=1e-6, abs=1e-6), name
+        assert means[name].count == pair.count, name
     gradients = [jax.grad(lambda new, rest=rest: measured(loss, new, *rest)[0]["loss"].sum)(new) for new, *rest in (packed, padded)]
     np.testing.assert_allclose(*(np.sort(gradient[np.nonzero(gradient)]) for gradient in gradients), atol=1e-6)
 
@@ -235,8 +235,8 @@ def test_corrections_weigh_each_token_without_a_gradient(correction):
     def gradient(loss, **named):
         return jax.grad(lambda new: measured(loss, new, old, advantages, mask, **named)[0]["loss"].sum)(jnp.asarray(new))
 
-    found = gradient(PolicyLoss(CLIP, **correction), logp_sampler_BT=sampler)
-    np.testing.assert_allclose(found, gradient(PolicyLoss(CLIP)) * np.where(mask, weights, 0), rtol=1e-5, atol=1e-7)
+    actual = gradient(PolicyLoss(CLIP, **correction), logp_sampler_BT=sampler)
+    np.testing.assert_allclose(actual, gradient(PolicyLoss(CLIP)) * np.where(mask, weights, 0), rtol=1e-5, atol=1e-7)
     means, _ = measured(PolicyLoss(CLIP, **correction), new, old, advantages, mask, logp_sampler_BT=sampler)
     assert means["corrected"].value == pytest.approx(outside[mask].mean()) and 0 < outside[mask].mean() < 1
     d = np.asarray(new - sampler, np.float64)[mask]
@@ -255,11 +255,11 @@ def test_the_value_loss_is_the_larger_of_two_errors(clip):
     arrays = [np.where(mask, x, np.nan).astype(np.float32) for x in (values, old_values, returns)]
     loss, policy = PolicyLoss(CLIP, value=ValueConfig(clip=clip)), measured(PolicyLoss(CLIP), new, old, new, mask)[0]["loss"].value
 
-    def found(new_values):
+    def value_loss(new_values):
         means, _ = measured(loss, new, old, new, mask, values=Values(new_values, *map(jnp.asarray, arrays[1:])))
         return means["loss"].value, means
 
-    (value, means), gradient = jax.value_and_grad(found, has_aux=True)(jnp.asarray(arrays[0]))
+    (value, means), gradient = jax.value_and_grad(value_loss, has_aux=True)(jnp.asarray(arrays[0]))
     assert means["value_loss"].value == pytest.approx(np.maximum(errors, bounded)[mask].mean(), rel=1e-6)
     assert value == pytest.approx(float(policy + means["value_loss"].value), rel=1e-6)
     assert means["value_clip"].value == pytest.approx((bounded > errors)[mask].mean()) and (clip is None) == (
@@ -284,27 +284,27 @@ def test_oracle(x64, tolerance):
     with jax.enable_x64(x64):
         new, old, ref, rollout, advantages, mask = oracle_fixture(jnp.float64 if x64 else jnp.float32)
         value = lambda loss, **named: loss_value(loss, new, old, advantages, mask, **named)  # noqa: E731
-        found = {
+        values = {
             f"ppo_clip_0.2_0.28_{mode}": value(PolicyLoss(CLIP, mode))
             for mode in ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum")
         }
-        found["ppo_clip_0.2_0.2_token_mean"] = value(PolicyLoss(PpoClip(0.2, 0.2)))
-        found["dr_grpo_0.2_0.28_constant_T5_divided_by_rows"] = value(PolicyLoss(CLIP, "constant", max_length=5))
+        values["ppo_clip_0.2_0.2_token_mean"] = value(PolicyLoss(PpoClip(0.2, 0.2)))
+        values["dr_grpo_0.2_0.28_constant_T5_divided_by_rows"] = value(PolicyLoss(CLIP, "constant", max_length=5))
         for form in ("sequence", "token"):
             name = "gspo_0.2_0.28_sequence_mean"
             gspo = value(PolicyLoss(Gspo(0.2, 0.28, form), "seq_mean_token_mean"))
             np.testing.assert_allclose(gspo, expected[name], rtol=0, atol=tolerance, err_msg=f"{name}, {form} form")
-            found[name] = gspo
-        found["ppo_clip_0.2_0.28_token_mean_times_truncated_importance_weight_cap_1.2"] = value(
+            values[name] = gspo
+        values["ppo_clip_0.2_0.28_token_mean_times_truncated_importance_weight_cap_1.2"] = value(
             PolicyLoss(CLIP, tis=1.2), logp_sampler_BT=rollout
         )
         for name, kl in kl_estimates(new, ref, mask).items():
-            found[f"kl_{name}_token_mean"] = aggregate(kl, mask, "token_mean").value
+            values[f"kl_{name}_token_mean"] = aggregate(kl, mask, "token_mean").value
         gradient = jax.grad(lambda new: loss_value(PolicyLoss(CLIP), new, old, advantages, mask))(new)
         for row in (0, 1):
-            found[f"gradient_wrt_logp_new_ppo_clip_0.2_0.28_token_mean_row_{row}"] = gradient[row]
-        assert new.dtype == found["ppo_clip_0.2_0.2_token_mean"].dtype == (jnp.float64 if x64 else jnp.float32)
+            values[f"gradient_wrt_logp_new_ppo_clip_0.2_0.28_token_mean_row_{row}"] = gradient[row]
+        assert new.dtype == values["ppo_clip_0.2_0.2_token_mean"].dtype == (jnp.float64 if x64 else jnp.float32)
     elsewhere = {name for name in expected if "advantages" in name}  # tests/train/test_advantages.py
-    assert found.keys() == expected.keys() - elsewhere
-    for name, value in found.items():
+    assert values.keys() == expected.keys() - elsewhere
+    for name, value in values.items():
         np.testing.assert_allclose(value, expected[name], rtol=0, atol=tolerance, err_msg=name)

@@ -52,9 +52,9 @@ def rows(*steps: int) -> list[dict]:
     return [{"step": step, "loss": 1.0 / (step + 1)} for step in steps]
 
 
-def train(directory, sink, keep: int, until: int, said=None) -> None:
+def train(directory, sink, keep: int, until: int, into=None) -> None:
     """A stage that is at step `keep` and is stopped, somehow, behind step `until`."""
-    notes = [] if said is None else said
+    notes = [] if into is None else into
     feed = Sinks(stage(directory), {"own": sink}, notes.append)
     log = StepLog(directory / "steps.jsonl", keep=keep, primary=True, sinks=feed)
     for row in rows(*range(keep, until)):
@@ -91,9 +91,9 @@ def test_a_sink_that_knows_what_it_holds_goes_before_the_note(tmp_path):
 
 
 def test_a_sink_that_fails_is_tried_again_and_named_once(tmp_path):
-    sink, said = Recorder(2, 3, 6), []
+    sink, notes = Recorder(2, 3, 6), []
     done = threading.Event()
-    feed = Sinks(stage(tmp_path), {"own": sink}, said.append)
+    feed = Sinks(stage(tmp_path), {"own": sink}, notes.append)
     plain = sink.write
 
     def write(step, facts):
@@ -106,16 +106,16 @@ def test_a_sink_that_fails_is_tried_again_and_named_once(tmp_path):
     assert done.wait(60)
     feed.close()
     assert [step for step, _ in sink.told] == [0, 1, 2, 3, 4]
-    assert len(said) == 1 and "log: own fails at rl-polya: OSError: no route to host. The run goes on" in said[0]
+    assert len(notes) == 1 and "log: own fails at rl-polya: OSError: no route to host. The run goes on" in notes[0]
 
 
 def test_what_a_sink_never_took_is_said_and_told_at_the_next_start(tmp_path):
     def broken(stage):
         raise RuntimeError("no such project")
 
-    said = []
-    train(tmp_path, broken, 0, 3, said)
-    assert "RuntimeError: no such project" in said[0] and "hasn't taken the last 3 of 3 steps of rl-polya" in said[-1]
+    notes = []
+    train(tmp_path, broken, 0, 3, notes)
+    assert "RuntimeError: no such project" in notes[0] and "hasn't taken the last 3 of 3 steps of rl-polya" in notes[-1]
     mended = Recorder()
     train(tmp_path, mended, 2, 4)
     assert [step for step, _ in mended.told] == [0, 1, 2, 3]
@@ -123,11 +123,11 @@ def test_what_a_sink_never_took_is_said_and_told_at_the_next_start(tmp_path):
 
 def test_a_sink_that_hangs_holds_up_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(sinks, "GRACE", 0.05)
-    released, said, sink = threading.Event(), [], Recorder()
+    released, notes, sink = threading.Event(), [], Recorder()
     sink.write = lambda step, facts: released.wait()
-    train(tmp_path, sink, 0, 3, said)
+    train(tmp_path, sink, 0, 3, notes)
     released.set()
-    assert len(said) == 1 and "hasn't taken the last 3 of 3 steps" in said[0]
+    assert len(notes) == 1 and "hasn't taken the last 3 of 3 steps" in notes[0]
     assert len((tmp_path / "steps.jsonl").read_text().splitlines()) == 3
 
 
@@ -148,15 +148,15 @@ def events(directory) -> list[tuple[int, str, float]]:
     """(step, tag, value) of all event files, in their order; TFRecord: length, its checksum, an Event, its checksum."""
     from tensorboardX.proto.event_pb2 import Event
 
-    found = []
+    scalars = []
     for path in sorted(directory.glob("events.out.tfevents.*")):
         data = path.read_bytes()
         while data:
             (length,) = struct.unpack("<Q", data[:8])
             event = Event.FromString(data[12 : 12 + length])
-            found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+            scalars += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
             data = data[16 + length :]
-    return found
+    return scalars
 
 
 def test_tensorboard_shows_each_step_once_however_often_a_stage_is_killed(tmp_path):

@@ -35,17 +35,17 @@ def trained(mesh, dtype, steps, *, held=None, decoder=LORA):
     optimizer = make_optimizer(Optimizer(learning_rate=1e-2, warmup=0), 4)
     fresh, frozen = begin(params(), decoder, mesh, held or dtype, 0, "sft")
     update = Step(sft_objective(Forward(decoder, dtype)), decoder, mesh, optimizer, frozen)
-    state, found = init_state(fresh, decoder, mesh, optimizer), []
+    state, log = init_state(fresh, decoder, mesh, optimizer), []
     for _ in range(steps):
         state, facts = update(state, batch(), 8)
-        found.append(facts)
-    return update, state, found
+        log.append(facts)
+    return update, state, log
 
 
 def test_adapters_begin_at_nothing_and_alone_are_trained(mesh1):
     _, _, (plain,) = trained(mesh1, F32, 1, decoder=CONFIG)
-    update, state, found = trained(mesh1, F32, 3)
-    assert found[0]["loss"] == pytest.approx(plain["loss"], rel=1e-6) and found[-1]["loss"] < found[0]["loss"]
+    update, state, log = trained(mesh1, F32, 3)
+    assert log[0]["loss"] == pytest.approx(plain["loss"], rel=1e-6) and log[-1]["loss"] < log[0]["loss"]
     names = {f"{name}_lora_{factor}" for name in ("q", "o", "down") for factor in "ab"}
     held = {path[-1].key for path, leaf in jax.tree_util.tree_leaves_with_path(state) if hasattr(path[-1], "key")}
     assert held == names, "parameters and moments are those of the adapters"

@@ -140,11 +140,11 @@ def test_a_validated_run_leaves_its_best_model_over_kills(validated, monkeypatch
     results = pipeline.run(parse_config(tree), Display(quiet=True))
     directory = validated.directory / "runs" / "tiny"
     (rl,) = directory.glob("stages/rl-star-rl-*")
-    found = results.arms["star+rl"]
-    assert found.rl.validation.model_dump() == {
+    entry = results.arms["star+rl"]
+    assert entry.rl.validation.model_dump() == {
         "metric": "pass@1", "kept": 2, "best": 2, "last": 3, "stopped": False, "looks": figures,
     }  # fmt: skip
-    assert found.sft.validation.metric == "heldout_loss" and list(found.sft.validation.looks) == [found.sft.steps]
+    assert entry.sft.validation.metric == "heldout_loss" and list(entry.sft.validation.looks) == [entry.sft.steps]
     report = (directory / "report.md").read_text()
     assert "which model each training left" in report and "| star+rl, rl | pass@1 | 2 | 3 | 0.200 | 0.900 | 0.500 |" in report
     assert not list(rl.glob("models/*")), "the best is the stage's model; what it was taken from has gone"

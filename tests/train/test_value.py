@@ -122,9 +122,9 @@ def test_a_head_learns_what_is_due(mesh1):
 
 def test_the_state_is_restored_as_it_lies(mesh8):
     optimizer = optimizer_of()
-    found, said = init_state(start(), TRAINED, mesh8, optimizer), abstract_state(TRAINED, mesh8, optimizer)
-    assert jax.tree.structure(found) == jax.tree.structure(said)
-    for array, expected in zip(jax.tree.leaves(found), jax.tree.leaves(said), strict=True):
+    state, abstract = init_state(start(), TRAINED, mesh8, optimizer), abstract_state(TRAINED, mesh8, optimizer)
+    assert jax.tree.structure(state) == jax.tree.structure(abstract)
+    for array, expected in zip(jax.tree.leaves(state), jax.tree.leaves(abstract), strict=True):
         assert (array.shape, array.dtype) == (expected.shape, expected.dtype)
         assert array.sharding.is_equivalent_to(expected.sharding, array.ndim)
 
@@ -134,8 +134,8 @@ def test_targets_and_what_the_log_says_of_them():
     rewards = Rewards(np.array([[1.0, 0.0]]), lengths, values_PGT=values)
     returns, facts = targets(rewards, ValueConfig(gamma=1.0, lam=1.0))
     np.testing.assert_allclose(returns[0], [[1, 1, 0], [0, 0, 0]])
-    said, due = np.array([0.5, 0.5, 0, 0.25, 0.5]), np.array([1, 1, 0, 0, 0.0])
-    assert facts == pytest.approx({"value": said.mean(), "explained_variance": 1 - (due - said).var() / due.var()})
+    estimates, due = np.array([0.5, 0.5, 0, 0.25, 0.5]), np.array([1, 1, 0, 0, 0.0])
+    assert facts == pytest.approx({"value": estimates.mean(), "explained_variance": 1 - (due - estimates).var() / due.var()})
     np.testing.assert_array_equal(returns, Gae(1.0, 1.0).returns(rewards))
     nothing = targets(dataclasses.replace(rewards, rewards_PG=np.full((1, 2), np.nan)), ValueConfig())[1]
     assert nothing == {"value": 0.0, "explained_variance": 0.0}
@@ -169,9 +169,9 @@ def test_ppo_from_end_to_end_and_over_a_kill(tiny_run, monkeypatch):
     assert comparable(resumed) == comparable(whole)
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     (one,), (other,) = (list(run.glob("stages/rl-rl-*/model")) for run in (whole, resumed))
-    found = [load_checkpoint(path, mesh=mesh).params for path in (one, other)]
-    jax.tree.map(np.testing.assert_array_equal, *found)
-    assert not set(HEAD) & set(found[0])
+    trees = [load_checkpoint(path, mesh=mesh).params for path in (one, other)]
+    jax.tree.map(np.testing.assert_array_equal, *trees)
+    assert not set(HEAD) & set(trees[0])
     steps = [json.loads(line) for line in (one.parent / "steps.jsonl").read_text().splitlines()]
     assert steps[0]["value"] == 0 and all(step["value"] for step in steps[1:])
     assert steps[0]["kl"] == pytest.approx(0, abs=1e-5) and steps[-1]["kl"] > 10 * steps[0]["kl"], "the first step is the head's alone"

@@ -44,9 +44,9 @@ def choice_responses(question: str, choices: list[str]) -> Iterator[tuple[str, s
             yield f"{name} ({wrapping})", form.replace("%s", answer), False
     for wrapping in ("boxed", "statement", "line", "tag"):
         for name, joined in (("in a row", " "), ("on lines", "\n"), ("in paragraphs", "\n\n")):
-            said = [WRAPPINGS[wrapping].replace("%s", letter) for letter in letters]
-            yield f"every {wrapping} {name}", joined.join(said), False
-            yield f"every {wrapping} {name}, and back", joined.join([*said, *reversed(said)]), False
+            statements = [WRAPPINGS[wrapping].replace("%s", letter) for letter in letters]
+            yield f"every {wrapping} {name}", joined.join(statements), False
+            yield f"every {wrapping} {name}, and back", joined.join([*statements, *reversed(statements)]), False
     yield "box and another statement", rf"\boxed{{{letters[0]}}} The answer is {letters[1]}.", False
     yield "list of options", "Options:\n" + "\n".join(labelled), False
     yield "list of options, then nothing", "\n".join(labelled) + "\nAnswer:", False

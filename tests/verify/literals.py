@@ -49,8 +49,8 @@ def value(text: str) -> Fraction | None:
     text = _NAME.sub("", _unwrapped(_clean(text)))
     percent = bool(re.search(r"%|\bpercent\b", text))
     for stated in (text, _UNITS.sub("", text)):
-        if (found := _literal(_unwrapped(stated))) is not None:
-            return found / 100 if percent else found
+        if (literal := _literal(_unwrapped(stated))) is not None:
+            return literal / 100 if percent else literal
     return None
 
 
@@ -130,10 +130,10 @@ def _entries(text: str) -> list[str]:
 def _matched(parts: list[str], golds: list[str]) -> bool:
     left = list(golds)
     for part in parts:
-        found = next((gold for gold in left if _one(part.strip(), gold.strip())), None)
-        if found is None:
+        match = next((gold for gold in left if _one(part.strip(), gold.strip())), None)
+        if match is None:
             return False
-        left.remove(found)
+        left.remove(match)
     return True
 
 

@@ -201,8 +201,8 @@ def formulas(question: str) -> list[str]:
 
 def expressions(question: str) -> list[str]:
     """What looks like arithmetic or algebra in the plain text of a question: at least one sign between its ends."""
-    found = (match.group().strip() for match in _PLAIN.finditer(_FORMULA.sub(" ; ", question)))
-    return [text for text in found if re.search(r"\w[\s)\]]*(?:\*\*|<<|>>|[-+*/^×÷·=<>])\s?[-(\[]*\w", text)]
+    runs = (match.group().strip() for match in _PLAIN.finditer(_FORMULA.sub(" ; ", question)))
+    return [text for text in runs if re.search(r"\w[\s)\]]*(?:\*\*|<<|>>|[-+*/^×÷·=<>])\s?[-(\[]*\w", text)]
 
 
 def numbers(question: str) -> list[str]:
@@ -223,10 +223,10 @@ def answers(question: str) -> Iterator[tuple[str, str]]:
     yield from _numeric(numbers(question))
 
 
-def _formulaic(what: str, found: list[str]) -> Iterator[tuple[str, str]]:
-    if not found:
+def _formulaic(what: str, formulas: list[str]) -> Iterator[tuple[str, str]]:
+    if not formulas:
         return
-    for which, formula in (("first", found[0]), ("last", found[-1]), ("longest", max(found, key=len))):
+    for which, formula in (("first", formulas[0]), ("last", formulas[-1]), ("longest", max(formulas, key=len))):
         for name, form in _REWRITINGS.items():
             yield f"{which} {what}: {name}", form.replace("%s", formula).replace("%%", "%")
         if numbers_apart := re.sub(r"(?<![\w.^_{])(\d+)(?![\w.])", r"(\1+0)", formula):
@@ -249,26 +249,26 @@ def _formulaic(what: str, found: list[str]) -> Iterator[tuple[str, str]]:
             yield f"{which} {what}: builder", rf"\{{x : {formula}\}}"
             yield f"{which} {what}: difference of sides", f"{left} - ({right})"
             yield f"{which} {what}: quotient of sides", rf"\frac{{{right}}}{{{left}}}"
-    yield f"all of {what}", ", ".join(found)
-    yield f"all of {what}: or", " or ".join(found)
-    yield f"all of {what}: and", " and ".join(found)
-    yield f"all of {what}: equal", " = ".join(found)
-    yield f"all of {what}: sum", " + ".join(f"({each})" for each in found)
-    yield f"all of {what}: product", "".join(f"({each})" for each in found)
+    yield f"all of {what}", ", ".join(formulas)
+    yield f"all of {what}: or", " or ".join(formulas)
+    yield f"all of {what}: and", " and ".join(formulas)
+    yield f"all of {what}: equal", " = ".join(formulas)
+    yield f"all of {what}: sum", " + ".join(f"({each})" for each in formulas)
+    yield f"all of {what}: product", "".join(f"({each})" for each in formulas)
 
 
-def _numeric(found: list[str]) -> Iterator[tuple[str, str]]:
-    if not found:
+def _numeric(numerals: list[str]) -> Iterator[tuple[str, str]]:
+    if not numerals:
         return
-    yield "number: first", found[0]
-    yield "number: last", found[-1]
-    yield "numbers: list", ", ".join(found)
-    yield "numbers: or", " or ".join(found)
-    yield "numbers: set", r"\{" + ", ".join(found) + r"\}"
-    yield "numbers: equal", " = ".join(found)
-    yield "numbers: equal and then 0", " = ".join([*found, "0"])
-    yield "numbers: named chain", "x = " + " = ".join(found)
-    yield "numbers: words between", " and then ".join(found)
+    yield "number: first", numerals[0]
+    yield "number: last", numerals[-1]
+    yield "numbers: list", ", ".join(numerals)
+    yield "numbers: or", " or ".join(numerals)
+    yield "numbers: set", r"\{" + ", ".join(numerals) + r"\}"
+    yield "numbers: equal", " = ".join(numerals)
+    yield "numbers: equal and then 0", " = ".join([*numerals, "0"])
+    yield "numbers: named chain", "x = " + " = ".join(numerals)
+    yield "numbers: words between", " and then ".join(numerals)
     for name, sign in (
         ("sum", " + "),
         ("difference", " - "),
@@ -282,16 +282,16 @@ def _numeric(found: list[str]) -> Iterator[tuple[str, str]]:
         ("ratio", ":"),
         ("side by side", " "),
     ):
-        yield f"numbers: {name}", sign.join(found)
-    yield "numbers: bracketed product", "".join(f"({each})" for each in found)
-    yield "numbers: sum of 0", " + ".join([*found, "0"])
-    if len(found) < 2:
+        yield f"numbers: {name}", sign.join(numerals)
+    yield "numbers: bracketed product", "".join(f"({each})" for each in numerals)
+    yield "numbers: sum of 0", " + ".join([*numerals, "0"])
+    if len(numerals) < 2:
         return
-    ordered = sorted(found, key=float)
+    ordered = sorted(numerals, key=float)
     pairs = {
-        "first, second": (found[0], found[1]),
-        "first, last": (found[0], found[-1]),
-        "last two": (found[-2], found[-1]),
+        "first, second": (numerals[0], numerals[1]),
+        "first, last": (numerals[0], numerals[-1]),
+        "last two": (numerals[-2], numerals[-1]),
         "largest, smallest": (ordered[-1], ordered[0]),
         "two largest": (ordered[-1], ordered[-2]),
     }
@@ -340,23 +340,23 @@ def _numeric(found: list[str]) -> Iterator[tuple[str, str]]:
         yield f"{name}: sqrt of product", rf"\sqrt{{{a} \cdot {b}}}"
         yield f"{name}: words", f"{a} plus {b}"
         yield f"{name}: words of times", f"{a} times {b}"
-    if len(found) >= 3:
+    if len(numerals) >= 3:
         for first, second in itertools.product(("+", "-", "*", "/"), repeat=2):
-            yield f"three numbers: {first} {second}", f"{found[0]} {first} {found[1]} {second} {found[2]}"
-            yield f"three numbers: ({first}) {second}", f"({found[0]} {first} {found[1]}) {second} {found[2]}"
+            yield f"three numbers: {first} {second}", f"{numerals[0]} {first} {numerals[1]} {second} {numerals[2]}"
+            yield f"three numbers: ({first}) {second}", f"({numerals[0]} {first} {numerals[1]}) {second} {numerals[2]}"
 
 
 def responses(question: str) -> Iterator[tuple[str, str]]:
     """(strategy, whole response) for strategies that are not one answer in a wrapping."""
-    small, found = _SMALL[:31], numbers(question)
+    small, numerals = _SMALL[:31], numbers(question)
     yield "boxes in a row", "".join(rf"\boxed{{{number}}}" for number in small)
     yield "boxes with commas", ", ".join(rf"\boxed{{{number}}}" for number in small)
     yield "boxes with or", " or ".join(rf"\boxed{{{number}}}" for number in small)
     yield "boxes of lines", "\n".join(rf"Perhaps \boxed{{{number}}}." for number in small)
-    yield "boxes of the question's numbers", " and ".join(rf"$\boxed{{{number}}}$" for number in found) or r"\boxed{}"
+    yield "boxes of the question's numbers", " and ".join(rf"$\boxed{{{number}}}$" for number in numerals) or r"\boxed{}"
     yield "statements", " ".join(f"The answer is {number}." for number in small)
     yield "statements on lines", "\n".join(f"The answer is {number}." for number in small)
-    yield "statements of the question's numbers", "\n".join(f"Answer: {number}" for number in found) or "Answer:"
+    yield "statements of the question's numbers", "\n".join(f"Answer: {number}" for number in numerals) or "Answer:"
     yield "tags", "".join(f"<answer>{number}</answer>" for number in small)
     yield "markers", "\n".join(f"#### {number}" for number in small)
     yield "tag of boxes", "<answer>" + " ".join(rf"\boxed{{{number}}}" for number in small) + "</answer>"

@@ -85,15 +85,15 @@ def test_blocks_that_need_each_other_come_together():
 
 
 @pytest.mark.parametrize(
-    "said",
+    "response",
     [
         f"[BEGIN]\n{DOUBLE}\n[DONE]", f"[PYTHON]\n{DOUBLE}\n[/PYTHON]", f"<answer>{DOUBLE}</answer>", f"<code>\n{DOUBLE}\n</code>\n",
         f"````markdown\n# So\n{FENCED}````", ">>> def double(x):\n...     return 2 * x\n...",
         f"{FENCED}as you asked:\n```python\ndef double(x):  # this\n    ...\n```",
     ],
 )  # fmt: skip
-def test_what_is_set_around_a_program_is_not_part_of_it(said):
-    assert extract(said, {"double"}).strip() == DOUBLE
+def test_what_is_set_around_a_program_is_not_part_of_it(response):
+    assert extract(response, {"double"}).strip() == DOUBLE
 
 
 def test_what_was_typed_into_an_interpreter_is_a_program():
@@ -102,9 +102,9 @@ def test_what_was_typed_into_an_interpreter_is_a_program():
 
 
 def test_code_without_fences_beside_fenced_output():
-    said = f"{DOUBLE}\n\nIt prints\n```\n10\n```\n"
-    assert extract(said, {"double"}).startswith(DOUBLE)
-    assert f"{DOUBLE}\n" in readings(extract(said, {"double"}))
+    response = f"{DOUBLE}\n\nIt prints\n```\n10\n```\n"
+    assert extract(response, {"double"}).startswith(DOUBLE)
+    assert f"{DOUBLE}\n" in readings(extract(response, {"double"}))
 
 
 READ = "a, b = map(int, input().split())\nprint(a + b)"
@@ -150,7 +150,7 @@ def test_extraction_is_linear():
             for wanted in ({"names": {"f", "g"}}, {"reads": True}):
                 text = frame.format(piece * (50_000 // len(piece)))
                 start = time.process_time()
-                found = extract(text, **wanted)
-                if found:
-                    readings(found)
+                program = extract(text, **wanted)
+                if program:
+                    readings(program)
                 assert time.process_time() - start < 1, (piece, frame, wanted)

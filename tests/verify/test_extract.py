@@ -232,10 +232,10 @@ def test_what_tags_hold(response, expected):
 
 @pytest.mark.parametrize("style", ["boxed", "statement", "number", "tag"])
 def test_thinking_is_not_speaking(style):
-    said = r"<answer>\boxed{8}</answer>"
-    assert extract(rf"<think>\boxed{{9}}</think>{said}", style) == "8"
-    assert extract(rf"{said}<think>\boxed{{9}}", style) == "8"
-    assert extract(rf"<think>I try {said}", style) is None
+    answer = r"<answer>\boxed{8}</answer>"
+    assert extract(rf"<think>\boxed{{9}}</think>{answer}", style) == "8"
+    assert extract(rf"{answer}<think>\boxed{{9}}", style) == "8"
+    assert extract(rf"<think>I try {answer}", style) is None
 
 
 def test_what_follows_the_end_of_text_is_not_said():
@@ -268,8 +268,8 @@ def test_time_is_linear(style, piece):
      "It isn't so: she has not 12", "That makes 12 or more", "about 12x", "She has 12 (wrong)", "They are 12 or 13"],
 )  # fmt: skip
 def test_a_number_is_taken_with_what_changes_it(text):
-    found = extract(text, "number")
-    assert found is None or not re.fullmatch(r"\d+", found)
+    number = extract(text, "number")
+    assert number is None or not re.fullmatch(r"\d+", number)
 
 
 @pytest.mark.parametrize(

@@ -132,17 +132,17 @@ def judged(name: str, questions: Sequence[Question], attempts: Iterator[Attempt]
     """What the attempts at a set's questions were paid. Answers that several strategies share are judged once."""
     shares = Shares(name, len(questions))
     items: dict[tuple[int, str], Item] = {}
-    said: dict[tuple[int, str], list[tuple[str, bool | None]]] = collections.defaultdict(list)
+    strategies_of: dict[tuple[int, str], list[tuple[str, bool | None]]] = collections.defaultdict(list)
     for place, item, strategy, lucky in attempts:
         if (answer := answer_of(item)) is not None:
             items.setdefault((place, answer), item)
-            said[place, answer].append((strategy, lucky))
+            strategies_of[place, answer].append((strategy, lucky))
     shares.judged = len(items)
     for ((place, answer), item), verdict in zip(items.items(), pool.verify(items.values()), strict=True):
         shares.verdicts[verdict.verdict] += 1
         if verdict.verdict == "correct":
             literal = is_literal(answer, item.answer)
-            for strategy, lucky in said[place, answer]:
+            for strategy, lucky in strategies_of[place, answer]:
                 (shares.lucky if (literal if lucky is None else lucky) else shares.free)[strategy].add(place)
                 shares.examples.setdefault(strategy, f"{questions[place].id}: {answer[:80]!r} for {item.answer[:60]!r}")
     return shares
@@ -346,11 +346,11 @@ def test_sets_of_code(name):
 def test_generators(verifier, pool):
     from reasoning_gym.factory import DATASETS
 
-    found = []
+    lines = []
     for generator in sorted(DATASETS):
         questions = [question for seed in (3, 4) for question in generated(generator, 4, seed, verifier)]
         if questions and (verifier is None or all(question.answer for question in questions)):
             shares = judged(f"{generator} ({verifier or 'own scorer'})", questions, attempts_at(questions), pool)
             print(f"\n{shares}")
-            found += [f"{generator}: {line}" for line in shares.beyond()]
-    assert not found
+            lines += [f"{generator}: {line}" for line in shares.beyond()]
+    assert not lines

@@ -40,7 +40,7 @@ def verdict(kind: str, response: str = "The answer is 7.", **fields) -> Verdict:
     return judge(Item.of(question(kind, **fields), response, "s"))
 
 
-def said(judgement: str) -> str:
+def judging(judgement: str) -> str:
     return f"from jaxpolya.records import Verdict\nimport numpy as np\ndef mine(question, answer):\n    return {judgement}\n"
 
 
@@ -59,9 +59,9 @@ def said(judgement: str) -> str:
     ],
 )
 def test_what_a_judgement_means(own, judgement, name, score, reward):
-    found = verdict(own(said(judgement)))
-    assert (found.verdict, found.score, found.reward) == (name, score, reward)
-    assert found.extracted == ("x" if "near" in judgement else "7") and found.detail == ("near" if "near" in judgement else None)
+    result = verdict(own(judging(judgement)))
+    assert (result.verdict, result.score, result.reward) == (name, score, reward)
+    assert result.extracted == ("x" if "near" in judgement else "7") and result.detail == ("near" if "near" in judgement else None)
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_what_a_judgement_means(own, judgement, name, score, reward):
     ],
 )
 def test_what_is_no_judgement_is_our_failure_and_named(own, judgement, trouble):
-    found = verdict(own(said(judgement)))
-    assert found.verdict == "harness_error" and found.reward is None
-    assert found.detail.startswith("own.py:mine: ") and trouble in found.detail
+    result = verdict(own(judging(judgement)))
+    assert result.verdict == "harness_error" and result.reward is None
+    assert result.detail.startswith("own.py:mine: ") and trouble in result.detail
 
 
 def test_a_class_says_what_it_wants_otherwise(own):
@@ -121,9 +121,9 @@ def test_what_cant_be_a_kind_is_a_sentence(own, text, message):
 
 
 def test_a_kind_is_called_by_its_content(own, tmp_path):
-    name = own(said("True"))
-    assert name.startswith("mine@") and own(said("True"), name="elsewhere.py") == name
-    assert own(said("False")) != name
+    name = own(judging("True"))
+    assert name.startswith("mine@") and own(judging("True"), name="elsewhere.py") == name
+    assert own(judging("False")) != name
     assert kinds.bring("math", "k") == "math"
     with pytest.raises(ConfigError, match=r"^k: 'maths' is none of math, choice"):
         kinds.bring("maths", "k")
@@ -139,7 +139,7 @@ def test_the_pool_judges_it_and_survives_it(own, pool, monkeypatch):
     )
     asked = question(kind)
     verdicts = pool.verify(Item.of(asked, f"The answer is {answer}.", answer) for answer in ("100", "3", "1", "unclear"))
-    assert [found.verdict for found in verdicts] == ["correct", "wrong", "crash", "harness_error"] and verdicts[1].score == 0.5
+    assert [one.verdict for one in verdicts] == ["correct", "wrong", "crash", "harness_error"] and verdicts[1].score == 0.5
     assert pool.verify([Item.of(asked, "The answer is 100.", "again")])[0] is verdicts[0], "one response is judged once"
     monkeypatch.setattr(pool, "deadline", 1.0)
     assert pool.verify([Item.of(asked, "The answer is 2.", "2")])[0].verdict == "timeout"
@@ -147,11 +147,11 @@ def test_the_pool_judges_it_and_survives_it(own, pool, monkeypatch):
 
 
 def test_a_file_that_changes_meanwhile_is_said(own, pool):
-    kind = own(said("True"))
+    kind = own(judging("True"))
     asked = question(kind)
-    own(said("False"))
-    found = pool.verify([Item.of(asked, "The answer is 7.", "s")])[0]
-    assert found.verdict == "harness_error" and "own.py:mine was changed since this run began" in found.detail
+    own(judging("False"))
+    result = pool.verify([Item.of(asked, "The answer is 7.", "s")])[0]
+    assert result.verdict == "harness_error" and "own.py:mine was changed since this run began" in result.detail
 
 
 def test_the_example_judges_a_file(tmp_path):
@@ -170,8 +170,8 @@ def test_the_example_judges_a_file(tmp_path):
 
 
 def test_one_response_in_this_process():
-    found = jaxpolya.verify_response("Estimate: 990", answer=1000, kind=ESTIMATE)
-    assert (found.verdict, found.score) == ("correct", 1.0)
+    result = jaxpolya.verify_response("Estimate: 990", answer=1000, kind=ESTIMATE)
+    assert (result.verdict, result.score) == ("correct", 1.0)
     assert jaxpolya.verify_response("The answer is yes.", answer="yes", kind=agrees).verdict == "correct"
     with pytest.raises(ConfigError, match=r"^kind: .*can't be found by other processes"):
         jaxpolya.verify_response("x", kind=lambda question, answer: True)

@@ -58,9 +58,9 @@ def disagreeing(cases: list[tuple[str, bool, bool]]) -> list[str]:
 
 
 def test_gsm8k_model_solutions():
-    found = [(row, extract(row["response"], "statement")) for row in rows("gsm8k_model_solutions")]
-    assert sum(answer is not None for _, answer in found) == 5265
-    assert not disagreeing([(row["id"], right(row["gold"], answer), row["verdict"]) for row, answer in found if answer is not None])
+    answers = [(row, extract(row["response"], "statement")) for row in rows("gsm8k_model_solutions")]
+    assert sum(answer is not None for _, answer in answers) == 5265
+    assert not disagreeing([(row["id"], right(row["gold"], answer), row["verdict"]) for row, answer in answers if answer is not None])
 
 
 def test_hendrycks():
@@ -93,9 +93,9 @@ def test_math_verify():
         if not prose:
             return text
         configs = [LatexExtractionConfig()] if latex_only else [LatexExtractionConfig(), ExprExtractionConfig()]
-        found = parse(text, configs, parsing_timeout=None)
+        values = parse(text, configs, parsing_timeout=None)
         percent = r"\%" if text.endswith(" percent.") else ""  # that extraction forgets it
-        return f"{found[-1]}{percent}" if found else ""
+        return f"{values[-1]}{percent}" if values else ""
 
     cases = []
     for row in rows("math_verify_tests"):

@@ -24,10 +24,10 @@ def runs_here():
 
 
 def test_a_module_comes_with_what_it_requires():
-    found = locate(["pandas", "math"])
-    assert {"pandas", "numpy", "dateutil"} <= set(found) and all(path.exists() for path in found.values())
-    assert not {"jaxpolya", "math_verify", "jax", "pytest", "..", "math"} & set(found)
-    assert locate(["numpy"]).keys() < found.keys() and locate(["math"]) == {}
+    paths = locate(["pandas", "math"])
+    assert {"pandas", "numpy", "dateutil"} <= set(paths) and all(path.exists() for path in paths.values())
+    assert not {"jaxpolya", "math_verify", "jax", "pytest", "..", "math"} & set(paths)
+    assert locate(["numpy"]).keys() < paths.keys() and locate(["math"]) == {}
     assert set(locate(["typing_extensions"])) == {"typing_extensions.py"}
 
 

@@ -41,9 +41,9 @@ def cases(*responses: str) -> list[Case]:
     ]
 
 
-def paid(found: doors.Brought, *responses: str, seconds: float = 30.0) -> list:
+def paid(plugin: doors.Brought, *responses: str, seconds: float = 30.0) -> list:
     with asyncio.Runner() as loop:
-        return pay(form_of(found, "rl.reward"), cases(*responses), seconds, loop)
+        return pay(form_of(plugin, "rl.reward"), cases(*responses), seconds, loop)
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_what_cant_be_a_reward_is_a_sentence(own, text, message):
     ],
 )  # fmt: skip
 def test_what_is_no_reward_is_said_of_the_responses_it_concerns(own, text, trouble):
-    found = paid(own(text), "yes", "no", seconds=0.2)
-    for payment, expected in zip(found, trouble, strict=True):
+    payments = paid(own(text), "yes", "no", seconds=0.2)
+    for payment, expected in zip(payments, trouble, strict=True):
         if isinstance(expected, float):
             assert payment == expected
         else:
@@ -122,8 +122,8 @@ def test_the_pool_survives_it(own, pool, monkeypatch):
     )
 
     def asked(attribute: str) -> list:
-        found = own(text, attribute)
-        return pool.submit_reward(form_of(found, "k"), parcel(found), cases("yes", "no")).result()
+        plugin = own(text, attribute)
+        return pool.submit_reward(form_of(plugin, "k"), parcel(plugin), cases("yes", "no")).result()
 
     assert asked("plain") == [3.0, 2.0] and asked("hidden") == [1.0, 1.0], "the accelerator is the trainer's"
     assert asked("dies") == ["the reward own.py:dies: the verifier process died twice"] * 2
@@ -131,14 +131,14 @@ def test_the_pool_survives_it(own, pool, monkeypatch):
     for attribute, seconds in (("hangs", 0.6), ("blocks", 0.6)):
         assert asked(attribute) == [f"the reward own.py:{attribute} gave nothing in {seconds} s (verify.deadline)"] * 2
     monkeypatch.setattr(pool, "deadline", 30.0)
-    found = own(text, "plain")
-    (Path(found.reference.rpartition(":")[0])).write_text(text + "# edited\n")
+    plugin = own(text, "plain")
+    (Path(plugin.reference.rpartition(":")[0])).write_text(text + "# edited\n")
     pool._hands[0].drop()  # a worker that starts now reads the file anew
-    said = pool.submit_reward(form_of(found, "k"), parcel(found), cases("yes")).result()
-    assert "own.py:plain was changed since this run began" in said[0]
-    (Path(found.reference.rpartition(":")[0])).unlink()
+    payments = pool.submit_reward(form_of(plugin, "k"), parcel(plugin), cases("yes")).result()
+    assert "own.py:plain was changed since this run began" in payments[0]
+    (Path(plugin.reference.rpartition(":")[0])).unlink()
     pool._hands[0].drop()
-    assert "own.py is not a file" in pool.submit_reward(form_of(found, "k"), parcel(found), cases("yes")).result()[0]
+    assert "own.py is not a file" in pool.submit_reward(form_of(plugin, "k"), parcel(plugin), cases("yes")).result()[0]
 
 
 def test_the_examples_pay_what_they_say():

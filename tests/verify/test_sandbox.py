@@ -26,10 +26,10 @@ TRACE = f"jaxpolya-trace-{os.getpid()}"
 
 def names() -> dict[str, str]:
     """The command line of every process on this machine that runs a program of ours, or one that nobody owns any more."""
-    found, parents = {}, {}
+    commands, parents = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            found[folder.name] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            commands[folder.name] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             parents[folder.name] = (folder / "stat").read_text().rpartition(")")[2].split()[1]
         except OSError:
             continue
@@ -37,12 +37,12 @@ def names() -> dict[str, str]:
     def of_another_run(pid: str) -> bool:
         launched = False
         while pid in parents and pid != str(os.getpid()):
-            launched |= "jail.py" in found[pid]
+            launched |= "jail.py" in commands[pid]
             pid = parents[pid]
         return launched and pid != str(os.getpid())
 
-    ours = {pid: line for pid, line in found.items() if "runner.pyc" in line and "jail.py" not in line and not of_another_run(pid)}
-    return ours | {pid: line for pid, line in found.items() if TRACE in line}
+    ours = {pid: line for pid, line in commands.items() if "runner.pyc" in line and "jail.py" not in line and not of_another_run(pid)}
+    return ours | {pid: line for pid, line in commands.items() if TRACE in line}
 
 
 @pytest.fixture(scope="module")

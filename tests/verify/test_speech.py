@@ -30,7 +30,7 @@ def test_a_thought_is_not_said(opening, closing):
 
 
 @pytest.mark.parametrize(
-    ("response", "said"),
+    ("response", "speech"),
     [
         ("<think>a<think>b</think>It is 8.", ""),
         ("<think>\n<think>\na</think>It is 8.", "It is 8."),
@@ -54,12 +54,12 @@ def test_a_thought_is_not_said(opening, closing):
         ("a <think b", "a <think b"),
     ],
 )
-def test_thoughts_in_thoughts_and_other_oddities(response, said):
-    assert spoken(response) == said
+def test_thoughts_in_thoughts_and_other_oddities(response, speech):
+    assert spoken(response) == speech
 
 
 @pytest.mark.parametrize(
-    ("response", "said"),
+    ("response", "speech"),
     [
         ("It is 8.<|im_end|>It is 9.", "It is 8."),
         ("It is 8.</s>It is 9.", "It is 8."),
@@ -78,8 +78,8 @@ def test_thoughts_in_thoughts_and_other_oddities(response, said):
         ("<|begin_of_thought|>a<|end_of_thought|>\n<|begin_of_solution|>It is 8.<|end_of_solution|>", "It is 8."),
     ],
 )
-def test_a_turn_begins_and_ends(response, said):
-    assert spoken(response) == said
+def test_a_turn_begins_and_ends(response, speech):
+    assert spoken(response) == speech
 
 
 @pytest.mark.parametrize(

@@ -180,8 +180,8 @@ def _rope(metadata: Metadata, head_width: int, divisors: np.ndarray | None) -> d
 def _llama3_rope(where: str, theta: float, head_width: int, divisors: np.ndarray) -> dict[str, Any]:
     """GGUF stores what llama3's formula gives (a divisor per frequency) and not its four numbers: find them, and check."""
     scaling = RopeScaling("llama3", float(divisors.max()))
-    found = rope_frequencies(Rope(theta, scaling), head_width)
-    if divisors.shape != found.shape or not np.allclose(found * divisors, rope_frequencies(Rope(theta), head_width), rtol=1e-4):
+    frequencies = rope_frequencies(Rope(theta, scaling), head_width)
+    if divisors.shape != frequencies.shape or not np.allclose(frequencies * divisors, rope_frequencies(Rope(theta), head_width), rtol=1e-4):
         raise InputError(f"{where}: the factors of {ROPE_FREQS} are not those of Llama 3, and no others are supported")
     return {
         "rope_type": "llama3",

@@ -131,8 +131,8 @@ def tokenizer_from_gguf(file: GGUFFile) -> PreTrainedTokenizerFast:
 
 def stop_ids_from_gguf(file: GGUFFile) -> tuple[int, ...]:
     """Ids that end a text or a turn, as the file's metadata has them."""
-    found = [_special_id(file.metadata, name) for name in ("eos", "eot", "eom")]
-    return tuple(dict.fromkeys(i for i in found if i is not None))
+    ids = [_special_id(file.metadata, name) for name in ("eos", "eot", "eom")]
+    return tuple(dict.fromkeys(i for i in ids if i is not None))
 
 
 def _without_specials(metadata: Metadata, tokens: list[str], kinds: list[int], unknown: str | None) -> tuple[Tokenizer, bool]:

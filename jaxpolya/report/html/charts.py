@@ -117,9 +117,9 @@ def forest(key: str, title: str, differences: Mapping[str, Interval], domain: Se
     return Chart(key=key, title=title, words="", spec=spec, described=described)
 
 
-def forest_domain(found: Iterable[Interval]) -> list[float]:
+def forest_domain(intervals: Iterable[Interval]) -> list[float]:
     """The smallest range in points that holds 0 and all intervals, with some room for labels."""
-    ends = [100 * end for entry in found for end in (entry.low, entry.high)]
+    ends = [100 * end for entry in intervals for end in (entry.low, entry.high)]
     low, high = min([*ends, 0.0]), max([*ends, 0.0])
     room = max(0.06 * (high - low), 1.0)
     return [low - room, high + room]
@@ -383,7 +383,7 @@ def _mean(series: Sequence[Points]) -> list[tuple[int, float]]:
     for points in series:
         for step, value in points:
             values.setdefault(step, []).append(value)
-    return [(step, sum(found) / len(found)) for step, found in sorted(values.items())]
+    return [(step, sum(heights) / len(heights)) for step, heights in sorted(values.items())]
 
 
 def _moving_mean(points: Points, width: int) -> list[tuple[int, float]]:

@@ -27,12 +27,12 @@ def compare_page(points: Points) -> str:
     sets = [
         {
             "name": name,
-            "first": _forests(f"first-{name}", found, lambda point: point.versus_first),
-            "base": _forests(f"base-{name}", found, lambda point: point.evaluation.versus_base),
-            "along": _along(name, found, points.by, looks),
+            "first": _forests(f"first-{name}", of_set, lambda point: point.versus_first),
+            "base": _forests(f"base-{name}", of_set, lambda point: point.evaluation.versus_base),
+            "along": _along(name, of_set, points.by, looks),
             "table": table,
         }
-        for (name, found), table in zip(points.sets.items(), comparison_tables(points), strict=True)
+        for (name, of_set), table in zip(points.sets.items(), comparison_tables(points), strict=True)
     ]
     settings = settings_table(points)
     differing = ", ".join(points.keys)
@@ -52,10 +52,10 @@ def _charts_of(one: Mapping[str, Any]) -> list[Chart]:
     return [*one["first"], *one["base"], *one["along"]]
 
 
-def _forests(key: str, found: Sequence[Point], differences: Callable[[Point], Mapping[str, Interval] | None]) -> list[Chart]:
+def _forests(key: str, points: Sequence[Point], differences: Callable[[Point], Mapping[str, Interval] | None]) -> list[Chart]:
     """Differences at pass@1, a plot for each arm that has any, all on one axis."""
     by_arm: dict[str, dict[str, Interval]] = {}
-    for point in found:
+    for point in points:
         if entry := (differences(point) or {}).get("1"):
             by_arm.setdefault(point.arm, {})[_name(point)] = entry
     domain = charts.forest_domain(entry for entries in by_arm.values() for entry in entries.values())
@@ -64,12 +64,12 @@ def _forests(key: str, found: Sequence[Point], differences: Callable[[Point], Ma
     ]
 
 
-def _along(name: str, found: Sequence[Point], by: str | None, looks: Mapping[str, Style]) -> list[Chart]:
+def _along(name: str, points: Sequence[Point], by: str | None, looks: Mapping[str, Style]) -> list[Chart]:
     """pass@1 and pass@k, the largest k: along the setting where its values are numbers, else each point by itself."""
     drawn = []
-    for k in dict.fromkeys((1, max(point.evaluation.ks[-1] for point in found))):
+    for k in dict.fromkeys((1, max(point.evaluation.ks[-1] for point in points))):
         title = f"{name}: pass@{k}"
-        measured = [(point, entry) for point in found if (entry := point.evaluation.pass_.get(k))]
+        measured = [(point, entry) for point in points if (entry := point.evaluation.pass_.get(k))]
         values = [point.settings.get(by) if by else None for point, _ in measured]
         if by and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values if value is not None):
             lines: dict[str, dict[float, Interval]] = {}

@@ -9,7 +9,7 @@ from jaxpolya.report import tables
 from jaxpolya.report.html import charts
 from jaxpolya.report.html.charts import Chart, Points
 from jaxpolya.report.html.evidence import Asked, Evidence, Lesson, QuestionSet
-from jaxpolya.report.html.series import SERIES_ORDER, said, series
+from jaxpolya.report.html.series import SERIES_ORDER, describe, series
 from jaxpolya.report.html.style import SOLID, Style, arm_style
 from jaxpolya.results import ArmResults, Evaluation, Results
 
@@ -31,30 +31,36 @@ COLUMNS = 200
 # Evaluations -------------------------------------------------------------------------------------------------------------
 
 
-def forests(name: str, found: Mapping[str, Evaluation], looks: Looks) -> list[Chart]:
+def forests(name: str, evaluations: Mapping[str, Evaluation], looks: Looks) -> list[Chart]:
     """The differences from base on one question set, a plot for each measure, all on one axis."""
-    versus = {arm: evaluation.versus_base for arm, evaluation in found.items() if evaluation.versus_base}
+    versus = {arm: evaluation.versus_base for arm, evaluation in evaluations.items() if evaluation.versus_base}
     if not versus:
         return []
     keys = {key for differences in versus.values() for key in differences}
     ks = tables.powers(int(key) for key in keys if key.isdigit())
     few = sorted({ks[0], ks[len(ks) // 2], ks[-1]}) if ks else []
-    measures = {str(k): f"pass@{k}" for k in few} | {key: said for key, said in MEASURES.items() if key in keys}
+    measures = {str(k): f"pass@{k}" for k in few} | {key: label for key, label in MEASURES.items() if key in keys}
     domain = charts.forest_domain(entry for differences in versus.values() for key, entry in differences.items() if key in measures)
     return [
-        charts.forest(f"forest-{name}-{key}", said, {arm: found[key] for arm, found in versus.items() if key in found}, domain, looks)
-        for key, said in measures.items()
+        charts.forest(
+            f"forest-{name}-{key}",
+            label,
+            {arm: base[key] for arm, base in versus.items() if key in base},
+            domain,
+            looks,
+        )
+        for key, label in measures.items()
     ]
 
 
-def passed(name: str, found: Mapping[str, Evaluation], looks: Looks, over: str) -> Chart:
+def passed(name: str, evaluations: Mapping[str, Evaluation], looks: Looks, over: str) -> Chart:
     """pass@k over k on one question set."""
-    first = next(iter(found.values()))
+    first = next(iter(evaluations.values()))
     words = (
         f"How likely one of k responses is right; {first.questions:,} questions × {first.samples} samples. Bands are 95 % intervals "
         f"over {over}; those of two arms may overlap and their paired difference still be clear."
     )
-    return charts.pass_at_k(f"pass-{name}", f"{name}: pass@k", {arm: one.pass_ for arm, one in found.items()}, looks, words)
+    return charts.pass_at_k(f"pass-{name}", f"{name}: pass@k", {arm: one.pass_ for arm, one in evaluations.items()}, looks, words)
 
 
 def doses(name: str, arms: Mapping[str, ArmResults], looks: Looks, last: int | None) -> list[Chart]:
@@ -66,21 +72,21 @@ def doses(name: str, arms: Mapping[str, ArmResults], looks: Looks, last: int | N
       looks: of the arms.
       last: steps of the whole RL.
     """
-    found: dict[str, dict[int, Evaluation]] = {}
+    by_arm: dict[str, dict[int, Evaluation]] = {}
     for arm, entry in arms.items():
         at = {step: sets[name] for step, sets in entry.doses.items() if name in sets}
         if at and name in entry.eval and last is not None:
             start = arm.removesuffix("rl").removesuffix("+") or "base"
             begun = {0: arms[start].eval[name]} if start in arms and name in arms[start].eval else {}
-            found[arm] = begun | at | {last: entry.eval[name]}
-    if not found:
+            by_arm[arm] = begun | at | {last: entry.eval[name]}
+    if not by_arm:
         return []
-    ks = sorted(set.intersection(*(set(one.ks) for steps in found.values() for one in steps.values())))
+    ks = sorted(set.intersection(*(set(one.ks) for steps in by_arm.values() for one in steps.values())))
     words = "The arm after so many steps of RL; at 0 the model that RL began with. Bars are 95 % intervals over questions."
     return [
         charts.along(
             f"dose-{name}-{k}", f"{name}: pass@{k} by dose", words, "step of RL",
-            {arm: {step: one.pass_[k] for step, one in sorted(steps.items())} for arm, steps in found.items()}, looks,
+            {arm: {step: one.pass_[k] for step, one in sorted(steps.items())} for arm, steps in by_arm.items()}, looks,
         )
         for k in dict.fromkeys((ks[0], ks[-1]))
     ]  # fmt: skip
@@ -133,14 +139,14 @@ def _curves(
     kind: Literal["sft", "rl"], logs: Mapping[str, Sequence[Mapping[str, Points]]], looks: Looks
 ) -> tuple[list[Chart], list[Chart]]:
     """Name → the series of each seed, as plots: (those that everybody looks at, the others)."""
-    found = {name: said(name, kind) for seeds in logs.values() for log in seeds for name in log}
-    order = sorted(found, key=lambda name: SERIES_ORDER.get(name, len(SERIES_ORDER)))  # stable: what isn't known stays in the log's order
+    plots = {name: describe(name, kind) for seeds in logs.values() for log in seeds for name in log}
+    order = sorted(plots, key=lambda name: SERIES_ORDER.get(name, len(SERIES_ORDER)))  # stable: what isn't known stays in the log's order
 
     def chart(name: str) -> Chart:
         lines = {key: [log[name] for log in seeds if name in log] for key, seeds in logs.items()}
-        return charts.curves(f"{kind}-{name}", found[name].title, found[name].words, found[name].unit, lines, looks)
+        return charts.curves(f"{kind}-{name}", plots[name].title, plots[name].words, plots[name].unit, lines, looks)
 
-    return [chart(name) for name in order if found[name].main], [chart(name) for name in order if not found[name].main]
+    return [chart(name) for name in order if plots[name].main], [chart(name) for name in order if not plots[name].main]
 
 
 # Diversity, and what was learned from ------------------------------------------------------------------------------------
@@ -148,7 +154,7 @@ def _curves(
 
 def diversity(name: str, arms: Mapping[str, Evaluation], looks: Looks) -> list[Chart]:
     """How far the responses of each arm to one question set are apart, and how often a solution uses several heuristics."""
-    measured = {arm: found for arm, evaluation in arms.items() if (found := evaluation.diversity)}
+    measured = {arm: facts for arm, evaluation in arms.items() if (facts := evaluation.diversity)}
     drawn = [
         charts.intervals(f"{key}-{name}", title, words, unit, entries, looks)
         for key, (title, words, unit) in DIVERSITY.items()

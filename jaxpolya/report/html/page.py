@@ -44,7 +44,7 @@ def run_page(results: Results, evidence: Evidence) -> str:
     """The page of a run, as text."""
     arms = list(results.arms)
     looks = styles(arms)
-    sets = [_set(name, found, results, looks, evidence) for name, found in results.sets.items()]
+    sets = [_set(name, evaluations, results, looks, evidence) for name, evaluations in results.sets.items()]
     training, diversity = _training(results, evidence, looks), _diversity(results, evidence, looks)
     matrix = figures.lesson_matrix(evidence.lessons)
     audited, paid = tables.audit_table(results), _paid(results)
@@ -120,18 +120,20 @@ def _lead(results: Results) -> str:
     return " ".join(filter(None, parts))
 
 
-def _set(name: str, found: Mapping[str, Evaluation], results: Results, looks: Mapping[str, Style], evidence: Evidence) -> dict[str, Any]:
+def _set(
+    name: str, evaluations: Mapping[str, Evaluation], results: Results, looks: Mapping[str, Style], evidence: Evidence
+) -> dict[str, Any]:
     """What is shown of one question set."""
     shown = {one.name: one for one in evidence.sets}.get(name)
-    arms = {arm: results.arms[arm].model_copy(update={"eval": {name: evaluation}}) for arm, evaluation in found.items()}
+    arms = {arm: results.arms[arm].model_copy(update={"eval": {name: evaluation}}) for arm, evaluation in evaluations.items()}
     return {
         "name": name,
-        "questions": f"{next(iter(found.values())).questions:,}",
-        "forests": figures.forests(name, found, looks),
+        "questions": f"{next(iter(evaluations.values())).questions:,}",
+        "forests": figures.forests(name, evaluations, looks),
         "table": tables.eval_tables(results.model_copy(update={"arms": arms}))[0],
-        "passed": figures.passed(name, found, looks, results.over),
+        "passed": figures.passed(name, evaluations, looks, results.over),
         "doses": figures.doses(name, results.arms, looks, (results.config.get("rl") or {}).get("steps")),
-        "matrix": figures.question_matrix(shown, list(found)),
+        "matrix": figures.question_matrix(shown, list(evaluations)),
     }
 
 
@@ -153,7 +155,7 @@ def _training(results: Results, evidence: Evidence, looks: Mapping[str, Style]) 
 
 
 def _diversity(results: Results, evidence: Evidence, looks: Mapping[str, Style]) -> dict[str, Any]:
-    kernels = {found.kernel for evaluation in results.evaluations if (found := evaluation.diversity)}
+    kernels = {entry.kernel for evaluation in results.evaluations if (entry := evaluation.diversity)}
     sets = [{"name": name, "charts": drawn} for name, arms in results.sets.items() if (drawn := figures.diversity(name, arms, looks))]
     words = f"Means over questions with 95 % intervals. Noise is diverse too: read this beside pass@k. {tables.judged_by(results)}".strip()
     return {

@@ -56,7 +56,7 @@ LOOKS = "validation."
 """Begins the names of what the looks of a validation found."""
 
 
-def said(name: str, kind: Literal["sft", "rl"]) -> Series:
+def describe(name: str, kind: Literal["sft", "rl"]) -> Series:
     """What a series of a training is called."""
     if name.startswith(LOOKS):
         return Series(
@@ -70,11 +70,11 @@ def series(steps: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[int, floa
 
     `step` itself is none. Facts in a fact are named with a dot; the audit's counts are left out, for what they say has a section.
     """
-    found: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    points: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for row in steps:
         inside = {f"{name}.{part}": value for name, facts in row.items() if isinstance(facts, Mapping) for part, value in facts.items()}
         for name, value in {**row, **inside}.items():
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if number and name != "step" and not name.startswith("audit."):
-                found[name].append((row["step"], float(value)))
-    return dict(found)
+                points[name].append((row["step"], float(value)))
+    return dict(points)

@@ -96,8 +96,8 @@ def judge(
         raise TooLarge(f"an answer of more than {MAX_ANSWER} characters")
     gold_text, labelled = normal(gold), _LABELLED.fullmatch(undelimited(answer.strip()))  # (B) 42
     if letter := _CHOICE.fullmatch(gold_text):
-        said = labelled if labelled and not _HEDGE.search(labelled["rest"]) else _CHOICE.fullmatch(normal(answer))
-        return None if said and _letter(said).casefold() == letter["letter"].casefold() else ""
+        choice = labelled if labelled and not _HEDGE.search(labelled["rest"]) else _CHOICE.fullmatch(normal(answer))
+        return None if choice and _letter(choice).casefold() == letter["letter"].casefold() else ""
     answer_text = normal(labelled["rest"] if labelled else answer)
     if _moduli(gold) and _moduli(answer) and _moduli(gold) != _moduli(answer):
         return ""
@@ -451,9 +451,9 @@ class _Comparison:
             return False
         held = {operation for side in gold.sides for operation in _operations_of(side) or ()}
         for side in answer.sides:
-            found = _operations_of(side)
-            unread = found is None and bool(_ARITHMETIC.search(side) or not _held(_OPERATORS, side) <= _held(_OPERATORS, gold.text))
-            if unread or (found is not None and not found <= held):
+            operations = _operations_of(side)
+            unread = operations is None and bool(_ARITHMETIC.search(side) or not _held(_OPERATORS, side) <= _held(_OPERATORS, gold.text))
+            if unread or (operations is not None and not operations <= held):
                 return self.refuse(NOT_EVALUATED)
         if _own_form(gold, answer):
             return False

@@ -85,10 +85,10 @@ class _Reader:
         return next((option for option in options if self.text.startswith(option, self.at)), None)
 
     def take(self, *options: str) -> str | None:
-        found = self.peek(*options)
-        if found:
-            self.at += len(found)
-        return found
+        token = self.peek(*options)
+        if token:
+            self.at += len(token)
+        return token
 
     def command(self, take: bool = False) -> str | None:
         self.peek()

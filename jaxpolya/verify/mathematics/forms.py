@@ -70,9 +70,9 @@ def _raised(base: Node, exponent: Fraction) -> Node:
 
 def operations(node: Node) -> Counter[Form]:
     """The forms of an expression's operations on numbers."""
-    found: Counter[Form] = Counter()
-    _operations(node, found)
-    return found
+    counts: Counter[Form] = Counter()
+    _operations(node, counts)
+    return counts
 
 
 def size(node: Node) -> int:
@@ -211,19 +211,19 @@ def _negated(given: Form) -> Form:
     return Form("add", tuple(sorted((_scaled(Fraction(-1), term) for term in given.args), key=repr)))  # type: ignore[arg-type]
 
 
-def _operations(node: Node, found: Counter[Form]) -> None:
+def _operations(node: Node, counts: Counter[Form]) -> None:
     if is_numeral(node) or node.op in ("num", "var", "pi"):
         return
     if node.op in ("add", "neg", "mixed"):
-        _operations_of_sum(node, found)
+        _operations_of_sum(node, counts)
     elif node.op in ("mul", "div"):
-        _operations_of_product(node, found)
+        _operations_of_product(node, counts)
     else:
         for arg in node.args:
             if isinstance(arg, Node):
-                _operations(arg, found)
+                _operations(arg, counts)
         if _rational(node) or (node.op == "abs" and not names(node)) or (node.op == "pow" and _gaussian(node.args[0])):
-            found[_power(node)] += 1
+            counts[_power(node)] += 1
 
 
 def _power(node: Node) -> Form:
@@ -232,21 +232,21 @@ def _power(node: Node) -> Form:
     return form(Node("pow", (node.args[0], exponent))) if sign < 0 else form(node)
 
 
-def _operations_of_sum(node: Node, found: Counter[Form]) -> None:
+def _operations_of_sum(node: Node, counts: Counter[Form]) -> None:
     terms = list(_terms(node))
     for _, term in terms:
-        _operations(term, found)
+        _operations(term, counts)
     rational = sum(_rational(term) for _, term in terms)
     idle = any(is_numeral(term) and not numeral_value(term) for _, term in terms)
     imaginary = sum((value := _gaussian(term)) is not None and abs(value.real) < 1e-12 for _, term in terms)
     if len(terms) > 1 and (rational > 1 or imaginary > 1 or idle or _rational(node)):
-        found[form(node)] += 1
+        counts[form(node)] += 1
 
 
-def _operations_of_product(node: Node, found: Counter[Form]) -> None:
+def _operations_of_product(node: Node, counts: Counter[Form]) -> None:
     factors = [factor for factor in _factors(node) if factor[0] != _MINUS_ONE]
     for factor, _ in factors:
-        _operations(factor, found)
+        _operations(factor, counts)
     above = [factor for factor, inverse in factors if not inverse and _rational(factor)]
     below = [factor for factor, inverse in factors if inverse and _rational(factor)]
     fractions = [factor for factor in above + below if not _is_integer(factor)]
@@ -262,7 +262,7 @@ def _operations_of_product(node: Node, found: Counter[Form]) -> None:
         or idle
         or (len(factors) > 1 and _rational(node))
     ):
-        found[form(node)] += 1
+        counts[form(node)] += 1
 
 
 def _is_one(node: Node) -> bool:

@@ -178,8 +178,8 @@ _ABBREVIATED = re.compile(r"\bD\.?N\.?E\b")
 def words(text: str) -> str:
     """Words without case, mark-up, articles and punctuation."""
     text = _ABBREVIATED.sub(" does not exist ", SPELLED.sub(r" \1 ", text))
-    found = re.findall(r"[^\W_]+|[^\w\s.,;:!?'\"(){}$]", text.casefold())
-    return " ".join(word for word in found if word not in ("a", "an", "the", "\\")) or " ".join(found)
+    tokens = re.findall(r"[^\W_]+|[^\w\s.,;:!?'\"(){}$]", text.casefold())
+    return " ".join(word for word in tokens if word not in ("a", "an", "the", "\\")) or " ".join(tokens)
 
 
 _BLANK = r"(?<![\d,])\s+|(?<=\d)\s+(?![\d.]|\\frac)|(?<=,)\s+(?!\d{3})"

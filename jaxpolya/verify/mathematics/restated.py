@@ -44,30 +44,30 @@ class Formulas(NamedTuple):
 @functools.lru_cache(maxsize=2048)
 def numbers(question: str) -> frozenset[Fraction]:
     """The numbers that stand in a question, in digits or in words, without signs."""
-    found = {Fraction(number.replace(",", "")) for number in _NUMBER.findall(question[:MAX_QUESTION]) if len(number) < 40}
+    values = {Fraction(number.replace(",", "")) for number in _NUMBER.findall(question[:MAX_QUESTION]) if len(number) < 40}
     words = (spelled(word) for word in re.findall(r"[A-Za-z]+(?:-[a-z]+)?", question[:MAX_QUESTION]))
-    return frozenset(found | {abs(word.value) for word in words if word})
+    return frozenset(values | {abs(word.value) for word in words if word})
 
 
 @functools.lru_cache(maxsize=2048)
 def numerals_in(question: str) -> frozenset[tuple[str, Fraction, tuple[int, int] | None]]:
     """(kind, value, fraction as it is written) of the numerals that stand in a question, without signs; see `literals`."""
-    found: set[tuple[str, Fraction, tuple[int, int] | None]] = {("plain", number, None) for number in numbers(question)}
+    numerals: set[tuple[str, Fraction, tuple[int, int] | None]] = {("plain", number, None) for number in numbers(question)}
     for match in _REPEATING.finditer(question[:MAX_QUESTION]):
         if number := numeral(match.group()):
-            found.add(("repeating", abs(number.value), None))
+            numerals.add(("repeating", abs(number.value), None))
     for match in _WRITTEN.finditer(question[:MAX_QUESTION]):
         whole, *parts = match.group("whole"), *filter(None, match.group("p", "q", "top", "bottom", "flat_top", "flat_bottom"))
         if match.group("percent"):
-            found.add(("percent", Fraction(match.group("percent")), None))
+            numerals.add(("percent", Fraction(match.group("percent")), None))
         elif match.group("power"):
-            found.add(("power", Fraction(match.group("scale")) * Fraction(10) ** int(match.group("power")), None))
+            numerals.add(("power", Fraction(match.group("scale")) * Fraction(10) ** int(match.group("power")), None))
         elif match.group("exponent"):
-            found.add(("power", Fraction(match.group("digits")) * Fraction(10) ** int(match.group("exponent")), None))
+            numerals.add(("power", Fraction(match.group("digits")) * Fraction(10) ** int(match.group("exponent")), None))
         elif int(parts[1]):
             fraction = int(parts[0]), int(parts[1])
-            found.add(("mixed" if whole else "fraction", int(whole or 0) + Fraction(*fraction), fraction))
-    return frozenset(found)
+            numerals.add(("mixed" if whole else "fraction", int(whole or 0) + Fraction(*fraction), fraction))
+    return frozenset(numerals)
 
 
 _REPEATING = re.compile(r"\d{0,30}\.\d{0,30}(?:\\(?:overline|bar)\{\d{1,30}\}|\\dot\{?\d\}?(?:\d{0,30}\\dot\{?\d\}?)?)", re.ASCII)
@@ -131,9 +131,9 @@ def repeats_relation(relation: Relation, question: str) -> bool:
 
 def ends_with_relation(answer: Relation, question: str) -> bool:
     """Whether a chain ends with an equation of the question: `f(x)=78y^2=0` says no more than `78y^2=0` did."""
-    said = {squeezed(side) for side in answer.sides}
-    return len(said) > 2 and any(
-        {squeezed(side) for side in stated.sides} <= said and squeezed(answer.sides[-1]) in map(squeezed, stated.sides)
+    own_sides = {squeezed(side) for side in answer.sides}
+    return len(own_sides) > 2 and any(
+        {squeezed(side) for side in stated.sides} <= own_sides and squeezed(answer.sides[-1]) in map(squeezed, stated.sides)
         for stated in formulas(question).relations
     )
 

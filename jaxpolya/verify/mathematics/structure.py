@@ -439,10 +439,10 @@ def _magnified(number: str, unit: str) -> str:
 
 def _counted(text: str) -> Leaf | None:
     """A number in words, with what it counts: "twelve", "twenty-one apples"."""
-    said = SPELLED.sub(r" \1 ", text).split()
-    for end in range(len(said), 0, -1):
-        if spelled(" ".join(said[:end])):
-            if re.search(r"\b(?:more|less|fewer|than|times|plus|minus|over|divided)\b|\d", " ".join(said[end:])):
+    parts = SPELLED.sub(r" \1 ", text).split()
+    for end in range(len(parts), 0, -1):
+        if spelled(" ".join(parts[:end])):
+            if re.search(r"\b(?:more|less|fewer|than|times|plus|minus|over|divided)\b|\d", " ".join(parts[end:])):
                 return None  # "one more than 0" is still to be worked out
-            return Leaf(" ".join(said[:end]), unit=words(" ".join(said[end:])))
+            return Leaf(" ".join(parts[:end]), unit=words(" ".join(parts[end:])))
     return None

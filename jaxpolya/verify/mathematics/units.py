@@ -56,14 +56,14 @@ _SPEEDS = {"mph": "mile/hour", "kph": "km/hour", "kmh": "km/hour", "kmph": "km/h
 def _parts(unit: str) -> tuple[tuple[str, str], ...] | None:
     """(base, power) of each factor, those below a bar with `-`; None where one of them isn't known."""
     unit = re.sub(r"\b(?:square|sq) (\w+)", r"\1^2", re.sub(r"\b(?:cubic|cu) (\w+)", r"\1^3", unit))
-    found = []
+    parts = []
     for place, part in enumerate(re.split(r"/| per ", _SPEEDS.get(unit, unit))):
         for factor in re.split(r"[·*\s]+|\\cdot", part.strip()):
             base, _, power = factor.partition("^")
             if base not in UNITS:
                 return None
-            found.append((UNITS[base], "-" * bool(place) + (power or "1")))
-    return tuple(sorted(found))
+            parts.append((UNITS[base], "-" * bool(place) + (power or "1")))
+    return tuple(sorted(parts))
 
 
 def doubts(text: str) -> bool:

@@ -58,16 +58,16 @@ def _is_assertion(call: ast.Call) -> bool:
 
 def _derived(tree: ast.AST, marked: set[int], known: set[str], skipped: set[int] = frozenset()) -> set[str]:  # type: ignore[assignment]
     """Names that get their values, by whatever way, from marked nodes or from known names."""
-    found = set(known)
+    names = set(known)
     while True:
         more = set()
         for node in ast.walk(tree):
             source, targets = _binding(node)
-            if source and any(id(each) in marked or (isinstance(each, ast.Name) and each.id in found) for each in _walk(source, skipped)):
+            if source and any(id(each) in marked or (isinstance(each, ast.Name) and each.id in names) for each in _walk(source, skipped)):
                 more |= {each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)}
-        if more <= found:
-            return found
-        found |= more
+        if more <= names:
+            return names
+        names |= more
 
 
 def _binding(node: ast.AST) -> tuple[ast.AST | None, list[ast.AST]]:

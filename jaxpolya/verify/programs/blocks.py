@@ -67,26 +67,26 @@ def extract(response: str, names: Collection[str] = (), reads: bool | None = Non
 
     names: what tests want from the program. reads: of a program that reads and prints, whether there is anything to read.
     """
-    said = after_thinking(response)
-    blocks, outside, cut_off = _blocks(said)
+    speech = after_thinking(response)
+    blocks, outside, cut_off = _blocks(speech)
     if cut_off:
         return None
-    fenced = outside.count("\n") < said.count("\n")
+    fenced = outside.count("\n") < speech.count("\n")
     if not fenced:
-        outside = _unprompted(_TAG.sub("", said).split("\n"))
+        outside = _unprompted(_TAG.sub("", speech).split("\n"))
     if names:
-        found = _defining(blocks, names)
-        if not found and _defined(outside).intersection(names):
-            found = outside
+        program = _defining(blocks, names)
+        if not program and _defined(outside).intersection(names):
+            program = outside
     else:
-        found = _script(blocks, reads) if reads is not None else ""
-    if not found:
+        program = _script(blocks, reads) if reads is not None else ""
+    if not program:
         last = next(iter(_last_first(blocks)), None)
         if names:  # a body, of a prompt's last function, is no demonstration
             last = next((index for index in _last_first(blocks) if _BODY.match(blocks[index].text)), last)
-        found = blocks[last].text if last is not None else "" if fenced else outside
-    found = found.strip("\r\n").rstrip()
-    return found if found.strip() and len(found) <= MAX_SOURCE else None
+        program = blocks[last].text if last is not None else "" if fenced else outside
+    program = program.strip("\r\n").rstrip()
+    return program if program.strip() and len(program) <= MAX_SOURCE else None
 
 
 def readings(program: str, prompt: str = "") -> list[str]:
@@ -95,26 +95,26 @@ def readings(program: str, prompt: str = "") -> list[str]:
     Behind a prompt that ends in a function, whole definitions follow it and indented lines go on with its body, whichever they are. Else
     the program is a body whose first line, or every line, has lost its indentation, or a body with prose behind it.
     """
-    found = [program]
+    texts = [program]
     if prompt:
         indented = "".join(f"    {line}" for line in program.splitlines(keepends=True))
         body = re.match(r"(?:[ \t]+\S[^\n]*(?:\n|$)|[ \t]*\n)*", program)
-        found += ["    " + program, indented, body.group() if body else ""]
-    found.append(textwrap.dedent(program))
+        texts += ["    " + program, indented, body.group() if body else ""]
+    texts.append(textwrap.dedent(program))
     if start := _START.search(program):
         ends = [match.start() for match in _PARAGRAPH.finditer(program, start.end())]
-        found += [program[start.start() : end] for end in [len(program), *reversed(ends[1 - MAX_READINGS :])]]
-    found = list(dict.fromkeys(reading for reading in found if reading.strip()))
-    return [f"{prompt}\n{reading}" for reading in found] if prompt else found
+        texts += [program[start.start() : end] for end in [len(program), *reversed(ends[1 - MAX_READINGS :])]]
+    texts = list(dict.fromkeys(reading for reading in texts if reading.strip()))
+    return [f"{prompt}\n{reading}" for reading in texts] if prompt else texts
 
 
-def _blocks(said: str, document: bool = False) -> tuple[list[Block], str, bool]:
+def _blocks(speech: str, document: bool = False) -> tuple[list[Block], str, bool]:
     """(blocks that may be Python, what stands outside of all blocks, whether the last block may be Python and never ends)."""
     blocks: list[Block] = []
     outside: list[str] = []
     opened: re.Match[str] | None = None
     lines: list[str] = []
-    for whole in said.split("\n"):
+    for whole in speech.split("\n"):
         line = whole.removesuffix("\r")
         if opened is None:
             opened = _OPENING.fullmatch(line)
@@ -167,10 +167,10 @@ def _unprompted(lines: list[str]) -> str:
 
 def _defined(text: str) -> set[str]:
     """What a text defines at its top level."""
-    found = {match.group(2) for match in _DEFINITION.finditer(_STUB.sub("", text)) if not match.group(1)}
+    names = {match.group(2) for match in _DEFINITION.finditer(_STUB.sub("", text)) if not match.group(1)}
     for match in _ASSIGNMENT.finditer(text):
-        found.update(_NAME.findall(match.group(1)))
-    return found
+        names.update(_NAME.findall(match.group(1)))
+    return names
 
 
 def _imported(text: str) -> set[str]:
@@ -181,7 +181,7 @@ def _defining(blocks: list[Block], names: Collection[str]) -> str:
     """The last blocks that define the names, with what they need; empty where none does."""
     for find in (_defined, lambda text: {match.group(2) for match in _DEFINITION.finditer(text)}):
         defined = [find(block.text) for block in blocks]
-        last = {name: max((index for index, found in enumerate(defined) if name in found), default=-1) for name in names}
+        last = {name: max((index for index, of_block in enumerate(defined) if name in of_block), default=-1) for name in names}
         if chosen := set(last.values()) - {-1}:
             return _with_needs(blocks, chosen)
     return ""
@@ -215,8 +215,8 @@ def _script(blocks: list[Block], reads: bool) -> str:
     alone = (blocks[index].text for index in acting)
     together = (_with_needs(blocks, {index}) for index in acting)
     for texts in (alone, together):
-        if found := next(filter(whole, texts), None):
-            return found
+        if program := next(filter(whole, texts), None):
+            return program
     return next((blocks[index].text for index in acting if _WRITES.search(blocks[index].text)), "")
 
 

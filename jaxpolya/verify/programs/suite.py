@@ -168,13 +168,13 @@ def _operated(tree: ast.Module) -> set[str]:
 
 def _collected(tree: ast.Module) -> tuple[str, ...]:
     called = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    found = []
+    tests = []
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test") and len(node.args.args) == len(node.args.defaults):
-            found.append(node.name)
+            tests.append(node.name)
         if isinstance(node, ast.ClassDef) and (node.name.startswith("Test") or any("TestCase" in ast.unparse(base) for base in node.bases)):
-            found.append(node.name)
-    return tuple(name for name in found if name not in called)
+            tests.append(node.name)
+    return tuple(name for name in tests if name not in called)
 
 
 def _stand_ins(tree: ast.Module, helpers: ast.Module, entry: str) -> tuple[set[str], set[str]]:
@@ -197,15 +197,15 @@ def _stand_ins(tree: ast.Module, helpers: ast.Module, entry: str) -> tuple[set[s
 
 def _bound(tree: ast.Module) -> set[str]:
     """Names that a module defines or imports, and the parameters of its functions."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
-            found.add(node.name or "")
+            names.add(node.name or "")
         elif isinstance(node, ast.alias):
-            found.add((node.asname or node.name).partition(".")[0])
+            names.add((node.asname or node.name).partition(".")[0])
         elif isinstance(node, ast.arg):
-            found.add(node.arg)
-    return found
+            names.add(node.arg)
+    return names
 
 
 def _complete(prompt: str) -> str:

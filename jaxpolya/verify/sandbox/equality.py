@@ -67,11 +67,11 @@ class Equality:
     def variations(self, kind: type, arguments: Any, named: Any) -> list[Any]:
         """Objects made from other arguments: all of them, or one."""
         places = self.shuffled([*range(len(arguments)), *named])[:3]
-        found: list[Any] = []
+        variants: list[Any] = []
         for chosen in ([*range(len(arguments)), *named], *([place] for place in places)):
             changed = [self.altered(each) if place in chosen else each for place, each in enumerate(arguments)]
-            found += self.build(kind, changed, {name: self.altered(each) if name in chosen else each for name, each in named.items()})
-        return found
+            variants += self.build(kind, changed, {name: self.altered(each) if name in chosen else each for name, each in named.items()})
+        return variants
 
     def build(self, kind: type, arguments: Any, named: Any) -> list[Any]:
         """The object that a class makes of some arguments, where it does."""

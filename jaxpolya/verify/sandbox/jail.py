@@ -141,9 +141,9 @@ class Jail:
     def ended(self, child: int, connection: socket.socket) -> int | None:
         """Waits for a program's end; returns its exit status or minus its signal, or None as soon as the judge has something to say."""
         while True:
-            found = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if found:
-                return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+            status = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if status:
+                return status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
             if connection.fileno() in select.select([connection.fileno(), self.deaths], [], [])[0]:
                 return None
             with suppress(BlockingIOError):

@@ -21,7 +21,7 @@ def locate(modules: Iterable[str]) -> dict[str, Path]:
     if not wanted:
         return {}
     owners = importlib.metadata.packages_distributions()
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     seen: set[str] = set()
     for module in wanted:
         if not module.isidentifier() or importlib.util.find_spec(module) is None:
@@ -37,9 +37,9 @@ def locate(modules: Iterable[str]) -> dict[str, Path]:
                     distribution = importlib.metadata.distribution(name)
                 except PackageNotFoundError:  # an optional requirement, or another platform's
                     continue
-                found |= _contents(distribution)
+                paths |= _contents(distribution)
                 waiting += [required for line in distribution.requires or [] if (required := _required(line))]
-    return found
+    return paths
 
 
 def _contents(distribution: Distribution) -> dict[str, Path]:

@@ -136,7 +136,7 @@ def is_remote(value: Any) -> bool:
 
 def _forwarding() -> dict[str, Any]:
     """The special methods that do no more than travel."""
-    found: dict[str, Any] = {}
+    methods: dict[str, Any] = {}
 
     def straight(operation: str) -> Callable[..., Any]:
         return lambda self, *arguments: _ask(operation, self, *arguments)
@@ -158,23 +158,23 @@ def _forwarding() -> dict[str, Any]:
 
     for name in ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift", "divmod"]:
         operation = f"{name}_" if name in ("and", "or") else name
-        found[f"__{name}__"], found[f"__r{name}__"] = combined(operation), combined(operation, reflected=True)
+        methods[f"__{name}__"], methods[f"__r{name}__"] = combined(operation), combined(operation, reflected=True)
         if name != "divmod":
-            found[f"__i{name}__"] = combined(f"i{name}")
+            methods[f"__i{name}__"] = combined(f"i{name}")
     for name in ("neg", "pos", "invert"):
-        found[f"__{name}__"] = alone(name)
+        methods[f"__{name}__"] = alone(name)
     for name in ("getitem", "setitem", "delitem", "iter", "reversed"):
-        found[f"__{name}__"] = straight(name)
+        methods[f"__{name}__"] = straight(name)
     for name in ("abs", "round"):
-        found[f"__{name}__"] = untold(name)
+        methods[f"__{name}__"] = untold(name)
     for name in ("trunc", "floor", "ceil", "enter"):
-        found[f"__{name}__"] = by_class(f"__{name}__")
-    found |= {f"__{kind.__name__}__": untold(kind.__name__, kind) for kind in (int, float, complex)}
-    found |= {f"__{kind.__name__}__": typed(kind.__name__, kind) for kind in (bytes, str)}
-    found |= {"__repr__": typed("repr", str), "__format__": typed("format", str)}
-    found |= {"__len__": untold("len", int), "__index__": untold("index", int)}
-    found["__fspath__"] = lambda self: _exactly(str, _ask("method", self, "__fspath__"))
-    return found
+        methods[f"__{name}__"] = by_class(f"__{name}__")
+    methods |= {f"__{kind.__name__}__": untold(kind.__name__, kind) for kind in (int, float, complex)}
+    methods |= {f"__{kind.__name__}__": typed(kind.__name__, kind) for kind in (bytes, str)}
+    methods |= {"__repr__": typed("repr", str), "__format__": typed("format", str)}
+    methods |= {"__len__": untold("len", int), "__index__": untold("index", int)}
+    methods["__fspath__"] = lambda self: _exactly(str, _ask("method", self, "__fspath__"))
+    return methods
 
 
 _Forwarding: Any = type("_Forwarding", (), {"__slots__": (), **_forwarding()})

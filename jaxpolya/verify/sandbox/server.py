@@ -272,29 +272,29 @@ def flags(kind: "Any") -> str:
     e: equality of its own; h: a hash of its own; n: no hash; o: operators of its own; b: false sometimes; v: derived from a built-in
     type that can change; i: an iterator of Python's own; a: a coroutine. The judge is on its guard: none of them helps a program that lies.
     """
-    found = ""
+    letters = ""
 
     def definer(name: str) -> "Any":
         return next((base for base in kind.__mro__ if name in base.__dict__), object)
 
     if definer("__eq__").__flags__ & _HEAP_TYPE:
-        found += "e"
+        letters += "e"
     hashing = definer("__hash__")
     if hashing.__dict__["__hash__"] is None:
-        found += "n"
+        letters += "n"
     elif hashing.__flags__ & _HEAP_TYPE:
-        found += "h"
+        letters += "h"
     if any(definer(name).__flags__ & _HEAP_TYPE for name in _COMBINING):
-        found += "o"
+        letters += "o"
     if hasattr(kind, "__bool__") or hasattr(kind, "__len__"):
-        found += "b"
+        letters += "b"
     if issubclass(kind, _CHANGING) or any(base.__name__ == "deque" and not base.__flags__ & _HEAP_TYPE for base in kind.__mro__):
-        found += "v"
+        letters += "v"
     if kind.__module__ in ("builtins", "itertools") and hasattr(kind, "__next__"):
-        found += "i"
+        letters += "i"
     if kind.__module__ == "builtins" and kind.__name__ == "coroutine":
-        found += "a"
-    return found
+        letters += "a"
+    return letters
 
 
 def _changing(value: "Any") -> bool:

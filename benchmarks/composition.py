@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxpolya.evaluation.judge_quality import Labelled, compare, kappa, kappa_interval, labelled_half, labelled_set, used
+from jaxpolya.evaluation.judge_quality import LabelledSolution, compare, kappa, kappa_interval, labelled_half, labelled_set, used
 from jaxpolya.evaluation.judges import NAMED, SEVERAL, HeuristicJudge, own_judge
 from jaxpolya.evaluation.passk import Interval
 from jaxpolya.polya.catalogue import load_catalogue
@@ -48,7 +48,7 @@ def share(count: int, of: int) -> str:
     return f"{count / of:.2f}" if of else "–"
 
 
-def table(name: str, labels: Sequence[Sequence[str]], shown: Sequence[Labelled]) -> str:
+def table(name: str, labels: Sequence[Sequence[str]], shown: Sequence[LabelledSolution]) -> str:
     """The table of one judge."""
     people_SH, judge_SH = used([one.labels for one in shown], KEYS), used(labels, KEYS)
     hits_H, named_H, true_H = (people_SH & judge_SH).sum(0), judge_SH.sum(0), people_SH.sum(0)
@@ -110,9 +110,9 @@ def main() -> None:
             print(table(f"{name}, {half}", judge.label([one.shown for one in shown]), shown), flush=True)
 
 
-def _first(one: Labelled) -> Labelled:
+def _first(one: LabelledSolution) -> LabelledSolution:
     """The same with the first labelling as what holds."""
-    return Labelled(one.id, one.half, one.writer, one.problem, one.solution, one.first, one.second, one.first)
+    return LabelledSolution(one.id, one.half, one.writer, one.problem, one.solution, one.first, one.second, one.first)
 
 
 if __name__ == "__main__":

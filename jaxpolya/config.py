@@ -157,7 +157,7 @@ Ours = Literal["id", "question", "answer", "choices", "context", "tests"]
 """What a row's columns may be for."""
 
 
-class Columned(Source):
+class ColumnSource(Source):
     """A source of rows whose columns may carry other names than ours."""
 
     columns: dict[Ours, str] = {}
@@ -169,7 +169,7 @@ class Columned(Source):
     """Keep of the answer the one group of this regular expression, which must match all of it; other rows are left out and counted."""
 
     @pydantic.model_validator(mode="after")
-    def _one_group(self) -> "Columned":
+    def _one_group(self) -> "ColumnSource":
         try:
             groups = re.compile(self.answer_pattern).groups if self.answer_pattern is not None else 1
         except re.error as error:
@@ -179,7 +179,7 @@ class Columned(Source):
         return self
 
 
-class JsonlSource(Columned):
+class JsonlSource(ColumnSource):
     """A local file of JSON lines."""
 
     kind: Literal["jsonl"]
@@ -187,7 +187,7 @@ class JsonlSource(Columned):
     """The file: one JSON object a line, such as `{"question": …, "answer": …}` (docs/questions.md)."""
 
 
-class HubSource(Columned):
+class HubSource(ColumnSource):
     """A data set of the Hugging Face hub, or a local directory that `datasets` can load."""
 
     kind: Literal["hub"]
@@ -201,7 +201,7 @@ class HubSource(Columned):
     """Commit or tag; pin it for a run that must be repeatable."""
 
 
-class TfdsSource(Columned):
+class TfdsSource(ColumnSource):
     """A TensorFlow Datasets builder or prepared directory, read without TensorFlow."""
 
     kind: Literal["tfds"]
@@ -233,7 +233,7 @@ class GymSource(Source):
         return params
 
 
-class PythonSource(Columned):
+class PythonSource(ColumnSource):
     """Records that a function of one's own gives (docs/extending.md)."""
 
     kind: Literal["python"]

@@ -32,7 +32,7 @@ def is_reference(text: str) -> bool:
     return ":" in text
 
 
-class Brought(NamedTuple):
+class Plugin(NamedTuple):
     """What a reference leads to."""
 
     value: Any
@@ -58,7 +58,7 @@ class Brought(NamedTuple):
         return f"{Path(where).name if where.endswith('.py') else where}:{attribute}"
 
 
-def bring(reference: str, key: str) -> Brought:
+def bring(reference: str, key: str) -> Plugin:
     """What a reference leads to.
 
     Args:
@@ -81,7 +81,7 @@ def bring(reference: str, key: str) -> Brought:
             raise ConfigError(f"{key}: {where} has no {attribute}; {hint}")
         target = getattr(target, name)
     absolute = str(Path(where).expanduser().absolute()) if where.endswith(".py") else where
-    return Brought(target, hashlib.sha256(content).hexdigest(), f"{absolute}:{attribute}")
+    return Plugin(target, hashlib.sha256(content).hexdigest(), f"{absolute}:{attribute}")
 
 
 def _from_file(path: Path, key: str) -> tuple[ModuleType, bytes]:

@@ -95,7 +95,7 @@ class Verdict(Record):
         return self.score if self.score is not None and self.PAYS[self.verdict] is not None else self.PAYS[self.verdict]
 
 
-class Judged:
+class VerdictRecord:
     """What a record with a verdict can tell. A `timeout` or `crash` belongs to the verifier's limits, which stand beside it: `deadline`
     in seconds, and `memory_mb`."""
 
@@ -109,7 +109,7 @@ class Judged:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sample(Judged, Record):
+class Sample(VerdictRecord, Record):
     """One response to one question, with its verdict once it has one.
 
     `index` counts the samples of one prompt from 0. `response` is the text as the model wrote it, control tokens by their names, without

@@ -132,7 +132,7 @@ class Comparison(ResultPart):
 # Training --------------------------------------------------------------------------------------------------------------
 
 
-class Validated(ResultPart):
+class ValidationResult(ResultPart):
     """The looks at a training while it worked (`sft.validation`, `rl.validation`), and which of its models it left."""
 
     metric: str
@@ -158,7 +158,7 @@ class Sft(ResultPart):
     loss_last: float
     heldout_first: float | None = None
     heldout_last: float | None = None
-    validation: Validated | None = None
+    validation: ValidationResult | None = None
 
 
 class RlStep(Facts):
@@ -184,7 +184,7 @@ class Rl(ResultPart):
     steps: list[RlStep]
     without_signal: bool = False
     """No step had a gradient."""
-    validation: Validated | None = None
+    validation: ValidationResult | None = None
 
 
 class ArmResults(ResultPart):
@@ -219,7 +219,7 @@ class Rows(ResultPart):
     by_heuristic: dict[str, int]
 
 
-class Shared(ResultPart):
+class SharedQuestions(ResultPart):
     """What one evaluation set shares with a training set."""
 
     shared: int
@@ -237,7 +237,7 @@ class Contamination(ResultPart):
     questions: int
     shared: int
     pairs: int
-    sets: dict[str, Shared]
+    sets: dict[str, SharedQuestions]
     examples: list[Overlap]
 
 
@@ -249,7 +249,7 @@ class Generation(ResultPart):
     truncated: int
 
 
-class Paid(ResultPart):
+class PaidResponse(ResultPart):
     """A response that the first or the last steps of RL paid."""
 
     end: Literal["first", "last"]
@@ -297,7 +297,7 @@ class Audit(ResultPart):
     collapse: Collapse | None = None
     """Of RL."""
     warnings: list[str] = []
-    shown: list[Paid] = []
+    shown: list[PaidResponse] = []
 
 
 class StageRow(ResultPart):

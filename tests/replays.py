@@ -13,7 +13,7 @@ from jaxpolya.models.decoder import init_params
 from jaxpolya.parallel.mesh import make_mesh
 from jaxpolya.progress import Display
 from jaxpolya.rollout.recordings import open_recording
-from jaxpolya.rollout.replay import Model, Recorded
+from jaxpolya.rollout.replay import Model, RecordedRounds
 from jaxpolya.train.algorithms import make_algorithm, most_refills
 from jaxpolya.train.rl import RlResult, run_rl
 
@@ -57,7 +57,7 @@ def train(config: RlConfig, directory: Path, mesh=None, known=()) -> RlResult:
     mesh = mesh or make_mesh(MeshConfig())
     with Display(quiet=True).task("rl", 0) as task:
         settings = {"arm": "rl", "directory": directory, "task": task, "refills": most_refills(config, make_algorithm(config)[0])}
-        rollouts = Recorded(config, open_recording(config, "rl"), MODEL, known, **settings)
+        rollouts = RecordedRounds(config, open_recording(config, "rl"), MODEL, known, **settings)
         return run_rl(
             config, CONFIG, lambda: init_params(CONFIG, jax.random.key(0)),
             mesh, rollouts, dtype=jnp.dtype("float32"), directory=directory, task=task, note=print, keep=lambda step, params: None,

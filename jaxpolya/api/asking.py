@@ -86,7 +86,7 @@ def generate(
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluated:
+class EvaluationResult:
     """A model's answers to questions, and what they come to."""
 
     questions: list[Question]
@@ -97,7 +97,7 @@ class Evaluated:
     """pass@k (`measures.pass_[k]`), majority vote and greedy accuracy, each with its interval, and shares of what was cut off."""
     config: EvalConfig
 
-    def versus(self, other: "Evaluated") -> dict[str, Interval]:
+    def versus(self, other: "EvaluationResult") -> dict[str, Interval]:
         """How much better this one is, paired over the questions that both answered: k as text, `majority` or `greedy` → interval.
 
         Raises `InputError` where no question is shared.
@@ -124,7 +124,7 @@ def evaluate(
     out: str | Path | None = None,
     quiet: bool = False,
     **settings: Any,
-) -> Evaluated:
+) -> EvaluationResult:
     """Unbiased pass@k, majority vote and greedy accuracy of a model on questions, with bootstrap intervals over them.
 
     Args:
@@ -160,7 +160,7 @@ def evaluate(
     once = config.sampling.model_copy(update={"temperature": 0.0, "top_k": 0, "top_p": 1.0})
     beside = Path(out).with_stem(f"{Path(out).stem}-greedy") if out is not None else None
     single = ask("greedy", once, 1, beside) if config.greedy else None
-    return Evaluated(asked, responses, single, _measured(asked, responses, single, config), config)
+    return EvaluationResult(asked, responses, single, _measured(asked, responses, single, config), config)
 
 
 def _measured(questions: Sequence[Question], samples: Sequence[Sample], greedy: Sequence[Sample] | None, config: EvalConfig) -> Evaluation:

@@ -30,7 +30,7 @@ from jaxpolya.train.adapters import adapted
 Chat = Literal["auto", "always", "never"]
 
 
-class _Asked(Strict):
+class _GenerateArguments(Strict):
     """What `Model.generate` is asked for, as far as no other configuration checks it."""
 
     prompts: list[str] = Field(min_length=1)
@@ -162,7 +162,7 @@ class Model:
         as_said = self if chat is None else dataclasses.replace(self, chat=chat)
         if chat_arguments is not None:
             as_said = dataclasses.replace(as_said, chat_arguments=chat_arguments)
-        prompts = build(_Asked, "generate", prompts=prompts, samples=samples, seed=seed, chat=as_said.chat).prompts
+        prompts = build(_GenerateArguments, "generate", prompts=prompts, samples=samples, seed=seed, chat=as_said.chat).prompts
         builder = as_said.prompt_builder()
         sampling = build(Sampling, "generate", max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, stop=stop)
         if builder.chat:  # what opens the next turn ends this one

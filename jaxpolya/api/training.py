@@ -39,7 +39,7 @@ NEVER = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """What a training gives."""
 
     model: Model
@@ -62,7 +62,7 @@ def sft(
     directory: str | Path | None = None,
     quiet: bool = False,
     **settings: Any,
-) -> Trained:
+) -> TrainingResult:
     """Fine-tunes on responses: next-token loss on the response, given the bare question.
 
     Args:
@@ -112,7 +112,7 @@ def sft(
             config, checkpoint.config, lambda: _copy(checkpoint.params), model.mesh, learnt, held,
             dtype=model.dtype, directory=place, task=task, model=model.name,
         )  # fmt: skip
-        return Trained(
+        return TrainingResult(
             model.with_params(_whole(model, config.lora, result.params), stop_ids, f"{model.name}, fine-tuned"), result.stats, _steps(place)
         )
 
@@ -135,7 +135,7 @@ def rl(
     directory: str | Path | None = None,
     quiet: bool = False,
     **settings: Any,
-) -> Trained:
+) -> TrainingResult:
     """Policy gradients on questions, with the verifier's reward or one's own.
 
     Args:
@@ -196,7 +196,7 @@ def rl(
         )  # fmt: skip
     stop_ids = builder.stop_ids(checkpoint.stop_ids)
     measured = [{name: value for name, value in step.items() if name != "audit"} for step in result.steps]
-    return Trained(
+    return TrainingResult(
         model.with_params(_whole(model, config.lora, result.params), stop_ids, f"{model.name}, after RL"),
         {"steps": len(measured)},
         measured,

@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from jaxpolya import doors
-from jaxpolya.config import AnySource, Columned, GymSource, HubSource, JsonlSource, Ours, PythonSource, TfdsSource
+from jaxpolya.config import AnySource, ColumnSource, GymSource, HubSource, JsonlSource, Ours, PythonSource, TfdsSource
 from jaxpolya.data import programs
-from jaxpolya.data.brought import read_own
 from jaxpolya.data.choices import NotAChoice, letter_of, read_choices
+from jaxpolya.data.python_source import read_own
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.records import Extraction, Kind, Question, iter_json
 from jaxpolya.verify.code import BadTests, read
@@ -42,7 +42,7 @@ from jaxpolya.verify.kinds import bring, is_own, verifier_of
 
 
 @dataclasses.dataclass(frozen=True)
-class Loaded:
+class LoadedQuestions:
     """The questions of some sources, in order, and how many rows were left out for which reason."""
 
     questions: list[Question]
@@ -62,7 +62,7 @@ class _Unusable(Exception):
     """A row to leave out; the message is the reason that is counted."""
 
 
-def load_questions(sources: Sequence[AnySource]) -> Loaded:
+def load_questions(sources: Sequence[AnySource]) -> LoadedQuestions:
     """The questions of all sources, joined in their order; ids are unique, and no question is asked twice.
 
     Raises `InputError` for a source that is missing, unreadable, misses a column, or has no usable question left, and
@@ -79,7 +79,7 @@ def load_questions(sources: Sequence[AnySource]) -> Loaded:
             asked.add(key)
             unique = _unused(question, questions)
             questions[unique] = dataclasses.replace(question, id=unique)
-    return Loaded(list(questions.values()), dict(dropped))
+    return LoadedQuestions(list(questions.values()), dict(dropped))
 
 
 def _clean(source: AnySource, dropped: collections.Counter[str]) -> list[Question]:
@@ -321,7 +321,7 @@ def _check_scorer(generator: str, entry: Mapping[str, Any], plain: Mapping[str, 
         raise ConfigError(f"reasoning_gym's {generator} can't be used: its scorer needs Python objects that JSON records don't keep")
 
 
-def _question(source: Columned, name: str, row: _Row) -> Question:
+def _question(source: ColumnSource, name: str, row: _Row) -> Question:
     """The question in a row of columns. Raises `_Unusable` for one to leave out, `InputError` for one that shows a mistake."""
     choices_cell = _plain(_cell(source, row, "choices"))
     verifier = _verifier(source, row) or ("choice" if choices_cell else "math")
@@ -370,7 +370,7 @@ def _question(source: Columned, name: str, row: _Row) -> Question:
     return made
 
 
-def _verifier(source: Columned, row: _Row) -> str | None:
+def _verifier(source: ColumnSource, row: _Row) -> str | None:
     """What judges a row: the source's verifier, which may be a user's own, or a name of ours that the row holds."""
     if source.verifier:
         return bring(source.verifier, f"{row.where}: verifier")
@@ -380,7 +380,7 @@ def _verifier(source: Columned, row: _Row) -> str | None:
     return cast(str | None, _named(row, "verifier", Kind))
 
 
-def _further(source: Columned, row: _Row) -> dict[str, Any] | None:
+def _further(source: ColumnSource, row: _Row) -> dict[str, Any] | None:
     """What a question of a user's kind has beside our columns: the row's own `entry`, or all that no column took."""
     if isinstance(entry := _plain(row.cells.get("entry")), dict):
         return entry
@@ -408,7 +408,7 @@ def question_of(cells: Mapping[str, Any], number: int, where: str) -> Question:
     """
     judged_by = cells.get("verifier")
     try:
-        source = Columned() if judged_by is None or isinstance(judged_by, str) else Columned(verifier=doors.spelled(judged_by))
+        source = ColumnSource() if judged_by is None or isinstance(judged_by, str) else ColumnSource(verifier=doors.spelled(judged_by))
         question = _question(source, "record", _Row(cells, number, where))
         _require_finite(question)
     except doors.Unfound as error:
@@ -418,7 +418,7 @@ def question_of(cells: Mapping[str, Any], number: int, where: str) -> Question:
     return question
 
 
-def _tests(source: Columned, row: _Row, question: str) -> Any:
+def _tests(source: ColumnSource, row: _Row, question: str) -> Any:
     """The tests of a code question. Raises `_Unusable` where there are none, `InputError` for what no program can be judged by."""
     where = programs.column(row.cells)
     tests = _plain(_cell(source, row, "tests", needed=True) if "tests" in source.columns or where == "tests" else row.cells[where])
@@ -432,7 +432,7 @@ def _tests(source: Columned, row: _Row, question: str) -> Any:
     return tests
 
 
-def _cell(source: Columned, row: _Row, ours: Any, needed: bool = False) -> Any:
+def _cell(source: ColumnSource, row: _Row, ours: Any, needed: bool = False) -> Any:
     """The cell of one of our columns, None where a column that nobody asked for is absent."""
     column = source.columns.get(ours, ours)
     try:
@@ -469,7 +469,7 @@ def _in_text(value: Any) -> str:
     return "\n".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
 
 
-def _mapping(source: Columned, row: _Row, ours: Any) -> str:
+def _mapping(source: ColumnSource, row: _Row, ours: Any) -> str:
     """What to write in `columns` for one of our names, given the columns that a row has."""
     there = [str(column) for column in row.cells]
     close = difflib.get_close_matches(source.columns.get(ours, ours), there, n=1, cutoff=0.5)

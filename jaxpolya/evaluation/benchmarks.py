@@ -26,7 +26,7 @@ import pydantic
 import yaml
 from pydantic import Field
 
-from jaxpolya.config import AnySource, Columned, HubSource, JsonlSource, Strict
+from jaxpolya.config import AnySource, ColumnSource, HubSource, JsonlSource, Strict
 from jaxpolya.config_file import read_yaml, validated
 from jaxpolya.config_paths import place
 from jaxpolya.data.questions import look_up
@@ -90,7 +90,7 @@ class Benchmark(Strict):
     def _from_file(self, path: Path) -> AnySource:
         first = next((cells for _, cells in iter_json(path)), {})
         for source in self.sources:
-            if isinstance(source, Columned) and _published(source, first):
+            if isinstance(source, ColumnSource) and _published(source, first):
                 return JsonlSource(
                     kind="jsonl", path=path, columns=source.columns, answer_after=source.answer_after, answer_pattern=source.answer_pattern
                 )
@@ -146,7 +146,7 @@ def _builtin() -> Registry:
     return validated(Registry, yaml.safe_load(text), where="benchmarks.yaml")
 
 
-def _published(source: Columned, row: Mapping[str, Any]) -> bool:
+def _published(source: ColumnSource, row: Mapping[str, Any]) -> bool:
     """Whether a row is under the data set's own names, with answers as they were published."""
     try:
         cells = {ours: look_up(row, column) for ours, column in source.columns.items()}

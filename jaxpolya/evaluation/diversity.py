@@ -214,10 +214,10 @@ def make_kernel(named: str) -> Kernel:
                 else f", and [{size}, {size}] was expected"
             )
         )
-    return _Named(kernel, f"{kernel.name} ({brought.name}, {brought.digest[:8]})")
+    return _NamedKernel(kernel, f"{kernel.name} ({brought.name}, {brought.digest[:8]})")
 
 
-class _Named:
+class _NamedKernel:
     """A user's kernel under a name that says whose it is, and by which content of its file."""
 
     def __init__(self, kernel: Kernel, name: str):

@@ -39,7 +39,7 @@ Half = Literal["development", "held_out"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Labelled:
+class LabelledSolution:
     """A solution that people have labelled."""
 
     id: str
@@ -62,13 +62,13 @@ class Labelled:
 
 
 @functools.cache
-def labelled_set() -> tuple[Labelled, ...]:
+def labelled_set() -> tuple[LabelledSolution, ...]:
     """The labelled set, development half first."""
     text = (importlib.resources.files("jaxpolya.evaluation") / "labelled_solutions.jsonl").read_text(encoding="utf-8")
-    return tuple(Labelled(**json.loads(line)) for line in text.splitlines())
+    return tuple(LabelledSolution(**json.loads(line)) for line in text.splitlines())
 
 
-def labelled_half(half: Half) -> list[Labelled]:
+def labelled_half(half: Half) -> list[LabelledSolution]:
     """One half of the labelled set."""
     return [one for one in labelled_set() if one.half == half]
 
@@ -137,7 +137,7 @@ def measure(judge: HeuristicJudge, keys: Sequence[str], *, half: Half = "held_ou
     return compare(judge.label([one.shown for one in shown]), shown, keys, seed=seed)
 
 
-def compare(answers: Sequence[Sequence[str]], shown: Sequence[Labelled], keys: Sequence[str], *, seed: int = 0) -> JudgeQuality:
+def compare(answers: Sequence[Sequence[str]], shown: Sequence[LabelledSolution], keys: Sequence[str], *, seed: int = 0) -> JudgeQuality:
     """What a judge said of labelled solutions, against people's labels."""
     people_SH, judge_SH = used([one.labels for one in shown], keys), used(answers, keys)
     people_S, judge_S = people_SH.sum(1) >= SEVERAL, judge_SH.sum(1) >= SEVERAL

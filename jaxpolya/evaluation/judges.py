@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from jaxpolya.doors import Brought, a, bring, check_call
+from jaxpolya.doors import Plugin, a, bring, check_call
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.evaluation.acts import RULES
 from jaxpolya.evaluation.diversity import QUESTIONS, RESPONSES
@@ -97,10 +97,10 @@ NAMED: dict[str, type[Acts] | type[Markers]] = {"acts": Acts, "markers": Markers
 # One's own ---------------------------------------------------------------------------------------------------------------
 
 
-class Checked:
+class CheckedJudge:
     """A user's judge whose answers are looked at before anything is made of them."""
 
-    def __init__(self, judge: Any, brought: Brought, heuristics: Sequence[Heuristic]):
+    def __init__(self, judge: Any, brought: Plugin, heuristics: Sequence[Heuristic]):
         self._judge, self._where = judge, f"{KEY}: {brought.name}"
         self._keys = {heuristic.key for heuristic in heuristics}
         self.name: str = judge.name
@@ -144,4 +144,4 @@ def own_judge(reference: str, heuristics: Sequence[Heuristic]) -> HeuristicJudge
     reach = getattr(judge, "reach", (QUESTIONS, RESPONSES))
     if not (isinstance(reach, tuple | list) and len(reach) == 2 and all(isinstance(n, int) and n > 0 for n in reach)):
         raise ConfigError(f"{where}: reach is {reach!r}, and (questions, responses to each) was expected, two whole numbers above 0")
-    return Checked(judge, brought, heuristics)
+    return CheckedJudge(judge, brought, heuristics)

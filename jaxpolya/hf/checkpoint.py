@@ -28,7 +28,7 @@ from jaxpolya.hf.meta import (
     EXPORT_DTYPES,
     CheckpointMeta,
     ExportDtype,
-    Stored,
+    Storage,
     gguf_meta,
     read_meta,
     stored_as,
@@ -149,10 +149,10 @@ def _open(source: str, location: Location) -> tuple[CheckpointMeta, TensorFile |
     meta = read_meta(source, location.path, "ForCausalLM")
     if location.kind == "jaxpolya":
         stored = (read_marker(location.path) or {}).get("stored")
-        return dataclasses.replace(meta, stored=Stored(**stored) if stored else Stored()), None
+        return dataclasses.replace(meta, stored=Storage(**stored) if stored else Storage()), None
     if not location.has_weights:  # the configuration says what most of them are
         declared: Any = meta.hf_config.get("dtype", meta.hf_config.get("torch_dtype"))
-        return dataclasses.replace(meta, stored=Stored(declared) if declared in EXPORT_DTYPES else Stored()), None
+        return dataclasses.replace(meta, stored=Storage(declared) if declared in EXPORT_DTYPES else Storage()), None
     files = Safetensors(location.path)
     files.rename(usual_names(files.shapes, meta.config))
     left_out = check_tensors(files, meta.config)

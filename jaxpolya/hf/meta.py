@@ -59,7 +59,7 @@ ANY_TOKENIZER = "PreTrainedTokenizerFast"
 
 
 @dataclasses.dataclass(frozen=True)
-class Stored:
+class Storage:
     """How the source's files hold the tensors, so that an export can hold them alike."""
 
     dtype: ExportDtype = "bfloat16"
@@ -74,11 +74,11 @@ class Stored:
         return self.others.get(name, self.dtype)
 
 
-def stored_as(dtypes: Mapping[str, str], tied_head: bool) -> Stored:
+def stored_as(dtypes: Mapping[str, str], tied_head: bool) -> Storage:
     """The compact form of the dtypes of a source's tensors. Float64 becomes float32, as the parameters are."""
     known: dict[str, Any] = {name: "float32" if dtype == "float64" else dtype for name, dtype in dtypes.items()}
     most = collections.Counter(known.values()).most_common(1)[0][0]
-    return Stored(most, {name: dtype for name, dtype in known.items() if dtype != most}, tied_head)
+    return Storage(most, {name: dtype for name, dtype in known.items() if dtype != most}, tied_head)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ class CheckpointMeta:
     tokenizer: PreTrainedTokenizerFast
     stop_ids: tuple[int, ...]
     """Ids of which any ends a response: those that the checkpoint's files name as eos, and what its chat template ends a message with."""
-    stored: Stored = Stored()
+    stored: Storage = Storage()
     """How an export holds the tensors unless it is asked for a dtype."""
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     """The source's small files (`CARRIED`), which are written in place of what `tokenizer` and `generation_config` would give. Their

@@ -77,7 +77,7 @@ class _Source(Protocol):
         """Tells that so many bytes of what was read are being used."""
 
 
-class _Mapped:
+class _MappedFile:
     """A local file. What is read is a view of the page cache, which is loaded from the disk in the meantime."""
 
     def __init__(self, path: Path):
@@ -144,7 +144,7 @@ class Safetensors:
     def _add(self, file: str) -> None:
         path = self._directory / file
         try:
-            source: _Source = _Remote(path) if is_remote(path) else _Mapped(Path(path))
+            source: _Source = _Remote(path) if is_remote(path) else _MappedFile(Path(path))
             entries = _read_header(source)
         except (ValueError, OSError) as error:  # mmap refuses an empty file with a ValueError
             raise InputError(f"{path}: not a whole safetensors file ({error}); download or copy it again") from None

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from jaxpolya.config import SelectConfig
-from jaxpolya.doors import Brought, bring, check_call, is_reference
+from jaxpolya.doors import Plugin, bring, check_call, is_reference
 from jaxpolya.errors import InputError, failure
 from jaxpolya.ngrams import NgramKernel
 from jaxpolya.records import Question, Sample
@@ -65,7 +65,7 @@ Keep = Callable[[Candidates], Iterable[Sample]]
 calls it. A rule that doesn't look at adherence may say so with an attribute `unscored = True`, and no scorer is loaded."""
 
 
-def make_keep(config: SelectConfig) -> tuple[Keep, Brought | None]:
+def make_keep(config: SelectConfig) -> tuple[Keep, Plugin | None]:
     """(the rule that a configuration names, what a user brought). Raises `ConfigError` where it can't be one."""
     if not is_reference(config.keep):
         rules: dict[str, Keep] = {"best": best, "random": at_random, "diverse": functools.partial(diverse, quality=config.quality)}
@@ -185,7 +185,7 @@ def overlap(first: frozenset[tuple[int, ...]], second: frozenset[tuple[int, ...]
     return len(first & second) / len(first | second)
 
 
-def _own(plugin: Brought, candidates: Candidates) -> list[Sample]:
+def _own(plugin: Plugin, candidates: Candidates) -> list[Sample]:
     """What a user's rule keeps. Raises `InputError` where it fails, or keeps what isn't there, something twice or too many."""
     where = f"{KEY}: {plugin.name}, on question {candidates.question.id}"
     try:

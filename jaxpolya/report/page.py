@@ -19,7 +19,7 @@ from jaxpolya.evaluation.passk import Interval
 from jaxpolya.files import write_whole
 from jaxpolya.report import plots, tables
 from jaxpolya.report.tables import Table, percent
-from jaxpolya.results import Evaluation, Paid, Results
+from jaxpolya.results import Evaluation, PaidResponse, Results
 
 MIN_QUESTIONS = 10
 """Below this a bootstrap interval is not to be trusted, and no comparison is drawn."""
@@ -287,14 +287,14 @@ def audit(results: Results) -> str:
     )
 
 
-def _side_by_side(stage: str, shown: Sequence[Paid]) -> str:
+def _side_by_side(stage: str, shown: Sequence[PaidResponse]) -> str:
     """Responses that the first and the last steps of a stage paid, in two columns."""
     columns = [[_paid(paid) for paid in shown if paid.end == end] for end in ("first", "last")]
     rows = "".join(f"| {' | '.join(row)} |\n" for row in itertools.zip_longest(*columns, fillvalue=""))
     return f"**{stage}: some responses that were paid**\n\n| first steps | last steps |\n| --- | --- |\n{rows}"
 
 
-def _paid(paid: Paid) -> str:
+def _paid(paid: PaidResponse) -> str:
     """A paid response in one cell of a table."""
     facts = {
         f"step {paid.step}": _cut(paid.question, PAID_CHARACTERS),

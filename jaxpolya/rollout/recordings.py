@@ -67,7 +67,7 @@ def _open(config: RlConfig, reference: str, slug: str) -> Recording:
     if path.is_file():
         return _File(path, config.prompts * config.group)
     if is_reference(reference):
-        return _Given(reference)
+        return _FunctionRecording(reference)
     raise InputError(f"{KEY}: {path} isn't there{nearest_path(path)}; name a run, its RL stage, a file of JSON lines, or a function")
 
 
@@ -160,7 +160,7 @@ class _File:
                 offset += len(line)
 
 
-class _Given:
+class _FunctionRecording:
     """Records that a function of a user's gives: `function(step)`. Every host calls it, and a resumed stage calls it again."""
 
     rounds: int | None = None

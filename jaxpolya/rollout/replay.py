@@ -56,7 +56,7 @@ class Model:
     """A response's tokens → its text."""
 
 
-class Recorded:
+class RecordedRounds:
     """Rounds that nobody is asked for."""
 
     def __init__(

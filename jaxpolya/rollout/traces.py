@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxpolya.errors import InputError, RunError
-from jaxpolya.records import Judged, Question, Record, Sample, SftRow, VerdictName, iter_json
+from jaxpolya.records import Question, Record, Sample, SftRow, VerdictName, VerdictRecord, iter_json
 from jaxpolya.rollout.respond import judge_all
 from jaxpolya.verify.judge import Item
 from jaxpolya.verify.pool import Pool
@@ -22,7 +22,7 @@ TOO_LONG = "longer than the model's context"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Trace(Judged, Record):
+class Trace(VerdictRecord, Record):
     """A trace with its question and, once it has one, its verdict; `id` is the line that it stands in."""
 
     id: str

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from jaxpolya.config import PythonSource, RunConfig
 from jaxpolya.config_paths import path_of, places, tried
-from jaxpolya.data.brought import open_own
+from jaxpolya.data.python_source import open_own
 from jaxpolya.doors import is_reference
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.evaluation.diversity import make_kernel

@@ -98,7 +98,7 @@ class Evaluation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluated:
+class ModelEvaluation:
     """One model's evaluation."""
 
     run: RunConfig
@@ -112,7 +112,7 @@ class Evaluated:
         return {name: read_answers(*stages) for name, stages in self.stages.items()}
 
 
-def evaluate(runs: Sequence[RunConfig], display: Display) -> Iterator[Evaluated]:
+def evaluate(runs: Sequence[RunConfig], display: Display) -> Iterator[ModelEvaluation]:
     """Evaluates one model after the other. All are checked before the first one starts. Raises `JaxpolyaError`."""
     from jaxpolya.runs.pipeline import carry_out
     from jaxpolya.runs.session import Session
@@ -124,10 +124,10 @@ def evaluate(runs: Sequence[RunConfig], display: Display) -> Iterator[Evaluated]
         assert outcome is not None
         sampled, greedy = outcome.evaluations.sampled[BASE], outcome.evaluations.greedy.get(BASE, {})
         sets = {name: (outcome.questions.evaluated[name].stage, stage, greedy.get(name)) for name, stage in sampled.items()}
-        yield Evaluated(session.config, outcome.results, sets)
+        yield ModelEvaluation(session.config, outcome.results, sets)
 
 
-def compare_models(model: Evaluated, other: Evaluated) -> Comparison:
+def compare_models(model: ModelEvaluation, other: ModelEvaluation) -> Comparison:
     """How much better a model is than another on each question set, over the questions that both answered (`measures.compare`).
 
     It is written to `against-OTHER.json` and `.md` in the first one's run directory, too. Raises `InputError` where no question is shared.

@@ -21,9 +21,9 @@ from jaxpolya.records import Question, Sample, iter_json, read_records
 from jaxpolya.report.html.evidence import (
     ROOM,
     Answer,
-    Asked,
     Candidate,
     Cell,
+    EvaluatedQuestion,
     Evidence,
     History,
     Lesson,
@@ -95,7 +95,9 @@ def _sets(config: RunConfig, stages: Mapping[Key, Stage]) -> list[QuestionSet]:
                 if group.labels:
                     labelled[question_id][arm.name] = dict(group.labels)
         asked = [
-            Asked(id=key, question=cut(shown(question)), reference=question.answer, cells=cells[key], labelled=labelled.get(key, {}))
+            EvaluatedQuestion(
+                id=key, question=cut(shown(question)), reference=question.answer, cells=cells[key], labelled=labelled.get(key, {})
+            )
             for key, question in questions.items()
             if key in cells
         ]
@@ -106,7 +108,7 @@ def _sets(config: RunConfig, stages: Mapping[Key, Stage]) -> list[QuestionSet]:
     return sets
 
 
-def _bare_asked(asked: Asked) -> Asked:
+def _bare_asked(asked: EvaluatedQuestion) -> EvaluatedQuestion:
     return dataclasses.replace(asked, cells={arm: dataclasses.replace(cell, answers=None) for arm, cell in asked.cells.items()})
 
 

@@ -16,16 +16,16 @@ from jaxpolya.runs.questions import Questions, QuestionSet, bare
 from jaxpolya.runs.session import Session
 from jaxpolya.runs.stages import Stage
 
-Asked = Literal["plain", "polya"]
+PromptKind = Literal["plain", "polya"]
 """How questions were asked: bare, or under heuristics (`arms.Recipe.responses`)."""
 
 
-def generate(session: Session, questions: Questions) -> dict[Asked, list[Sample]]:
+def generate(session: Session, questions: Questions) -> dict[PromptKind, list[Sample]]:
     """The judged responses that recipes choose their rows from, without log-probs, by how they were asked for."""
     config, needed = session.config.generate, {recipe.responses for recipe in session.config.recipes}
     if config is None or questions.train is None:
         return {}
-    samples: dict[Asked, list[Sample]] = {}
+    samples: dict[PromptKind, list[Sample]] = {}
     if "plain" in needed:
         samples["plain"] = _plain(session, config, questions.train)
     if "polya" in needed:

@@ -45,13 +45,13 @@ def gather_points(runs: Sequence[Path], by: str | None = None) -> Points:
     many = len(keys) > FEW_SETTINGS
     of_run = {run: [i for i, (other, _, _) in enumerate(outcomes) if other == run] for run in runs}
     labels = [_label(results, of_run[run], i, many) for i, (run, _, results) in enumerate(outcomes)]
-    points, first = [], dict[tuple[str, str], _Answered]()
+    points, first = [], dict[tuple[str, str], _AnswerFiles]()
     for i, (run, one, results) in enumerate(outcomes):
         base_name = results.model_name if results.run.arms == ["base"] else None
         for name, arm, sets in _arms(results):
             settings = dict(apart[str(i)]) | ({DOSE: arm.step or _steps(results)} if doses and arm.rl else {})
             for question_set, evaluation in sets.items():
-                answered = _Answered(run, one, results, arm, question_set)
+                answered = _AnswerFiles(run, one, results, arm, question_set)
                 reference = first.setdefault((arm.start.name if arm.step else name.partition("@")[0], question_set), answered)
                 points.append(
                     Point(
@@ -111,14 +111,14 @@ def _steps(results: Results) -> Any:
     return (results.config.get("rl") or {}).get("steps")
 
 
-class _Answered:
+class _AnswerFiles:
     """Where the answers of a point lie."""
 
     def __init__(self, run: Path, configuration: Configuration, results: Results, arm: Arm, question_set: str):
         self.run, self._configuration, self._results = run, configuration, results
         self._arm, self._set = arm, question_set
 
-    def less(self, other: "_Answered") -> Any:
+    def less(self, other: "_AnswerFiles") -> Any:
         """The paired differences from another point's answers; None where either's records aren't there, or no question is shared."""
         try:
             ours, theirs = self._read(), other._read()

@@ -29,14 +29,14 @@ from jaxpolya.results import (
     Diversity,
     Evaluation,
     Generation,
-    Paid,
+    PaidResponse,
     Provenance,
     Results,
     Rl,
     RlStep,
     Rows,
     Sft,
-    Shared,
+    SharedQuestions,
     StageRow,
 )
 from jaxpolya.runs.configurations import results_at
@@ -190,7 +190,7 @@ def _contamination(stage: Stage, config: RunConfig) -> Contamination:
     """What one training set shares with the evaluation sets."""
     overlaps = read_records(stage.directory / "contamination.jsonl", Overlap)
     sets = {
-        name: Shared(shared=len({overlap.train for overlap in of_set}), pairs=len(of_set))
+        name: SharedQuestions(shared=len({overlap.train for overlap in of_set}), pairs=len(of_set))
         for name in config.eval.questions
         if (of_set := [overlap for overlap in overlaps if overlap.eval_set == name])
     }
@@ -226,19 +226,19 @@ def _audit(config: RunConfig, stages: Mapping[Key, Stage]) -> dict[str, Audit]:
     return audits
 
 
-def _paid(asked: Stage, trained: Stage) -> list[Paid]:
+def _paid(asked: Stage, trained: Stage) -> list[PaidResponse]:
     """Some responses that the first and the last steps of RL paid, one a question."""
     questions = {question.id: question for question in read_records(asked.directory / "questions.jsonl", Question)}
     rollouts = sorted((trained.directory / "rollouts").glob("*.jsonl"))
-    shown: list[Paid] = []
+    shown: list[PaidResponse] = []
     steps = min(PAID_STEPS, len(rollouts) // 2)  # no step is both a first and a last one
     ends: list[tuple[Literal["first", "last"], list[Path]]] = [("first", rollouts[:steps]), ("last", rollouts[: -steps - 1 : -1])]
     for end, files in ends:
-        one_each: dict[str, Paid] = {}
+        one_each: dict[str, PaidResponse] = {}
         for row in (row for file in files for _, row in iter_json(file) if row.get("verdict") == "correct"):
             asked_for = questions[row["question_id"]]
             facts = {"step": row["step"], "question": asked_for.question, "gold": asked_for.answer}
-            one_each.setdefault(asked_for.id, Paid(end=end, **facts, answer=row.get("extracted"), response=row["response"]))
+            one_each.setdefault(asked_for.id, PaidResponse(end=end, **facts, answer=row.get("extracted"), response=row["response"]))
             if len(one_each) == PAID_SHOWN:
                 break
         shown += one_each.values()

@@ -16,7 +16,7 @@ from jaxpolya.polya.keep import Candidates, make_keep, needs_scores
 from jaxpolya.polya.prompts import exemplar_kind
 from jaxpolya.polya.select import ADHERENCE, by_question, cap_questions, match_arms, require_rows, star_rows
 from jaxpolya.records import Question, Sample, SftRow, write_records
-from jaxpolya.runs.generate import Asked
+from jaxpolya.runs.generate import PromptKind
 from jaxpolya.runs.identity import meaning, row_stats, samples_digest, stage_fields
 from jaxpolya.runs.questions import Questions
 from jaxpolya.runs.session import Session
@@ -25,7 +25,7 @@ from jaxpolya.score.adherence import AdherenceScorer, Case, MutualInformation, O
 from jaxpolya.score.reward_model import load_reward_model
 
 
-def select(session: Session, questions: Questions, samples: Mapping[Asked, Sequence[Sample]]) -> dict[Recipe, Path]:
+def select(session: Session, questions: Questions, samples: Mapping[PromptKind, Sequence[Sample]]) -> dict[Recipe, Path]:
     """The file of fine-tuning rows of each recipe."""
     recipes, train = session.config.recipes, questions.train
     if not recipes or train is None:
@@ -50,7 +50,7 @@ def _file(stage: Stage, recipe: Recipe) -> Path:
     return stage.directory / f"{recipe.name}.jsonl"
 
 
-def _identity(session: Session, questions: Questions, samples: Mapping[Asked, Sequence[Sample]]) -> dict[str, Any]:
+def _identity(session: Session, questions: Questions, samples: Mapping[PromptKind, Sequence[Sample]]) -> dict[str, Any]:
     config, generate = session.config.select, session.config.generate
     assert questions.train is not None
     return {
@@ -71,7 +71,7 @@ def _rows(
     session: Session,
     asked: Mapping[str, Question],
     questions: Questions,
-    samples: Mapping[Asked, Sequence[Sample]],
+    samples: Mapping[PromptKind, Sequence[Sample]],
     scores: dict[str, float],
 ) -> dict[Recipe, list[SftRow]]:
     """The rows of every recipe, capped and matched. Puts the adherence of whatever is scored into `scores`, by sample."""

@@ -33,7 +33,7 @@ from jaxpolya.polya.catalogue import Slot, load_catalogue
 from jaxpolya.polya.lessons import Lessons
 from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.progress import Display
-from jaxpolya.records import Judged, Question, Record, Sample, Verdict, read_records, write_records
+from jaxpolya.records import Question, Record, Sample, Verdict, VerdictRecord, read_records, write_records
 from jaxpolya.rollout import replay
 from jaxpolya.rollout.respond import Draws, Prompt, make_prompts, respond
 from jaxpolya.runs import checks
@@ -43,7 +43,7 @@ from jaxpolya.runs.plan import PHASES, planned
 from jaxpolya.runs.results import brief
 from jaxpolya.runs.stages import FORMAT, FORMAT_LINE, KNOWN_BY_ALL, Clock, RunDirectory, Stage, provenance
 from jaxpolya.train.adapters import adapted
-from jaxpolya.train.sinks import FILE, LoggedStage, Sinks, Taken, make_sinks
+from jaxpolya.train.sinks import FILE, LoggedStage, SinkProgress, Sinks, make_sinks
 from jaxpolya.verify.judge import Policy
 from jaxpolya.verify.pool import Pool
 
@@ -193,9 +193,9 @@ class Session:
         Args:
           stage: the stage.
           work: does it, and returns its stats.
-          judged: the stage's file of records (`records.Judged`) whose verdicts follow the verifier's limits, and their kind. Where the
-            limits have grown since, the stage is whole no longer: `work` finds all of its records there, and judges again what was cut
-            short.
+          judged: the stage's file of records (`records.VerdictRecord`) whose verdicts follow the verifier's limits, and their kind. Where
+            the limits have grown since, the stage is whole no longer: `work` finds all of its records there, and judges again what was
+            cut short.
         """
         if judged and stage.manifest is not None:
             self._reopen_outgrown(stage, *judged)
@@ -241,7 +241,7 @@ class Session:
         cut = 0
         if is_primary() and any(verdicts.get(name) for name in Verdict.LIMITED) and not stage.changed_file():
             records = read_records(file, kind)
-            cut = sum(isinstance(one, Judged) and one.outgrown(verify.deadline, verify.memory_mb) for one in records)
+            cut = sum(isinstance(one, VerdictRecord) and one.outgrown(verify.deadline, verify.memory_mb) for one in records)
         if not (cut := from_primary(cut)):
             return
         what = f"{stage.name}: {cut} verdicts were cut short by smaller limits than verify.deadline and verify.memory_mb set now"
@@ -288,7 +288,7 @@ class Session:
         """The sinks of a stage; they are closed however it ends."""
         sinks = Sinks()
         if self.config.log and is_primary():
-            known_by, settings = Taken(stage.directory).id, self.config.model_dump(mode="json")
+            known_by, settings = SinkProgress(stage.directory).id, self.config.model_dump(mode="json")
             logged = LoggedStage(self.config.name, stage.name, stage.directory, known_by, settings)
             sinks = Sinks(logged, make_sinks(self.config.log), self.display.note)
         with contextlib.closing(sinks):

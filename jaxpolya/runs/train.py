@@ -22,14 +22,14 @@ from jaxpolya.parallel.mesh import to_host
 from jaxpolya.progress import Task
 from jaxpolya.records import Sample, SftRow, read_records
 from jaxpolya.rollout.recordings import open_recording
-from jaxpolya.rollout.replay import Recorded
+from jaxpolya.rollout.replay import RecordedRounds
 from jaxpolya.rollout.rewards import make_pay
 from jaxpolya.rollout.rounds import Live, Rollouts, rollout_file
 from jaxpolya.runs.identity import meaning, stage_fields
 from jaxpolya.runs.questions import Questions
 from jaxpolya.runs.session import Model, Session, kept_model
 from jaxpolya.runs.stages import Stage
-from jaxpolya.runs.validate import KeptModels, settled, validation_of
+from jaxpolya.runs.validate import ModelSnapshots, settled, validation_of
 from jaxpolya.train.adapters import adapted
 from jaxpolya.train.algorithms import make_algorithm, most_refills
 from jaxpolya.train.rl import run_rl
@@ -66,7 +66,7 @@ def _fine_tuned(session: Session, config: SftConfig, recipe: Recipe, file: Path,
     if looked_at := questions.validation.get("sft"):
         identity |= {"validation": looked_at[0].stage.directory.name, **session.policy}
     stage = session.stage(Key("sft", recipe.name), {**identity, **meaning("prompts", "training")})
-    kept = KeptModels(stage.directory, writer(session, config.lora, session.base))
+    kept = ModelSnapshots(stage.directory, writer(session, config.lora, session.base))
 
     def train() -> dict[str, Any]:
         rows, heldout_rows = split_heldout(read_records(file, SftRow), config.heldout, config.seed)
@@ -113,7 +113,7 @@ def _reinforced(session: Session, config: RlConfig, arm: Arm, start: Model, ques
 
         def rollouts(task: Task) -> Rollouts:
             if recording:
-                return Recorded(config, recording, session.text_model, prompts, task=task, **settings)
+                return RecordedRounds(config, recording, session.text_model, prompts, task=task, **settings)
             engine = session.engine(prompts, config.sampling, config.group, name, at_a_time=config.prompts, lora=config.lora)
             return Live(config, prompts, engine, session.pool, task=task, **settings)
 
@@ -128,14 +128,14 @@ def _reinforced(session: Session, config: RlConfig, arm: Arm, start: Model, ques
         audit = session.audited(lambda: _audit(session, stage, config.group, result.steps, questions))
         return {"steps": len(result.steps), "tokens": round(tokens), "too_long": too_long, **audit, **left}
 
-    kept = KeptModels(stage.directory, writer(session, config.lora, start), config.doses)
+    kept = ModelSnapshots(stage.directory, writer(session, config.lora, start), config.doses)
     if lacking := from_primary([step for step in config.doses if not kept_model(stage.directory, step).exists()]):
         session.train_again(stage, lacking)
     session.do(stage, train)
     return stage
 
 
-def _left(validation: Validation | None, kept: KeptModels, last: int, params: Params) -> dict[str, Any]:
+def _left(validation: Validation | None, kept: ModelSnapshots, last: int, params: Params) -> dict[str, Any]:
     """Leaves a training's model in `model/`; what its manifest says of how it was chosen."""
     if validation:
         return settled(validation, kept, last, params)

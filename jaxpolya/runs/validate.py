@@ -23,7 +23,7 @@ from jaxpolya.train.validation import Validation
 
 
 @dataclasses.dataclass(frozen=True)
-class KeptModels:
+class ModelSnapshots:
     """The models that a training stage keeps on its way; `asked_for` are steps that are kept whatever happens."""
 
     directory: Path
@@ -61,14 +61,14 @@ def validation_of(
     prompts: Sequence[Prompt],
     arm: Arm,
     stage: Stage,
-    kept: KeptModels,
+    kept: ModelSnapshots,
     lora: LoraConfig | None,
 ) -> Validation:
     """A stage's validation; `lora` are the adapters that it trains."""
     return Validation(config, _asks(session, config, prompts, arm, stage, lora), kept)
 
 
-def settled(validation: Validation, kept: KeptModels, last: int, params: Params) -> dict[str, Any]:
+def settled(validation: Validation, kept: ModelSnapshots, last: int, params: Params) -> dict[str, Any]:
     """Leaves the model that the configuration says, in `model/`; returns what a stage's manifest says of it."""
     config, best = validation.config, validation.best
     chosen = best if config.keep == "best" and best is not None else last

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolya.data.packing import token_example
-from jaxpolya.doors import Brought, bring, check_call, is_reference
+from jaxpolya.doors import Plugin, bring, check_call, is_reference
 from jaxpolya.errors import InputError, failure
 from jaxpolya.hf.chat import chat_text
 from jaxpolya.hf.spelling import Spelling
@@ -51,7 +51,7 @@ class AdherenceScorer(Protocol):
 class Own:
     """A function of a user's: the cases → a number each. The primary host alone calls it, so that it needn't be a function."""
 
-    def __init__(self, plugin: Brought):
+    def __init__(self, plugin: Plugin):
         """found: what `select.adherence` names."""
         self._function, self._where = plugin.value, f"{KEY}: {plugin.name}"
 
@@ -72,7 +72,7 @@ class Own:
         return scores.tolist()
 
 
-def own_adherence(reference: str) -> Brought | None:
+def own_adherence(reference: str) -> Plugin | None:
     """What a user brought to score with; None for a scorer that is built in. Raises `ConfigError` where it can't be one."""
     if not is_reference(reference):
         return None

@@ -134,7 +134,7 @@ class Sinks:
         self._rows: list[Row] = []
         self._feeds: list[_Feed] = []
         if stage is not None and named:
-            taken = Taken(stage.directory)
+            taken = SinkProgress(stage.directory)
             self._feeds = [_Feed(name, open_sink, stage, self._rows, taken, note) for name, open_sink in named.items()]
 
     def write(self, *rows: Row) -> None:
@@ -152,7 +152,7 @@ class Sinks:
             feed.wait(until)
 
 
-class Taken:
+class SinkProgress:
     """`sinks.json` of a stage: its id, and how many rows each sink has taken, across starts."""
 
     def __init__(self, directory: Path):
@@ -180,7 +180,9 @@ class Taken:
 class _Feed:
     """One sink, and the thread that opens it, tells it the rows and closes it."""
 
-    def __init__(self, name: str, open_sink: OpenSink, stage: LoggedStage, rows: Sequence[Row], taken: Taken, note: Callable[[str], None]):
+    def __init__(
+        self, name: str, open_sink: OpenSink, stage: LoggedStage, rows: Sequence[Row], taken: SinkProgress, note: Callable[[str], None]
+    ):
         self._name, self._open_sink, self._stage, self._rows, self._taken, self._note = name, open_sink, stage, rows, taken, note
         self._next, self._warned = taken[name], False
         self._changed, self._ended = threading.Condition(), False

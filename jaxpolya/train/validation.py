@@ -20,7 +20,7 @@ HELDOUT = "heldout_loss"
 """The one metric that is better the lower it is."""
 
 
-class Kept(Protocol):
+class Snapshots(Protocol):
     """The models that a training keeps on its way, by the number of steps done."""
 
     def save(self, step: int, params: Params) -> None:
@@ -33,7 +33,7 @@ class Kept(Protocol):
 class Validation:
     """The looks at one training."""
 
-    def __init__(self, config: ValidationConfig, ask: Callable[[int, Params], Mapping[str, float]], kept: Kept):
+    def __init__(self, config: ValidationConfig, ask: Callable[[int, Params], Mapping[str, float]], kept: Snapshots):
         """config: how often, and what counts. ask: puts the questions to the parameters after so many steps. kept: where the best goes."""
         self.config, self._ask, self._kept = config, ask, kept
         self.looks: dict[int, float] = {}

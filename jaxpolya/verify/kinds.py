@@ -63,7 +63,7 @@ class Verifier:
 class _Kind:
     """A user's kind, and where it comes from."""
 
-    brought: doors.Brought
+    plugin: doors.Plugin
     verifier: Verifier
 
 
@@ -88,7 +88,7 @@ def bring(reference: str, key: str) -> str:
         return reference
     plugin = doors.bring(reference, key)
     name = f"{plugin.attribute}@{plugin.digest[:12]}"
-    if name not in _kinds or _kinds[name].brought.reference != plugin.reference:  # the same content may have moved
+    if name not in _kinds or _kinds[name].plugin.reference != plugin.reference:  # the same content may have moved
         _kinds[name] = _Kind(plugin, _made(plugin, key))
     return name
 
@@ -105,7 +105,7 @@ def named(kind: Any) -> str:
     return bring(spelled, "kind") if doors.is_reference(str(spelled)) else str(spelled)
 
 
-def _made(plugin: doors.Brought, key: str) -> Verifier:
+def _made(plugin: doors.Plugin, key: str) -> Verifier:
     """The verifier that a user's object is."""
     where = f"{key}: {plugin.name}"
     own = doors.made(plugin.value, where)
@@ -160,25 +160,25 @@ def verifier_of(kind: str) -> Verifier:
     return _kinds[kind].verifier
 
 
-def brought(kinds: Any) -> dict[str, dict[str, Any]]:
+def parcels(kinds: Any) -> dict[str, dict[str, Any]]:
     """What a worker needs to know some of the kinds: name → `parcel`. Those of ours are left out."""
-    return {kind: parcel(_kinds[kind].brought) for kind in sorted(set(kinds)) if kind in _kinds}
+    return {kind: parcel(_kinds[kind].plugin) for kind in sorted(set(kinds)) if kind in _kinds}
 
 
-def parcel(plugin: doors.Brought) -> dict[str, Any]:
+def parcel(plugin: doors.Plugin) -> dict[str, Any]:
     """What another process finds the same object by, a JSON object: it looks for modules where this one does."""
     return {"reference": plugin.reference, "digest": plugin.digest, "path": [place for place in sys.path if place]}
 
 
 @functools.cache
-def _opened(reference: str, digest: str) -> doors.Brought:
+def _opened(reference: str, digest: str) -> doors.Plugin:
     plugin = doors.bring(reference, "verify")
     if plugin.digest != digest:
         raise ConfigError(f"{plugin.name} was changed since this run began; start it again, and what the change touches is done anew")
     return plugin
 
 
-def opened(parcel: Mapping[str, Any]) -> doors.Brought:
+def opened(parcel: Mapping[str, Any]) -> doors.Plugin:
     """The object of a `parcel`, in this process. Raises `ConfigError` where it isn't there any more, or was changed."""
     sys.path += [place for place in parcel["path"] if place not in sys.path]
     return _opened(parcel["reference"], parcel["digest"])
@@ -187,7 +187,7 @@ def opened(parcel: Mapping[str, Any]) -> doors.Brought:
 def judge_own(question: Question, response: str) -> Verdict:
     """The verdict of a user's kind on a response; what it raises, or says that is no judgement, is a `harness_error` that names it."""
     kind = _kinds[question.verifier]
-    name, answer = kind.brought.name, None
+    name, answer = kind.plugin.name, None
     try:
         answer = kind.verifier.extract(question, spoken(response))
         if answer is None:

@@ -39,7 +39,7 @@ from typing import IO, Any, Literal, Protocol, Self
 from jaxpolya.errors import InputError
 from jaxpolya.records import Verdict, VerdictName
 from jaxpolya.verify.judge import DEADLINE, DEFAULT, Item, Policy, answer_of, problem
-from jaxpolya.verify.kinds import brought, is_own
+from jaxpolya.verify.kinds import is_own, parcels
 from jaxpolya.verify.rewards import Case, Form, Payment, late
 from jaxpolya.verify.worker import receive, send
 
@@ -208,7 +208,7 @@ class _Judging:
         fields = {k: v for k, v in dataclasses.asdict(item).items() if v is not None}
         self.message = {"item": fields, "answer": answer, "deadline": pool.deadline, "policy": pool.policy.to_json()}
         if is_own(item.kind):
-            self.message["kinds"] = brought([item.kind])
+            self.message["kinds"] = parcels([item.kind])
 
     def done(self, answer: dict[str, Any]) -> bool:
         verdict = Verdict.from_json(answer)

@@ -86,7 +86,7 @@ class Form:
     awaited: bool
 
 
-def form_of(plugin: doors.Brought, key: str) -> Form:
+def form_of(plugin: doors.Plugin, key: str) -> Form:
     """How a user's reward is called. Raises `ConfigError`, which begins with `key`, where its parameters say nothing of the kind."""
     where = f"{key}: {plugin.name}"
     function = doors.made(plugin.value, where)

@@ -30,7 +30,7 @@ mesh = make_mesh(MeshConfig(fsdp=4))
 STREAMED = """
 from jaxpolya.hf import safetensors_file
 from jaxpolya.hf.safetensors_file import Safetensors
-reads, read, fetched, fetch = [], Safetensors.read, [], safetensors_file._Mapped.read
+reads, read, fetched, fetch = [], Safetensors.read, [], safetensors_file._MappedFile.read
 def recording(self, name, index):
     array = read(self, name, index)
     reads.append((name, [cut.indices(size)[:2] for cut, size in zip(index, self.shapes[name])]))
@@ -38,7 +38,7 @@ def recording(self, name, index):
 def fetching(self, start, stop):
     fetched.append(stop - start)
     return fetch(self, start, stop)
-Safetensors.read, safetensors_file._Mapped.read = recording, fetching
+Safetensors.read, safetensors_file._MappedFile.read = recording, fetching
 checkpoint = load_checkpoint(source, mesh=mesh)
 export_checkpoint(out, checkpoint.params, checkpoint.meta, max_shard_size="60KB")
 print("FOUND " + json.dumps([reads, sum(fetched)]))

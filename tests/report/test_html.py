@@ -15,9 +15,9 @@ from jaxpolya.report.html.document import LIBRARIES
 from jaxpolya.report.html.evidence import (
     LONGEST,
     Answer,
-    Asked,
     Candidate,
     Cell,
+    EvaluatedQuestion,
     Evidence,
     History,
     Lesson,
@@ -45,7 +45,7 @@ HOSTILE = "\n".join(ATTACKS)
 
 
 def asked(i, **cells):
-    return Asked(id=f"q{i}", question=f"What is {i} + 1? {HOSTILE}", reference=str(i + 1), cells=cells)
+    return EvaluatedQuestion(id=f"q{i}", question=f"What is {i} + 1? {HOSTILE}", reference=str(i + 1), cells=cells)
 
 
 def cell(correct, text=HOSTILE):
@@ -60,7 +60,7 @@ def cell(correct, text=HOSTILE):
 def evidence():
     """A little of everything, hostile wherever a model or a data set writes."""
     questions = [asked(i, base=cell(i), rl=cell(8 - i)) for i in range(3)]
-    labelled = Asked(**{**vars(questions[0]), "id": "q9", "labelled": {"rl": {"analogy": 3}}})
+    labelled = EvaluatedQuestion(**{**vars(questions[0]), "id": "q9", "labelled": {"rl": {"analogy": 3}}})
     lost = asked(7, base=Cell(n=8, correct=2), rl=Cell(n=8, correct=0))
     kept = Candidate(text=HOSTILE, verdict="correct", heuristic="analogy", slot=0, adherence=0.25, kept=["polya"])
     left = Candidate(text="7", verdict="wrong", heuristic="pattern", slot=1, why="not correct (wrong)")
@@ -138,7 +138,7 @@ def test_what_is_shown_is_drawn_at_random_and_fits():
     kept = fitting(questions, 5 * whole + 20, seed=0)
     assert [q.id for q in kept] == [q.id for q in fitting(questions, 5 * whole + 20, seed=0)] and 4 <= len(kept) <= 5
     assert kept != questions[: len(kept)] and kept == sorted(kept, key=lambda q: int(q.id[1:]))
-    bare = fitting(questions, 5 * whole + 20, seed=0, bare=lambda q: Asked(id=q.id, question="", reference="", cells={}))
+    bare = fitting(questions, 5 * whole + 20, seed=0, bare=lambda q: EvaluatedQuestion(id=q.id, question="", reference="", cells={}))
     assert len(bare) == 20 and sum(bool(q.cells) for q in bare) == len(kept)
     assert fitting(questions, 10**9, seed=0) == questions
 

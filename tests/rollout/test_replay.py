@@ -128,7 +128,7 @@ def test_a_prompt_may_be_tokens_a_text_or_a_question(tmp_path):
     config = rl_config(file, steps=1)
     with Display(quiet=True).task("rl", 0) as task:
         settings = {"arm": "rl", "directory": tmp_path, "task": task, "refills": 0}
-        drawn = replay.Recorded(config, open_recording(config, "rl"), replays.MODEL, [question], **settings).draw(0, {}, 0)
+        drawn = replay.RecordedRounds(config, open_recording(config, "rl"), replays.MODEL, [question], **settings).draw(0, {}, 0)
     assert [prompt.ids for prompt in drawn.prompts] == [(7, 8), (8, 9), (4, 5), (3,)]
     assert drawn.prompts[2] is question and [drawn.samples[i * GROUP].verdict for i in range(4)] == [None, None, "correct", None]
     assert {sample.reward for sample in drawn.samples} == {1.0, None}

@@ -15,7 +15,7 @@ from jaxpolya.progress import Display
 from jaxpolya.runs import pipeline
 from jaxpolya.train import sinks, trackers
 from jaxpolya.train.metrics import StepLog
-from jaxpolya.train.sinks import LoggedStage, Sinks, Taken, make_sinks, numbers
+from jaxpolya.train.sinks import LoggedStage, SinkProgress, Sinks, make_sinks, numbers
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "csv_sink.py"
 
@@ -45,7 +45,7 @@ def short_pauses(monkeypatch):
 
 
 def stage(directory) -> LoggedStage:
-    return LoggedStage("run", "rl-polya", directory, Taken(directory).id, {"name": "run"})
+    return LoggedStage("run", "rl-polya", directory, SinkProgress(directory).id, {"name": "run"})
 
 
 def rows(*steps: int) -> list[dict]:

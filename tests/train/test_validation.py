@@ -20,7 +20,7 @@ from jaxpolya.train.metrics import StepLog
 from jaxpolya.train.validation import ROW, Validation
 
 
-class Kept:
+class Snapshots:
     """Models on no disk."""
 
     def __init__(self):
@@ -41,7 +41,7 @@ def config(**changes) -> ValidationConfig:
 
 def looked(values, last=None, whole=(), **changes):
     """A validation after looks of these values at every second step; `whole` are steps of checkpoints."""
-    kept = Kept()
+    kept = Snapshots()
     metric = changes.get("metric", "pass@1")
     validation = Validation(config(**changes), lambda done, params: {metric: values[done // 2 - 1]}, kept)
     rows, last = [], last or 2 * len(values)
@@ -82,7 +82,7 @@ def test_a_resumed_training_decides_alike():
     values = [0.1, 0.4, 0.3, 0.2, 0.1]
     whole, _, rows = looked(values, patience=3)
     for done in range(len(rows)):
-        later = Validation(config(patience=3), lambda *_: {}, Kept())
+        later = Validation(config(patience=3), lambda *_: {}, Snapshots())
         later.resume(rows[:done])
         assert later.looks == {step: value for step, value in whole.looks.items() if step <= done}
         assert later.stops == (done >= 10)
@@ -163,7 +163,10 @@ def test_a_validated_run_leaves_its_best_model_over_kills(validated, monkeypatch
         append(log, row)
 
     shutil.rmtree(rl)
-    for patched in ((StepLog, "append", killed), ("jaxpolya.runs.validate.KeptModels", "make_final", lambda *_: killed(None, {"step": 2}))):
+    for patched in (
+        (StepLog, "append", killed),
+        ("jaxpolya.runs.validate.ModelSnapshots", "make_final", lambda *_: killed(None, {"step": 2})),
+    ):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             target = patched[:2] if not isinstance(patched[0], str) else (f"{patched[0]}.{patched[1]}",)
             patch.setattr(*target, patched[2])

@@ -19,7 +19,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "shaped_reward.py"
 def own(tmp_path):
     """A function (text, attribute) → what stands under that name in a file of that text."""
 
-    def bring(text: str, attribute: str = "mine") -> doors.Brought:
+    def bring(text: str, attribute: str = "mine") -> doors.Plugin:
         (tmp_path / "own.py").write_text(text)
         return doors.bring(f"{tmp_path}/own.py:{attribute}", "rl.reward")
 
@@ -41,7 +41,7 @@ def cases(*responses: str) -> list[Case]:
     ]
 
 
-def paid(plugin: doors.Brought, *responses: str, seconds: float = 30.0) -> list:
+def paid(plugin: doors.Plugin, *responses: str, seconds: float = 30.0) -> list:
     with asyncio.Runner() as loop:
         return pay(form_of(plugin, "rl.reward"), cases(*responses), seconds, loop)
 

@@ -54,7 +54,7 @@ class Cell:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Asked:
+class EvaluatedQuestion:
     """One question of an evaluation."""
 
     id: str
@@ -72,7 +72,7 @@ class QuestionSet:
 
     name: str
     total: int
-    questions: list[Asked]
+    questions: list[EvaluatedQuestion]
 
     @property
     def bare(self) -> int:

@@ -8,7 +8,7 @@ from jaxpolya.evaluation.passk import Interval
 from jaxpolya.report import tables
 from jaxpolya.report.html import charts
 from jaxpolya.report.html.charts import Chart, Points
-from jaxpolya.report.html.evidence import Asked, Evidence, Lesson, QuestionSet
+from jaxpolya.report.html.evidence import EvaluatedQuestion, Evidence, Lesson, QuestionSet
 from jaxpolya.report.html.series import SERIES_ORDER, describe, series
 from jaxpolya.report.html.style import SOLID, Style, arm_style
 from jaxpolya.results import ArmResults, Evaluation, Results
@@ -97,7 +97,7 @@ def question_matrix(shown: QuestionSet | None, arms: Sequence[str]) -> Chart | N
     if shown is None or not shown.questions:
         return None
 
-    def rate(asked: Asked, arm: str) -> float:
+    def rate(asked: EvaluatedQuestion, arm: str) -> float:
         cell = asked.cells.get(arm)
         return cell.correct / cell.n if cell and cell.n else 0.0
 

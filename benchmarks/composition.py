@@ -1,4 +1,4 @@
-"""How well judges of heuristics agree with people, on the labelled solutions; writes one table.
+"""How well judges of heuristics agree with the labelled solutions; writes one table.
 
     python benchmarks/composition.py                                     # acts and markers, both halves, seconds
     python benchmarks/composition.py --model weights/SmolLM2-135M-Instruct.Q4_1.gguf --solutions 8 --half held_out

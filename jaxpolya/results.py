@@ -68,7 +68,7 @@ class Composition(Facts):
 
     judge: str
     quality: JudgeQuality | None = None
-    """How well the judge agrees with people, on the labelled set; None in results of versions that didn't measure it."""
+    """How well the judge agrees with the labelled set; None in results of versions that didn't measure it."""
     questions: int
     solutions: int
     rate: Interval

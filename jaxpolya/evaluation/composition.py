@@ -4,7 +4,7 @@ The composition rate is the share of the correct solutions that use two heuristi
 approaches may do with them, and the paper (arXiv 2605.08472) sees rise after RL. Only correct solutions count, for noise holds
 every phrase. It is taken per question, then averaged over the questions that were solved, with `passk`'s bootstrap interval.
 
-A judge says which heuristics a solution uses (`judges`). It errs, so its name and its agreement with people stand beside the rate,
+A judge says which heuristics a solution uses (`judges`). It errs, so its name and its agreement with a labelled set stand beside the rate,
 and the rate as it would be without the errors (`judge_quality`). This module doesn't import jax.
 """
 
@@ -30,7 +30,7 @@ def summarise_composition(
       samples: of which those that are correct and have labels count.
       labels: what a judge said, sample id → keys.
       judge: its name.
-      quality: how well it agrees with people; None where that wasn't measured.
+      quality: how well it agrees with the labelled set; None where that wasn't measured.
       resamples, seed: of the bootstrap over questions.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How well a judge of heuristics agrees with people, and what its errors do to a composition rate.
+"""How well a judge of heuristics agrees with a labelled set, and what its errors do to a composition rate.
 
 The labelled set (`labelled_solutions.jsonl`, docs/composition.md) is solutions with the heuristics that two labellings and their
 adjudication found. A judge labels its held-out half, and three things are measured: kappa (Cohen 1960) over all pairs of solution and
@@ -40,18 +40,18 @@ Half = Literal["development", "held_out"]
 
 @dataclasses.dataclass(frozen=True)
 class LabelledSolution:
-    """A solution that people have labelled."""
+    """A solution with its labels."""
 
     id: str
     half: Half
     writer: str
-    """Who wrote the solution: `author`, or the name of a model."""
+    """Who wrote the solution: `author`, `second writer`, `third writer`, or the name of a model."""
     problem: str
     solution: str
     first: list[str]
-    """Keys of the heuristics in the first labelling."""
+    """Keys of the heuristics that its writer put in."""
     second: list[str]
-    """In the second."""
+    """Those that somebody else found, from text and codebook alone."""
     labels: list[str]
     """In the end, after the cases in which the two differ were looked at again."""
 
@@ -104,9 +104,9 @@ class JudgeQuality:
     solutions: int
     """How many it was shown."""
     kappa: Interval | None
-    """With people, over pairs of solution and heuristic."""
+    """With the labels, over pairs of solution and heuristic."""
     kappa_composed: Interval | None
-    """With people, on whether a solution uses several."""
+    """With the labels, on whether a solution uses several."""
     composed: tuple[int, int]
     """(found, of so many) solutions that use several."""
     others: tuple[int, int]
@@ -128,7 +128,7 @@ def measure(judge: HeuristicJudge, keys: Sequence[str], *, half: Half = "held_ou
 
     Args:
       judge: any.
-      keys: of the heuristics that it can name; people's labels with other keys are left out.
+      keys: of the heuristics that it can name; labels with other keys are left out.
       seed: of the choice, where not all are shown, and of the bootstrap.
     """
     shown = labelled_half(half)
@@ -138,15 +138,15 @@ def measure(judge: HeuristicJudge, keys: Sequence[str], *, half: Half = "held_ou
 
 
 def compare(answers: Sequence[Sequence[str]], shown: Sequence[LabelledSolution], keys: Sequence[str], *, seed: int = 0) -> JudgeQuality:
-    """What a judge said of labelled solutions, against people's labels."""
-    people_SH, judge_SH = used([one.labels for one in shown], keys), used(answers, keys)
-    people_S, judge_S = people_SH.sum(1) >= SEVERAL, judge_SH.sum(1) >= SEVERAL
+    """What a judge said of labelled solutions, against their labels."""
+    truth_SH, judge_SH = used([one.labels for one in shown], keys), used(answers, keys)
+    truth_S, judge_S = truth_SH.sum(1) >= SEVERAL, judge_SH.sum(1) >= SEVERAL
     return JudgeQuality(
         solutions=len(shown),
-        kappa=kappa_interval(people_SH, judge_SH, seed=seed),
-        kappa_composed=kappa_interval(people_S[:, None], judge_S[:, None], seed=seed),
-        composed=(int((people_S & judge_S).sum()), int(people_S.sum())),
-        others=(int((~people_S & ~judge_S).sum()), int((~people_S).sum())),
+        kappa=kappa_interval(truth_SH, judge_SH, seed=seed),
+        kappa_composed=kappa_interval(truth_S[:, None], judge_S[:, None], seed=seed),
+        composed=(int((truth_S & judge_S).sum()), int(truth_S.sum())),
+        others=(int((~truth_S & ~judge_S).sum()), int((~truth_S).sum())),
     )
 
 

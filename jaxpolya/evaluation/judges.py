@@ -6,7 +6,8 @@
 - `model` (`score.heuristic_judge`): the base model is asked about every solution and heuristic. Needs jax, so it isn't made here.
 - one's own, `module:attribute` or `path/to/file.py:attribute`: a class or function that makes a judge of the catalogue's heuristics.
 
-How well each agrees with people is measured (`judge_quality`) and stands beside every rate. Numbers of different judges are not comparable.
+How well each agrees with a labelled set is measured (`judge_quality`) and stands beside every rate. Numbers of different judges are
+not comparable.
 This module doesn't import jax.
 """
 

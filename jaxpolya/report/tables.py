@@ -283,17 +283,17 @@ def diversity_tables(results: Results) -> list[Table]:
 
 
 def judged_by(results: Results) -> str:
-    """Who said what is composed, how well it agrees with people, and what its errors do to the rate; empty where nobody was asked."""
+    """Who said what is composed, how well it agrees with labels, and what its errors do to the rate; empty where nobody was."""
     compositions = [evaluation.composition for evaluation in results.evaluations if evaluation.composition]
     if not compositions:
         return ""
     text = f"Composed: correct solutions that use two heuristics or more, judged by {compositions[0].judge}"
     quality = compositions[0].quality
     if quality is None:
-        return f"{text}; how well it agrees with people was not measured."
+        return f"{text}; how well it agrees with a labelled set was not measured."
     kappas = [_kappa(quality.kappa, "over solution and heuristic"), _kappa(quality.kappa_composed, "on what is composed")]
     (hits, composed), (left, others) = quality.composed, quality.others
-    text += f". On {quality.solutions} labelled solutions its kappa with people is {' and '.join(kappas)}: it finds {hits} of {composed} "
+    text += f". On {quality.solutions} labelled solutions its kappa with them is {' and '.join(kappas)}: it finds {hits} of {composed} "
     text += f"composed ones, and calls {others - left} of {others} others composed. "
     if all(composition.corrected is None for composition in compositions):
         return (

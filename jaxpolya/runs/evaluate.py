@@ -162,5 +162,5 @@ class _Judge:
 
     @functools.cached_property
     def quality(self) -> JudgeQuality:
-        """How well it agrees with people, on the labelled set."""
+        """How well it agrees with the labelled set."""
         return measure(self.made, [heuristic.key for heuristic in self._session.catalogue.heuristics])

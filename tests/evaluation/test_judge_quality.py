@@ -1,4 +1,4 @@
-"""The labelled set, agreement with people, and a rate without the judge's errors: against closed forms and simulated judges."""
+"""The labelled set, agreement with it, and a rate without the judge's errors: against closed forms and simulated judges."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ def test_the_labelled_set_has_every_heuristic_in_both_halves():
         assert set(one.first) & set(one.second) <= set(one.labels) <= set(one.first) | set(one.second) <= set(KEYS)
 
 
-def test_the_default_judge_agrees_with_people_and_markers_do_not():
+def test_the_default_judge_agrees_with_the_labels_and_markers_do_not():
     acts, markers = (measure(judge(HEURISTICS), KEYS) for judge in (Acts, Markers))
     assert acts.kappa.mean >= 0.6 and acts.kappa.low > markers.kappa.high
     assert acts.sensitivity + acts.specificity > 1.2

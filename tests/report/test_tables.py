@@ -188,9 +188,7 @@ def test_durations(seconds, text):
 
 def test_a_rate_stands_beside_its_judges_errors(results):
     text = tables.judged_by(of(results))
-    assert (
-        "judged by acts. On 139 labelled solutions its kappa with people is 0.74 [0.67, 0.81] over solution and heuristic and 0.40" in text
-    )
+    assert "judged by acts. On 139 labelled solutions its kappa with them is 0.74 [0.67, 0.81] over solution and heuristic and 0.40" in text
     assert "it finds 13 of 30 composed ones, and calls 8 of 109 others composed. Corrected for these errors" in text
     compositions = [entry["composition"] for arm in results["arms"].values() for entry in arm["eval"].values() if entry.get("composition")]
     for composition in compositions:

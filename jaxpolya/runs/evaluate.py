@@ -109,7 +109,7 @@ def _label(session: Session, evaluations: Evaluations, questions: Questions) -> 
     seed, judge = session.config.eval.seed, _Judge(session)
     known_by = [[h.key, h.title, h.instruction, h.markers] for h in session.catalogue.heuristics]
     identity = {**judge.identity, "reach": list(judge.reach), "heuristics": digest(known_by), **meaning("composition")}
-    for arm, sets in evaluations.sampled.items():
+    for arm, sets in {**evaluations.sampled, **evaluations.doses}.items():
         for name, evaluated in sets.items():
             file = evaluated.directory / "samples.jsonl"
             samples_identity = samples_digest(read_records(file, Sample), verdicts=False)

@@ -25,7 +25,7 @@ def planned(config: RunConfig) -> list[Key]:
         for name in sets:
             keys += [Key("eval", arm.slug, name)] + [Key("greedy", arm.slug, name)] * config.eval.greedy
     if config.eval.composition != "none":
-        keys += [Key("labels", arm.slug, name) for arm in config.compared for name in sets]
+        keys += [Key("labels", arm.slug, name) for arm in [*config.compared, *config.doses] for name in sets]
     return keys
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxpolya.arms import ARMS, BASE, Arm
+from jaxpolya.arms import BASE, Arm
 from jaxpolya.config import EvalConfig, RunConfig
 from jaxpolya.errors import InputError
 from jaxpolya.evaluation.audit import warnings
@@ -91,26 +91,28 @@ def collect_results(
         return answers_of(arm, evaluations if arm.step is None else doses, greedy, stages)
 
     base = answers(BASE)
-    given = {arm: base if arm == BASE else answers(arm) for arm in evaluations}
-    described: dict[Arm, dict[str, dict[str, Any]]] = {arm: {} for arm in evaluations}
+    given = {arm: base if arm == BASE else answers(arm) for arm in [*evaluations, *doses]}
+    described: dict[Arm, dict[str, dict[str, Any]]] = {arm: {} for arm in given}
     for name in config.eval.questions:
-        looked_at = {arm.name: chosen(of_arm[name].samples, config.eval.seed) for arm, of_arm in given.items()}
-        labelled = {arm: stages.get(Key("labels", ARMS[arm].slug, name)) for arm in looked_at}
-        for arm_name, description in describe(looked_at, labelled, config.eval).items():
-            described[ARMS[arm_name]][name] = description
-    for arm, of_arm in given.items():
+        looked_at = {arm: chosen(of_arm[name].samples, config.eval.seed) for arm, of_arm in given.items()}
+        labelled = {arm: stages.get(Key("labels", arm.slug, name)) for arm in looked_at}
+        # Doses may be added later: what they are doesn't change what the arms' numbers mean.
+        length = common_length(samples for arm, samples in looked_at.items() if arm.step is None)
+        for arm, description in describe(looked_at, labelled, config.eval, length).items():
+            described[arm][name] = description
+    evaluated = {
+        arm: {
+            name: evaluation(of_set, config, None if arm == BASE else base.get(name)).model_copy(update=described[arm][name])
+            for name, of_set in of_arm.items()
+        }
+        for arm, of_arm in given.items()
+    }
+    for arm in evaluations:
         arms[arm.name] = ArmResults(
-            eval={
-                name: evaluation(of_set, config, None if arm == BASE else base.get(name)).model_copy(update=described[arm][name])
-                for name, of_set in of_arm.items()
-            },
+            eval=evaluated[arm],
             sft=_sft(stages.get(Key("sft", arm.recipe.name))),
             rl=_rl(stages.get(Key("rl", arm.slug))),
-            doses={
-                on_the_way.step: {name: evaluation(of_set, config, base.get(name)) for name, of_set in answers(on_the_way).items()}
-                for on_the_way in doses
-                if on_the_way.step and dataclasses.replace(on_the_way, step=None) == arm
-            },
+            doses={dose.step: evaluated[dose] for dose in doses if dose.step and dataclasses.replace(dose, step=None) == arm},
         )
     return Results(
         run=Provenance(name=config.name, model=config.model.source, arms=list(config.arms), seeds=_seeds(config), **facts),
@@ -156,19 +158,19 @@ def read_answers(questions: Stage, evaluated: Stage, greedy: Stage | None) -> An
 
 
 def describe(
-    samples: Mapping[str, Sequence[Sample]], labelled: Mapping[str, Stage | None], config: EvalConfig
-) -> dict[str, dict[str, Any]]:
+    samples: Mapping[Arm, Sequence[Sample]], labelled: Mapping[Arm, Stage | None], config: EvalConfig, length: int
+) -> dict[Arm, dict[str, Any]]:
     """Arm → {diversity, composition} on one question set; the arms' numbers are comparable.
 
     Args:
       samples: arm → its samples, as `diversity.chosen` gives them.
       labelled: arm → the stage that holds what the judge of `eval.composition` said, if there is one.
       config: whose seed and bootstrap the intervals use.
+      length: words that distinct-n looks at.
     """
-    length = common_length(samples.values())
     resamples, seed = config.bootstrap, config.seed
     kernel = make_kernel(config.kernel)
-    described: dict[str, dict[str, Any]] = {}
+    described: dict[Arm, dict[str, Any]] = {}
     for arm, of_arm in samples.items():
         stage = labelled.get(arm)
         known = _labels(stage)

@@ -29,7 +29,7 @@ def run(tree, display=None, **kwargs):
 
 def test_doses_are_evaluated_and_added_later_without_a_draw(tiny_run, monkeypatch):
     tree = tiny_run(arms=["rl"], export=False)
-    tree["eval"] |= {"samples": 2, "composition": "none"}
+    tree["eval"] |= {"samples": 2, "composition": "acts"}
     before = run(tree)
     directory = tiny_run.directory / "runs" / "tiny"
     (stage,) = (directory / "stages").glob("rl-rl-*")
@@ -51,7 +51,8 @@ def test_doses_are_evaluated_and_added_later_without_a_draw(tiny_run, monkeypatc
     assert {name: rows for name, rows in comparable(directory).items() if name in known} == known
     assert list(results["arms"]) == ["rl"]
     doses = results["arms"]["rl"]["doses"]
-    assert list(doses) == ["1", "2"] and set(doses["1"]["sums"]) >= {"pass", "majority"}
+    assert list(doses) == ["1", "2"] and set(doses["1"]["sums"]) >= {"pass", "majority", "diversity"}
+    assert len(list((directory / "stages").glob("labels-rl-at-?-sums-*"))) == 2, "each dose's solutions are labelled too"
     assert results["arms"]["rl"]["eval"] == before["arms"]["rl"]["eval"]
     (evaluated,) = (directory / "stages").glob("eval-rl-at-1-sums-*")
     rows = [json.loads(line) for line in (evaluated / "samples.jsonl").read_text().splitlines()]

@@ -173,10 +173,13 @@ def test_doses_begin_at_the_model_that_rl_began_with(results):
     arms = {name: entry for name, entry in Results.model_validate(results).arms.items() if name in ("base", "rl")}
     early = {4: {"chain_sum": arms["rl"].eval["chain_sum"]}}
     arms["rl"] = arms["rl"].model_copy(update={"doses": early})
-    first, last = figures.doses("chain_sum", arms, styles(list(arms)), 12)
+    first, last, vendi, composed = figures.doses("chain_sum", arms, styles(list(arms)), 12)
     assert [row["step"] for row in first.spec["data"]["values"]] == [0, 4, 12]
     assert first.spec["data"]["values"][0]["mean"] == 100 * arms["base"].eval["chain_sum"].pass_[1].mean
     assert (first.title, last.title) == ("chain_sum: pass@1 by dose", "chain_sum: pass@16 by dose")
+    measured = arms["rl"].eval["chain_sum"]
+    assert vendi.spec["data"]["values"][-1]["mean"] == measured.diversity.vendi.mean
+    assert composed.spec["data"]["values"][-1]["mean"] == 100 * measured.composition.rate.mean
     assert not figures.doses("held_out", arms, styles(list(arms)), 12) and not figures.doses("chain_sum", {"base": arms["base"]}, {}, 12)
 
 

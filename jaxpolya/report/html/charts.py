@@ -256,14 +256,15 @@ def intervals(key: str, title: str, words: str, unit: str, entries: Mapping[str,
     return Chart(key=key, title=title, words=words, spec=spec)
 
 
-def along(key: str, title: str, words: str, axis: str, series: Mapping[str, Mapping[float, Interval]], looks: Mapping[str, Style]) -> Chart:
-    """A share with its interval along a number, such as steps of RL or a setting: name → number → interval."""
+def along(
+    key: str, title: str, words: str, axis: str, unit: str, series: Mapping[str, Mapping[float, Interval]], looks: Mapping[str, Style]
+) -> Chart:
+    """A value with its interval along a number, such as steps of RL or a setting: name → number → interval."""
     rows: list[dict[str, Any]] = []
     for name, values in series.items():
         for value, entry in sorted(values.items()):
-            mean, low, high = 100 * entry.mean, 100 * entry.low, 100 * entry.high
-            says = f"{mean:.1f} % ({low:.1f} to {high:.1f})"
-            rows.append({"name": name, "step": value, "mean": mean, "low": low, "high": high, "mark": True, "says": says})
+            says = f"{entry.mean:.3g} ({entry.low:.3g} to {entry.high:.3g})"
+            rows.append({"name": name, "step": value, "mean": entry.mean, "low": entry.low, "high": entry.high, "mark": True, "says": says})
     places = sorted({row["step"] for row in rows})
     wide = len(places) > 1 and places[0] > 0 and places[-1] >= 8 * places[0]
     ticks = {"values": places} if len(places) <= 8 else {"tickCount": 6}
@@ -271,11 +272,16 @@ def along(key: str, title: str, words: str, axis: str, series: Mapping[str, Mapp
         **{"field": "step", "type": "quantitative", "title": axis, "axis": {"grid": False, "format": "~g", **ticks}},
         "scale": {"type": "log", "base": 2, "nice": False} if wide else {"zero": False, "nice": False},
     }
-    y: Spec = {"field": "mean", "type": "quantitative", "title": "% of questions", "scale": _number_scale(rows), "axis": {"tickCount": 5}}
+    y: Spec = {"field": "mean", "type": "quantitative", "title": unit, "scale": _number_scale(rows), "axis": {"tickCount": 5}}
     bar = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, **_coloured(looks)}
     layers: list[Spec] = [{"mark": {"type": "rule", "opacity": 0.5}, "encoding": bar}]
     layers += _lines(x, y, looks, [{"field": "name", "title": "arm"}, {"field": "step", "title": axis}, {"field": "says", "title": title}])
     return Chart(key=key, title=title, words=words, spec=_spec(rows, 220, layer=layers))
+
+
+def in_percent(share: Interval) -> Interval:
+    """A share as plots show it."""
+    return Interval(100 * share.mean, 100 * share.low, 100 * share.high)
 
 
 def matrix(

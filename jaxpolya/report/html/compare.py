@@ -75,11 +75,11 @@ def _along(name: str, points: Sequence[Point], by: str | None, looks: Mapping[st
             lines: dict[str, dict[float, Interval]] = {}
             for (point, entry), value in zip(measured, values, strict=True):
                 if value is not None:
-                    lines.setdefault(point.arm, {})[value] = entry
-            drawn.append(charts.along(f"along-{name}-{k}", title, "Bars are 95 % intervals.", by, lines, looks))
+                    lines.setdefault(point.arm, {})[value] = charts.in_percent(entry)
+            drawn.append(charts.along(f"along-{name}-{k}", title, "Bars are 95 % intervals.", by, "% of questions", lines, looks))
         else:
             for arm in dict.fromkeys(point.arm for point, _ in measured):
-                entries = {_name(point): _percent(entry) for point, entry in measured if point.arm == arm}
+                entries = {_name(point): charts.in_percent(entry) for point, entry in measured if point.arm == arm}
                 look = {one: arm_style(arm) for one in entries}
                 drawn.append(charts.intervals(f"along-{name}-{k}-{arm}", f"{title}, {arm}", "Bars are 95 % intervals.", "%", entries, look))
     return drawn
@@ -87,7 +87,3 @@ def _along(name: str, points: Sequence[Point], by: str | None, looks: Mapping[st
 
 def _name(point: Point) -> str:
     return ", ".join(point.name.splitlines())
-
-
-def _percent(share: Interval) -> Interval:
-    return Interval(100 * share.mean, 100 * share.low, 100 * share.high)

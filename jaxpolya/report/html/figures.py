@@ -1,7 +1,7 @@
 """Which plots a run has: of its results and its evidence, those for which there is something to draw."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from jaxpolya.evaluation.passk import Interval
@@ -64,7 +64,7 @@ def passed(name: str, evaluations: Mapping[str, Evaluation], looks: Looks, over:
 
 
 def doses(name: str, arms: Mapping[str, ArmResults], looks: Looks, last: int | None) -> list[Chart]:
-    """pass@k over the steps of RL on one question set, at the smallest and the largest k; nothing where no dose was evaluated.
+    """pass@k at the smallest and the largest k, diversity and composition over the steps of RL; nothing where no dose was evaluated.
 
     Args:
       name: of the set.
@@ -82,14 +82,29 @@ def doses(name: str, arms: Mapping[str, ArmResults], looks: Looks, last: int | N
     if not by_arm:
         return []
     ks = sorted(set.intersection(*(set(one.ks) for steps in by_arm.values() for one in steps.values())))
+    by_step: dict[str, tuple[str, dict[str, dict[float, Interval]]]] = {
+        f"pass@{k}": ("% of questions", _values(by_arm, lambda one, k=k: charts.in_percent(one.pass_[k])))  # type: ignore[misc]
+        for k in dict.fromkeys((ks[0], ks[-1]))
+    }
+    by_step["Vendi score"] = "responses", _values(by_arm, lambda one: one.diversity and one.diversity.vendi)
+    by_step["composed solutions"] = (
+        "% of correct solutions",
+        _values(by_arm, lambda one: one.composition and charts.in_percent(one.composition.rate)),
+    )
     words = "The arm after so many steps of RL; at 0 the model that RL began with. Bars are 95 % intervals over questions."
     return [
-        charts.along(
-            f"dose-{name}-{k}", f"{name}: pass@{k} by dose", words, "step of RL",
-            {arm: {step: one.pass_[k] for step, one in sorted(steps.items())} for arm, steps in by_arm.items()}, looks,
-        )
-        for k in dict.fromkeys((ks[0], ks[-1]))
-    ]  # fmt: skip
+        charts.along(f"dose-{name}-{title.replace(' ', '-')}", f"{name}: {title} by dose", words, "step of RL", unit, lines, looks)
+        for title, (unit, lines) in by_step.items()
+        if lines
+    ]
+
+
+def _values(
+    by_arm: Mapping[str, Mapping[int, Evaluation]], value: Callable[[Evaluation], Interval | None]
+) -> dict[str, dict[float, Interval]]:
+    """A measure over the steps of each arm, where it was taken at several."""
+    lines = {arm: {step: entry for step, one in sorted(at.items()) if (entry := value(one))} for arm, at in by_arm.items()}
+    return {arm: line for arm, line in lines.items() if len(line) > 1}
 
 
 def question_matrix(shown: QuestionSet | None, arms: Sequence[str]) -> Chart | None:
@@ -163,13 +178,9 @@ def diversity(name: str, arms: Mapping[str, Evaluation], looks: Looks) -> list[C
     if composed := {arm: evaluation.composition for arm, evaluation in arms.items() if evaluation.composition}:
         judges = ", ".join(sorted({entry.judge for entry in composed.values()}))
         words = f"Correct solutions that use two heuristics or more, as {judges} finds them, errors included."
-        rates = {arm: _percent(entry.rate) for arm, entry in composed.items()}
+        rates = {arm: charts.in_percent(entry.rate) for arm, entry in composed.items()}
         drawn.append(charts.intervals(f"composed-{name}", "Composed solutions", words, "% of correct solutions", rates, looks))
     return drawn
-
-
-def _percent(share: Interval) -> Interval:
-    return Interval(100 * share.mean, 100 * share.low, 100 * share.high)
 
 
 def label_matrices(shown: QuestionSet) -> list[Chart]:

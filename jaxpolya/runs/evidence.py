@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxpolya.arms import Recipe
+from jaxpolya.arms import Arm, Recipe
 from jaxpolya.config import RunConfig
 from jaxpolya.doors import is_reference
 from jaxpolya.evaluation.audit import traits
@@ -55,13 +55,19 @@ REMARKS = {
 UNCONFIRMED = "a second reading doesn't confirm it"
 
 
-def gather(config: RunConfig, stages: Mapping[Key, Stage]) -> Evidence:
-    """The evidence of a run whose stages are whole; of phases that it doesn't have there is none."""
+def gather(config: RunConfig, stages: Mapping[Key, Stage], others: Sequence[Mapping[Key, Stage]] = ()) -> Evidence:
+    """The evidence of a run whose stages are whole; of phases that it doesn't have there is none.
+
+    Args:
+      config: of the run.
+      stages: of the run, or of its first seed.
+      others: the stages of its other seeds, whose responses to the evaluated questions are counted too.
+    """
     lessons = _lessons(config, stages)
     histories, read = _histories(config, stages)
     seed = config.eval.seed
     return Evidence(
-        sets=_sets(config, stages),
+        sets=_sets(config, [stages, *others]),
         lessons=_with_room(lessons, ROOM["lessons"], seed, _bare_lesson),
         lessons_total=len(lessons),
         histories=fitting(histories, ROOM["histories"], seed),
@@ -79,18 +85,15 @@ def gather(config: RunConfig, stages: Mapping[Key, Stage]) -> Evidence:
 # Evaluations -------------------------------------------------------------------------------------------------------------
 
 
-def _sets(config: RunConfig, stages: Mapping[Key, Stage]) -> list[QuestionSet]:
+def _sets(config: RunConfig, seeds: Sequence[Mapping[Key, Stage]]) -> list[QuestionSet]:
     sets = []
     for name in config.eval.questions:
-        questions = _questions(stages[Key("questions", "eval", name)])
+        questions = {key: question for stages in seeds for key, question in _questions(stages[Key("questions", "eval", name)]).items()}
         cells: dict[str, dict[str, Cell]] = collections.defaultdict(dict)
         labelled: dict[str, dict[str, dict[str, int]]] = collections.defaultdict(dict)
         for arm in config.compared:
-            if (stage := stages.get(Key("eval", arm.slug, name))) is None:
-                continue
-            labels = _labels(stages.get(Key("labels", arm.slug, name)))
-            unconfirmed = _unconfirmed(stage)
-            for question_id, group in _grouped(iter_json(stage.directory / "samples.jsonl"), labels).items():
+            groups, unconfirmed = _evaluated(seeds, arm, name)
+            for question_id, group in groups.items():
                 cells[question_id][arm.name] = group.cell(questions[question_id], unconfirmed, ANSWERS)
                 if group.labels:
                     labelled[question_id][arm.name] = dict(group.labels)
@@ -106,6 +109,23 @@ def _sets(config: RunConfig, stages: Mapping[Key, Stage]) -> list[QuestionSet]:
         kept = fitting([row for row in asked if row.id in rows], ROOM["answers"] // room, config.eval.seed, _bare_asked)
         sets.append(QuestionSet(name=name, total=len(asked), questions=kept))
     return sets
+
+
+def _evaluated(seeds: Sequence[Mapping[Key, Stage]], arm: Arm, name: str) -> tuple[dict[str, "_Group"], frozenset[str]]:
+    """(question → an arm's responses with every seed, ids of those that the second reading names); a stage that seeds share counts once."""
+    groups: dict[str, _Group] = collections.defaultdict(_Group)
+    unconfirmed: set[str] = set()
+    evaluated = {
+        stage.directory: (stage, stages.get(Key("labels", arm.slug, name)))
+        for stages in seeds
+        if (stage := stages.get(Key("eval", arm.slug, name)))
+    }
+    for place, (stage, judged) in enumerate(evaluated.values()):
+        labels = _labels(judged)
+        unconfirmed |= {f"{place}/{name}" for name in _unconfirmed(stage)}
+        for _, row in iter_json(stage.directory / "samples.jsonl"):
+            groups[row["question_id"]].add({**row, "id": f"{place}/{row['id']}"}, labels.get(row["id"], ()))
+    return groups, frozenset(unconfirmed)
 
 
 def _bare_asked(asked: EvaluatedQuestion) -> EvaluatedQuestion:
@@ -192,10 +212,10 @@ class _Group:
         return Cell(n=self.n, correct=self.correct, answers=answers, hidden=hidden)
 
 
-def _grouped(rows: Iterable[tuple[int, dict[str, Any]]], labels: Mapping[str, Sequence[str]]) -> dict[str, _Group]:
+def _grouped(rows: Iterable[tuple[int, dict[str, Any]]]) -> dict[str, _Group]:
     groups: dict[str, _Group] = collections.defaultdict(_Group)
     for _, row in rows:
-        groups[row["question_id"]].add(row, labels.get(row["id"], ()))
+        groups[row["question_id"]].add(row)
     return groups
 
 
@@ -342,7 +362,7 @@ def _histories(config: RunConfig, stages: Mapping[Key, Stage]) -> tuple[list[His
         chosen = _spread(files)
         unconfirmed = _unconfirmed(stage)
         for step in chosen:
-            groups = _grouped((line for file in files[step] for line in iter_json(file)), {})
+            groups = _grouped(line for file in files[step] for line in iter_json(file))
             for question_id, group in groups.items():
                 if question_id not in questions:  # of rollouts that somebody else recorded
                     continue

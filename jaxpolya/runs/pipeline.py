@@ -73,9 +73,9 @@ def _run_seeds(config: RunConfig, display: Display, only: str | None) -> Results
     with session.opened():
         if is_primary():
             session.note_stages(stage.directory.name for one in by_seed.values() for stage in one.stages.values())
-            first = next(iter(by_seed.values()))
+            first, *others = by_seed.values()
             samples = example_samples(first.evaluations.sampled, first.stages)
-            _write(session, results, samples, gather(config, first.stages))
+            _write(session, results, samples, gather(config, first.stages, [other.stages for other in others]))
         if config.export:
             _export(session, results, {arm: Model.named(session.directory.path, source) for arm, source in results.models.items()})
     return results

@@ -74,6 +74,25 @@ def test_like_responses_are_one_and_the_rest_is_counted(run):
     assert second.labelled == {"base": {"pattern": 1}}, "of correct solutions alone"
 
 
+def test_all_seeds_count_and_a_stage_that_they_share_counts_once(run, tmp_path):
+    config, stage, stages = run
+    config = config.model_copy(update={"arms": ["base", "rl"]})
+    stage(Key("eval", "base", "sums"), samples=[sample("q2", i, "It is 3.") for i in range(4)])
+    stage(
+        Key("eval", "rl", "sums"), {"audit": {"all": {"examples": ["q2#0"]}}}, samples=[sample("q2", 0, "3"), sample("q2", 1, "4", "wrong")]
+    )
+    first = dict(stages)
+    other = tmp_path / "other"
+    other.mkdir()
+    write_records(other / "samples.jsonl", [sample("q2", i, "So 3") for i in range(2)])
+    stages[Key("eval", "rl", "sums")] = Stage(other, Key("eval", "rl", "sums"), {})
+    (other / "manifest.json").write_text(json.dumps({"stage": "eval-rl-sums", "finished": "", "seconds": 1.0, "stats": {}, "files": {}}))
+    cells = evidence.gather(config, first, [stages]).sets[0].questions[0].cells
+    assert (cells["base"].n, cells["rl"].n, cells["rl"].correct) == (4, 4, 3)
+    remarks = {answer.text: answer.remarks for answer in cells["rl"].answers}
+    assert remarks["3"] and not remarks["So 3"], "an id of one seed's sample is not another's"
+
+
 def test_a_right_response_is_shown_however_rare(run):
     config, stage, stages = run
     rows = [sample("q2", i, f"Perhaps {i}", "wrong") for i in range(20)] + [sample("q2", 20, "What is 2 + 1?", extracted="2 + 1")]

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxpolya.arms import BASE
 from jaxpolya.evaluation.contamination import Overlap
 from jaxpolya.evaluation.passk import Interval
 from jaxpolya.files import write_whole
@@ -90,7 +91,7 @@ def findings(results: Results) -> str:
     idle = results.without_signal
     for name, arms in sets.items():
         evaluation = next(iter(arms.values()))
-        sentences, compared = _findings_of_set(arms, idle)
+        sentences, compared = _findings_of_set({results.label(arm): one for arm, one in arms.items()}, results.label(BASE.name), idle)
         lines += [
             f"- **{name}** ({evaluation.questions:,} questions, {evaluation.samples} samples each)",
             *(f"  - {line}" for line in sentences),
@@ -146,9 +147,9 @@ def _cut_short(results: Results) -> list[str]:
     return lines
 
 
-def _findings_of_set(arms: dict[str, Evaluation], idle: Sequence[str] = ()) -> tuple[list[str], int]:
+def _findings_of_set(arms: dict[str, Evaluation], base: str, idle: Sequence[str] = ()) -> tuple[list[str], int]:
     """The sentences on one question set, and how many comparisons they rest on; arms that are `idle` are not compared."""
-    reference = "base" if "base" in arms else next(iter(arms))
+    reference = base if base in arms else next(iter(arms))
     questions = min(evaluation.questions for evaluation in arms.values())
     ks = sorted(set.intersection(*(set(evaluation.ks) for evaluation in arms.values())))
     first, last = ks[0], ks[-1]
@@ -162,7 +163,7 @@ def _findings_of_set(arms: dict[str, Evaluation], idle: Sequence[str] = ()) -> t
         lines.append(f"With fewer than {MIN_QUESTIONS} questions no interval is to be trusted, so arms are not compared.")
     else:
         if own:  # An interval without width is no knowledge; it has its own sentence below.
-            lines.append(f"The pass@{first} of an arm is known to about ±{own:.1f} points.")
+            lines.append(f"The pass@{first} of {'an arm' if len(arms) > 1 else reference} is known to about ±{own:.1f} points.")
         if between:
             lines.append(f"A difference from {reference} is known to about ±{between:.1f} points: a smaller one cannot be seen here.")
         if len(arms) == 1:
@@ -199,7 +200,7 @@ def _differences(arms: dict[str, Evaluation], reference: str, k: int) -> list[_D
         if arm == reference:
             continue
         ours = evaluation.pass_[k]
-        paired = (evaluation.versus_base or {}).get(str(k)) if reference == "base" else None
+        paired = (evaluation.versus_base or {}).get(str(k)) if reference == BASE.name else None
         entry = paired or Interval(mean=ours.mean - theirs.mean, low=ours.low - theirs.high, high=ours.high - theirs.low)
         differences.append(_Difference(arm, 100 * entry.mean, 100 * entry.low, 100 * entry.high))
     return differences

@@ -163,7 +163,11 @@ def base_only(results):
     """An evaluation of the base model and nothing else; no question solved."""
     nothing = {k: {"mean": 0.0, "low": 0.0, "high": 0.0} for k in ("1", "2", "4")}
     entry = {"questions": 20, "samples": 4, "pass": nothing, "truncated": 0.0, "unparseable": 1.0, "tokens_mean": 12.0}
-    return {"run": {"name": "bare"}, "arms": {"base": {"eval": {"set": entry}, "sft": None, "rl": None}}, "stages": []}
+    return {
+        "run": {"name": "bare", "model": "org/Tiny-1B", "arms": ["base"]},
+        "arms": {"base": {"eval": {"set": entry}, "sft": None, "rl": None}},
+        "stages": [],
+    }
 
 
 @pytest.fixture

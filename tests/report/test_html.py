@@ -119,7 +119,7 @@ def test_sections_that_have_nothing_to_say_are_left_out(tmp_path, base_only):
     sections = re.findall(r'<section id="(\w+)">', text)
     assert sections == ["conclusion", "results", "run"]
     assert re.findall(r'<a href="#(\w+)">', text) == sections
-    assert "Only base was evaluated" in text
+    assert "Only Tiny-1B was evaluated" in text
 
 
 def test_what_doesn_t_fit_is_counted_and_said(page):

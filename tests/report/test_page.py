@@ -97,11 +97,11 @@ def test_accepting_what_was_not_worked_out_is_said(tmp_path, results):
 
 def test_a_run_of_the_base_alone(tmp_path, base_only):
     text = write_report(tmp_path, of(base_only), []).read_text(encoding="utf-8")
-    assert "Only base was evaluated: there is nothing to compare it with." in text
+    assert "Only Tiny-1B was evaluated: there is nothing to compare it with." in text
     assert text.count("not drawn, since this run has no data for it") == 2
     assert "No arm was trained." in text and "No fine-tuning data was made." in text and "Some responses" not in text
     # 1 − 0.05^(1/20): what none out of 20 leaves possible.
-    assert "base solved none of the questions at pass@4" in text and "up to 13.9 %" in text
+    assert "Tiny-1B solved none of the questions at pass@4" in text and "up to 13.9 %" in text
     assert "comparisons" not in text and "trained once" not in text
 
 

@@ -7,7 +7,7 @@ import pytest
 import safetensors.numpy
 from etils import epath
 from families import EVERYTHING, their_model
-from two_hosts import on_two_hosts
+from hosts import on_hosts
 
 from jaxpolya.errors import CheckError
 from jaxpolya.hf import check_export
@@ -184,7 +184,7 @@ except CheckError as error:
 
 @pytest.mark.soak
 def test_two_hosts_find_the_same(tiny_checkpoint, tmp_path):
-    outputs = on_two_hosts(HOST, tiny_checkpoint, tmp_path / "out")
+    outputs = on_hosts(HOST, tiny_checkpoint, tmp_path / "out")
     one, other = ([line for line in out.splitlines() if not line.startswith("[Gloo]")] for out in outputs)
     assert one == other and "over 256 tokens" in one[0] and "refused: verify: transformers can't load" in one[1]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from etils import epath
-from two_hosts import on_two_hosts
+from hosts import on_hosts
 
 from jaxpolya.hf.families import config_to_hf, iter_tensors
 from jaxpolya.hf.safetensors_file import file_order, open_to_write
@@ -98,7 +98,7 @@ def on_two_processes(program: str, *arguments) -> list:
     """What each of two processes finds."""
     return [
         json.loads(next(line for line in out.splitlines() if line.startswith("FOUND "))[6:])
-        for out in on_two_hosts(START + program, *arguments)
+        for out in on_hosts(START + program, *arguments)
     ]
 
 

@@ -35,6 +35,7 @@ from jaxpolya.parallel.mesh import make_mesh
 from jaxpolya.progress import Display
 from jaxpolya.records import Question, Verdict
 from jaxpolya.rollout.respond import Prompt
+from jaxpolya.rollout.rounds import Live
 from jaxpolya.train.rl import run_rl
 from jaxpolya.verify.judge import Item
 from jaxpolya.verify.pool import Pool
@@ -95,9 +96,10 @@ def learn(config: RlConfig, seed: int, mesh: Any) -> list[float]:
         decode=lambda ids: " ".join(f"t{i}" for i in ids), engine=DecodeConfig(rows=64, burst=3), dtype=jnp.float32,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as place, Display(quiet=True).task("rl", 1) as task:
+        rounds = Live(config, prompts, engine, cast(Pool, Rule()), arm="rl", directory=Path(place), refills=0, task=task)
         result = run_rl(
-            config, MODEL, lambda: init_params(MODEL, jax.random.key(seed)), mesh, prompts, engine, cast(Pool, Rule()), arm="rl",
-            dtype=jnp.float32, directory=Path(place), task=task, note=lambda words: None, keep=lambda step, params: None,
+            config, MODEL, lambda: init_params(MODEL, jax.random.key(seed)), mesh, rounds, dtype=jnp.dtype("float32"),
+            directory=Path(place), task=task, note=lambda words: None, keep=lambda step, params: None,
         )  # fmt: skip
     return [step["reward"] for step in result.steps]
 

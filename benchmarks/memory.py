@@ -8,7 +8,8 @@ keeps while it draws. They are compiled by libtpu for one chip of a TPU v5p (95 
 recomputed in the backward pass. Each line says what is held at the moment that takes most:
 
     parameters   trained and frozen          state   gradient and Adam's moments
-    decode       the copy to decode with     cache   keys and values of all rows
+    decode       the copy to decode with, as far as it isn't the parameters themselves
+    cache        keys and values of all rows
     programs     what XLA keeps besides (activations, logits of a chunk)
 
 The shapes are those of Qwen2.5-1.5B and Llama-3.2-3B. Needs the `test` extra (libtpu).
@@ -30,12 +31,12 @@ from jax.sharding import Mesh
 
 from jaxpolya.config import LoraConfig, MeshConfig, Optimizer
 from jaxpolya.decode.burst import make_burst
-from jaxpolya.decode.lanes import Plan, Rows, decode_copy, make_empty
+from jaxpolya.decode.lanes import Plan, Rows, make_decode_copy, make_empty, shared_with_decoding
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.models.config import DecoderConfig, LayerKind, Rope
 from jaxpolya.models.decoder import Params, abstract_params
 from jaxpolya.models.forward import Forward
-from jaxpolya.models.lora import divided
+from jaxpolya.models.lora import divided, joined
 from jaxpolya.parallel.mesh import make_mesh
 from jaxpolya.parallel.sharding import batch_sharding, param_shardings, replicated
 from jaxpolya.train.adapters import adapted
@@ -94,15 +95,15 @@ def rollout(config: DecoderConfig, mesh: Mesh, prompt: int, response: int, rows:
     optimizer = make_optimizer(Optimizer(learning_rate=1e-4), 10)
     state, frozen = abstract_state(config, mesh, optimizer), frozen_parameters(config, mesh)
     plan = Plan(config.base, 1, rows, prompt, response, 16, Draw(), DTYPE)
-    weights = param_shardings(mesh, abstract_params(config), "train")
-    stored = jax.tree.map(lambda spec, at: jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=at), abstract_params(config), weights)
-    copy = jax.eval_shape(lambda params: decode_copy(params, config, mesh, DTYPE), stored)
-    lanes = make_empty(plan, mesh).eval_shape()
+    stored = joined(state["params"], frozen)
+    shared = shared_with_decoding(stored, config, mesh, DTYPE)
+    copy = make_decode_copy(config, mesh, DTYPE, shared).eval_shape({name: leaf for name, leaf in stored.items() if name not in shared})
+    whole, lanes = {**copy, **{name: stored[name] for name in shared}}, make_empty(plan, mesh).eval_shape()
     where = Rows(
         *(jax.ShapeDtypeStruct(shape, kind) for shape, kind in (((1,), jnp.int32), ((1, rows), jnp.int32), ((1, rows), jnp.uint32)))
     )
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
-    burst = make_burst(plan, mesh, response).lower(copy, lanes, where, jax.eval_shape(lambda: jax.random.key(0)), scalar, scalar).compile()
+    burst = make_burst(plan, mesh, response).lower(whole, lanes, where, jax.eval_shape(lambda: jax.random.key(0)), scalar, scalar).compile()
     return {
         "parameters": size(state["params"]) + size(frozen),
         "state": size(state["opt"]),

@@ -70,14 +70,14 @@ def on_mesh(mesh, decoder=CONFIG) -> Params:
     )  # fmt: skip
 
 
-def named(file: str, algorithm: str) -> RlConfig:
+def named(file: str, algorithm: str, **changes) -> RlConfig:
     """A configuration with an algorithm, which moves the policy from the first step on."""
-    return rl_config(file, algorithm=algorithm, **({"value": {"warmup": 0}} if algorithm == "ppo" else {}))
+    return rl_config(file, algorithm=algorithm, **({"value": {"warmup": 0}} if algorithm == "ppo" else {}), **changes)
 
 
-def losses(file: str, directory: str, algorithm: str) -> dict[str, list[list[float]]]:
-    """Algorithm → loss and length of the gradient in each step of a whole stage, on all devices of all hosts."""
-    steps = train(named(file, algorithm), Path(directory)).steps
+def losses(file: str, directory: str, algorithm: str, rank: str = "") -> dict[str, list[list[float]]]:
+    """Algorithm → loss and length of the gradient in each step of a whole stage, on all devices of all hosts; with adapters of a rank."""
+    steps = train(named(file, algorithm, **({"lora": {"rank": int(rank)}} if rank else {})), Path(directory)).steps
     return {algorithm: [[step["loss"], step["grad_norm"]] for step in steps]}
 
 

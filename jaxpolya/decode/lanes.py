@@ -88,22 +88,43 @@ class Rows:
 
 def decode_copy(params: Params, config: DecoderConfig, mesh: Mesh, dtype: Any) -> Params:
     """The parameters for decoding: compute dtype, decode shardings, a list of layers instead of a stack, adapters merged. One jitted
-    reshard."""
-    return _decode_copy(config, mesh, jnp.dtype(dtype))(params)
+    reshard; what is as decoding wants it already (`shared_with_decoding`) is the same array and no copy."""
+    shared = shared_with_decoding(params, config, mesh, dtype)
+    rest = {name: leaf for name, leaf in params.items() if name not in shared}
+    return {**make_decode_copy(config, mesh, jnp.dtype(dtype), shared)(rest), **{name: params[name] for name in shared}}
+
+
+def shared_with_decoding(params: Params, config: DecoderConfig, mesh: Mesh, dtype: Any) -> frozenset[str]:
+    """The parameters outside of the layers that decoding takes as they lie, arrays or what is known of them.
+
+    On one device that is a frozen embedding, which adapters hold in the compute dtype: a fifth of a small model. Layers are never among
+    them: they lie in a stack, and decoding wants each by itself.
+    """
+    at = decode_shardings(config.base, mesh)
+    return frozenset(
+        name
+        for name, leaf in params.items()
+        if name != "blocks" and leaf.dtype == _decode_dtype(name, leaf.dtype, dtype) and leaf.sharding.is_equivalent_to(at[name], leaf.ndim)
+    )
 
 
 @functools.cache
-def _decode_copy(config: DecoderConfig, mesh: Mesh, dtype: Any) -> Any:
-    shardings = decode_shardings(config.base, mesh)
+def make_decode_copy(config: DecoderConfig, mesh: Mesh, dtype: Any, shared: frozenset[str]) -> Any:
+    """A program that makes the decode copy of the parameters that aren't `shared`."""
+    shardings = {name: at for name, at in decode_shardings(config.base, mesh).items() if name not in shared}
 
     def copy(params: Params) -> Params:
         layers = [jax.tree.map(lambda x, i=i: x[i], params["blocks"]) for i in range(config.layers)]
         if config.lora:
             layers = [merged_layer(layer, config.lora) for layer in layers]
-        # Norm scales stay float32, as the trainer has them.
-        return jax.tree.map_with_path(lambda path, x: x if path[-1].key.endswith("norm") else x.astype(dtype), {**params, "blocks": layers})
+        return jax.tree.map_with_path(lambda path, x: x.astype(_decode_dtype(path[-1].key, x.dtype, dtype)), {**params, "blocks": layers})
 
     return jax.jit(copy, out_shardings=shardings)
+
+
+def _decode_dtype(name: str, stored: Any, dtype: Any) -> Any:
+    """Norm scales stay float32, as the trainer has them."""
+    return stored if name.endswith("norm") else jnp.dtype(dtype)
 
 
 def decode_shardings(config: DecoderConfig, mesh: Mesh) -> Params:

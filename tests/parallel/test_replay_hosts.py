@@ -44,7 +44,7 @@ def test_two_hosts_find_the_losses_of_one_under_every_algorithm(tmp_path):
 
 
 @pytest.mark.soak  # programs of its own for each algorithm
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_two_hosts_train_as_one_does(name, tmp_path):
-    found = compare("losses", replays.write(tmp_path / "rollouts.jsonl", replays.rows()), tmp_path, name)
-    assert all(length > 0 for _, length in found[name])
+@pytest.mark.parametrize("arguments", [*((name,) for name in ALGORITHMS), ("ppo", "2")], ids="-".join)
+def test_two_hosts_train_as_one_does(arguments, tmp_path):
+    found = compare("losses", replays.write(tmp_path / "rollouts.jsonl", replays.rows()), tmp_path, *arguments)
+    assert all(length > 0 for _, length in found[arguments[0]])

@@ -14,7 +14,7 @@ from jax.experimental import topologies
 
 from jaxpolya.config import MeshConfig, Optimizer
 from jaxpolya.decode.burst import make_burst
-from jaxpolya.decode.lanes import Plan, Rows, decode_copy, make_empty
+from jaxpolya.decode.lanes import Plan, Rows, make_decode_copy, make_empty
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.errors import ConfigError
 from jaxpolya.models.config import DecoderConfig
@@ -64,7 +64,7 @@ def test_a_burst_keeps_one_cache_on_a_tpu():
     plan = Plan(CONFIG, 64, 1, 512, 256, 16, Draw())
     stored = shapes(abstract_params(CONFIG), param_shardings(mesh, abstract_params(CONFIG), "train"))
     weights, lanes = (
-        jax.eval_shape(lambda params: decode_copy(params, CONFIG, mesh, plan.dtype), stored),
+        make_decode_copy(CONFIG, mesh, plan.dtype, frozenset()).eval_shape(stored),
         make_empty(plan, mesh).eval_shape(),
     )
     P, G = plan.lanes, plan.samples

@@ -1,4 +1,4 @@
-"""Runs that train adapters: fine-tuning and RL after it, broken off and gone on with, and what is left of them."""
+"""Runs that train adapters: fine-tuning, and PPO after it with its value head; broken off and gone on with, and what is left of them."""
 
 import json
 
@@ -13,6 +13,7 @@ from jaxpolya.hf.checkpoint import fingerprint, load_checkpoint
 from jaxpolya.hf.source import base_of_adapter, locate
 from jaxpolya.models.config import TARGETS
 from jaxpolya.train.checkpoints import Checkpoints
+from jaxpolya.train.value import HEAD
 
 SFT, RL = {"rank": 3, "alpha": 6}, {"rank": 2, "alpha": 8, "targets": ["q_proj", "down_proj"], "rslora": True}
 
@@ -21,7 +22,7 @@ SFT, RL = {"rank": 3, "alpha": 6}, {"rank": 2, "alpha": 8, "targets": ["q_proj",
 def tree(tiny_run):
     made = tiny_run(arms=["star", "star+rl"], export=False)
     made["sft"] |= {"lora": SFT, "optimizer": {"learning_rate": 1e-2}}
-    made["rl"] |= {"lora": RL, "evaluate_at": [2], **REFERRED}
+    made["rl"] |= {"lora": RL, "evaluate_at": [2], **REFERRED, "algorithm": "ppo", "value": {"warmup": 1}}
     return made
 
 
@@ -46,7 +47,9 @@ def test_adapters_are_trained_saved_and_resumed(tiny_run, tree, monkeypatch, mes
     results = run(tree | {"output": str(whole)})
     monkeypatch.undo()
     sft_names, rl_names = ({f"{name}_lora_{factor}" for name in names for factor in "ab"} for names in (TARGETS, ("q", "down")))
-    assert sft_names in saved and rl_names in saved and set().union(*saved) == sft_names, "checkpoints hold what is trained, nothing else"
+    rl_names |= set(HEAD)
+    assert sft_names in saved and rl_names in saved, "checkpoints hold what is trained"
+    assert set().union(*saved) == sft_names | set(HEAD), "checkpoints hold nothing else"
     for stage, units in (("sft-star", 2), ("rl-star", 11)):
         kill_after(monkeypatch, stage, units)
         with pytest.raises(Killed):

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +114,83 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(tiny_run, 
     while run.processes() and time.monotonic() < until:
         time.sleep(WATCH)
     assert not run.processes(), "orphans"
+
+
+MOMENTS = ("any", "save", "refill", "any", "any")
+"""Of one test's kills: at any moment, while Orbax writes a checkpoint in its thread, while a round's further questions are answered."""
+
+SOON = 0.002  # seconds between two looks for a moment that is over in some ten
+
+
+class Trainings(Run):
+    """A run of which fine-tuning and RL are still to be done."""
+
+    def __init__(self, tree: dict, directory: Path, before: Run):
+        super().__init__(tree, directory)
+        shutil.copytree(before.directory, self.directory)
+        for stage in self.directory.glob("stages/*"):
+            if stage.name.startswith(("sft-", "rl-", "eval-", "labels-")):
+                shutil.rmtree(stage)
+
+    def steps(self) -> int:
+        """Lines of the step logs."""
+        return sum(path.read_bytes().count(b"\n") for path in self.directory.glob("stages/*/steps.jsonl"))
+
+    def saving(self) -> set[Path]:
+        """Checkpoints that have no name yet."""
+        return set(self.directory.glob("stages/*/checkpoints/*orbax-checkpoint-tmp*"))
+
+    def refilling(self) -> set[Path]:
+        """Files of a round's further questions, of rounds that aren't trained on yet."""
+        return {
+            path
+            for path in self.directory.glob("stages/rl-*/rollouts/*-*.jsonl")
+            if int(path.name.partition("-")[0]) >= (path.parents[1] / "steps.jsonl").read_bytes().count(b"\n")
+        }
+
+    def kill(self, moment: str, rng: random.Random) -> str | None:
+        """Starts, and kills at such a moment, or at any where it doesn't come; what was going on, or None where the run was through."""
+        process, done, before = self.start(), self.steps(), self.saving() | self.refilling()
+        more, later = rng.randrange(3), rng.uniform(0, 0.1)
+        looked_for = {"any": set, "save": self.saving, "refill": self.refilling}[moment]
+        while process.poll() is None and not looked_for() - before:
+            if self.steps() >= done + more + (0 if moment == "any" else 4) and self.steps() > 0:
+                time.sleep(later)
+                break
+            time.sleep(SOON)
+        process.kill()
+        _, words = process.communicate(timeout=600)
+        assert process.returncode in (0, -signal.SIGKILL), words
+        if process.returncode == 0:
+            return None
+        going_on = [name for name, look in (("save", self.saving), ("refill", self.refilling)) if look() - before]
+        return "+".join(going_on) or "else"
+
+
+REFILLED = {"algorithm": "dapo", "group": 2, "refills": 8, "overlong_buffer": 0, "optimizer": {"learning_rate": 1e-4}}
+
+
+@pytest.mark.parametrize("portion", range(4))
+def test_trainings_killed_at_twenty_moments_end_with_the_same_bits(tiny_run, tmp_path, portion):
+    tree = tiny_run(arms=["star+rl"], export=False)
+    tree["sft"]["epochs"] = 4
+    tree["rl"] |= {"steps": 10, **REFILLED}
+    whole = Run(tree, tmp_path / "whole")
+    _, words = (process := whole.start()).communicate(timeout=600)
+    assert process.returncode == 0, words
+    run, rng = Trainings(tree, tmp_path / "killed", whole), random.Random(portion)
+    moments = [run.kill(moment, rng) for moment in MOMENTS]
+    print(f"portion {portion}: killed in {', '.join(map(str, moments))}; {run.steps()} of {whole.steps()} steps are logged")
+    assert None not in moments, "the run was through before it was killed often enough"
+    _, words = (process := run.start()).communicate(timeout=600)
+    assert process.returncode == 0, words
+    assert comparable(run.directory) == comparable(whole.directory)
+    models = {
+        run: {path.relative_to(run.directory): path.read_bytes() for path in run.directory.glob("stages/*/model/**/*") if path.is_file()}
+        for run in (whole, run)
+    }
+    assert models[run] == models[whole] and len(models[run]) > 2
+    assert max(run.attempts().values()) >= 2
 
 
 def test_workers_leave_with_their_killed_parent(tiny_run, tmp_path):

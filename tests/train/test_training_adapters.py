@@ -51,8 +51,10 @@ def test_adapters_begin_at_nothing_and_alone_are_trained(mesh1):
     assert held == names, "parameters and moments are those of the adapters"
     whole = update.weights(state)
     jax.tree.map(np.testing.assert_array_equal, divided(whole, LORA)[1], params())
-    # What decodes is what was trained.
+    # What decodes is what was trained, and holds nothing twice that is as it must be already.
     merged = decode_copy(whole, LORA, mesh1, F32)
+    assert all(merged[name] is whole[name] for name in whole if name != "blocks") and "embed" in whole
+    assert decode_copy(whole, LORA, mesh1, BF16)["embed"].dtype == BF16
     stacked = {**merged, "blocks": jax.tree.map(lambda *layers: jnp.stack(layers), *merged["blocks"])}
     rows = {name: jnp.asarray(values) for name, values in batch().items()}
     one, other = (Forward(config, F32).logprobs(tree, rows)[0] for config, tree in ((LORA, whole), (CONFIG, stacked)))

@@ -123,7 +123,11 @@ def validated(tiny_run):
     return tree
 
 
-def test_a_validated_run_leaves_its_best_model_over_kills(validated, monkeypatch):
+ADAPTERS = {"lora": {"rank": 2}, "algorithm": "ppo", "value": {"warmup": 1}}
+
+
+@pytest.mark.parametrize("trained", [{}, pytest.param(ADAPTERS, marks=pytest.mark.soak)], ids=["all", "adapters and a value head"])
+def test_a_validated_run_leaves_its_best_model_over_kills(validated, monkeypatch, trained):
     """Which look is best is given to it, so that the best isn't the last; everything else is real."""
     figures = {1: 0.2, 2: 0.9, 3: 0.5}
     look = Validation.look
@@ -137,6 +141,7 @@ def test_a_validated_run_leaves_its_best_model_over_kills(validated, monkeypatch
 
     monkeypatch.setattr(Validation, "look", told)
     tree = validated()
+    tree["rl"] |= trained
     results = pipeline.run(parse_config(tree), Display(quiet=True))
     directory = validated.directory / "runs" / "tiny"
     (rl,) = directory.glob("stages/rl-star-rl-*")

@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -126,12 +127,14 @@ class Unfound(ValueError):
 
 
 def spelled(value: Any) -> Any:
-    """The reference that leads to an object; a text, and None, as they are.
+    """The reference that leads to an object; a text and None as they are, and a path as its text.
 
     Raises `Unfound` for an object that stands in no file, or not at its top level.
     """
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if name is None:  # not a function or a class: a value that stands in some module under some name
         module, name = _place_of(value)

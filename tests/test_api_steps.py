@@ -45,9 +45,19 @@ def test_the_steps_hand_a_model_on(model, samples, catalogue, tmp_path):
     before = model.checkpoint.params
     rows = jaxpolya.select(model, samples, SUMS, n=2, catalogue=catalogue)
     assert rows and all("similar" not in row.prompt and row.prompt_ids for row in rows)
-    tuned = jaxpolya.sft(model, rows, learning_rate=1e-3, epochs=2, heldout=0.3, quiet=True)
+    looks = {"questions": SUMS[:2], "sampling": {"max_new_tokens": 16}, "samples": 4, "greedy": False, "every": 1}
+    by_loss = looks | {"metric": "heldout_loss"}
+    tuned = jaxpolya.sft(model, rows, learning_rate=1e-3, epochs=2, heldout=0.3, validation=by_loss, verify=ONE, quiet=True)
     assert tuned.stats["steps"] == len(tuned.steps) and tuned.stats["heldout_first"] is not None
-    trained = jaxpolya.rl(tuned.model, SUMS, steps=2, prompts=2, group=4, learning_rate=1e-3, directory=tmp_path / "rl", **SHORT)
+    losses = tuned.stats["validation"]["looks"]
+    assert len(losses) == len(tuned.steps) and tuned.stats["validation"]["kept"] == min(losses, key=losses.__getitem__)
+    asked = {"steps": 2, "prompts": 2, "group": 4, "learning_rate": 1e-3, "evaluate_at": [1, 2]} | SHORT
+    trained = jaxpolya.rl(tuned.model, SUMS, validation=looks | {"keep": "last"}, directory=tmp_path / "rl", **asked)
+    assert set(trained.stats["validation"]["looks"]) == set(trained.doses) == {1, 2} and trained.doses[2] is trained.model
+    replayed = jaxpolya.rl(tuned.model, SUMS, replay=tmp_path / "rl", **asked)
+    for one, other in ((replayed.model, trained.model), (replayed.doses[1], trained.doses[1])):
+        assert same(one.checkpoint.params, other.checkpoint.params), "the recorded rollouts train what they trained"
+    assert not same(trained.doses[1].checkpoint.params, trained.model.checkpoint.params)
     assert [step["step"] for step in trained.steps] == [0, 1] and len(list((tmp_path / "rl/rollouts").glob("*.jsonl"))) == 2
     assert same(before, model.checkpoint.params), "the model that was started from is as it was"
     assert not same(before, tuned.model.checkpoint.params) and not same(tuned.model.checkpoint.params, trained.model.checkpoint.params)
@@ -113,7 +123,10 @@ QUESTION = {"question": "1 + 1?", "answer": "2"}
         (lambda model: jaxpolya.rl(model, [QUESTION], steps=1, prompts=1, gruop=4, **SHORT), "^rl: gruop: no such key; did you mean g"),
         (lambda model: jaxpolya.rl(model, [QUESTION], steps=1, **SHORT), r"^rl.prompts \(8\) is larger than the number of RL questions"),
         (lambda model: jaxpolya.rl(model, [QUESTION], steps=1, algorithm="grop", **SHORT), "did you mean grpo"),
-        (lambda model: jaxpolya.rl(model, [QUESTION], steps=1, evaluate_at=[1], **SHORT), "evaluate_at is for runs"),
+        (lambda model: jaxpolya.rl(model, [QUESTION], steps=1, evaluate_at=[2], **SHORT), r"evaluate_at \(\[2\]\) must be steps in rising"),
+        (lambda model: jaxpolya.rl(model, [QUESTION], steps=1, validation=[QUESTION], **SHORT), "^rl.validation: a dictionary with `quest"),
+        (lambda model: jaxpolya.rl(model, [], steps=1, replay="nowhere", **SHORT), "^rl: without questions nothing says how long a row"),
+        (lambda model: jaxpolya.rl(model, [QUESTION], steps=1, prompts=1, replay="nowhere", **SHORT), "^rl.replay: nowhere isn't there"),
         (lambda model: jaxpolya.generate(model, [QUESTION], heuristics=["analgy"], **SHORT), "did you mean analogy"),
         (lambda model: jaxpolya.generate(model, [QUESTION], **SHORT | {"max_new_tokens": 128}), "leaves no room for a prompt"),
         (lambda model: jaxpolya.evaluate(model, [QUESTION], samples=0, **SHORT), "^evaluate: samples: "),

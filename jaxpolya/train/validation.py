@@ -67,6 +67,15 @@ class Validation:
         """The steps done at the best look, the first of equals; None before any."""
         return self._best_of(max(self.looks, default=0))
 
+    def chosen(self, last: int) -> int:
+        """The steps after which the model is the one that is left, of a training that did `last`."""
+        return self.best if self.config.keep == "best" and self.best is not None else last
+
+    def facts(self, last: int) -> dict[str, Any]:
+        """What is to be said of a training that did `last` steps."""
+        best = {"metric": self.config.metric, "kept": self.chosen(last), "best": self.best, "last": last, "stopped": self.stops}
+        return {**best, "looks": dict(self.looks)}
+
     @property
     def stops(self) -> bool:
         """Whether the metric hasn't risen for as many looks as are waited for."""

@@ -20,7 +20,7 @@ from jaxpolya.hf.families import FAMILIES, config_from_hf, config_to_hf
 from jaxpolya.models.decoder import head_table, hidden_states
 from jaxpolya.models.heads import logits
 
-T, NEW = 48, 32
+T, NEW = 48, 64
 
 
 def their_logits(model, tokens_BT, mask_BT):
@@ -74,7 +74,7 @@ def greedy(checkpoint, prompts, mesh):
     """Our engine's greedy continuations."""
     engine = Engine(
         checkpoint.config, mesh, sampling=Sampling(max_new_tokens=NEW, temperature=0.0), prompts=len(prompts), samples=1,
-        longest_prompt=max(map(len, prompts)), stop_ids=(), decode=str, engine=DecodeConfig(rows=2), dtype=jnp.float32,
+        longest_prompt=max(map(len, prompts)), stop_ids=(), decode=str, engine=DecodeConfig(rows=2, burst=32), dtype=jnp.float32,
     )  # fmt: skip
     requests = [Request(str(i), prompt, i, range(1)) for i, prompt in enumerate(prompts)]
     done = [completion for window in engine.run(checkpoint.params, requests, 0) for completion in window]

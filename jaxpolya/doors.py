@@ -63,7 +63,8 @@ def bring(reference: str, key: str) -> Plugin:
     """What a reference leads to.
 
     Args:
-      reference: `module:attribute` or `path/to/file.py:attribute`; a path is relative to the working directory.
+      reference: `module:attribute` or `path/to/file.py:attribute`; a path starts at the working directory; one in a configuration was
+        looked for beside its file before (`config_paths`).
       key: of the configuration, for errors.
 
     Raises:

@@ -195,7 +195,7 @@ class ArmResults(ResultPart):
     sft: Sft | None = None
     rl: Rl | None = None
     doses: dict[int, dict[str, Evaluation]] = {}
-    """Step of RL → question set → the evaluation of the arm after so much RL (`rl.evaluate_at`), without diversity and composition."""
+    """Step of RL → question set → the evaluation of the arm after so much RL (`rl.evaluate_at`)."""
     seeds: dict[int, "ArmResults"] = {}
     """What the arm is by each of a run's `seeds`: then `eval` and `doses` are over all of them, and the trainings are the seeds' own."""
 

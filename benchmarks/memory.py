@@ -68,8 +68,8 @@ def frozen_parameters(config: DecoderConfig, mesh: Mesh) -> Params:
     specs, shardings = (
         divided(tree, config)[1] for tree in (abstract_params(config), param_shardings(mesh, abstract_params(config), "train"))
     )
-    return jax.tree.map_with_path(
-        lambda path, spec, at: jax.ShapeDtypeStruct(spec.shape, spec.dtype if path[-1].key.endswith("norm") else DTYPE, sharding=at),
+    return jax.tree.map(
+        lambda spec, at: jax.ShapeDtypeStruct(spec.shape, spec.dtype if spec.keeps_float32 else DTYPE, sharding=at),
         specs,
         shardings,
     )
@@ -77,7 +77,7 @@ def frozen_parameters(config: DecoderConfig, mesh: Mesh) -> Params:
 
 def training(config: DecoderConfig, mesh: Mesh, rows: int, tokens: int) -> tuple[Line, Line]:
     """(a micro-batch's gradient, an optimizer step)."""
-    optimizer = make_optimizer(Optimizer(learning_rate=1e-4), 10)
+    optimizer = make_optimizer(Optimizer(learning_rate=1e-4), config, 10)
     state, frozen = abstract_state(config, mesh, optimizer), frozen_parameters(config, mesh)
     step = Step(sft_objective(Forward(config, DTYPE, remat=True)), config, mesh, optimizer)
     fields = {"tokens": jnp.int32, "positions": jnp.int32, "segment_ids": jnp.int32, "weights": jnp.float32}
@@ -92,7 +92,7 @@ def training(config: DecoderConfig, mesh: Mesh, rows: int, tokens: int) -> tuple
 
 def rollout(config: DecoderConfig, mesh: Mesh, prompt: int, response: int, rows: int) -> Line:
     """A burst of decoding a group of `rows` samples while the training state is held."""
-    optimizer = make_optimizer(Optimizer(learning_rate=1e-4), 10)
+    optimizer = make_optimizer(Optimizer(learning_rate=1e-4), config, 10)
     state, frozen = abstract_state(config, mesh, optimizer), frozen_parameters(config, mesh)
     plan = Plan(config.base, 1, rows, prompt, response, 16, Draw(), DTYPE)
     stored = joined(state["params"], frozen)

@@ -100,11 +100,11 @@ def shared_with_decoding(params: Params, config: DecoderConfig, mesh: Mesh, dtyp
     On one device that is a frozen embedding, which adapters hold in the compute dtype: a fifth of a small model. Layers are never among
     them: they lie in a stack, and decoding wants each by itself.
     """
-    at = decode_shardings(config.base, mesh)
+    specs, at = abstract_params(config.base), decode_shardings(config.base, mesh)
     return frozenset(
         name
         for name, leaf in params.items()
-        if name != "blocks" and leaf.dtype == _decode_dtype(name, leaf.dtype, dtype) and leaf.sharding.is_equivalent_to(at[name], leaf.ndim)
+        if name != "blocks" and (specs[name].keeps_float32 or leaf.dtype == dtype) and leaf.sharding.is_equivalent_to(at[name], leaf.ndim)
     )
 
 
@@ -117,22 +117,22 @@ def make_decode_copy(config: DecoderConfig, mesh: Mesh, dtype: Any, shared: froz
         layers = [jax.tree.map(lambda x, i=i: x[i], params["blocks"]) for i in range(config.layers)]
         if config.lora:
             layers = [merged_layer(layer, config.lora) for layer in layers]
-        return jax.tree.map_with_path(lambda path, x: x.astype(_decode_dtype(path[-1].key, x.dtype, dtype)), {**params, "blocks": layers})
+        specs = {name: spec for name, spec in _decode_specs(config.base).items() if name not in shared}
+        return jax.tree.map(lambda spec, x: spec.cast(x, dtype), specs, {**params, "blocks": layers})
 
     return jax.jit(copy, out_shardings=shardings)
 
 
-def _decode_dtype(name: str, stored: Any, dtype: Any) -> Any:
-    """Norm scales stay float32, as the trainer has them."""
-    return stored if name.endswith("norm") else jnp.dtype(dtype)
-
-
 def decode_shardings(config: DecoderConfig, mesh: Mesh) -> Params:
     """Of the decode copy, by the sharding table's column for decoding."""
-    abstract = abstract_params(config)
-    layer = {name: dataclasses.replace(s, shape=s.shape[1:], axes=s.axes[1:]) for name, s in abstract["blocks"].items()}
-    ends = {name: s for name, s in abstract.items() if name != "blocks"}
-    return param_shardings(mesh, {**ends, "blocks": [layer] * config.layers}, "decode")
+    return param_shardings(mesh, _decode_specs(config), "decode")
+
+
+def _decode_specs(config: DecoderConfig) -> Params:
+    """The tree of the decode copy, with a list of layers, as `abstract_params` has it stacked."""
+    specs = abstract_params(config)
+    layer = {name: dataclasses.replace(s, shape=s.shape[1:], axes=s.axes[1:]) for name, s in specs["blocks"].items()}
+    return {**specs, "blocks": [layer] * config.layers}
 
 
 def lane_shardings(plan: Plan, mesh: Mesh) -> Lanes:

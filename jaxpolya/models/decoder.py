@@ -1,8 +1,8 @@
 """The decoder: one Flax NNX block, whose stacked twin holds all layers.
 
 Modules define, plain trees travel. `Block` and `EmbeddingAndHead` say each parameter once, on its `nnx.Param`: shape, dtype, logical
-axes and initialiser. `abstract_params` reads that off without allocating anything, and shardings, checkpoints and names
-follow from it. At every jit boundary parameters are a nested dict of 11 to 22 arrays:
+axes, initialiser, whether it decays and whether it is held in float32 throughout. `abstract_params` reads that off without allocating
+anything, and shardings, checkpoints, names, the optimizer's mask and the copies in a compute dtype follow from it. At every jit boundary parameters are a nested dict of 11 to 22 arrays:
 
     {"embed": [V, D], "blocks": {"q": [L, N, H, D], …}, "final_norm": [D], "head": [V, D] where untied}
 
@@ -46,16 +46,25 @@ class ParamSpec:
     dtype: Any
     axes: tuple[str | None, ...]
     """One logical axis name per dimension; see `parallel.sharding`."""
+    decays: bool
+    """Whether weight decay acts on it: on matrices, and on no norm or bias."""
+    keeps_float32: bool
+    """Whether copies in a compute dtype, to decode with or frozen beside adapters, hold it in float32 all the same: norm scales, which the
+    forward pass multiplies in float32."""
+
+    def cast(self, leaf: jax.Array, dtype: Any) -> jax.Array:
+        """The parameter as a copy in the compute dtype `dtype` holds it."""
+        return leaf if self.keeps_float32 else leaf.astype(dtype)
 
 
 def weight(key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...], fan_in: int) -> nnx.Param:
     """A float32 matrix, normal with deviation fan_in^-1/2."""
-    return nnx.Param(jax.random.normal(key, shape, jnp.float32) * fan_in**-0.5, axes=axes)
+    return _param(jax.random.normal(key, shape, jnp.float32) * fan_in**-0.5, axes, decays=True)
 
 
-def filled(value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
-    """A float32 vector of one value."""
-    return nnx.Param(jnp.full(shape, value, jnp.float32), axes=axes)
+def zeros(shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
+    """A float32 bias, or a head's vector, that says nothing yet."""
+    return _param(jnp.zeros(shape, jnp.float32), axes)
 
 
 def low_rank(key: jax.Array, weight: nnx.Param, rank: int, inputs: int) -> tuple[nnx.Param, nnx.Param]:
@@ -66,12 +75,17 @@ def low_rank(key: jax.Array, weight: nnx.Param, rank: int, inputs: int) -> tuple
     (out, into), (out_axes, in_axes) = ((sizes[:-inputs], sizes[-inputs:]) for sizes in (weight.shape, weight.get_metadata("axes")))
     bound = math.prod(into) ** -0.5
     a = jax.random.uniform(key, (rank, *into), jnp.float32, -bound, bound)
-    return nnx.Param(a, axes=("rank", *in_axes)), nnx.Param(jnp.zeros((*out, rank), jnp.float32), axes=(*out_axes, "rank"))
+    b = jnp.zeros((*out, rank), jnp.float32)
+    return _param(a, ("rank", *in_axes), decays=True), _param(b, (*out_axes, "rank"), decays=True)
 
 
 def norm_scale(config: DecoderConfig, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
-    """A norm's scale, which changes nothing yet."""
-    return filled(0.0 if config.zero_centred_norms else 1.0, shape, axes)
+    """A norm's float32 scale, which changes nothing yet."""
+    return _param(jnp.full(shape, 0.0 if config.zero_centred_norms else 1.0, jnp.float32), axes, keeps_float32=True)
+
+
+def _param(value: jax.Array, axes: tuple[str, ...], *, decays: bool = False, keeps_float32: bool = False) -> nnx.Param:
+    return nnx.Param(value, axes=axes, decays=decays, keeps_float32=keeps_float32)
 
 
 class EmbeddingAndHead(nnx.Module):
@@ -85,8 +99,8 @@ class EmbeddingAndHead(nnx.Module):
         if not config.tied_embeddings:
             self.head = weight(head_key, (V, D), ("vocab", "width"), D)
         if config.value_head:  # it says 0 of everything yet
-            self.value = filled(0.0, (D,), ("width",))
-            self.value_bias = filled(0.0, (), ())
+            self.value = zeros((D,), ("width",))
+            self.value_bias = zeros((), ())
 
 
 class Block(nnx.Module):
@@ -107,10 +121,10 @@ class Block(nnx.Module):
         self.k = weight(next(keys), (K, H, D), (*kv_heads_width, "width"), D)
         self.v = weight(next(keys), (K, H, D), (*kv_heads_width, "width"), D)
         self.o = weight(next(keys), (D, N, H), ("width", *heads_width), N * H)
-        self.q_bias = filled(0.0, (N, H), heads_width) if config.qkv_bias else None
-        self.k_bias = filled(0.0, (K, H), kv_heads_width) if config.qkv_bias else None
-        self.v_bias = filled(0.0, (K, H), kv_heads_width) if config.qkv_bias else None
-        self.o_bias = filled(0.0, (D,), ("width",)) if config.o_bias else None
+        self.q_bias = zeros((N, H), heads_width) if config.qkv_bias else None
+        self.k_bias = zeros((K, H), kv_heads_width) if config.qkv_bias else None
+        self.v_bias = zeros((K, H), kv_heads_width) if config.qkv_bias else None
+        self.o_bias = zeros((D,), ("width",)) if config.o_bias else None
         whole = config.qk_norm == "all"
         q_shape, q_axes = ((N, H), heads_width) if whole else ((H,), ("head_width",))
         k_shape, k_axes = ((K, H), kv_heads_width) if whole else ((H,), ("head_width",))
@@ -119,9 +133,9 @@ class Block(nnx.Module):
         self.gate = weight(next(keys), (F, D), ("ff", "width"), D)
         self.up = weight(next(keys), (F, D), ("ff", "width"), D)
         self.down = weight(next(keys), (D, F), ("width", "ff"), F)
-        self.gate_bias = filled(0.0, (F,), ("ff",)) if config.mlp_bias else None
-        self.up_bias = filled(0.0, (F,), ("ff",)) if config.mlp_bias else None
-        self.down_bias = filled(0.0, (D,), ("width",)) if config.mlp_bias else None
+        self.gate_bias = zeros((F,), ("ff",)) if config.mlp_bias else None
+        self.up_bias = zeros((F,), ("ff",)) if config.mlp_bias else None
+        self.down_bias = zeros((D,), ("width",)) if config.mlp_bias else None
         if lora := config.lora:
             for name in lora.targets:
                 a, b = low_rank(jax.random.fold_in(key, 7 + TARGETS.index(name)), getattr(self, name), lora.rank, 1 + (name == "o"))
@@ -200,7 +214,14 @@ def abstract_params(config: DecoderConfig) -> Params:
         state = nnx.split(nnx.eval_shape(module))[1]
         lead_shape, lead_axes = ((config.layers,), ("layers",)) if stacked else ((), ())
         return {
-            name: ParamSpec(lead_shape + param.shape, param.dtype, lead_axes + param.get_metadata("axes")) for name, param in state.items()
+            name: ParamSpec(
+                lead_shape + param.shape,
+                param.dtype,
+                lead_axes + param.get_metadata("axes"),
+                param.get_metadata("decays"),
+                param.get_metadata("keeps_float32"),
+            )
+            for name, param in state.items()
         }
 
     # The key is made inside, where it is abstract too: a real one would be the first program that this process compiles.

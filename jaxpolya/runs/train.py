@@ -8,7 +8,7 @@ from typing import Any
 from etils import epath
 
 from jaxpolya.arms import Arm, Recipe
-from jaxpolya.config import LoraConfig, RlConfig, SftConfig
+from jaxpolya.config import LoraConfig, Optimizer, RlConfig, SftConfig
 from jaxpolya.errors import RunError
 from jaxpolya.evaluation.audit import Tally, audit_steps
 from jaxpolya.evaluation.collapse import first_collapse
@@ -65,7 +65,7 @@ def _fine_tuned(session: Session, config: SftConfig, recipe: Recipe, file: Path,
     identity = {"sft": stage_fields(config), "rows": file_digest(file), **session.known_by(session.base)}
     if looked_at := questions.validation.get("sft"):
         identity |= {"validation": looked_at[0].stage.directory.name, **session.policy}
-    stage = session.stage(Key("sft", recipe.name), {**identity, **meaning("prompts", "training")})
+    stage = session.stage(Key("sft", recipe.name), {**identity, **meaning("prompts"), **_training(session, config.optimizer)})
     kept = ModelSnapshots(stage.directory, writer(session, config.lora, session.base))
 
     def train() -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _reinforced(session: Session, config: RlConfig, arm: Arm, start: Model, ques
     recording = open_recording(config, arm.slug) if config.replay else None
     if recording:
         identity["replay"] = recording.identity
-    stage = session.stage(Key("rl", arm.slug), {**identity, **meaning("training")})
+    stage = session.stage(Key("rl", arm.slug), {**identity, **_training(session, config.optimizer)})
 
     def train() -> dict[str, Any]:
         validation = None
@@ -133,6 +133,12 @@ def _reinforced(session: Session, config: RlConfig, arm: Arm, start: Model, ques
         session.train_again(stage, lacking)
     session.do(stage, train)
     return stage
+
+
+def _training(session: Session, optimizer: Optimizer) -> dict[str, Any]:
+    """What training's code means. It once let norms decay that span a projection's heads: where that mattered, a stage is another one now."""
+    mattered = optimizer.weight_decay > 0 and session.meta.config.qk_norm == "all"
+    return meaning("training") | ({"norms": "undecayed"} if mattered else {})
 
 
 def _left(validation: Validation | None, kept: ModelSnapshots, last: int, params: Params) -> dict[str, Any]:

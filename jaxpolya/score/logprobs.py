@@ -75,7 +75,7 @@ def scoring_copy(params: Params, config: DecoderConfig, mesh: Mesh, dtype: Any) 
     shardings = param_shardings(mesh, abstract_params(config), "train")
 
     def copy(params: Params) -> Params:
-        cast = jax.tree.map_with_path(lambda path, x: x if path[-1].key.endswith("norm") else x.astype(dtype), params)
+        cast = jax.tree.map(lambda spec, x: spec.cast(x, dtype), abstract_params(config), params)
         return jax.tree.map(jnp.copy, cast)  # what isn't cast would be the caller's own array, which an update may consume
 
     return jax.jit(copy, out_shardings=shardings)(params)

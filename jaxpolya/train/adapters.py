@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from jaxpolya.config import LoraConfig
 from jaxpolya.models.config import TARGETS, DecoderConfig, Lora
-from jaxpolya.models.decoder import Params, abstract_params, init_params
+from jaxpolya.models.decoder import Params, ParamSpec, abstract_params, init_params
 from jaxpolya.models.lora import divided
 from jaxpolya.parallel.sharding import param_shardings
 
@@ -43,17 +43,17 @@ def begin(params: Params, decoder: DecoderConfig, mesh: Mesh, dtype: Any, seed: 
     shardings, _ = divided(param_shardings(mesh, abstract_params(decoder), "train"), decoder)
     key = jax.random.fold_in(jax.random.key(seed), ("sft", "rl").index(stage))
     fresh = jax.jit(lambda: divided(init_params(decoder, key), decoder)[0], out_shardings=shardings)()
-    return fresh, _held(params, dtype)
+    return fresh, _frozen(params, decoder, dtype)
 
 
-def _held(params: Params, dtype: Any) -> Params:
+def _frozen(params: Params, decoder: DecoderConfig, dtype: Any) -> Params:
     """The parameters as a forward pass reads them: norms as they are, all else in `dtype`. One is cast, and freed, after the other."""
 
-    def hold(path: Any, leaf: jax.Array) -> jax.Array:
-        if path[-1].key.endswith("norm") or leaf.dtype == dtype:
+    def freeze(spec: ParamSpec, leaf: jax.Array) -> jax.Array:
+        if spec.keeps_float32 or leaf.dtype == dtype:
             return leaf
-        held = jax.block_until_ready(leaf.astype(dtype))
+        frozen = jax.block_until_ready(spec.cast(leaf, dtype))
         leaf.delete()
-        return held
+        return frozen
 
-    return jax.tree.map_with_path(hold, params)
+    return jax.tree.map(freeze, abstract_params(decoder.base), params)

@@ -100,9 +100,11 @@ def run_rl(
     still = 0 if value is None else value.warmup  # steps in which the policy doesn't move
     updates_a_step = config.updates * config.epochs
     if value is None:
-        optimizer = warming = make_optimizer(config.optimizer, config.steps * updates_a_step)
+        optimizer = warming = make_optimizer(config.optimizer, trained, config.steps * updates_a_step)
     else:
-        optimizer, warming = (value_optimizer(config.optimizer, value, config.steps, updates_a_step, warming=w) for w in (False, True))
+        optimizer, warming = (
+            value_optimizer(config.optimizer, value, trained, config.steps, updates_a_step, warming=w) for w in (False, True)
+        )
     checkpoints = Checkpoints(directory / "checkpoints")
     done = checkpoints.latest() or 0
     reference: Params | None = None

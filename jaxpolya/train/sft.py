@@ -107,7 +107,7 @@ def run_sft(
     check_rows(config.batching.micro_rows, mesh, "sft.batching.micro_rows")
     decoder = adapted(decoder, config.lora)
     batches = sft_batches(config, train)
-    optimizer = make_optimizer(config.optimizer, batches.steps)
+    optimizer = make_optimizer(config.optimizer, decoder, batches.steps)
     objective = sft_objective(Forward(decoder, dtype, remat=config.batching.remat == "block"))
     heldout_loss = _heldout(config, decoder, mesh, heldout, dtype)
     health = Health(directory, decoder.vocab_size, model)

@@ -55,21 +55,23 @@ def rate_after(config: Optimizer, steps: int, done: int) -> float:
 
 
 @functools.cache
-def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformation:
-    """AdamW (arXiv 1711.05101) with global-norm clipping and `make_schedule`; norms and biases don't decay."""
+def make_optimizer(config: Optimizer, decoder: DecoderConfig, steps: int) -> optax.GradientTransformation:
+    """AdamW (arXiv 1711.05101) of a decoder's parameters, or some of them, with global-norm clipping and `make_schedule`; norms and biases
+    don't decay (`ParamSpec.decays`)."""
+
+    def decays(params: Params) -> Any:
+        specs = abstract_params(decoder)
+
+        def of(path: Any, _: jax.Array) -> Any:
+            spec: Any = functools.reduce(lambda tree, key: tree[key.key], path, specs)
+            return spec.decays
+
+        return jax.tree.map_with_path(of, params)  # an optimizer may see a part of the tree, with holes that have no leaves
+
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
-        optax.adamw(make_schedule(config, steps), b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=_matrices),
+        optax.adamw(make_schedule(config, steps), b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=decays),
     )
-
-
-def _matrices(params: Params) -> Any:
-    """True for weights, False for norms and biases: a layer's own dimensions are those beyond the stacked axis."""
-
-    def decays(path: Any, leaf: jax.Array) -> bool:
-        return leaf.ndim > 1 + (path[0].key == "blocks") and not path[-1].key.endswith("_bias")
-
-    return jax.tree.map_with_path(decays, params)  # an optimizer may see a part of the tree, with holes that have no leaves
 
 
 def state_shardings(config: DecoderConfig, mesh: Mesh, optimizer: optax.GradientTransformation) -> State:

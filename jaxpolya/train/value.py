@@ -43,13 +43,15 @@ def policy_of(params: Params) -> Params:
 
 
 @functools.cache
-def value_optimizer(config: Optimizer, value: ValueConfig, steps: int, updates: int, *, warming: bool) -> optax.GradientTransformation:
-    """The optimizer of policy and head over so many steps of so many updates.
+def value_optimizer(
+    config: Optimizer, value: ValueConfig, decoder: DecoderConfig, steps: int, updates: int, *, warming: bool
+) -> optax.GradientTransformation:
+    """The optimizer of policy and head, which `decoder` has, over so many steps of so many updates.
 
     `warming` leaves the policy and its optimizer's state as they are. The states of both kinds are alike.
     """
-    policy = make_optimizer(config, (steps - value.warmup) * updates)
-    head = make_optimizer(config.model_copy(update={"learning_rate": value.learning_rate}), steps * updates)
+    policy = make_optimizer(config, decoder, (steps - value.warmup) * updates)
+    head = make_optimizer(config.model_copy(update={"learning_rate": value.learning_rate}), decoder, steps * updates)
     return optax.partition({"policy": _still(policy) if warming else policy, "head": head}, _parts)
 
 

@@ -86,7 +86,7 @@ def test_a_burst_keeps_one_cache_on_a_tpu():
 
 def test_a_training_step_compiles_for_a_tpu():
     mesh = make_mesh(MeshConfig(fsdp=4, tensor=2), chips("v5e:2x4"))
-    optimizer = make_optimizer(Optimizer(learning_rate=1e-4), 10)
+    optimizer = make_optimizer(Optimizer(learning_rate=1e-4), CONFIG, 10)
     step = Step(sft_objective(Forward(CONFIG, jnp.dtype("bfloat16"), remat=True)), CONFIG, mesh, optimizer)
     state = abstract_state(CONFIG, mesh, optimizer)
     fields = {"tokens": jnp.int32, "positions": jnp.int32, "segment_ids": jnp.int32, "weights": jnp.float32}

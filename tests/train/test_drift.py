@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from test_steps import CONFIG
 
 from jaxpolya.config import Optimizer
 from jaxpolya.records import Sample
@@ -45,7 +46,7 @@ def test_a_round_is_measured_against_the_models_that_there_are():
 def test_the_rate_that_is_logged_is_the_one_that_an_update_takes():
     """Adam's first moves are as long as the rate, whatever the gradient."""
     config = Optimizer(learning_rate=0.1, warmup=0.5, max_grad_norm=1e9)
-    optimizer, params = make_optimizer(config, 4), {"embed": jnp.zeros((2, 2)), "blocks": {}}
+    optimizer, params = make_optimizer(config, CONFIG, 4), {"embed": jnp.zeros((2, 2)), "blocks": {}}
     state = optimizer.init(params)
     for done in range(4):
         updates, state = optimizer.update({"embed": jnp.ones((2, 2)), "blocks": {}}, state, params)

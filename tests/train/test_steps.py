@@ -186,7 +186,7 @@ def test_eight_devices_measure_what_one_does(mesh, mesh8):
     changes = {"kl": {"weight": 0.1}, "entropy_bonus": 0.01, "old_logprobs": "trainer", "tis": 1.2}
     config = rl_config(algorithm="gspo", clip_low=0.1, clip_high=0.1, **changes)
     loss = policy_objective(Forward(CONFIG, jnp.dtype("float32")), policy_loss(config, make_algorithm(config)[0]))
-    optimizer = make_optimizer(Optimizer(learning_rate=1e-12, warmup=0), 4)
+    optimizer = make_optimizer(Optimizer(learning_rate=1e-12, warmup=0), CONFIG, 4)
     examples = random_examples(24, extras=("logp_sampler", "logp_ref"))
     batch = pack(examples, row_tokens=32, rows_multiple=8)
     one, eight = (Step(loss, CONFIG, on, optimizer)(init_state(params(), CONFIG, on, optimizer), batch, 8)[1] for on in (mesh, mesh8))
@@ -201,7 +201,7 @@ def test_an_update_is_the_same_from_any_micro_batches(objective, mesh):
     else:
         config = rl_config(algorithm=objective, entropy_bonus=0.01)
         loss = policy_objective(forward, policy_loss(config, make_algorithm(config)[0]))
-    optimizer = make_optimizer(Optimizer(learning_rate=1e-2, warmup=0), 4)
+    optimizer = make_optimizer(Optimizer(learning_rate=1e-2, warmup=0), CONFIG, 4)
     batch = pack(random_examples(24), row_tokens=32, rows_multiple=8)
     updates = {}
     for micro_rows in (2, len(batch["tokens"])):
@@ -216,7 +216,7 @@ def test_an_update_is_the_same_from_any_micro_batches(objective, mesh):
 def test_several_updates_are_measured_as_one(mesh):
     """What a round reports is over all tokens of all its updates, however unevenly they were dealt out, and a maximum is one."""
     loss = policy_objective(Forward(CONFIG, jnp.dtype("float32")), PolicyLoss(PpoClip()))
-    optimizer = make_optimizer(Optimizer(learning_rate=1e-12, warmup=0), 4)
+    optimizer = make_optimizer(Optimizer(learning_rate=1e-12, warmup=0), CONFIG, 4)
     examples = random_examples(24)
     update, state = Step(loss, CONFIG, mesh, optimizer), init_state(params(), CONFIG, mesh, optimizer)
     parts = []
@@ -231,7 +231,7 @@ def test_several_updates_are_measured_as_one(mesh):
 
 
 def test_updates_lower_the_loss(mesh):
-    optimizer = make_optimizer(Optimizer(learning_rate=1e-2, warmup=0), 20)
+    optimizer = make_optimizer(Optimizer(learning_rate=1e-2, warmup=0), CONFIG, 20)
     state = init_state(params(), CONFIG, mesh, optimizer)
     step = Step(sft_objective(Forward(CONFIG, jnp.dtype("float32"))), CONFIG, mesh, optimizer)
     batch = pack(random_examples(4), row_tokens=32, rows_multiple=2)

@@ -32,7 +32,7 @@ def batch():
 
 def trained(mesh, dtype, steps, *, held=None, decoder=LORA):
     """(the step, the state after some steps, their metrics)."""
-    optimizer = make_optimizer(Optimizer(learning_rate=1e-2, warmup=0), 4)
+    optimizer = make_optimizer(Optimizer(learning_rate=1e-2, warmup=0), decoder, 4)
     fresh, frozen = begin(params(), decoder, mesh, held or dtype, 0, "sft")
     update = Step(sft_objective(Forward(decoder, dtype)), decoder, mesh, optimizer, frozen)
     state, log = init_state(fresh, decoder, mesh, optimizer), []

@@ -38,7 +38,7 @@ def ppo(**value):
 
 def optimizer_of(warming=False, **value):
     config, _, settings = ppo(**value)
-    return value_optimizer(config.optimizer, settings, config.steps, config.updates, warming=warming)
+    return value_optimizer(config.optimizer, settings, TRAINED, config.steps, config.updates, warming=warming)
 
 
 def objective(**value):
@@ -66,7 +66,7 @@ def stepped(mesh, batch, micro_rows, optimizer=None, **value):
 
 
 def test_eight_devices_measure_what_one_does(mesh1, mesh8):
-    batch, still = pack(examples(), row_tokens=32, rows_multiple=8), make_optimizer(ppo()[0].optimizer, 4)
+    batch, still = pack(examples(), row_tokens=32, rows_multiple=8), make_optimizer(ppo()[0].optimizer, TRAINED, 4)
     one, eight = (stepped(mesh, batch, 8, still)[1] for mesh in (mesh1, mesh8))
     assert one == pytest.approx(eight, rel=1e-5, abs=1e-6) and one["value_loss"] > 0 and 0 < one["value_clip"] < 1
 

@@ -1,0 +1,45 @@
+"""What is declared of each parameter is what optimizer and copies make of it."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpolya.config import Optimizer
+from jaxpolya.decode.lanes import decode_copy
+from jaxpolya.models.config import DecoderConfig, Lora
+from jaxpolya.models.decoder import abstract_params
+from jaxpolya.train.state import make_optimizer
+
+CONFIG = DecoderConfig("olmo2", 13, 4, 6, 2, 2, 1, 2, 8, qk_norm="all", qkv_bias=True, mlp_bias=True, post_norms=True)
+EVERYTHING = dataclasses.replace(CONFIG, lora=Lora(2, 4.0, ("q", "down")), value_head=True)
+MATRICES = {"embed", "head", "q", "k", "v", "o", "gate", "up", "down", "q_lora_a", "q_lora_b", "down_lora_a", "down_lora_b"}
+NORMS = {"attn_norm", "mlp_norm", "attn_post_norm", "mlp_post_norm", "q_norm", "k_norm", "final_norm"}
+
+
+def leaves(tree):
+    return {path[-1].key: leaf for path, leaf in jax.tree.leaves_with_path(tree, is_leaf=lambda leaf: leaf is None)}
+
+
+def test_matrices_decay_and_norms_stay_in_float32():
+    specs = leaves(abstract_params(EVERYTHING))
+    assert {name for name, spec in specs.items() if spec.decays} == MATRICES
+    assert {name for name, spec in specs.items() if spec.keeps_float32} == NORMS
+
+
+@pytest.mark.parametrize("part", ["all", "adapters"])
+def test_an_update_of_nothing_shrinks_what_decays(part):
+    params = jax.tree.map(lambda spec: jnp.ones(spec.shape), abstract_params(EVERYTHING))
+    if part == "adapters":
+        params = {"blocks": {name: leaf for name, leaf in params["blocks"].items() if "_lora_" in name}, "value": params["value"]}
+    optimizer = make_optimizer(Optimizer(learning_rate=0.5, warmup=0, weight_decay=0.25), EVERYTHING, 4)
+    updates, _ = jax.jit(lambda p: optimizer.update(jax.tree.map(jnp.zeros_like, p), optimizer.init(p), p))(params)
+    moved = {name for name, leaf in leaves(updates).items() if np.any(leaf)}
+    assert moved == MATRICES & set(leaves(params)) and all((leaves(updates)[name] == -0.125).all() for name in moved)
+
+
+def test_the_decode_copy_is_in_the_compute_dtype_but_for_norms(mesh1):
+    copy = decode_copy(jax.tree.map(lambda spec: jnp.ones(spec.shape), abstract_params(CONFIG)), CONFIG, mesh1, "bfloat16")
+    assert {path[-1].key for path, leaf in jax.tree.leaves_with_path(copy) if leaf.dtype == jnp.float32} == NORMS

@@ -17,11 +17,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import pydantic
-
-from jaxpolya.config_paths import PLACE
 from jaxpolya.errors import ConfigError, nearest_path
 
 PREFIX = "jaxpolya_door_"
@@ -155,10 +152,6 @@ def _place_of(value: Any) -> tuple[str | None, str | None]:
             if candidate is value:
                 return module, name
     return None, None
-
-
-Door = Annotated[str, pydantic.BeforeValidator(spelled), PLACE]
-"""A field of the configuration that takes a name of ours, a reference, or in Python the object itself."""
 
 
 # Signatures --------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import yaml
 
 import jaxpolya
 from jaxpolya.config import MeshConfig
-from jaxpolya.config_file import parse_config
+from jaxpolya.config.file import parse_config
 from jaxpolya.errors import ConfigError, InputError
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxpolya import config_explain
+from jaxpolya.config import explain as config_explain
 from jaxpolya.errors import ConfigError
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"

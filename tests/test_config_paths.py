@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from jaxpolya.config import RunConfig
-from jaxpolya.config_file import load_config, parse_config
-from jaxpolya.config_paths import place, resolve
+from jaxpolya.config.file import load_config, parse_config
+from jaxpolya.config.paths import place, resolve
 from jaxpolya.errors import InputError
 from jaxpolya.runs.checks import saying_where
 from jaxpolya.runs.identity import source_identity

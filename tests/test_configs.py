@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from jaxpolya.config import HubSource
-from jaxpolya.config_file import load_config
+from jaxpolya.config.file import load_config
 from jaxpolya.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]

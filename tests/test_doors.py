@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from jaxpolya import doors
-from jaxpolya.config_file import load_config, parse_config
+from jaxpolya.config.file import load_config, parse_config
 from jaxpolya.errors import ConfigError
 from jaxpolya.runs.checks import check_sources
 from jaxpolya.train.algorithms import PRESETS

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jaxpolya.config_file import load_config
+from jaxpolya.config.file import load_config
 from jaxpolya.data.questions import load_questions
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.records import iter_json

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from jaxpolya.api.model import Model
 from jaxpolya.api.questions import Questions, as_questions
 from jaxpolya.config import EvalConfig, GenerateConfig, Sampling, VerifyConfig
-from jaxpolya.config_file import build
+from jaxpolya.config.file import build
 from jaxpolya.errors import InputError
 from jaxpolya.evaluation.measures import Answers, compare, measure
 from jaxpolya.evaluation.passk import Interval

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from pydantic import Field, PositiveInt
 
 from jaxpolya.config import DecodeConfig, LoraConfig, ModelConfig, Sampling, Seed, Strict
-from jaxpolya.config_file import build
+from jaxpolya.config.file import build
 from jaxpolya.decode.engine import Completion, Engine, Request
 from jaxpolya.errors import ConfigError, InputError, not_finite
 from jaxpolya.hf.checkpoint import Checkpoint, load_checkpoint

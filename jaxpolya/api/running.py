@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from jaxpolya.config import RunConfig
-from jaxpolya.config_file import load_config, parse_config
+from jaxpolya.config.file import load_config, parse_config
 from jaxpolya.progress import Display
 from jaxpolya.results import Results
 from jaxpolya.runs import pipeline

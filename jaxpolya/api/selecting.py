@@ -7,7 +7,7 @@ from typing import Any
 from jaxpolya.api.model import Model
 from jaxpolya.api.questions import Questions, as_questions
 from jaxpolya.config import SelectConfig
-from jaxpolya.config_file import build
+from jaxpolya.config.file import build
 from jaxpolya.errors import InputError
 from jaxpolya.models.forward import Forward
 from jaxpolya.polya.catalogue import Catalogue, Slot, load_catalogue

@@ -14,7 +14,7 @@ from jaxpolya.api.looking import Best, as_fields, look_at, settle
 from jaxpolya.api.model import Model
 from jaxpolya.api.questions import Questions, Rows, as_questions, as_rows
 from jaxpolya.config import LoraConfig, RlConfig, SftConfig, VerifyConfig
-from jaxpolya.config_file import build
+from jaxpolya.config.file import build
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.hf.adapter import Adapter, merge
 from jaxpolya.models.decoder import Params

@@ -13,7 +13,7 @@ from jaxpolya.cli.options import Overrides
 from jaxpolya.cli.screen import console, say
 
 if TYPE_CHECKING:
-    from jaxpolya.config_explain import Section
+    from jaxpolya.config.explain import Section
 
 
 def init(
@@ -45,8 +45,8 @@ def config(
     markdown: Annotated[bool, typer.Option("--markdown", help="With --explain: as the page docs/configuration.md.")] = False,
 ) -> None:
     """Print the resolved configuration, every field written out; or explain the fields."""
-    from jaxpolya import config_explain
-    from jaxpolya.config_file import dump_config, load_config
+    from jaxpolya.config import explain as config_explain
+    from jaxpolya.config.file import dump_config, load_config
     from jaxpolya.errors import ConfigError
 
     if explain:

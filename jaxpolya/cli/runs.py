@@ -33,7 +33,7 @@ def run(
     Every stage's directory is named by a hash of what it depends on, so the same command goes on after an interruption, and a
     changed configuration redoes only what the change touches.
     """
-    from jaxpolya.config_file import load_config
+    from jaxpolya.config.file import load_config
 
     overrides = list(set_ or [])
     if arms is not None:

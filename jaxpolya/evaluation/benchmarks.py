@@ -27,8 +27,8 @@ import yaml
 from pydantic import Field
 
 from jaxpolya.config import AnySource, ColumnSource, HubSource, JsonlSource, Strict
-from jaxpolya.config_file import read_yaml, validated
-from jaxpolya.config_paths import place
+from jaxpolya.config.file import read_yaml, validated
+from jaxpolya.config.paths import place
 from jaxpolya.data.questions import look_up
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.records import Extraction, Kind, iter_json

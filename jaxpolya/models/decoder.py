@@ -2,7 +2,8 @@
 
 Modules define, plain trees travel. `Block` and `EmbeddingAndHead` say each parameter once, on its `nnx.Param`: shape, dtype, logical
 axes, initialiser, whether it decays and whether it is held in float32 throughout. `abstract_params` reads that off without allocating
-anything, and shardings, checkpoints, names, the optimizer's mask and the copies in a compute dtype follow from it. At every jit boundary parameters are a nested dict of 11 to 22 arrays:
+anything, and shardings, checkpoints, names, the optimizer's mask and copies in a compute dtype follow from it. At every jit boundary
+parameters are a nested dict of 11 to 22 arrays:
 
     {"embed": [V, D], "blocks": {"q": [L, N, H, D], …}, "final_norm": [D], "head": [V, D] where untied}
 

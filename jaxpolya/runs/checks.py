@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from jax.sharding import Mesh
 
 from jaxpolya.config import PythonSource, RunConfig
-from jaxpolya.config_paths import path_of, places, tried
+from jaxpolya.config.paths import path_of, places, tried
 from jaxpolya.data.python_source import open_own
 from jaxpolya.doors import is_reference
 from jaxpolya.errors import ConfigError, InputError

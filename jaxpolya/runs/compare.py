@@ -15,7 +15,7 @@ from typing import Any
 
 from jaxpolya.arms import BASE
 from jaxpolya.config import RunConfig
-from jaxpolya.config_file import parse_config, read_yaml
+from jaxpolya.config.file import parse_config, read_yaml
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.evaluation.audit import ACCEPTED
 from jaxpolya.evaluation.benchmarks import load_registry

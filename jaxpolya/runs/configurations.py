@@ -24,7 +24,7 @@ import pydantic
 import yaml
 
 from jaxpolya.config import CONTENT, SEEDED, RunConfig, Strict
-from jaxpolya.config_file import parse_config
+from jaxpolya.config.file import parse_config
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.files import digest, file_digest, write_whole
 from jaxpolya.records import read_json, write_json

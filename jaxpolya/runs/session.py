@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from etils import epath
 
 from jaxpolya.config import LoraConfig, RunConfig, Sampling
-from jaxpolya.config_file import dump_config
+from jaxpolya.config.file import dump_config
 from jaxpolya.decode.engine import Engine
 from jaxpolya.errors import InputError, RunError
 from jaxpolya.evaluation.audit import warnings

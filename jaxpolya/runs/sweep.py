@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jaxpolya.config import RunConfig
-from jaxpolya.config_file import load_config
+from jaxpolya.config.file import load_config
 from jaxpolya.errors import ConfigError
 from jaxpolya.runs.configurations import split_values
 

@@ -136,7 +136,7 @@ def _reinforced(session: Session, config: RlConfig, arm: Arm, start: Model, ques
 
 
 def _training(session: Session, optimizer: Optimizer) -> dict[str, Any]:
-    """What training's code means. It once let norms decay that span a projection's heads: where that mattered, a stage is another one now."""
+    """What training's code means. It once let norms decay that span several heads: where that mattered, a stage is another one now."""
     mattered = optimizer.weight_decay > 0 and session.meta.config.qk_norm == "all"
     return meaning("training") | ({"norms": "undecayed"} if mattered else {})
 

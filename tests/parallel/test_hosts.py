@@ -17,7 +17,7 @@ import jax
 process, port, config = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 if port != "0":
     jax.distributed.initialize(f"127.0.0.1:{port}", 2, process)
-from jaxpolya.config_file import load_config
+from jaxpolya.config.file import load_config
 from jaxpolya.parallel.hosts import exchange
 from jaxpolya.runs import pipeline
 from jaxpolya.progress import Display

@@ -8,7 +8,7 @@ import pytest
 from guesser import comparable
 from test_pipeline import REFERRED, Killed, kill_after, run, steps
 
-from jaxpolya.config_file import parse_config
+from jaxpolya.config.file import parse_config
 from jaxpolya.hf.checkpoint import fingerprint, load_checkpoint
 from jaxpolya.hf.source import base_of_adapter, locate
 from jaxpolya.models.config import TARGETS

@@ -5,7 +5,7 @@ import json
 import pytest
 from guesser import comparable
 
-from jaxpolya.config_file import parse_config
+from jaxpolya.config.file import parse_config
 from jaxpolya.errors import InputError
 from jaxpolya.progress import Display
 from jaxpolya.results import Results

@@ -13,7 +13,7 @@ import pytest
 from guesser import teach
 from rich.console import Console
 
-from jaxpolya.config_file import parse_config
+from jaxpolya.config.file import parse_config
 from jaxpolya.progress import Display
 from jaxpolya.records import Question, Sample, dump, read_records
 from jaxpolya.runs import pipeline

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jaxpolya.config_file import parse_config
+from jaxpolya.config.file import parse_config
 from jaxpolya.keys import Key
 from jaxpolya.records import write_records
 from jaxpolya.runs import evidence

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxpolya.config_file import parse_config
+from jaxpolya.config.file import parse_config
 from jaxpolya.errors import ConfigError
 from jaxpolya.progress import Display
 from jaxpolya.records import Question, Sample, read_records

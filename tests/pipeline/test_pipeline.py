@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from guesser import comparable
 
-from jaxpolya.config_file import parse_config
+from jaxpolya.config.file import parse_config
 from jaxpolya.errors import ConfigError, JaxpolyaError, MachineError, RunError
 from jaxpolya.progress import Display
 from jaxpolya.records import Sample, SftRow, read_records

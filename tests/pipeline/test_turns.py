@@ -15,7 +15,7 @@ from guesser import questions
 from kinds import KINDS, tokenizer_of
 
 from jaxpolya.config import SftConfig
-from jaxpolya.config_file import parse_config
+from jaxpolya.config.file import parse_config
 from jaxpolya.data.packing import token_example
 from jaxpolya.hf.checkpoint import CheckpointMeta, save_checkpoint
 from jaxpolya.hf.families import config_to_hf

@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 from guesser import comparable
 
-from jaxpolya.config_file import parse_config
+from jaxpolya.config.file import parse_config
 from jaxpolya.errors import InputError, RunError
 from jaxpolya.progress import Display
 from jaxpolya.records import Sample, Verdict, read_records

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxpolya.config import KEEPS, SelectConfig
-from jaxpolya.config_file import parse_config
+from jaxpolya.config.file import parse_config
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.ngrams import NgramKernel
 from jaxpolya.polya.catalogue import load_catalogue, slots

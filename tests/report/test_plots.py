@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from jaxpolya.config import ARMS
+from jaxpolya.arms import ARMS
 from jaxpolya.report import plots
 from jaxpolya.results import Results
 

@@ -11,7 +11,7 @@ from guesser import comparable
 from replays import GROUP, PROMPTS, STEPS, rl_config, rows, write
 
 from jaxpolya.config import ALGORITHMS
-from jaxpolya.config_file import parse_config
+from jaxpolya.config.file import parse_config
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.hf.checkpoint import load_checkpoint
 from jaxpolya.progress import Display

@@ -10,7 +10,7 @@ import pytest
 from test_steps import rl_config
 
 from jaxpolya.config import ALGORITHMS
-from jaxpolya.config_file import parse_config
+from jaxpolya.config.file import parse_config
 from jaxpolya.errors import ConfigError
 from jaxpolya.progress import Display
 from jaxpolya.runs import pipeline

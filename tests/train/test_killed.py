@@ -16,7 +16,7 @@ import yaml
 from guesser import comparable
 
 from jaxpolya.config import MeshConfig
-from jaxpolya.config_file import parse_config
+from jaxpolya.config.file import parse_config
 from jaxpolya.hf.checkpoint import load_checkpoint
 from jaxpolya.parallel.mesh import make_mesh
 from jaxpolya.progress import Display
@@ -24,7 +24,7 @@ from jaxpolya.runs import pipeline
 
 PROGRAM = """
 import os, signal, sys
-from jaxpolya.config_file import load_config
+from jaxpolya.config.file import load_config
 from jaxpolya.progress import Display
 from jaxpolya.runs import pipeline
 from jaxpolya.train.checkpoints import Checkpoints

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jaxpolya.config import SINKS, RunConfig
-from jaxpolya.config_file import parse_config
+from jaxpolya.config.file import parse_config
 from jaxpolya.errors import ConfigError, MachineError
 from jaxpolya.progress import Display
 from jaxpolya.runs import pipeline

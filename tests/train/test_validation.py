@@ -9,7 +9,7 @@ import pytest
 from guesser import comparable, questions
 
 from jaxpolya.config import MeshConfig, ValidationConfig
-from jaxpolya.config_file import parse_config
+from jaxpolya.config.file import parse_config
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.hf.checkpoint import load_checkpoint
 from jaxpolya.parallel.mesh import make_mesh

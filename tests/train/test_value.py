@@ -12,7 +12,7 @@ from guesser import comparable
 from test_steps import CONFIG, params, random_examples, rl_config
 
 from jaxpolya.config import MeshConfig, ValueConfig
-from jaxpolya.config_file import parse_config
+from jaxpolya.config.file import parse_config
 from jaxpolya.data.packing import pack
 from jaxpolya.hf.checkpoint import load_checkpoint
 from jaxpolya.models.forward import Forward

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from jaxpolya.config import CONTENT, HOW, RunConfig, Strict
-from jaxpolya.config_file import models_in
+from jaxpolya.config.file import models_in
 from jaxpolya.errors import ConfigError
 
 REGENERATE = "jaxpolya config --explain --markdown > docs/configuration.md"

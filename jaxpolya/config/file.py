@@ -16,7 +16,7 @@ import yaml
 
 from jaxpolya import doors
 from jaxpolya.config import RunConfig, Strict
-from jaxpolya.config_paths import place
+from jaxpolya.config.paths import place
 from jaxpolya.errors import ConfigError, nearest_path
 
 StrictT = TypeVar("StrictT", bound=Strict)
@@ -34,7 +34,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     """The run in a YAML file, with `a.b=value` overrides (values are YAML). Raises `ConfigError` naming file, key and remedy.
 
-    Paths start at the file's directory or at the working directory, as `config_paths` says.
+    Paths start at the file's directory or at the working directory, as `config.paths` says.
     """
     return parse_config(read_yaml(path), overrides, where=str(path), file=Path(path))
 

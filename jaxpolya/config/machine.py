@@ -1,0 +1,75 @@
+"""What the machine is used for: the mesh, the decode engine, the verifier's processes and what they accept."""
+
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from jaxpolya.config.base import HOW, Strict
+from jaxpolya.records import Unevaluated
+
+
+class MeshConfig(Strict):
+    """The device mesh; `replica` spans slices over the data-centre network. −1 on one axis takes what is left."""
+
+    replica: int = 1
+    """Data parallel over slices: parameters are copied."""
+    fsdp: int = -1
+    """Data parallel with sharded parameters."""
+    tensor: int = 1
+    """Tensor parallel: heads, feed-forward and vocabulary are split."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_free_axis(self) -> "MeshConfig":
+        sizes = [self.replica, self.fsdp, self.tensor]
+        if any(size == 0 or size < -1 for size in sizes) or sizes.count(-1) > 1:
+            raise ValueError("axis sizes are positive, and at most one of them is -1 (what is left)")
+        return self
+
+
+class DecodeConfig(Strict):
+    """Shape of the decode engine. Changes speed and memory (and floating-point rounding), not what is asked of the model."""
+
+    rows: Annotated[PositiveInt, HOW] = 64
+    """B: responses decoded side by side over the whole mesh; the samples of a prompt share a lane."""
+    burst: Annotated[PositiveInt, HOW] = 16
+    """Tokens between two looks of the host: finished rows leave and lanes are refilled only then."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _read_window(cls, given: Any) -> Any:
+        """`burst` was called `window`, which means something else in attention; older configurations are read."""
+        if isinstance(given, dict) and "window" in given and "burst" not in given:
+            return {("burst" if key == "window" else key): value for key, value in given.items()}
+        return given
+
+
+class MathConfig(Strict):
+    """What counts as an answer in mathematics."""
+
+    unevaluated: Unevaluated = "refuse"
+    """An answer that equals the reference without having been worked out (97 * 49 for 4753): `refuse` judges it wrong; `accept` pays it,
+    which RL exploits, and is for comparing with other graders' figures only."""
+
+
+class CodeConfig(Strict):
+    """What programs may do."""
+
+    modules: list[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]] = []
+    """Third-party modules that a program may import, with what they require, beside the standard library; installed on this machine."""
+
+
+class VerifyConfig(Strict):
+    """The verifier: its process pool, and what it accepts."""
+
+    workers: Annotated[PositiveInt | None, HOW] = None
+    """Processes on this host; unset is the number of cores, at most 16."""
+    deadline: Annotated[PositiveFloat, HOW] = 10.0
+    """Seconds for one verdict; then the worker is killed and the verdict is `timeout`. Under a larger one, generate and eval judge their
+    time-outs and crashes again."""
+    memory_mb: Annotated[PositiveInt, HOW] = 2048
+    """Address-space limit of a worker, in MiB; larger, it has the same effect as a larger deadline."""
+    math: MathConfig = MathConfig()
+    """What counts as an answer in mathematics."""
+    code: CodeConfig = CodeConfig()
+    """What programs may do."""

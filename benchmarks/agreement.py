@@ -24,8 +24,8 @@ from math_verify import ExprExtractionConfig, LatexExtractionConfig, StringExtra
 from rich.console import Console
 from rich.table import Table
 
+from jaxpolya.api.verifying import verify_response
 from jaxpolya.errors import InputError
-from jaxpolya.verify.judge import verify_response
 from jaxpolya.verify.mathematics.latex import undelimited
 from jaxpolya.verify.speech import spoken
 

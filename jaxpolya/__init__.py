@@ -10,7 +10,7 @@ JAX and Flax, after "Mid-Training with Self-Generated Data Improves Reinforcemen
     sft, rl          the two trainings
     evaluate         pass@k, majority and greedy accuracy with intervals
     export           a Hugging Face directory
-    verify_response  judge one response
+    verify_response  judge one response; verify_responses many, in processes of their own
     run              run a configuration
     Question, Sample, SftRow, Verdict   the records; dictionaries do too
 """
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from jaxpolya.api.running import run
     from jaxpolya.api.selecting import select
     from jaxpolya.api.training import rl, sft
+    from jaxpolya.api.verifying import verify_response, verify_responses
     from jaxpolya.parallel.mesh import make_mesh
     from jaxpolya.records import Question, Sample, SftRow, Verdict
-    from jaxpolya.verify.judge import verify_response
 
 __version__ = "0.1.0"
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "select",
     "sft",
     "verify_response",
+    "verify_responses",
 ]
 
 _HOMES = {
@@ -53,9 +54,9 @@ _HOMES = {
     "jaxpolya.api.running": ("run",),
     "jaxpolya.api.selecting": ("select",),
     "jaxpolya.api.training": ("rl", "sft"),
+    "jaxpolya.api.verifying": ("verify_response", "verify_responses"),
     "jaxpolya.parallel.mesh": ("make_mesh",),
     "jaxpolya.records": ("Question", "Sample", "SftRow", "Verdict"),
-    "jaxpolya.verify.judge": ("verify_response",),
 }
 
 

@@ -14,6 +14,7 @@ import jaxpolya
 from jaxpolya.config import MeshConfig
 from jaxpolya.config.file import parse_config
 from jaxpolya.errors import ConfigError, InputError
+from jaxpolya.verify.pool import Pool
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +190,44 @@ def test_verify_response(response, reference, verdict):
 def test_a_response_needs_a_reference(reference, says):
     with pytest.raises(InputError, match=says):
         jaxpolya.verify_response(**{"response": "The answer is 12."} | reference)
+
+
+def agrees(question, answer) -> bool:
+    """A kind of question in person."""
+    return answer.casefold() == question.answer
+
+
+def test_many_responses_are_judged_in_their_order():
+    choice = {"answer": "B", "choices": ["red", "blue"]}
+    rows = [
+        {"response": "The answer is 4.", "answer": 4},
+        {"response": "Blue: the answer is (B).", **choice},
+        {"response": "no idea", "answer": "4"},
+        {"response": "The answer is 5.", "answer": 4, "id": "a file's"},
+        {"response": "The answer is YES.", "answer": "yes", "verifier": agrees},
+        {"response": "The answer is 1 + 1.", "question": "What is 1 + 1?", "answer": 2},
+    ]
+    with Pool(workers=1) as pool:
+        verdicts = jaxpolya.verify_responses(rows, pool=pool)
+        assert [v.verdict for v in verdicts] == ["correct", "correct", "unparseable", "wrong", "correct", "wrong"]
+        again = jaxpolya.verify_responses((row for row in rows[4:]), kind=agrees, pool=pool)
+        assert [v.verdict for v in again] == ["correct", "wrong"]
+    assert jaxpolya.verify_responses([]) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([{"response": "1", "answer": 1}, {"response": "1"}], "row 1: a math item needs an answer"),
+        ([{"response": 1, "answer": 1}], "row 0: response must be a string, not int"),
+        ([{"response": "1", "answer": 1, "kind": "some/file.py:kind"}], "row 0: 'some/file.py:kind' is not a kind of answer"),
+        (["The answer is 1."], "row 0: a dictionary with response and answer is needed, not 'The answer"),
+        ({"response": "1", "answer": 1}, "a list of dictionaries"),
+    ],
+)
+def test_rows_that_no_response_could_answer_are_named(rows, says):
+    with pytest.raises(InputError, match=f"verify_responses.*{says}"):
+        jaxpolya.verify_responses(rows)
 
 
 def test_run(tiny_run, tmp_path):

@@ -22,4 +22,5 @@ same checks.
     training    sft, rl
     leaving     export
     running     run
+    verifying   verify_response, verify_responses; as free of jax as the verifier
 """

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from jaxpolya.api.model import Model
 from jaxpolya.api.questions import Questions, as_questions
+from jaxpolya.api.verifying import judging
 from jaxpolya.config import EvalConfig, GenerateConfig, Sampling, VerifyConfig
 from jaxpolya.config.file import build
 from jaxpolya.errors import InputError
@@ -20,8 +21,6 @@ from jaxpolya.progress import Display
 from jaxpolya.records import Question, Sample
 from jaxpolya.results import Evaluation
 from jaxpolya.rollout.respond import Draws, Prompt, make_prompts, respond
-from jaxpolya.verify.judge import Policy
-from jaxpolya.verify.pool import Pool
 
 RECORDS: Any = [{"kind": "jsonl", "path": "records"}]
 """Stands in configurations for questions that a caller gave."""
@@ -230,13 +229,6 @@ def answered(
 def ending(sampling: Sampling, builder: PromptBuilder) -> Sampling:
     """The same sampling, where what opens the next turn ends a response too."""
     return sampling.model_copy(update={"stop": [*sampling.stop, *builder.stops]})
-
-
-def judging(verify: VerifyConfig | None) -> Pool:
-    """A verifier pool."""
-    limits = verify or VerifyConfig()
-    policy = Policy(unevaluated=limits.math.unevaluated, modules=tuple(limits.code.modules))
-    return Pool(limits.workers, limits.deadline, limits.memory_mb, policy)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ and an older one stays until then.
 
 import collections
 import contextlib
-import dataclasses
 import functools
 import os
 import shutil
@@ -19,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from jaxpolya.errors import ConfigError, InputError, MachineError
-from jaxpolya.records import Question, Verdict, dump, iter_json
-from jaxpolya.verify.judge import DEFAULT, Item, Policy, problem, reference_text
-from jaxpolya.verify.kinds import is_own, named
+from jaxpolya.records import Verdict, dump, iter_json
+from jaxpolya.verify.judge import DEFAULT, Item, Policy
+from jaxpolya.verify.kinds import named
 from jaxpolya.verify.pool import Pool
+from jaxpolya.verify.rows import item_of
 from jaxpolya.verify.sandbox.sandbox import machine_weakness
-from jaxpolya.verify.speech import opened_thought
 
 IN_FLIGHT = 512
 """Rows that are read ahead of the oldest one that has no verdict yet."""
@@ -43,12 +42,9 @@ def verify_file(
 ) -> dict[str, Any]:
     """Grades a JSON-lines file of answers.
 
-    A row needs `id` and `response`, and `answer` (with `choices` for multiple choice), `tests` or reasoning-gym's `entry`. `kind` or
-    `verifier` names its judge, else the fields tell; the argument `kind` overrides both, and may be a user's own (`kinds`: a reference,
-    or in Python the class or function itself), which is shown a row's further fields as its `entry`. `extraction` names its style.
-    `question` is what was asked: an answer that only restates it is not right. `prompt` is the text that the response goes on with: where
-    that ends in the opening tag of a thought, the response begins inside of it. Other fields are ignored. Half a character (a lone
-    surrogate), which no output could hold, is read as U+FFFD.
+    A row has an `id`, and what `rows.item_of` reads; other fields are ignored. The argument `kind` overrides a row's own, and may be a
+    user's (`kinds`: a reference, or in Python the class or function itself). Half a character (a lone surrogate), which no output could
+    hold, is read as U+FFFD.
 
     `progress` is called with (rows done, rows in all).
 
@@ -144,56 +140,9 @@ def _items(path: Path, source: str, kind: str | None) -> Iterator[tuple[Any, Ite
         for name in ("id", "response"):
             if name not in row:
                 raise InputError(f"{where}: the field {name} is missing; a row is {{id, response, answer | tests | choices}}")
-        if not isinstance(row["id"], (str, int)) or not isinstance(row["response"], str):
-            raise InputError(f"{where}: id must be a string or an integer, and response a string")
-        prompt = row.get("prompt") or ""
-        if not isinstance(prompt, str):
-            raise InputError(f"{where}: prompt must be a string, the text that the response goes on with")
-        response = opened_thought(prompt) + row["response"]
-        item = Item(id=where, kind=kind or _kind(row), response=response, **_reference(row, where))
-        if kind is not None and is_own(kind):
-            item = dataclasses.replace(item, asked=_asked(row, item).to_json())
-        if trouble := problem(item):
-            raise InputError(f"{where}: {trouble}")
-        yield row["id"], item
-
-
-def _asked(row: dict[str, Any], item: Item) -> Question:
-    """The question of a row, for a kind of the user's own; its `entry` is the row's own, else the fields that are not ours."""
-    ours = {field.name for field in dataclasses.fields(Item)} | {"prompt", "verifier", "context"}
-    further = {name: value for name, value in row.items() if name not in ours}
-    context = row.get("context")
-    return Question(
-        id=str(row["id"]), question=item.question, answer=item.answer, verifier=item.kind, extraction=item.extraction, choices=item.choices,
-        context=context if isinstance(context, str) else None, tests=item.tests, entry=item.entry or further or None,
-    )  # fmt: skip
-
-
-def _kind(row: dict[str, Any]) -> str:
-    """What judges a row: its own word, which must be a kind of ours, or what its fields are for."""
-    if named := row.get("kind") or row.get("verifier"):
-        return str(named)
-    return "choice" if row.get("choices") else "code" if row.get("tests") else "reasoning_gym" if row.get("entry") else "math"
-
-
-def _reference(row: dict[str, Any], where: str) -> dict[str, Any]:
-    """The fields of a row that its answer is judged by, checked."""
-    try:
-        answer = reference_text(row.get("answer", ""))
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
-    choices, entry, question = row.get("choices"), row.get("entry"), row.get("question")
-    if question is not None and not isinstance(question, str):
-        raise InputError(f"{where}: question must be a string")
-    if choices is not None and not (isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)):
-        raise InputError(f"{where}: choices must be a list of strings")
-    if entry is not None and not isinstance(entry, dict):
-        raise InputError(f"{where}: entry must be an object, as reasoning-gym makes it")
-    return {
-        "question": question or "",
-        "answer": answer,
-        "extraction": row.get("extraction") or "statement",
-        "choices": choices,
-        "tests": row.get("tests"),
-        "entry": entry,
-    }
+        if not isinstance(row["id"], (str, int)):
+            raise InputError(f"{where}: id must be a string or an integer")
+        try:
+            yield row["id"], item_of(row, where, kind)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None

@@ -7,7 +7,6 @@ the response's (`wrong`, `crash`), what would have failed with any response is o
 
 import dataclasses
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self, get_args
 
@@ -15,7 +14,7 @@ from jaxpolya.errors import InputError
 from jaxpolya.records import Extraction, Kind, Question, Unevaluated, Verdict, VerdictName
 from jaxpolya.verify import choice, code, gym, second
 from jaxpolya.verify.extract import extract
-from jaxpolya.verify.kinds import is_own, judge_own, known, named
+from jaxpolya.verify.kinds import is_own, judge_own, known
 from jaxpolya.verify.mathematics import compare
 from jaxpolya.verify.mathematics.algebra import Unparsed
 from jaxpolya.verify.mathematics.expression import TooLarge
@@ -170,50 +169,3 @@ def reference_text(answer: Any) -> str:
     if isinstance(answer, bool) or not isinstance(answer, str | int | float):
         raise InputError(f"answer must be a string or a number, not {type(answer).__name__}")
     return str(answer)
-
-
-def verify_response(
-    response: str,
-    *,
-    answer: str | float = "",
-    question: str = "",
-    kind: Any = "math",
-    extraction: Extraction = "statement",
-    choices: list[str] | None = None,
-    tests: Any = None,
-    entry: dict[str, Any] | None = None,
-    unevaluated: Unevaluated = "refuse",
-    modules: Sequence[str] = (),
-) -> Verdict:
-    """The verdict on one response, in this process (a `Pool` protects from responses that hang or allocate without bound).
-
-    Args:
-      response: all that the model said.
-      answer: the reference, a text or a number; a letter for `choice`.
-      question: what was asked; an answer that only restates it is not right.
-      kind: `math`, `choice`, `code` or `reasoning_gym`; or one of your own, as a reference or the class or function itself (`kinds`).
-      extraction: how the answer is found (see `verify.extract`).
-      choices: texts of a multiple-choice question.
-      tests: of code, in one of the forms of docs/questions.md.
-      entry: reasoning-gym's own entry.
-      unevaluated: `accept` pays an answer that equals the reference without having been worked out (see docs/verdicts.md).
-      modules: third-party modules that a program may import.
-
-    Raises:
-      InputError: the reference can't be judged against, or there is no such kind or extraction.
-    """
-    if not isinstance(response, str):
-        raise InputError(f"response must be a string, not {type(response).__name__}")
-    reference, kind = reference_text(answer), named(kind)
-    item = Item(
-        id="", kind=kind, response=response, question=question, answer=reference, extraction=extraction, choices=choices, tests=tests,
-        entry=entry,
-    )  # fmt: skip
-    if is_own(kind):
-        asked = Question(
-            id="", question=question, answer=reference, verifier=kind, extraction=extraction, choices=choices, tests=tests, entry=entry
-        )
-        item = dataclasses.replace(item, asked=asked.to_json())
-    if ours := problem(item):
-        raise InputError(ours)
-    return judge(item, Policy(unevaluated=unevaluated, modules=tuple(modules)))

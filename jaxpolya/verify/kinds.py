@@ -24,7 +24,7 @@ from jaxpolya.verify.speech import spoken
 Judgement = bool | float | Verdict
 """What a `judge` says: right or not; how right, from 0 to 1, where 1 alone is right; or all of a verdict."""
 
-METHODS = {"ending": ("question",), "statement": ("question", "answer"), "extract": ("question", "said"), "problem": ("question",)}
+METHODS = {"ending": ("question",), "statement": ("question", "answer"), "extract": ("question", "text"), "problem": ("question",)}
 """What a kind may have beside its `judge`, and what it is called with."""
 
 

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
+from jaxpolya.api.verifying import verify_response
 from jaxpolya.errors import InputError
 from jaxpolya.verify import code
 from jaxpolya.verify.code import BadTests, extract, read
 from jaxpolya.verify.files import verify_file
-from jaxpolya.verify.judge import Item, judge, verify_response
+from jaxpolya.verify.judge import Item, judge
 from jaxpolya.verify.pool import Pool
 from jaxpolya.verify.sandbox.sandbox import Sandbox, SandboxError
 

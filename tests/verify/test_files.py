@@ -44,7 +44,7 @@ def test_rows_are_graded_in_order(tmp_path):
         ("{", "not JSON"), ("[1]", "JSON object"), ('{"id": ' + "[" * 200_000, "not JSON .*recursion"),
         ({"response": "x", "answer": "1"}, "id is missing"),
         ({"id": "b", "answer": "1"}, "response is missing"),
-        ({"id": "b", "response": "x"}, "needs an answer"), ({"id": "b", "response": 3, "answer": "1"}, "response a string"),
+        ({"id": "b", "response": "x"}, "needs an answer"), ({"id": "b", "response": 3, "answer": "1"}, "response must be a string"),
         ({"id": "b", "response": "x", "answer": ["1"]}, "answer must be"),
         ({"id": "b", "response": "x", "answer": "1", "prompt": ["Hi"]}, "prompt must be"),
         ({"id": "b", "response": "x", "answer": "Q", "choices": ["x"]}, "none of the choices"),

@@ -5,10 +5,10 @@ import json
 import pytest
 import reasoning_gym
 
+from jaxpolya.api.verifying import verify_response
 from jaxpolya.errors import InputError
 from jaxpolya.verify import gym
 from jaxpolya.verify.gym_rules import FORMS, REFUSED, RULES
-from jaxpolya.verify.judge import verify_response
 from jaxpolya.verify.mathematics.expression import TooLarge
 
 NAMES = [*sorted(set(RULES) | set(FORMS)), "simple_integration", "intermediate_integration", "n_queens", "spiral_matrix",

@@ -4,9 +4,10 @@ import os
 
 import pytest
 
+from jaxpolya.api.verifying import verify_response
 from jaxpolya.errors import ConfigError
 from jaxpolya.verify import code
-from jaxpolya.verify.judge import Item, Policy, verify_response
+from jaxpolya.verify.judge import Item, Policy
 from jaxpolya.verify.pool import Pool
 from jaxpolya.verify.sandbox.packages import locate
 from jaxpolya.verify.sandbox.sandbox import LEVELS, Sandbox, SandboxError, machine_weakness

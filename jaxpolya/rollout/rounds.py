@@ -23,7 +23,7 @@ from jaxpolya.errors import ConfigError, RunError
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.progress import Task
-from jaxpolya.records import Sample, write_records
+from jaxpolya.records import Question, Sample, write_records
 from jaxpolya.rollout.respond import Draws, Prompt, respond
 from jaxpolya.rollout.rewards import make_pay, mixed_groups, outcome_facts, pay_samples, reward_of, rewards_of
 from jaxpolya.verify.pool import Pool
@@ -54,6 +54,11 @@ class Round:
         """Their P · G samples, group by group."""
         drawn = [sample for _, samples in self.pieces for sample in samples]
         return [drawn[i] for i in members(self.groups, self.size)]
+
+    @property
+    def questions(self) -> dict[str, Question]:
+        """All that were asked, by id."""
+        return {prompt.question.id: prompt.question for prompts, _ in self.pieces for prompt in prompts}
 
     def rated(self, learnt: Sequence[Sample]) -> list[list[Sample]]:
         """Each piece's samples with their rewards; `learnt` are those of `samples`, with advantages too."""

@@ -5,8 +5,11 @@ from typing import Annotated
 import pytest
 
 from jaxpolya.config import HOW, LATER, Batching, HubSource, JsonlSource, LeftOut, Optimizer, SftConfig, Strict, TfdsSource
+from jaxpolya.config.file import parse_config
 from jaxpolya.errors import InputError
+from jaxpolya.files import file_digest
 from jaxpolya.records import Sample
+from jaxpolya.runs import configurations
 from jaxpolya.runs.identity import samples_digest, source_identity, stage_fields
 
 ROW = '{"question": "1 + 1?", "answer": "2"}\n'
@@ -30,6 +33,23 @@ def test_local_questions_are_known_by_their_content(kind, tmp_path):
     next(tmp_path.glob("set/**/q.jsonl")).write_text(ROW.replace("1 + 1", "1 + 2"))
     assert source_identity(there) != before
     assert source_identity(here) == before
+
+
+def test_a_model_file_is_hashed_once_for_all_seeds_and_anew_when_it_changed(tmp_path, monkeypatch):
+    model, hashed = tmp_path / "model.gguf", []
+    monkeypatch.setattr(configurations, "file_digest", lambda path: hashed.append(path) or file_digest(path))
+    questions = {"sums": [{"kind": "reasoning_gym", "name": "chain_sum", "size": 1}]}
+    tree = {
+        "name": "x",
+        "model": {"source": str(model)},
+        "arms": ["base"],
+        "eval": {"questions": questions, "sampling": {"max_new_tokens": 1}},
+    }
+    model.write_text("one")
+    one, other = (configurations.settings_of(parse_config(tree, [f"eval.seed={seed}"])) for seed in (0, 1))
+    assert one["model.source.content"] == other["model.source.content"] and hashed == [model]
+    model.write_text("another")
+    assert configurations.settings_of(parse_config(tree))["model.source.content"] != one["model.source.content"] and len(hashed) == 2
 
 
 def test_a_missing_file_of_questions_is_named(tmp_path):

@@ -14,6 +14,7 @@ This module doesn't import jax.
 
 import contextlib
 import datetime
+import functools
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +39,8 @@ SHOWN = (RESULTS, "report.md", "report.html", "plots")
 
 SEEDS = tuple(f"{part}.seed" for part in SEEDED)
 QUESTIONS = ("generate.questions", "rl.questions", "eval.questions")
+LARGEST_HASHED = 1 << 30
+"""Bytes of a file that is known by its content; a larger one is known by its name."""
 WHERE = ("name", "output", "mesh", "export", "log")
 """Fields of a run that say where and how it works."""
 
@@ -84,9 +87,16 @@ def _content(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _content(item) for name, item in value.items()}
     path = Path(value) if value is not None else None
-    if path and path.is_file() and path.stat().st_size < 1 << 30:
-        return {"name": path.name, "content": file_digest(path)[:16]}
+    if path and path.is_file() and (stat := path.stat()).st_size < LARGEST_HASHED:
+        return {"name": path.name, "content": _digest(path, stat.st_size, stat.st_mtime_ns)[:16]}
     return value if value is None else str(value)
+
+
+@functools.cache
+def _digest(path: Path, size: int, changed: int) -> str:
+    """A file's digest, which the several seeds of a start find once. It isn't remembered from one start to the next: that would save a
+    second or two for a file of the largest size, and would trust a copied file's time of change."""
+    return file_digest(path)
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:

@@ -20,7 +20,7 @@ from jaxpolya.polya.prompts import PromptBuilder, exemplar_kind
 from jaxpolya.progress import Display
 from jaxpolya.records import Question, Sample
 from jaxpolya.results import Evaluation
-from jaxpolya.rollout.respond import Draws, Prompt, make_prompts, respond
+from jaxpolya.rollout.respond import Draws, Prompt, make_prompts, respond, try_kinds
 
 RECORDS: Any = [{"kind": "jsonl", "path": "records"}]
 """Stands in configurations for questions that a caller gave."""
@@ -223,6 +223,7 @@ def answered(
         judging(verify) as pool,
         Display(quiet=quiet).task(draws.stage, len(prompts) * draws.samples) as task,
     ):
+        try_kinds([prompt.question for prompt in prompts], pool)
         return respond(engine, lambda: model.checkpoint.params, prompts, draws, pool=pool, out=file, task=task)
 
 

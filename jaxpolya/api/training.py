@@ -25,6 +25,7 @@ from jaxpolya.records import iter_json
 from jaxpolya.rollout.recordings import open_recording
 from jaxpolya.rollout.replay import Model as TextModel
 from jaxpolya.rollout.replay import RecordedRounds, check_recording
+from jaxpolya.rollout.respond import try_kinds
 from jaxpolya.rollout.rewards import make_pay, try_pay
 from jaxpolya.rollout.rounds import Live, Rollouts
 from jaxpolya.train.adapters import adapted
@@ -229,6 +230,7 @@ def rl(
                 at_a_time=config.prompts, lora=config.lora,
             )  # fmt: skip
             rounds = Live(config, made, engine, pool, arm="rl", directory=place, refills=refills, task=task)
+            try_kinds([prompt.question for prompt in made], pool)
             try_pay(make_pay(config), made[0].question, pool)
         if config.validation and validation and pool:
             looks = look_at(

@@ -63,6 +63,8 @@ def ours_or_own(name: str, ours: Sequence[str]) -> str:
     if is_reference(name) or name in ours:
         return name
     own = "module:attribute or path/to/file.py:attribute"
+    if name.endswith(".py"):
+        raise ValueError(f"{name!r} is a file; write what in it is meant behind a colon, {name}:NAME")
     if not ours:
         raise ValueError(f"{name!r} names nothing; write {own}")
     close = difflib.get_close_matches(name, ours, n=1)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from jaxpolya.decode.engine import Completion, Engine, Request, shared_tokens
-from jaxpolya.errors import InputError, MachineError
+from jaxpolya.errors import ConfigError, InputError, MachineError
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.hosts import exchange, wait_for_all
 from jaxpolya.parallel.mesh import is_primary
@@ -32,6 +32,7 @@ from jaxpolya.progress import Task
 from jaxpolya.records import Appender, Question, Sample, Verdict, read_records, write_records
 from jaxpolya.rollout.rewards import too_many_failed
 from jaxpolya.verify.judge import Item
+from jaxpolya.verify.kinds import is_own, verifier_of
 from jaxpolya.verify.pool import Pool
 from jaxpolya.verify.speech import opened_thought
 
@@ -205,6 +206,27 @@ def judge_all(items: Sequence[Item], pool: Pool) -> list[dict[str, Any]]:
     for share in exchange({str(i): verdict.to_json() for i, verdict in zip(mine, verdicts, strict=True)}):
         fields |= {int(i): _verdict_fields(Verdict.from_json(verdict), pool) for i, verdict in share.items()}
     return [fields[i] for i in range(len(items))]
+
+
+def try_kinds(questions: Sequence[Question], pool: Pool) -> None:
+    """Has the users' kinds among some questions judge made-up responses, before a weight is loaded: what their first question's reference
+    answer is when it is said in several ways, and nothing.
+
+    Raises `ConfigError` where one fails on them.
+    """
+    firsts = {question.verifier: question for question in reversed(questions) if is_own(question.verifier)}
+    items = []
+    for kind, question in firsts.items():
+        statement = verifier_of(kind).statement(question, question.answer)
+        responses = (question.answer, f"The answer is {question.answer}.", statement or "", "")
+        items += [Item.of(question, response, question.id) for response in responses]
+    for item, verdict in zip(items, judge_all(items, pool), strict=True):
+        if verdict["verdict"] in ("harness_error", *Verdict.LIMITED):
+            trouble = verdict["detail"] or "it took too long"
+            raise ConfigError(
+                f"verifier: tried on the question {item.id} with the response {item.response[:60]!r}: {trouble}; what can't be judged "
+                "right is False, and never an error"
+            )
 
 
 def _item(prompt: Prompt, response: str, sample_id: str) -> Item:

@@ -19,7 +19,7 @@ from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.catalogue import Slot
 from jaxpolya.polya.prompts import exemplar_kind
 from jaxpolya.records import Question, read_records, write_records
-from jaxpolya.rollout.respond import Prompt, require_judged
+from jaxpolya.rollout.respond import Prompt, require_judged, try_kinds
 from jaxpolya.rollout.rewards import make_pay, try_pay
 from jaxpolya.rollout.rounds import check_prompts
 from jaxpolya.rollout.traces import ELSEWHERE, TOO_LONG, Trace, judge_traces, read_traces, require_traces
@@ -78,7 +78,9 @@ def ask_questions(session: Session) -> Questions:
         check_slots(config, session.catalogue, [exemplar_kind(question) for question in train.questions], min)
     train = train and _compared(session, "train", train, evaluated)
     rl = rl and _compared(session, "rl", rl, evaluated)
-    _look_at_sandbox(session, [one for one in (train, rl, *evaluated.values()) if one])
+    sets = [one for one in (train, rl, *evaluated.values()) if one]
+    _look_at_sandbox(session, sets)
+    try_kinds([question for one in sets for question in one.questions], session.pool)
     eval_prompts = {name: Prompts(*session.prompts(bare(one.questions), config.eval.sampling, "eval")) for name, one in evaluated.items()}
     rl_prompts = _rl_prompts(session, config.rl, rl.questions) if rl and config.rl else None
     if rl_prompts and config.rl and config.rl.replay is None:

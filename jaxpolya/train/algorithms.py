@@ -6,6 +6,7 @@ are set go before an algorithm's own.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import get_args
 
 import jax
@@ -164,7 +165,10 @@ def _named(name: str) -> tuple[Algorithm, str | None]:
         return PRESETS[name], None
     value, digest, _ = bring(name, KEY)
     if not isinstance(value, Algorithm):
-        raise ConfigError(f"{KEY}: {name} is {a(value)}, and an Algorithm (jaxpolya.train.algorithms) was expected")
+        raise ConfigError(
+            f"{KEY}: {name} is {a(value)}, and an Algorithm was expected: jaxpolya.train.algorithms.Algorithm(advantages, token_loss, "
+            "aggregation, needs), as docs/algorithms.md has it"
+        )
     _check(value, name)
     return value, digest
 
@@ -185,7 +189,10 @@ def _check(algorithm: Algorithm, name: str) -> None:
     try:
         hash(algorithm.token_loss)
         given = (floats, floats, floats, mask, ids, floats if algorithm.needs.reference else None)
-        loss_BT, reported = jax.eval_shape(lambda *given: algorithm.token_loss(Tokens.of(*given[:-1], logp_ref_BT=given[-1])), *given)
+        gives = jax.eval_shape(lambda *given: algorithm.token_loss(Tokens.of(*given[:-1], logp_ref_BT=given[-1])), *given)
+        if not (isinstance(gives, tuple) and len(gives) == 2 and isinstance(gives[1], Mapping)):
+            raise ValueError(f"gave {'nothing' if gives is None else 'something else'} where (loss_BT, {{name: values_BT}}) was expected")
+        loss_BT, reported = gives
         shapes = {"the loss": loss_BT.shape} | {key: value.shape for key, value in reported.items()}
     except Exception as error:
         raise ConfigError(f"{KEY}: {name}: its token loss, tried on arrays of shape (2, 3): {_message(error)}") from error

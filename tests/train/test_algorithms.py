@@ -147,7 +147,7 @@ def test_a_stage_is_known_by_the_files_content(own, tmp_path):
         (None, "mine", r"missing\.py is not a file"),
         (OWN, "yours", r"has no yours; it has .*mine"),
         (OWN, "mien", r"has no mien; did you mean mine\?"),
-        (OWN, "number", "is of type int, and an Algorithm"),
+        (OWN, "number", "is of type int, and an Algorithm was expected: .*token_loss"),
         (OWN, "Algorithm", "is the class Algorithm, and an Algorithm"),
         ("import nonsense_that_is_nowhere", "mine", "can't be imported: ModuleNotFoundError"),
         ("def (", "mine", "can't be imported: SyntaxError"),
@@ -156,6 +156,7 @@ def test_a_stage_is_known_by_the_files_content(own, tmp_path):
         (OWN + "mine = Algorithm(lambda: 1, loss)", "mine", "its advantages, tried on two groups: TypeError"),
         (OWN + "mine = Algorithm(lambda r: r.rewards_PG[0], loss)", "mine", r"its advantages, .*floats of shape \(2, 2\)"),
         (OWN + "mine = Algorithm(halves, lambda tokens: 1.0)", "mine", "its token loss, tried on arrays"),
+        (OWN + "mine = Algorithm(halves, lambda t: t.ratio_BT)", "mine", r"gave something else where \(loss_BT, {name: values_BT}\)"),
         (OWN + "mine = Algorithm(halves, lambda t: (t.ratio_BT.sum(), {}))", "mine", r"the loss has shape \(\)"),
         (OWN + "mine = Algorithm(halves, lambda t: (t.ratio_BT, {'a': t.ratio_BT[0]}))", "mine", r"a has shape \(3,\)"),
         (OWN + "mine = Algorithm(halves, lambda t: (t.logp_nwe_BT, {}))", "mine", "AttributeError.*logp_nwe_BT"),
@@ -167,13 +168,19 @@ def test_what_cant_be_an_algorithm_is_a_sentence(own, tmp_path, text, attribute,
         brought(f"{path}:{attribute}")
 
 
+def test_the_one_that_the_page_writes_out_is_an_algorithm(own):
+    page = (Path(__file__).parents[2] / "docs" / "algorithms.md").read_text()
+    text = page.partition("whole:\n\n```python\n")[2].partition("```")[0]
+    assert "np.nanmedian" in text and brought(f"{own(text)}:median")[0].token_loss == PpoClip()
+
+
 def test_a_module_that_isnt_there_is_a_sentence():
     with pytest.raises(ConfigError, match=r"the module nowhere\.at_all can't be imported: .*named with its \.py"):
         brought("nowhere.at_all:mine")
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("gropo", "did you mean grpo"), ("trpo", "is none of grpo"), ("own.py", "nor module:attribute")]
+    ("name", "message"), [("gropo", "did you mean grpo"), ("trpo", "is none of grpo"), ("own.py", "is a file; .*own.py:NAME")]
 )
 def test_an_unknown_name_is_answered(name, message):
     with pytest.raises(ValueError, match=message):

@@ -7,6 +7,7 @@ import pytest
 import jaxpolya
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.records import Question, Verdict
+from jaxpolya.rollout.respond import try_kinds
 from jaxpolya.verify import kinds
 from jaxpolya.verify.files import verify_file
 from jaxpolya.verify.judge import Item, judge
@@ -144,6 +145,25 @@ def test_the_pool_judges_it_and_survives_it(own, pool, monkeypatch):
     monkeypatch.setattr(pool, "deadline", 1.0)
     assert pool.verify([Item.of(asked, "The answer is 2.", "2")])[0].verdict == "timeout"
     assert pool.verify([Item.of(asked, "It's 3, so the answer is 3.", "3")])[0].score == 0.5
+
+
+@pytest.mark.parametrize(
+    ("judgement", "says"),
+    [
+        ("float(answer) > 7", None),
+        (
+            "{'yes': True}[answer]",
+            "the response '(The answer is )?100.?': own.py:mine: KeyError: '100'; what can't be judged right is False",
+        ),
+        ("None if answer == '100' else 1 / 0", "the response '(The answer is )?100.?': own.py:mine: TypeError: judge gave a NoneType"),
+    ],
+)
+def test_a_kind_is_tried_before_anybody_is_asked(own, pool, judgement, says):
+    asked = [question(own(judging(judgement))), question("math", id="ours")]
+    if says is None:
+        return try_kinds(asked, pool)
+    with pytest.raises(ConfigError, match=f"verifier: tried on the question q with {says}"):
+        try_kinds(asked, pool)
 
 
 def test_a_file_that_changes_meanwhile_is_said(own, pool):

@@ -86,10 +86,10 @@ def doses(name: str, arms: Mapping[str, ArmResults], looks: Looks, last: int | N
         f"pass@{k}": ("% of questions", _values(by_arm, lambda one, k=k: charts.in_percent(one.pass_[k])))  # type: ignore[misc]
         for k in dict.fromkeys((ks[0], ks[-1]))
     }
-    by_step["Vendi score"] = "responses", _values(by_arm, lambda one: one.diversity and one.diversity.vendi)
+    by_step["Vendi score"] = "responses", _values(by_arm, lambda one: one.diversity.vendi if one.diversity else None)
     by_step["composed solutions"] = (
         "% of correct solutions",
-        _values(by_arm, lambda one: one.composition and charts.in_percent(one.composition.rate)),
+        _values(by_arm, lambda one: charts.in_percent(one.composition.rate) if one.composition else None),
     )
     words = "The arm after so many steps of RL; at 0 the model that RL began with. Bars are 95 % intervals over questions."
     return [
@@ -103,6 +103,7 @@ def _values(
     by_arm: Mapping[str, Mapping[int, Evaluation]], value: Callable[[Evaluation], Interval | None]
 ) -> dict[str, dict[float, Interval]]:
     """A measure over the steps of each arm, where it was taken at several."""
+    lines: dict[str, dict[float, Interval]]
     lines = {arm: {step: entry for step, one in sorted(at.items()) if (entry := value(one))} for arm, at in by_arm.items()}
     return {arm: line for arm, line in lines.items() if len(line) > 1}
 

@@ -99,7 +99,9 @@ class VerdictRecord:
     """What a record with a verdict can tell. A `timeout` or `crash` belongs to the verifier's limits, which stand beside it: `deadline`
     in seconds, and `memory_mb`."""
 
+    question_id: str
     verdict: VerdictName | None
+    detail: str | None
     deadline: float | None
     memory_mb: int | None
 

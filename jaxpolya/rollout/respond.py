@@ -17,7 +17,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 
@@ -29,15 +29,12 @@ from jaxpolya.parallel.mesh import is_primary
 from jaxpolya.polya.catalogue import Slot
 from jaxpolya.polya.prompts import PromptBuilder, exemplar_kind
 from jaxpolya.progress import Task
-from jaxpolya.records import Appender, Question, Sample, Verdict, read_records, write_records
+from jaxpolya.records import Appender, Question, Sample, Verdict, VerdictRecord, read_records, write_records
 from jaxpolya.rollout.rewards import too_many_failed
 from jaxpolya.verify.judge import Item
 from jaxpolya.verify.kinds import is_own, verifier_of
 from jaxpolya.verify.pool import Pool
 from jaxpolya.verify.speech import opened_thought
-
-if TYPE_CHECKING:
-    from jaxpolya.rollout.traces import Trace
 
 DRAINED_AT_ONCE = 64
 """Verdicts that are waited for before they are written, once decoding has ended."""
@@ -241,14 +238,14 @@ def _verdict_fields(verdict: Verdict, pool: Pool) -> dict[str, Any]:
     return dataclasses.asdict(verdict) | limits
 
 
-def require_judged(samples: "Sequence[Sample] | Sequence[Trace]", out: Path) -> None:
+def require_judged(records: Sequence[VerdictRecord], out: Path) -> None:
     """Raises `MachineError` where the verifier failed on more than a few responses: what follows would learn from its failure."""
-    failed = [sample for sample in samples if sample.verdict == "harness_error"]
-    if too_many_failed(len(failed), len(samples)):
-        questions = collections.Counter(sample.question_id for sample in failed)
+    failed = [record for record in records if record.verdict == "harness_error"]
+    if too_many_failed(len(failed), len(records)):
+        questions = collections.Counter(record.question_id for record in failed)
         named = ", ".join(question for question, _ in questions.most_common(3))
         raise MachineError(
-            f"{out}: {len(failed)} of {len(samples)} responses, to {len(questions)} questions, could not be judged ({failed[0].detail}). "
+            f"{out}: {len(failed)} of {len(records)} responses, to {len(questions)} questions, could not be judged ({failed[0].detail}). "
             "Where that is the machine's doing, mend it (verify.memory_mb, verify.deadline); where it is a question's, leave the question "
             f"out ({named}). Then start again: the rest is kept, and these are judged again"
         )

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolya.train.losses import Tokens
+from jaxpolya.train.algorithms import PRESETS
+from jaxpolya.train.losses import Tokens, aggregate
 from jaxpolya.train.policy_terms import Cispo, Gspo, PpoClip, Reinforce
 
 RATIOS = np.array([0.3, 0.85, 1.0, 1.15, 1.5, 6.0])
@@ -104,3 +105,25 @@ def test_gspo_token_gives_each_token_its_own_advantage():
     np.testing.assert_allclose(gradient, -s * advantages[0])
     _, together, _ = value_and_gradient(Gspo(10.0, 10.0), new, old, advantages, mask)
     np.testing.assert_allclose(together, -s * advantages.mean())
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_on_the_policy_that_drew_the_tokens_every_algorithm_has_the_gradient_of_reinforce(name):
+    """−A of each token, by the constant that its mean gives; what tells algorithms apart comes once the policy has moved."""
+    lengths = np.array([2, 5])
+    ids = np.repeat([1, 2, 0], [*lengths, 1])[None]
+    mask, logp = ids > 0, -np.linspace(0.5, 2.0, ids.size)[None]
+    advantages = np.where(ids == 1, 2.0, -0.5)
+    algorithm = PRESETS[name]
+    by_mean = {
+        "token_mean": 1 / lengths.sum(), "seq_mean_token_sum": 1 / 2, "seq_mean_token_mean": 1 / (2 * lengths[np.maximum(ids, 1) - 1]),
+        "constant": 1 / (2 * 8),
+    }  # fmt: skip
+    with jax.enable_x64(True):
+
+        def mean(new):
+            loss, _ = algorithm.token_loss(Tokens.of(new, *map(jnp.asarray, (logp, advantages, mask, ids))))
+            return aggregate(loss, jnp.asarray(mask), algorithm.aggregation, segment_ids_BT=jnp.asarray(ids), max_length=8).value
+
+        gradient = np.asarray(jax.grad(mean)(jnp.asarray(logp)))
+    np.testing.assert_allclose(gradient, np.where(mask, -advantages * by_mean[algorithm.aggregation], 0.0), rtol=1e-12)

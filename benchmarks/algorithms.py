@@ -73,7 +73,8 @@ class Rule:
         """The verdict, at once."""
         words = item.response.split()
         future: Future[Verdict] = Future()
-        future.set_result(Verdict(verdict="correct" if words[1:2] == [item.answer] else "wrong", extracted=item.response))
+        right = words[1:2] == [item.answer]
+        future.set_result(Verdict(verdict="correct" if right else "wrong", extracted=item.response, score=1.0 if right else self.offset))
         return future
 
     def results(self, futures: list[Future[Verdict]]) -> list[Verdict]:
@@ -125,7 +126,7 @@ def learn(config: RlConfig, seed: int, offset: float, mesh: Any) -> Run:
             config, MODEL, lambda: init_params(MODEL, jax.random.key(seed)), mesh, rounds, dtype=jnp.dtype("float32"),
             directory=Path(place), task=task, note=lambda words: None, keep=lambda step, params: None,
         ).steps  # fmt: skip
-    return {"right": [(step["reward"] - offset) / (1 - offset) for step in steps], "clip": [step.get("clip", 0.0) for step in steps]}
+    return {"right": [step["correct"] for step in steps], "clip": [step.get("clip", 0.0) for step in steps]}
 
 
 @dataclasses.dataclass(frozen=True)

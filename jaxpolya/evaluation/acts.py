@@ -21,6 +21,7 @@ from jaxpolya.evaluation.structure import (
     by_percents,
     case_row,
     counted_down,
+    declared,
     equal_steps,
     moved,
     names,
@@ -28,6 +29,7 @@ from jaxpolya.evaluation.structure import (
     regrouped,
     rounder,
     solved_equation,
+    table,
     trials,
     undoes,
 )
@@ -162,8 +164,8 @@ def _auxiliary_element(r: Reading) -> bool:
 
 def _bright_idea(r: Reading) -> bool:
     """An observation that takes the place of the calculation: pairs, a complement, an invariant, what drops out, a round product first."""
-    short = len(r.calculations) <= 5 and len(r.low) < 700
-    if short and r.has("observed") and not r.has("paired_units") and not re.search(r"testing pairs|factor pairs|number pairs", r.low):
+    short = len(r.calculations) <= 6 and len(r.low) < 1000
+    if short and (r.has("observed") or r.has("spared")) and not r.has("paired_units") and not r.has("units") and not re.search(r"testing pairs|factor pairs|number pairs", r.low):
         return True
     return regrouped(r)
 
@@ -208,8 +210,10 @@ def _generalisation(r: Reading) -> bool:
 def _guess_and_check(r: Reading) -> bool:
     """Candidates of one shape that are told apart by a verdict on each, or a candidate that is tried and left for another."""
     alike, tried, verdicts = trials(r), r.count("try"), r.count("verdict")
-    settled = r.has("settled")
-    if (tried and (alike > 1 or tried > 1) and (verdicts or settled)) or (tried > 1 and len(r.calculations) > 1):
+    settled, refused, accepted = r.has("settled"), r.count("refused"), r.count("accepted")
+    if refused > 1 or (refused and (accepted or tried or settled) and (alike > 1 or len(r.calculations) > 1)):
+        return True
+    if (tried and (alike > 1 or tried > 1) and (verdicts or settled or accepted)) or (tried > 1 and len(r.calculations) > 1):
         return True
     return alike >= MANY and (verdicts > 1 or settled) and not r.has("regular")
 
@@ -230,7 +234,7 @@ def _pattern(r: Reading) -> bool:
 
 def _figure(r: Reading) -> bool:
     """Ink (a table, bars, a number line, a tree), or a drawing in which two places are named."""
-    if r.has("ink"):
+    if r.has("ink") or (table(r) and not (r.has("regular") and case_row(r))):
         return True
     match = TRACES["draw"].search(r.low)
     places = {m[0] for m in TRACES["placed"].finditer(r.low)}
@@ -254,7 +258,7 @@ def _introduce_notation(r: Reading) -> bool:
     """Three quantities or more with names of their own."""
     named = names(r)
     again = {name for name in named if len(re.findall(rf"(?<![a-z]){re.escape(name)}(?![a-z\d₀-₉_])", r.low)) > 1}
-    return len(named) >= MANY and len(again) > 1
+    return len(named) >= MANY and len(again) > 1 and declared(r)
 
 
 def _setting_up_equations(r: Reading) -> bool:

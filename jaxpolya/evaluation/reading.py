@@ -18,22 +18,42 @@ MANY = 3
 LONGEST = 20_000
 """Characters of a solution that are read; what follows is noise that repeats."""
 
+_LIGATURES = {"\\le": "≤", "\\leq": "≤", "\\ge": "≥", "\\geq": "≥", "\\neq": "≠", "\\ne": "≠", "\\approx": "≈", "\\pi": "π", "\\ldots": "...",
+              "\\dots": "...", "\\cdots": "...", "\\alpha": "α", "\\beta": "β", "\\gamma": "γ", "\\varphi": "φ", "\\phi": "φ", "\\theta": "θ"}
 _TYPESETTING = (
-    (re.compile(r"</?think>|\\[()\[\]]|\\left|\\right|\\displaystyle|\*\*|\$(?=[^\d\n])|(?<=[\w)}])\$(?!/)|`"), ""),
+    (re.compile(r"</?think>|\\[()\[\]]|\\left|\\right(?![a-z])|\\displaystyle|\\[!;:]|\\blacksquare|\*\*|\$\$|`"), ""),
+    (re.compile(r"(?<=\d)(?:\\,|\{,\})(?=\d{3}\b)"), ""),
+    (re.compile(r"\\[,~ ]|~|\\q?quad(?![a-z])"), " "),
+    (re.compile(r"\\(?:begin|end)\s?\{\w{1,20}\*?\}(?:\{[lcr|]{1,12}\})?"), "\n"),
+    (re.compile(r"\\\\(?:\[\d*\w*\])?\s"), "\n"),
+    (re.compile(r"(?<!\s)\s?&\s?(?==|\\|<|>)|(?<==)&"), " "),
+    (re.compile(r"\\times|\\cdot(?!s)|[×·•∙⋅]"), "*"),
+    (re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|operatorname)\s?\{([^{}\n]{0,60})\}"), r"\1"),
+    (re.compile(r"\\[a-z]{2,8}(?![a-z])"), lambda m: _LIGATURES.get(m[0], m[0])),
+    (re.compile(r"\$(?! )([^$\n]{1,200}?)(?<! )\$(?!\d)"), r"\1"),  # mathematics as pandoc knows it; what is left are dollars
+    (re.compile(r"\\\$"), "$"),
+    (re.compile(r"\\%"), "%"),
+    (re.compile(r"(?<![\w*])\*(?=[^\s*\d])([^*\n]{1,160}?)(?<=[^\s*])\*(?![\w*])"), r"\1"),  # italics
     (re.compile(r"<<[^<>\n]{0,60}>>"), ""),  # a calculator's notes in GSM8K's solutions
+    (re.compile(r"\\(?:d|t)?frac\s?\{(\w{1,6})\}\s?\{(\w{1,6})\}"), r"\1/\2"),
     (re.compile(r"\\(?:d|t)?frac\s?\{([^{}]{1,40})\}\s?\{([^{}]{1,40})\}"), r"(\1)/(\2)"),
-    (re.compile(r"\\(?:d|t)?frac\s?(\w)\s?(\w)"), r"(\1)/(\2)"),
-    (re.compile(r"\\boxed\s?\{([^{}\n]{0,60})\}"), r"\1"),
-    (re.compile(r"\\(?:text|mathrm|mathbf)\s?\{([^{}\n]{0,60})\}"), r"\1"),
-    (re.compile(r"\\times|\\cdot|[×·•]"), "*"),
+    (re.compile(r"\\(?:d|t)?frac\s?(\w)\s?(\w)"), r"\1/\2"),
+    (re.compile(r"\\d?binom\s?\{([^{}]{1,20})\}\s?\{([^{}]{1,20})\}"), r"C(\1, \2)"),
+    (re.compile(r"\\sqrt\s?\{([^{}]{1,40})\}"), r"√(\1)"),
+    (re.compile(r"\\sqrt\s?(\w)"), r"√\1"),
+    (re.compile(r"\\(?:fbox|boxed|underline)\s?\{([^{}\n]{0,60})\}"), r"\1"),
+    (re.compile(r"([\^_])\{(\w{1,3})\}"), r"\1\2"),
     (re.compile(r"\\div|÷"), "/"),
-    (re.compile(r"\\(?:Rightarrow|implies|to|rightarrow)|[→⇒]|->|=>"), " → "),
+    (re.compile(r"\\(?:Rightarrow|Longrightarrow|implies|to|rightarrow)(?![a-z])|[→⇒⟹]|->|=>"), " → "),
     (re.compile(r"\\equiv|≡"), "="),
     (re.compile(r"[−–]"), "-"),
     (re.compile(r"[“”]"), '"'),
     (re.compile(r"[‘’]"), "'"),
+    (re.compile(r"✅|✔️?|\\checkmark|👍|👌|☑️?"), "✓"),
+    (re.compile(r"❌|✘|🚫"), "✗"),
     (re.compile(r"(?<=\d),(?=\d{3}\b)"), ""),
     (re.compile(r"(\d{30})\d+"), r"\1"),  # no number that a solution is about
+    (re.compile(r"^#{1,6} +|^```\w*$", re.MULTILINE), ""),
     (re.compile(r"[ \t]+"), " "),
 )
 NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.]*\d)|(?<=[a-z(=^*/+-])\d+(?:\.\d+)?")
@@ -63,12 +83,12 @@ COMMON = frozenset(
 """Words that say nothing of what a solution is about."""
 
 
-NAME = r"[a-zα-ω](?:_?\d|[₀-₉]|_[a-z])?"
+NAME = r"[a-zα-ορ-ω](?:_?\d|[₀-₉]|_[a-z])?"
 """A letter for a quantity."""
 
 _UNIT = (
     r"(?:\$|dollars?|cents?|km|cm|mm|m|metres?|meters?|kilometres?|litres?|liters?|l|ml|g|kg|grams?|t|tons?|s|sec|seconds?|min|minutes?"
-    r"|h|hours?|days?|d|weeks?|pages?|parts?|laps?|ha|hectares?|cm³|m³|cm²|m²|cm\^\d|m\^\d|w|wh|kwh|people|cups?|miles?|units?|rows?|boxes|eggs)"
+    r"|h|hours?|days?|d|weeks?|pages?|parts?|laps?|ha|hectares?|cm³|m³|cm²|m²|cm\^\d|m\^\d|w|wh|kwh|€|euros?|€|euros?|people|cups?|miles?|units?|rows?|boxes|eggs)"
 )
 _PLACEHOLDERS = {
     "<head>": r"^\W{0,8}(?:(?:step|phase|part)? ?\(?\d{0,2}[.):]?\W{0,6})?(?:\w+,? ){0,2}?\(?",

@@ -81,12 +81,12 @@ def regrouped(r: Reading) -> bool:
     return bool(apart) and (apart[0].c % 10 == 0 or (len({c.c for c in apart}) == 1 and len(apart) > 1))
 
 
-_CASE_VALUE = re.compile(r"\b(?:[a-z]\s?=\s?(\d+)|(\d+)\s?(?:\w+ ){0,2}(?:→|:|needs?|makes?|takes?|gives?|=))")
+_CASE_VALUE = re.compile(r"(?:^\|? ?(\d+) ?\|)|\b(?:[a-z]\s?=\s?(\d+)|(\d+)\s?(?:\w+ ){0,2}(?:→|:|needs?|makes?|takes?|gives?|=))", re.MULTILINE)
 
 
 def case_row(r: Reading) -> bool:
     """Whether three cases in a row were worked out, n = 1: …, n = 2: …, n = 3: …"""
-    values = [int(m[1] or m[2]) for m in _CASE_VALUE.finditer(r.low) if len(m[1] or m[2]) < 6]
+    values = [int(m[1] or m[2] or m[3]) for m in _CASE_VALUE.finditer(r.low) if len(m[1] or m[2] or m[3]) < 6]
     return any(b - a == 1 and c - b == 1 for a, b, c in zip(values, values[1:], values[2:], strict=False))
 
 
@@ -134,19 +134,66 @@ def names(r: Reading) -> set[str]:
     return variables - asked
 
 
+_SAID = re.compile(
+    rf"\b(?:let|call|denote|names?|write|notation|define|abbreviat\w+|symbols?|letters?|variables?|with|set|say|use|put|where)\b[^.\n]{{0,40}}?(?<![a-z'])(?:{NAME})(?![a-z'])"
+    rf"|(?<![a-z])(?:{NAME})(?![a-z]) ?(?:=|:|for|is|stands for|be|-) ?(?:the|his|her|number|how|what|price|cost|speed|time|amount|\w+'s|[a-z]{{4,}})\b"
+)
+
+
+def declared(r: Reading) -> bool:
+    """Whether names are given in words, or to three numbers before anything is done with them; a formula's letters are neither."""
+    literal = re.findall(rf"(?:^|[\s(,;])({NAME})\s?=\s?\$?\d+(?:\.\d+)?(?!\s?[-+*/^\d=])", r.low)
+    return _SAID.search(r.low) is not None or len(set(literal)) >= MANY
+
+
+def table(r: Reading) -> bool:
+    """Three lines or more with the same bars between their cells."""
+    bars = [line.count("|") for line in r.low.split("\n")]
+    return any(a == b == c and a > 0 for a, b, c in zip(bars, bars[1:], bars[2:], strict=False))
+
+
 _LETTER = re.compile(rf"(?<![a-zα-ω\\]){NAME}(?![a-zα-ω0-9])")
 
 
 _WORKED_UPON = re.compile(rf"\d\s?\*?\s?{NAME}(?![a-z])|(?<![a-z]){NAME}(?![a-z])\s?[-+*/^²]|[-+*/(]\s?{NAME}(?![a-z])")
 
 
+_FUNCTION = re.compile(r"(?<![a-z])[a-z]_?\d?\s?\(\s?(?:[a-z]|\d+)\s?[,)=]")
+_DECLARED = re.compile(
+    rf"\b(?:let|call|denote|say|suppose|assume|write|with|if|unknown|has|have|is|are|takes?|costs?|gets?|named?)\b[^.\n=]{{0,40}}?(?<![a-z])({NAME})(?![a-z])"
+    rf"|(?<![a-z])({NAME})(?![a-z]) (?:be|for|stands? for|is|denotes?|represents?|=) (?:the|his|her|what|their|number|how)\b"
+)
+_PUT = re.compile(r"(?:\b(?:for|with|here|when|where|put\w*|set\w*|substitut\w*|insert\w*|plug\w*|take|taking|at|if|given|case|and|using)\b|[(,])[^.;\n]{0,16}$")
+_COUNTED = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12}
+
+
+def given_numbers(r: Reading) -> set[float]:
+    """The problem's numbers, those in words too."""
+    return set(r.given) | {float(n) for word, n in _COUNTED.items() if re.search(rf"\b{word}\b", r.problem.lower())}
+
+
+def _relation(left: str, right: str, declared: set[str]) -> bool:
+    """Whether an equation says something of an unknown by numbers, rather than being a law among letters or one product of a formula."""
+    both = f"{left} = {right}"
+    if _FUNCTION.search(both) or re.search(r"\d\s?(?:k?m|c?m|s|h|l|g|w)\s?(?:/|²|³|\^)", both) or not re.search(r"(?<![\^_\d])\d", re.sub(r"1/2", "", both)):
+        return False
+    letters = [m[0] for side in (left, right) for m in _LETTER.finditer(side)]
+    return len(letters) > 1 or bool(set(letters) & declared) or re.search(r"[a-zα-ω²)\d]\s?[-+]\s?[\da-zα-ω(]", both) is not None
+
+
 def solved_equation(r: Reading) -> bool:
     """An equation in which an unknown is worked upon on one side and does not merely name the other, and the unknown's value behind it.
 
-    Not an equation that the problem gives, nor a letter that had a value before.
+    Not an equation that the problem gives, nor a law between letters, nor a letter that had a value before or is given one of the
+    problem's numbers.
     """
     asked = r.problem.lower()
-    given = {m[0] for m in _LETTER.finditer(asked)} - {"a"} if "=" in asked else set()
+    given: set[str] = set()
+    if "=" in asked:
+        given = {m[0] for m in _LETTER.finditer(asked)} - {"a"}
+        given |= {letter.lower() for word in re.findall(r"\b[A-Z\d]{2,4}\b", r.problem) for letter in re.findall(r"[A-Z]", word)}
+    declared = {name for m in _DECLARED.finditer(r.low) for name in m.groups() if name}
+    values = given_numbers(r)
     known: set[str] = set()
     worked: set[str] = set()
     systems = 0
@@ -155,10 +202,12 @@ def solved_equation(r: Reading) -> bool:
         names = {m[0] for side in sides for m in _LETTER.finditer(side)}
         alone = {side for side in sides if _LETTER.fullmatch(side)}
         if alone and any(re.search(r"\d", side) and not _LETTER.search(side) for side in sides):
-            if alone & worked:
+            if alone & worked and not _put_in(r, sides, values):
                 return True
             known |= alone
-        elif not alone and names - known - given and any(_WORKED_UPON.search(side) for side in sides):
+        elif alone and names & given:
+            given |= alone  # u = x^2, where x is the problem's
+        elif not alone and names - known - given and any(_WORKED_UPON.search(side) for side in sides) and _relation(*sides, declared):
             systems += len(names - known - given) > 1
             if worked & names and any(re.search(r"\)\s?\(", side) for side in sides) and any(side.strip("$ ") == "0" for side in sides):
                 return True  # a product that is zero
@@ -170,3 +219,12 @@ def solved_equation(r: Reading) -> bool:
         re.search(rf"\b(?:so|and|thus|hence|therefore|then),? {re.escape(name)} (?:is|equals) (?:therefore |then )?\$?-?\d", r.low)
         for name in worked
     )
+
+
+def _put_in(r: Reading, sides: tuple[str, str], values: set[float]) -> bool:
+    """Whether `p = 12` puts one of the problem's numbers in."""
+    name, value = sides if _LETTER.fullmatch(sides[0]) else sides[::-1]
+    number = re.fullmatch(r"[$ ]*(\d+(?:\.\d+)?)[ %$.]*", value)
+    if not number or float(number[1]) not in values:
+        return False
+    return any(_PUT.search(r.low[max(0, m.start() - 40) : m.start()]) for m in re.finditer(rf"(?<![a-z]){re.escape(name)}\s?=\s?{number[1]}", r.low))

@@ -15,7 +15,7 @@ import itertools
 import re
 from collections.abc import Callable
 
-from jaxpolya.evaluation.reading import MANY, TRACES, Reading
+from jaxpolya.evaluation.reading import MANY, TRACES, Reading, content_words
 from jaxpolya.evaluation.structure import (
     by_digits,
     by_percents,
@@ -28,6 +28,7 @@ from jaxpolya.evaluation.structure import (
     near,
     regrouped,
     rounder,
+    series,
     solved_equation,
     table,
     trials,
@@ -93,8 +94,16 @@ def _working_backward(r: Reading) -> bool:
 
 def _decomposition(r: Reading) -> bool:
     """A whole that is cut, cases that are counted apart, or a number that is taken by its digits or a percentage by its parts."""
-    cut = r.has("cut") or len({m[0] for m in TRACES["piece"].finditer(r.low)}) > 1
-    return (cut and len(r.numbers) > 2) or (r.count("case") > 1 and r.has("total") and trials(r) < MANY) or by_digits(r) or by_percents(r)
+    asked = r.problem.lower()
+    cut = (
+        r.has("cut")
+        or len({m[0] for m in TRACES["piece"].finditer(r.low)}) > 1
+        or any((m[1] or m[2] or "|") not in asked for m in TRACES["divided"].finditer(r.low) if m[1] or m[2])
+    )
+    if cut and len(r.numbers) > 2:
+        return True
+    cases = (r.count("case") > 1 and not r.has("before")) or (r.has("sorted_by") and (trials(r) > 1 or r.count("case")))
+    return (cases and r.has("total") and trials(r) < MANY + 2 * r.has("sorted_by")) or by_digits(r) or by_percents(r)
 
 
 # Other problems ----------------------------------------------------------------------------------------------------------
@@ -117,9 +126,11 @@ def _analogy(r: Reading) -> bool:
 def _related_problem(r: Reading) -> bool:
     """A problem or a result that is recalled as such and is used, where it isn't a theorem or a formula by its name alone."""
     for match in TRACES["recall"].finditer(r.low):
-        sentence = re.split(r"\banswer is\b", r.low[max(0, match.start() - 40) : match.end() + 160])[0]
-        if re.search(r"\d|\w\(|how to", sentence) and not (
-            TRACES["textbook"].search(sentence[:110]) and not re.search(r"before|earlier|once|solved", sentence)
+        sentence = re.split(r"\banswer is\b", r.low[max(0, match.start() - 60) : match.end() + 200])[0]
+        if (
+            TRACES["posed"].search(sentence)
+            and re.search(r"\d|\w\(|how to", sentence)
+            and not (TRACES["textbook"].search(sentence[:150]) and not re.search(r"before|earlier|once|solved|lesson|class|book", sentence))
         ):
             return True
     return False
@@ -129,13 +140,17 @@ def _variation(r: Reading) -> bool:
     """Another problem than the given one is solved (all of one kind, a rounder number, a condition less), and its solution is adjusted."""
     for match in TRACES["switch"].finditer(r.low):
         behind = r.low[match.end() : match.end() + 200]
-        if re.search(r"\d", behind) and TRACES["short"].search(behind) and not re.search(r"contradict|impossible|pigeon", behind):
+        if re.search(r"\d", behind) and TRACES["short"].search(behind) and not re.search(r"contradict|impossible|pigeon|nonsense", behind):
             return True
     rounded = any(
         x not in r.given and any(0 < abs(x - g) <= 0.06 * g and rounder(x, g) for g in r.given) for c in r.calculations for x in (c.a, c.b)
     ) or any(x not in r.given and any(0 < abs(x - g) <= 0.06 * g and rounder(x, g) for g in r.given) for x in r.numbers[:2])
     if rounded and not moved(r) and re.search(r"\d", r.low) and r.has("adjust") and not r.has("estimate"):
         return True
+    if (altered := TRACES["altered"].search(r.low)) and len(r.numbers) > MANY:
+        returned = TRACES["returned"].search(r.low, altered.end())
+        if returned and re.search(r"\d", r.low[altered.end() : returned.start()]) and not r.has("outright"):
+            return True
     return r.has("easier") and r.has("back_to_it") and len(r.numbers) > MANY
 
 
@@ -183,7 +198,7 @@ def _specialisation(r: Reading) -> bool:
         return True
     open_ended = re.search(r"%|percent|fraction|average|times as|\bhow many times\b|\b[a-z]\b(?<!a)", r.problem.lower()) is not None
     for match in TRACES["chosen"].finditer(r.low):
-        value = float(match[1])
+        value = float(match[1] or match[2])
         if open_ended and value not in r.given and (value % 10 == 0 or value < 10) and trials(r) < MANY:
             around = r.low[match.start() : match.end() + 1]
             if not re.search(r"\d\s?[-+*/]\s?\d|instead|each|from|then\b", around):
@@ -224,7 +239,7 @@ def _pattern(r: Reading) -> bool:
         return True
     if not r.has("regular") or (re.search(r"need to find the pattern|follow a pattern", r.low) and not r.has("row")):
         return False
-    terms = r.has("row") or trials(r) >= MANY or case_row(r) or len(re.findall(r"\b(?:one|two|three|four) terms?\b", r.low)) >= MANY
+    terms = r.has("row") or trials(r) >= MANY or case_row(r) or series(r) or len(re.findall(r"\b(?:one|two|three|four) terms?\b", r.low)) >= MANY
     words = re.search(r"(\b\w+\b), (\b\w+\b), (\b\w+\b), (\b\w+\b)", r.low) is not None
     return terms or words or r.low.count("after ") >= MANY
 
@@ -284,6 +299,7 @@ _DEFINED = re.compile(
     r"\"?\b([a-z]+)\"?(?:,? [^.\n,]{0,20},?)?? (?:means?|meaning|refers to|is defined as|stands for"
     r"|is the (?:middle|sum|number|largest|biggest|smallest|result of|average))\b"
 )
+_QUOTED = re.compile(r"\"([^\"\n]{4,60})\"[^.\n]{0,24}?\\b(?:means?|is to say|says|asks|amounts to|translates|boils down|is the same|is just|is nothing)\\b".replace("\\\\b", "\\b"))
 _TECHNICAL = frozenset(
     "gcd lcm mean median mode average even odd prime composite divisor factor multiple remainder digit perimeter area diameter radius "
     "dozen score ratio percent reciprocal consecutive product quotient difference sum integer square root half least greatest common "
@@ -300,6 +316,8 @@ def _restate(r: Reading) -> bool:
         plainly = not re.search(r"\bneed to find\b|\bwe (?:want|need|have) to\b", behind)
         if plainly and len(words) > 1 - superlative and re.search(r"\d|\?", r.low[match.end() : match.end() + 120]):
             return True
+    if any(content_words(m[1]) & content_words(r.problem) for m in _QUOTED.finditer(r.low)):
+        return True
     defined = {m[1].rstrip("s") for m in _DEFINED.finditer(r.low)} & _TECHNICAL
     return bool(defined & {word.rstrip("s") for word in re.findall(r"[a-z]+", r.problem.lower())})
 

@@ -90,6 +90,25 @@ def case_row(r: Reading) -> bool:
     return any(b - a == 1 and c - b == 1 for a, b, c in zip(values, values[1:], values[2:], strict=False))
 
 
+_WORDS = {"no": 0, "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
+_IN_WORDS = re.compile(r"\b(?:" + "|".join(_WORDS) + r")\b")
+
+
+def series(r: Reading) -> bool:
+    """Whether three clauses in a row differ in their numbers alone and begin with 1, 2, 3 or the like, or three sums grow by a term each."""
+    text = _IN_WORDS.sub(lambda m: str(_WORDS[m[0]]), r.low)
+    clauses = [clause.strip(" |*-") for clause in re.split(r"[,;.\n]", text)]
+    read: list[tuple[int, str]] = []
+    for clause in clauses:
+        first = re.search(r"\d{1,5}", clause)
+        counted = first is not None and len(clause) < 60 and len(re.findall(r"\d+", clause)) > 1
+        read.append((int(first[0]), re.sub(r"\d+|s\b|[^a-z]", "", clause)[:12]) if first and counted else (-1, ""))
+    if any(b[0] - a[0] == c[0] - b[0] == 1 and a[1] == b[1] == c[1] and a[0] >= 0 for a, b, c in zip(read, read[1:], read[2:], strict=False)):
+        return True
+    sums = [clause.split("=")[0].strip() for clause in clauses if "=" in clause]
+    return any(b.startswith(a) and c.startswith(b) and a and "+" in c and a != b != c for a, b, c in zip(sums, sums[1:], sums[2:], strict=False))
+
+
 def trials(r: Reading) -> int:
     """The most steps of one shape with different numbers, such as `10 adults: 80 + 100 = 180` four times."""
     pieces = [piece for piece in re.split(r"[.;,\n]|(?:\s→\s)", r.low) if re.search(r"\d", piece)]

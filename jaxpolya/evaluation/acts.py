@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from jaxpolya.evaluation.reading import MANY, TRACES, Reading, content_words
 from jaxpolya.evaluation.structure import (
+    by_complement,
     by_digits,
     by_percents,
     case_row,
@@ -77,6 +78,12 @@ def _step_by_step(r: Reading) -> bool:
 # Directions --------------------------------------------------------------------------------------------------------------
 
 
+_START_ASKED = re.compile(
+    r"\b(?:at first|originally|original|initial\w*|to begin with|(?:at|in) the (?:beginning|start|outset|morning)|(?:start|began|begin|started) (?:with|out|at)?"
+    r"|thinks? of (?:an?|my) number|thought of|which number|what (?:was|is) (?:my|her|his|the|their) (?:\w+ )?number)\b"
+)
+
+
 def _working_backward(r: Reading) -> bool:
     """Two operations or more undone from the final state, or two links of "for this I need that"."""
     if r.count("need") > 1:
@@ -85,8 +92,9 @@ def _working_backward(r: Reading) -> bool:
         return True
     before, end = r.count("before"), r.has("at_the_end")
     numbers = [float(n) for n in re.findall(r"\d+(?:\.\d+)?", r.problem)]
-    end_first = bool(numbers and r.numbers and near(numbers[-1], r.numbers[0]))
-    return before > 0 and before + end + end_first >= MANY and len(r.numbers) >= MANY
+    end_first = bool(numbers and any(near(numbers[-1], number) for number in r.numbers[:3]))
+    start_asked = _START_ASKED.search(r.problem.lower()) is not None
+    return before > 0 and before + end + end_first + start_asked >= MANY and len(r.numbers) >= MANY
 
 
 # Parts -------------------------------------------------------------------------------------------------------------------
@@ -103,6 +111,9 @@ def _decomposition(r: Reading) -> bool:
     if cut and len(r.numbers) > 2:
         return True
     cases = (r.count("case") > 1 and not r.has("before")) or (r.has("sorted_by") and (trials(r) > 1 or r.count("case")))
+    shapes = {m[1] for m in TRACES["shape"].finditer(r.low)}
+    if not r.has("drawn_in") and len(shapes) > 1 and len([shape for shape in shapes if shape in asked]) < 2 and r.has("total") and re.search("area|volume|surface", asked):
+        return True
     return (cases and r.has("total") and trials(r) < MANY + 2 * r.has("sorted_by")) or by_digits(r) or by_percents(r)
 
 
@@ -157,21 +168,25 @@ def _variation(r: Reading) -> bool:
 # Things that are brought in ----------------------------------------------------------------------------------------------
 
 _SUBSTITUTED = re.compile(
-    r"\b(?:put|let|set|with|write|call|substitut\w+|where|define|introduce|denote)\b[^.\n]{0,20}?\b([a-z])\s?:?=\s?([^=,.;\n]{1,30})"
+    r"\b(?:put|let|set|with|write|call|substitut\w+|where|define|introduce|denote)\b[^.\n]{0,20}?\b([a-z])\s?(?::?=|for|be|instead of|in place of)\s?([^=,.;\n]{1,30})"
 )
+
+
+_DRAWN_PART = re.compile(r"diagonal|radi|altitude|height|tangent|median")
 
 
 def _auxiliary_element(r: Reading) -> bool:
     """A substitution for an expression, a line that the figure doesn't have, a thing that is lent, a number moved between summands."""
     for match in _SUBSTITUTED.finditer(r.low):
         letter, side = match[1], match[2]
-        if re.search(r"(?<![a-z])[a-z](?![a-z])\s?(?:\^|²|\+|-|\*|/)|[+\-*/]\s?\\?(?:frac)?\W{0,3}[a-z](?![a-z])|sqrt|log", side):
+        if re.search(r"(?<![a-z])[a-z](?![a-z])\s?(?:\^|²|\+|-|\*|/)|[+\-*/]\s?\\?(?:frac)?\W{0,3}[a-z](?![a-z])|sqrt|√|log|ln|sin|cos", side):
             others = re.findall(r"(?<![a-z])[a-z](?![a-z])", side)
             behind = r.low[match.end() :]
             asked = set(re.findall(r"(?<![a-z])[a-z](?![a-z])", r.problem.lower())) - {"a"}
             if set(others) & asked and letter not in asked and re.search(rf"(?<![a-z]){letter}\s?(?:\^|²|=|[-+*/])", behind):
                 return True
-    return r.has("drawn_in") or r.has("lent") or moved(r)
+    drawn = any(_DRAWN_PART.findall(match[0])[-1:] == [] or _DRAWN_PART.findall(match[0])[-1] not in r.problem.lower() for match in TRACES["drawn_in"].finditer(r.low))
+    return drawn or r.has("lent") or moved(r)
 
 
 # Observations ------------------------------------------------------------------------------------------------------------
@@ -182,7 +197,7 @@ def _bright_idea(r: Reading) -> bool:
     short = len(r.calculations) <= 6 and len(r.low) < 1000
     if short and (r.has("observed") or r.has("spared")) and not r.has("paired_units") and not r.has("units") and not re.search(r"testing pairs|factor pairs|number pairs", r.low):
         return True
-    return regrouped(r)
+    return regrouped(r) or by_complement(r)
 
 
 # Cases and rules ---------------------------------------------------------------------------------------------------------
@@ -193,13 +208,15 @@ _FOR_EXAMPLE_LETTER = re.compile(r"(?<![a-z])([a-z])\s?=\s?[a-z](?![a-z])\s?(?:=
 def _specialisation(r: Reading) -> bool:
     """A value that the problem leaves open is chosen and worked out, or its smallest or extreme cases are; a row of cases is a pattern."""
     if r.has("special") and len(r.numbers) > 1 and not re.search(r"special case of|in this special case", r.low):
+        if _guess_and_check(r) and not re.search(r"extreme|simplest|smallest", r.low):
+            return False
         return not case_row(r) or bool(re.search(r"extreme|tie|for every", r.low))
     if _FOR_EXAMPLE_LETTER.search(r.low) and re.search(r"formula|which|kn/h|or\b", r.problem.lower()):
         return True
     open_ended = re.search(r"%|percent|fraction|average|times as|\bhow many times\b|\b[a-z]\b(?<!a)", r.problem.lower()) is not None
     for match in TRACES["chosen"].finditer(r.low):
         value = float(match[1] or match[2])
-        if open_ended and value not in r.given and (value % 10 == 0 or value < 10) and trials(r) < MANY:
+        if open_ended and value not in r.given and value == int(value) and not r.has("accepted") and trials(r) < MANY:
             around = r.low[match.start() : match.end() + 1]
             if not re.search(r"\d\s?[-+*/]\s?\d|instead|each|from|then\b", around):
                 return True
@@ -297,7 +314,7 @@ def _contradiction(r: Reading) -> bool:
 
 _DEFINED = re.compile(
     r"\"?\b([a-z]+)\"?(?:,? [^.\n,]{0,20},?)?? (?:means?|meaning|refers to|is defined as|stands for"
-    r"|is the (?:middle|sum|number|largest|biggest|smallest|result of|average))\b"
+    r"|is the (?:middle|value|one|sum|number|largest|biggest|smallest|result of|average))\b"
 )
 _QUOTED = re.compile(r"\"([^\"\n]{4,60})\"[^.\n]{0,24}?\\b(?:means?|is to say|says|asks|amounts to|translates|boils down|is the same|is just|is nothing)\\b".replace("\\\\b", "\\b"))
 _TECHNICAL = frozenset(

@@ -6,7 +6,7 @@ Nothing here looks at words, except where they number or name something.
 import itertools
 import re
 
-from jaxpolya.evaluation.reading import MANY, NAME, Calculation, Reading
+from jaxpolya.evaluation.reading import MANY, NAME, TRACES, Calculation, Reading
 
 
 def near(a: float, b: float) -> bool:
@@ -81,6 +81,12 @@ def regrouped(r: Reading) -> bool:
     return bool(apart) and (apart[0].c % 10 == 0 or (len({c.c for c in apart}) == 1 and len(apart) > 1))
 
 
+def by_complement(r: Reading) -> bool:
+    """Whether what is asked with "at least one" is found as all, or 1, without those that have none."""
+    asked = re.search(r"\bat least (?:one|once|a|an|two|1)\b|\bnot\b", r.problem.lower())
+    return asked is not None and re.search(r"(?<![\d.])1 ?- ?(?:\(|[\d\\p])|\bwhat(?:'s| is) left\b|\b(?:all|total)\b[^.\n]{0,30}\b(?:minus|without|except)\b", r.low) is not None
+
+
 _CASE_VALUE = re.compile(r"(?:^\|? ?(\d+) ?\|)|\b(?:[a-z]\s?=\s?(\d+)|(\d+)\s?(?:\w+ ){0,2}(?:→|:|needs?|makes?|takes?|gives?|=))", re.MULTILINE)
 
 
@@ -140,13 +146,15 @@ _NAMED = re.compile(
 )
 
 
+_LISTED = re.compile(rf"^\W{{0,4}}({NAME})\s?(?::|-|=|→)\s?(?:the |number |how |price |time )?[a-z]{{3,}}", re.MULTILINE)
+_APPOSED = re.compile(rf"(?:,|\band|\blet|\bwith|\bwrite|\bsay|\bcall|\bwhere|:)\s({NAME}) (?:be |for |is |denotes? |means )?(?:the|its|his|her|their|number)\b")
 _BE = re.compile(rf"\b({NAME})\b (?:be|for|stands? for|is|denotes?|represents?) (?:the|his|her|what|their|\w+'s)\b")
 
 
 def names(r: Reading) -> set[str]:
     """Letters that a solution gives to quantities."""
     text = r.low
-    variables = {m[1] for m in _ASSIGNED.finditer(text)} | {m[1] for m in _BE.finditer(text)}
+    variables = {m[1] for m in _ASSIGNED.finditer(text)} | {m[1] for pattern in (_BE, _LISTED, _APPOSED) for m in pattern.finditer(text)}
     for named in _NAMED.finditer(text):
         variables |= {name for name in named.groups() if name}
     asked = set(re.findall(rf"(?<![a-z])({NAME})(?![a-z])", r.problem.lower())) - {"a"}
@@ -234,7 +242,7 @@ def solved_equation(r: Reading) -> bool:
         elif alone and names - alone - known - given and any(_WORKED_UPON.search(side) for side in sides):
             if any(_LETTER.search(side) and side not in alone and alone & {m[0] for m in _LETTER.finditer(side)} for side in sides):
                 worked |= names - known - given  # t = 2t - 13
-    return systems > 1 or any(
+    return (systems > 1 and TRACES["outright"].search(r.low) is None and not re.search(r"lowest terms|rational|\beven\b.*\beven\b", r.low)) or any(
         re.search(rf"\b(?:so|and|thus|hence|therefore|then),? {re.escape(name)} (?:is|equals) (?:therefore |then )?\$?-?\d", r.low)
         for name in worked
     )
@@ -246,4 +254,5 @@ def _put_in(r: Reading, sides: tuple[str, str], values: set[float]) -> bool:
     number = re.fullmatch(r"[$ ]*(\d+(?:\.\d+)?)[ %$.]*", value)
     if not number or float(number[1]) not in values:
         return False
-    return any(_PUT.search(r.low[max(0, m.start() - 40) : m.start()]) for m in re.finditer(rf"(?<![a-z]){re.escape(name)}\s?=\s?{number[1]}", r.low))
+    places = re.finditer(rf"(?<![a-z]){re.escape(name)}\s?=\s?{number[1]}", r.low)
+    return any(_PUT.search(r.low[max(0, m.start() - 40) : m.start()]) or re.match(r"\s?[:→]", r.low[m.end() :]) for m in places)

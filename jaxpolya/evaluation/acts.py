@@ -23,6 +23,7 @@ from jaxpolya.evaluation.structure import (
     case_row,
     counted_down,
     declared,
+    drawing,
     equal_steps,
     moved,
     names,
@@ -205,12 +206,19 @@ def _bright_idea(r: Reading) -> bool:
 _FOR_EXAMPLE_LETTER = re.compile(r"(?<![a-z])([a-z])\s?=\s?[a-z](?![a-z])\s?(?:=|must|gives?|it)")
 
 
+def _puts_given(r: Reading, text: str) -> bool:
+    """Whether `n = 50` is one of the problem's numbers."""
+    value = re.search(r"\b[a-z] ?= ?(\d+)$", text)
+    return value is not None and float(value[1]) in r.given
+
+
 def _specialisation(r: Reading) -> bool:
     """A value that the problem leaves open is chosen and worked out, or its smallest or extreme cases are; a row of cases is a pattern."""
-    if r.has("special") and len(r.numbers) > 1 and not re.search(r"special case of|in this special case", r.low):
+    special = [m for m in TRACES["special"].finditer(r.low) if not _puts_given(r, m[0])]
+    if special and len(r.numbers) > 1 and not re.search(r"special case of|in this special case", r.low):
         if _guess_and_check(r) and not re.search(r"extreme|simplest|smallest", r.low):
             return False
-        return not case_row(r) or bool(re.search(r"extreme|tie|for every", r.low))
+        return not (case_row(r) or series(r)) or bool(re.search(r"extreme|tie|for every", r.low))
     if _FOR_EXAMPLE_LETTER.search(r.low) and re.search(r"formula|which|kn/h|or\b", r.problem.lower()):
         return True
     open_ended = re.search(r"%|percent|fraction|average|times as|\bhow many times\b|\b[a-z]\b(?<!a)", r.problem.lower()) is not None
@@ -266,7 +274,7 @@ def _pattern(r: Reading) -> bool:
 
 def _figure(r: Reading) -> bool:
     """Ink (a table, bars, a number line, a tree), or a drawing in which two places are named."""
-    if r.has("ink") or (table(r) and not (r.has("regular") and case_row(r))):
+    if r.has("ink") or drawing(r) or (table(r) and not (r.has("regular") and case_row(r))):
         return True
     match = TRACES["draw"].search(r.low)
     places = {m[0] for m in TRACES["placed"].finditer(r.low)}

@@ -179,6 +179,15 @@ def table(r: Reading) -> bool:
     return any(a == b == c and a > 0 for a, b, c in zip(bars, bars[1:], bars[2:], strict=False))
 
 
+def drawing(r: Reading) -> bool:
+    """Three lines or more of which most is strokes, dots and blanks rather than words or calculations."""
+    strokes = 0
+    for line in r.text.split("\n"):
+        ink = len(re.findall(r"[|/\\_+#o.:'<>^~-]", line))
+        strokes += ink > 2 and ink > len(re.findall(r"[a-z]", line.lower())) and "=" not in line and not re.search(r"\d\s?[-+*/]\s?\d|\\[a-z]{2}", line)
+    return strokes >= MANY
+
+
 _LETTER = re.compile(rf"(?<![a-zα-ω\\]){NAME}(?![a-zα-ω0-9])")
 
 

@@ -87,7 +87,7 @@ _START_ASKED = re.compile(
 
 def _working_backward(r: Reading) -> bool:
     """Two operations or more undone from the final state, or two links of "for this I need that"."""
-    if r.count("need") > 1:
+    if r.count("need") > 1 or r.count("came") > 1:
         return True
     if counted_down(r):
         return True
@@ -209,6 +209,8 @@ _FOR_EXAMPLE_LETTER = re.compile(r"(?<![a-z])([a-z])\s?=\s?[a-z](?![a-z])\s?(?:=
 def _puts_given(r: Reading, text: str) -> bool:
     """Whether `n = 50` is one of the problem's numbers."""
     value = re.search(r"\b[a-z] ?= ?(\d+)$", text)
+    if re.match(r"(?:take|try|test|look)", text):
+        return False
     return value is not None and float(value[1]) in r.given
 
 
@@ -251,7 +253,7 @@ def _guess_and_check(r: Reading) -> bool:
     """Candidates of one shape that are told apart by a verdict on each, or a candidate that is tried and left for another."""
     alike, tried, verdicts = trials(r), r.count("try"), r.count("verdict")
     settled, refused, accepted = r.has("settled"), r.count("refused"), r.count("accepted")
-    if refused > 1 or (refused and (accepted or tried or settled) and (alike > 1 or len(r.calculations) > 1)):
+    if refused > 1 or r.count("eliminated") > 1 or (refused and (accepted or tried or settled) and (alike > 1 or len(r.calculations) > 1)):
         return True
     if (tried and (alike > 1 or tried > 1) and (verdicts or settled or accepted)) or (tried > 1 and len(r.calculations) > 1):
         return True
@@ -347,9 +349,13 @@ def _restate(r: Reading) -> bool:
     return bool(defined & {word.rstrip("s") for word in re.findall(r"[a-z]+", r.problem.lower())})
 
 
+_CONVERSION = re.compile(r"[*/]?\s?\(?(?:24 hours?|60 ?min\w*|60 ?s\w*|3600 ?s\w*|7 days?|52 weeks?|12 months?|100 ?cm|1000 ?\w+|365 days?)\)?\s?(?:/|per)\s?\(?(?:1 ?)?\w+\)?")
+
+
 def _test_by_dimension(r: Reading) -> bool:
     """Units in a calculation of their own."""
-    return r.has("units") and not (r.has("units_said") and not re.search(r"cancel|units?:", r.low))
+    units = TRACES["units"].search(_CONVERSION.sub("", r.low)) is not None
+    return units and not (r.has("units_said") and not re.search(r"cancel|units?:", r.low))
 
 
 RULES: dict[str, Rule] = {

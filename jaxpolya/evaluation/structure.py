@@ -176,7 +176,10 @@ def declared(r: Reading) -> bool:
 def table(r: Reading) -> bool:
     """Three lines or more with the same bars between their cells."""
     bars = [line.count("|") for line in r.low.split("\n")]
-    return any(a == b == c and a > 0 for a, b, c in zip(bars, bars[1:], bars[2:], strict=False))
+    rows = [len(line.split()) if re.fullmatch(r"[\d\s.?-]+", line) else 0 for line in r.low.split("\n")]
+    return any(a == b == c and a > 0 for a, b, c in zip(bars, bars[1:], bars[2:], strict=False)) or any(
+        a == b == c and a > 1 for a, b, c in zip(rows, rows[1:], rows[2:], strict=False)
+    )
 
 
 def drawing(r: Reading) -> bool:
@@ -199,7 +202,7 @@ _DECLARED = re.compile(
     rf"\b(?:let|call|denote|say|suppose|assume|write|with|if|unknown|has|have|is|are|takes?|costs?|gets?|named?)\b[^.\n=]{{0,40}}?(?<![a-z])({NAME})(?![a-z])"
     rf"|(?<![a-z])({NAME})(?![a-z]) (?:be|for|stands? for|is|denotes?|represents?|=) (?:the|his|her|what|their|number|how)\b"
 )
-_PUT = re.compile(r"(?:\b(?:for|with|here|when|where|put\w*|set\w*|substitut\w*|insert\w*|plug\w*|take|taking|at|if|given|case|and|using)\b|[(,])[^.;\n]{0,16}$")
+_PUT = re.compile(r"(?:\b(?:for|with|here|when|where|put\w*|set\w*|substitut\w*|insert\w*|plug\w*|take|taking|at|if|given|case|using)\b)[^.;\n]{0,16}$")
 _COUNTED = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12}
 
 

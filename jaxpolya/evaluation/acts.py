@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from jaxpolya.evaluation.reading import MANY, TRACES, Reading, content_words
 from jaxpolya.evaluation.structure import (
+    SUBSTITUTED,
     by_complement,
     by_digits,
     by_percents,
@@ -168,17 +169,12 @@ def _variation(r: Reading) -> bool:
 
 # Things that are brought in ----------------------------------------------------------------------------------------------
 
-_SUBSTITUTED = re.compile(
-    r"\b(?:put|let|set|with|write|call|substitut\w+|where|define|introduce|denote)\b[^.\n]{0,20}?\b([a-z])\s?(?::?=|for|be|instead of|in place of)\s?([^=,.;\n]{1,30})"
-)
-
-
 _DRAWN_PART = re.compile(r"diagonal|radi|altitude|height|tangent|median")
 
 
 def _auxiliary_element(r: Reading) -> bool:
     """A substitution for an expression, a line that the figure doesn't have, a thing that is lent, a number moved between summands."""
-    for match in _SUBSTITUTED.finditer(r.low):
+    for match in SUBSTITUTED.finditer(r.low):
         letter, side = match[1], match[2]
         if re.search(r"(?<![a-z])[a-z](?![a-z])\s?(?:\^|²|\+|-|\*|/)|[+\-*/]\s?\\?(?:frac)?\W{0,3}[a-z](?![a-z])|sqrt|√|log|ln|sin|cos", side):
             others = re.findall(r"(?<![a-z])[a-z](?![a-z])", side)
@@ -194,10 +190,14 @@ def _auxiliary_element(r: Reading) -> bool:
 
 
 def _bright_idea(r: Reading) -> bool:
-    """An observation that takes the place of the calculation: pairs, a complement, an invariant, what drops out, a round product first."""
-    short = len(r.calculations) <= 6 and len(r.low) < 1000
-    if short and (r.has("observed") or r.has("spared")) and not r.has("paired_units") and not r.has("units") and not re.search(r"testing pairs|factor pairs|number pairs", r.low):
-        return True
+    """An observation that takes the place of the calculation: pairs, a complement, an invariant, what drops out, a round product first.
+
+    Units that cancel, pairs of things that are exchangeable, and what each further case adds are parts of other acts.
+    """
+    if len(r.calculations) <= 6 and len(r.low) < 1000 and not r.has("paired_units") and not r.has("units"):
+        seen = r.has("observed") and not re.search(r"testing pairs|factor pairs|number pairs", r.low)
+        if r.has("spared") or (seen and not _symmetry(r) and not _pattern(r)):
+            return True
     return regrouped(r) or by_complement(r)
 
 
@@ -216,7 +216,11 @@ def _puts_given(r: Reading, text: str) -> bool:
 
 def _specialisation(r: Reading) -> bool:
     """A value that the problem leaves open is chosen and worked out, or its smallest or extreme cases are; a row of cases is a pattern."""
-    special = [m for m in TRACES["special"].finditer(r.low) if not _puts_given(r, m[0])]
+    special = [
+        m
+        for m in TRACES["special"].finditer(r.low)
+        if not _puts_given(r, m[0]) and not TRACES["recall"].search(r.low, max(0, m.start() - 60), m.end() + 60)
+    ]
     if special and len(r.numbers) > 1 and not re.search(r"special case of|in this special case", r.low):
         if _guess_and_check(r) and not re.search(r"extreme|simplest|smallest", r.low):
             return False

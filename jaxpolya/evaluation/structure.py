@@ -186,8 +186,8 @@ def drawing(r: Reading) -> bool:
     """Three lines or more of which most is strokes, dots and blanks rather than words or calculations."""
     strokes = 0
     for line in r.text.split("\n"):
-        ink = len(re.findall(r"[|/\\_+#o.:'<>^~-]", line))
-        strokes += ink > 2 and ink > len(re.findall(r"[a-z]", line.lower())) and "=" not in line and not re.search(r"\d\s?[-+*/]\s?\d|\\[a-z]{2}", line)
+        ink = len(re.findall(r"[|/_+#<>│─┌└]|--|\.\.\.|\\(?![a-z \\])", line))
+        strokes += ink > 2 and ink > len(re.findall(r"[a-z]", line.lower())) and "=" not in line and "&" not in line and not re.search(r"\d\s?[-+*/]\s?\d|\\[a-z]{2}", line)
     return strokes >= MANY
 
 
@@ -204,6 +204,12 @@ _DECLARED = re.compile(
 )
 _PUT = re.compile(r"(?:\b(?:for|with|here|when|where|put\w*|set\w*|substitut\w*|insert\w*|plug\w*|take|taking|at|if|given|case|using)\b)[^.;\n]{0,16}$")
 _COUNTED = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12}
+
+
+SUBSTITUTED = re.compile(
+    r"\b(?:put|let|set|with|write|call|substitut\w+|where|define|introduce|denote)\b[^.\n]{0,20}?\b([a-z])\s?(?::?=|for|be|instead of|in place of)\s?([^=,.;\n]{1,30})"
+)
+"""u = x^2: a letter and what it stands for."""
 
 
 def given_numbers(r: Reading) -> set[float]:
@@ -231,6 +237,7 @@ def solved_equation(r: Reading) -> bool:
     if "=" in asked:
         given = {m[0] for m in _LETTER.finditer(asked)} - {"a"}
         given |= {letter.lower() for word in re.findall(r"\b[A-Z\d]{2,4}\b", r.problem) for letter in re.findall(r"[A-Z]", word)}
+    given |= {m[1] for m in SUBSTITUTED.finditer(r.low) if re.search(r"(?<![a-z])[a-z](?![a-z])", m[2]) and "=" in asked}
     declared = {name for m in _DECLARED.finditer(r.low) for name in m.groups() if name}
     values = given_numbers(r)
     known: set[str] = set()

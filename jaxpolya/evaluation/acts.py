@@ -47,6 +47,9 @@ def _four_phases(r: Reading) -> bool:
     """A plan that is stated before the first result, a look back behind a calculation, and one of the other two phases."""
     places = [_first(pattern, r) for pattern in (TRACES["understand"], TRACES["plan"], TRACES["carry"], TRACES["back"])]
     understand, plan, carry, back = places
+    headed = {phase for line in r.lines for phase in ("understand", "plan", "carry", "back") if TRACES[f"{phase}_head"].match(line)}
+    if "plan" in headed and len(headed) >= MANY:
+        return True
     if plan is None or back is None or back < plan:
         return False
     between = r.low[plan:back]
@@ -74,7 +77,7 @@ def _step_by_step(r: Reading) -> bool:
         checked += TRACES["sound"].search(line) is not None or (
             _CHECK_FIRST.search(behind) is not None and re.search(r"\d", behind) is not None
         )
-    return undone > 1 or checked > 1
+    return undone > 1 or checked > 1 or len(re.findall(r"\bcheck\w*\s?:\s?\S+ ?\S", r.low)) > 1
 
 
 # Directions --------------------------------------------------------------------------------------------------------------
@@ -110,7 +113,7 @@ def _decomposition(r: Reading) -> bool:
         or len({m[0] for m in TRACES["piece"].finditer(r.low)}) > 1
         or any((m[1] or m[2] or "|") not in asked for m in TRACES["divided"].finditer(r.low) if m[1] or m[2])
     )
-    if cut and len(r.numbers) > 2:
+    if cut and (len(r.numbers) > 2 or not r.given):
         return True
     cases = (r.count("case") > 1 and not r.has("before")) or (r.has("sorted_by") and (trials(r) > 1 or r.count("case")))
     shapes = {m[1] for m in TRACES["shape"].finditer(r.low)}
@@ -129,7 +132,7 @@ def _analogy(r: Reading) -> bool:
         words = {word for word in r.new_words if re.search(rf"\b{re.escape(word)}", around)}
         if (
             len(words) >= MANY
-            and re.search(r"\d", r.low[match.end() :])
+            and (re.search(r"\d", r.low[match.end() :]) or not r.given)
             and not re.search(r"\bsame (?:as|reason)[^.]{0,12}(?:before|above|again)", around[:60])
         ):
             return True

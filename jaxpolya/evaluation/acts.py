@@ -264,6 +264,8 @@ def _guess_and_check(r: Reading) -> bool:
         return True
     if (tried and (alike > 1 or tried > 1) and (verdicts or settled or accepted)) or (tried > 1 and len(r.calculations) > 1):
         return True
+    if r.has("pairs_listed") and (refused or accepted or settled) and len(re.findall(r"\(\d+, ?\d+\)|\d ?\* ?\d", r.low)) > 1:
+        return True
     return alike >= MANY and (verdicts > 1 or settled) and not r.has("regular")
 
 

@@ -108,7 +108,7 @@ def series(r: Reading) -> bool:
     for clause in clauses:
         first = re.search(r"\d{1,5}", clause)
         counted = first is not None and len(clause) < 60 and len(re.findall(r"\d+", clause)) > 1
-        read.append((int(first[0]), re.sub(r"\d+|s\b|[^a-z]", "", clause)[:12]) if first and counted else (-1, ""))
+        read.append((int(first[0]), re.sub(r"\d+|s\b|[^a-z]", "", clause)[:4]) if first and counted else (-1, ""))
     if any(b[0] - a[0] == c[0] - b[0] == 1 and a[1] == b[1] == c[1] and a[0] >= 0 for a, b, c in zip(read, read[1:], read[2:], strict=False)):
         return True
     sums = [clause.split("=")[0].strip() for clause in clauses if "=" in clause]
@@ -199,7 +199,7 @@ _WORKED_UPON = re.compile(rf"\d\s?\*?\s?{NAME}(?![a-z])|(?<![a-z]){NAME}(?![a-z]
 
 _FUNCTION = re.compile(r"(?<![a-z])[a-z]_?\d?\s?\(\s?(?:[a-z]|\d+)\s?[,)=]")
 _DECLARED = re.compile(
-    rf"\b(?:let|call|denote|say|suppose|assume|write|with|if|unknown|has|have|is|are|takes?|costs?|gets?|named?)\b[^.\n=]{{0,40}}?(?<![a-z])({NAME})(?![a-z])"
+    rf"\b(?:let|call|denote|say|suppose|assume|write|unknown|named?)\b[^.\n=]{{0,40}}?(?<![a-z])({NAME})(?![a-z])"
     rf"|(?<![a-z])({NAME})(?![a-z]) (?:be|for|stands? for|is|denotes?|represents?|=) (?:the|his|her|what|their|number|how)\b"
 )
 _PUT = re.compile(r"(?:\b(?:for|with|here|when|where|put\w*|set\w*|substitut\w*|insert\w*|plug\w*|take|taking|at|if|given|case|using)\b)[^.;\n]{0,16}$")

@@ -45,8 +45,8 @@ Rule = Callable[[Reading], bool]
 
 def _four_phases(r: Reading) -> bool:
     """A plan that is stated before the first result, a look back behind a calculation, and one of the other two phases."""
-    places = [_first(pattern, r) for pattern in (TRACES["understand"], TRACES["plan"], TRACES["carry"], TRACES["back"])]
-    understand, plan, carry, back = places
+    understand, plan = _first("understand", r), _first("plan", r)
+    carry, back = _first("carry", r, plan or 0), _first("back", r, plan or 0)
     headed = {phase for line in r.lines for phase in ("understand", "plan", "carry", "back") if TRACES[f"{phase}_head"].match(line)}
     if "plan" in headed and len(headed) >= MANY:
         return True
@@ -58,8 +58,8 @@ def _four_phases(r: Reading) -> bool:
     return (understand is not None and understand < plan) or (carry is not None and plan < carry < back)
 
 
-def _first(pattern: re.Pattern[str], r: Reading) -> int | None:
-    match = pattern.search(r.low)
+def _first(trace: str, r: Reading, start: int = 0) -> int | None:
+    match = TRACES[trace].search(r.low, start)
     return match.start() if match else None
 
 
@@ -260,7 +260,7 @@ def _guess_and_check(r: Reading) -> bool:
     """Candidates of one shape that are told apart by a verdict on each, or a candidate that is tried and left for another."""
     alike, tried, verdicts = trials(r), r.count("try"), r.count("verdict")
     settled, refused, accepted = r.has("settled"), r.count("refused"), r.count("accepted")
-    if refused > 1 or r.count("eliminated") > 1 or (refused and (accepted or tried or settled) and (alike > 1 or len(r.calculations) > 1)):
+    if refused > 1 or r.count("eliminated") > 1 or (table(r) and (accepted or settled) and not r.has("regular")) or (refused and (accepted or tried or settled) and (alike > 1 or len(r.calculations) > 1)):
         return True
     if (tried and (alike > 1 or tried > 1) and (verdicts or settled or accepted)) or (tried > 1 and len(r.calculations) > 1):
         return True
@@ -285,7 +285,7 @@ def _pattern(r: Reading) -> bool:
 
 def _figure(r: Reading) -> bool:
     """Ink (a table, bars, a number line, a tree), or a drawing in which two places are named."""
-    if r.has("ink") or drawing(r) or (table(r) and not (r.has("regular") and case_row(r))):
+    if r.has("ink") or drawing(r) or table(r):
         return True
     match = TRACES["draw"].search(r.low)
     places = {m[0] for m in TRACES["placed"].finditer(r.low)}

@@ -142,7 +142,7 @@ _ASSIGNED = re.compile(rf"(?:^|[\s(,;.])({NAME})\s?=\s?([^=\n,;]{{1,40}})", re.M
 
 _NAMED = re.compile(
     rf"\b(?:let|write|call|denote|name|use)\b[^.\n]{{0,30}}?\b({NAME})\s?,\s?({NAME})(?:\s?,\s?({NAME}))?"
-    rf"(?:,? (?:and|be|for)(?: ({NAME})\b)?|[.:;])",
+    rf"(?:,? (?:and|be|for|the)(?: ({NAME})\b)?|[.:;])",
 )
 
 
@@ -162,7 +162,7 @@ def names(r: Reading) -> set[str]:
 
 
 _SAID = re.compile(
-    rf"\b(?:let|call|denote|names?|write|notation|define|abbreviat\w+|symbols?|letters?|variables?|with|set|say|use|put|where)\b[^.\n]{{0,40}}?(?<![a-z'])(?:{NAME})(?![a-z'])"
+    rf"\b(?:let|call|denote|names?|write|notation|define|abbreviat\w+|symbols?|letters?|variables?|set|say|use|put)\b[^.\n]{{0,40}}?(?<![a-z'])(?:{NAME})(?![a-z'])"
     rf"|(?<![a-z])(?:{NAME})(?![a-z]) ?(?:=|:|for|is|stands for|be|-) ?(?:the|his|her|number|how|what|price|cost|speed|time|amount|\w+'s|[a-z]{{4,}})\b"
 )
 
@@ -223,6 +223,8 @@ def _relation(left: str, right: str, declared: set[str]) -> bool:
     if _FUNCTION.search(both) or re.search(r"\d\s?(?:k?m|c?m|s|h|l|g|w)\s?(?:/|²|³|\^)", both) or not re.search(r"(?<![\^_\d])\d", re.sub(r"1/2", "", both)):
         return False
     letters = [m[0] for side in (left, right) for m in _LETTER.finditer(side)]
+    if set(letters) <= {"m", "s"} - declared:
+        return False  # metres and seconds
     return len(letters) > 1 or bool(set(letters) & declared) or re.search(r"[a-zα-ω²)\d]\s?[-+]\s?[\da-zα-ω(]", both) is not None
 
 

@@ -18,8 +18,15 @@ MANY = 3
 LONGEST = 20_000
 """Characters of a solution that are read; what follows is noise that repeats."""
 
-_LIGATURES = {"\\le": "≤", "\\leq": "≤", "\\ge": "≥", "\\geq": "≥", "\\neq": "≠", "\\ne": "≠", "\\approx": "≈", "\\pi": "π", "\\ldots": "...",
-              "\\dots": "...", "\\cdots": "...", "\\alpha": "α", "\\beta": "β", "\\gamma": "γ", "\\varphi": "φ", "\\phi": "φ", "\\theta": "θ"}
+_SIGNS = {
+    **{
+        f"\\{name}": sign
+        for name, sign in (("le", "≤"), ("leq", "≤"), ("ge", "≥"), ("geq", "≥"), ("ne", "≠"), ("neq", "≠"), ("approx", "≈"))
+    },
+    **{f"\\{name}": "..." for name in ("ldots", "dots", "cdots")},
+    **{f"\\{name}": letter for name, letter in (("pi", "π"), ("alpha", "α"), ("beta", "β"), ("gamma", "γ"), ("theta", "θ"))},
+    **{f"\\{name}": "φ" for name in ("varphi", "phi")},
+}
 _TYPESETTING = (
     (re.compile(r"</?think>|\\[()\[\]]|\\left|\\right(?![a-z])|\\displaystyle|\\[!;:]|\\blacksquare|\*\*|\$\$|`"), ""),
     (re.compile(r"(?<=\d)(?:\\,|\{,\})(?=\d{3}\b)"), ""),
@@ -29,7 +36,7 @@ _TYPESETTING = (
     (re.compile(r"(?<!\s)\s?&\s?(?==|\\|<|>)|(?<==)&"), " "),
     (re.compile(r"\\times|\\cdot(?!s)|[×·•∙⋅]"), "*"),
     (re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|operatorname)\s?\{([^{}\n]{0,60})\}"), r"\1"),
-    (re.compile(r"\\[a-z]{2,8}(?![a-z])"), lambda m: _LIGATURES.get(m[0], m[0])),
+    (re.compile(r"\\[a-z]{2,8}(?![a-z])"), lambda m: _SIGNS.get(m[0], m[0])),
     (re.compile(r"\$(?! )([^$\n]{1,200}?)(?<! )\$(?!\d)"), r"\1"),  # mathematics as pandoc knows it; what is left are dollars
     (re.compile(r"\\\$"), "$"),
     (re.compile(r"\\%"), "%"),
@@ -98,19 +105,24 @@ _PLACEHOLDERS = {
 }
 
 
+FAMILIES = ("order", "detours", "insights", "cases", "signs")
+"""Of acts: each has a module of rules and a file of patterns beside it."""
+
+
 def _traces() -> dict[str, re.Pattern[str]]:
-    source = importlib.resources.files("jaxpolya.evaluation") / "traces.yaml"
     compiled = {}
-    for trace, patterns in yaml.safe_load(source.read_text(encoding="utf-8")).items():
-        pattern = "|".join(f"(?:{one})" for one in patterns)
-        for placeholder, meant in _PLACEHOLDERS.items():
-            pattern = pattern.replace(placeholder, meant)
-        compiled[trace] = re.compile(pattern, re.MULTILINE)
+    for family in FAMILIES:
+        source = importlib.resources.files("jaxpolya.evaluation") / "acts" / f"{family}.yaml"
+        for trace, patterns in yaml.safe_load(source.read_text(encoding="utf-8")).items():
+            pattern = "|".join(f"(?:{one})" for one in patterns)
+            for placeholder, meant in _PLACEHOLDERS.items():
+                pattern = pattern.replace(placeholder, meant)
+            compiled[trace] = re.compile(pattern, re.MULTILINE)
     return compiled
 
 
 TRACES = _traces()
-"""Name → what `traces.yaml` has for it, any of its patterns."""
+"""Name → any of its patterns in the families' files."""
 
 
 @dataclasses.dataclass(frozen=True)

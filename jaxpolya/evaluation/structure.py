@@ -83,11 +83,14 @@ def regrouped(r: Reading) -> bool:
 
 def by_complement(r: Reading) -> bool:
     """Whether what is asked with "at least one" is found as all, or 1, without those that have none."""
-    asked = re.search(r"\bat least (?:one|once|a|an|two|1)\b|\bnot\b", r.problem.lower())
-    return asked is not None and re.search(r"(?<![\d.])1 ?- ?(?:\(|[\d\\p])|\bwhat(?:'s| is) left\b|\b(?:all|total)\b[^.\n]{0,30}\b(?:minus|without|except)\b", r.low) is not None
+    asked = re.search(r"\bat least (?:one|once|an?|two|1)\b", r.problem.lower())
+    without = r"(?<![\d.])1 ?- ?(?:\(|[\d\\p])|\bwhat(?:'s| is) left\b|\b(?:all|total)\b[^.\n]{0,30}\b(?:minus|without|except)\b"
+    return asked is not None and re.search(without, r.low) is not None
 
 
-_CASE_VALUE = re.compile(r"(?:^\|? ?(\d+) ?\|)|\b(?:[a-z]\s?=\s?(\d+)|(\d+)\s?(?:\w+ ){0,2}(?:→|:|needs?|makes?|takes?|gives?|=))", re.MULTILINE)
+_CASE_VALUE = re.compile(
+    r"(?:^\|? ?(\d+) ?\|)|\b(?:[a-z]\s?=\s?(\d+)|(\d+)\s?(?:\w+ ){0,2}(?:→|:|needs?|makes?|takes?|gives?|=))", re.MULTILINE
+)
 
 
 def case_row(r: Reading) -> bool:
@@ -101,7 +104,7 @@ _IN_WORDS = re.compile(r"\b(?:" + "|".join(_WORDS) + r")\b")
 
 
 def series(r: Reading) -> bool:
-    """Whether three clauses in a row differ in their numbers alone and begin with 1, 2, 3 or the like, or three sums grow by a term each."""
+    """Whether three clauses in a row are alike but for numbers that begin with 1, 2, 3 or the like, or three sums grow by a term each."""
     text = _IN_WORDS.sub(lambda m: str(_WORDS[m[0]]), r.low)
     clauses = [clause.strip(" |*-") for clause in re.split(r"[,;.\n]", text)]
     read: list[tuple[int, str]] = []
@@ -109,10 +112,14 @@ def series(r: Reading) -> bool:
         first = re.search(r"\d{1,5}", clause)
         counted = first is not None and len(clause) < 60 and len(re.findall(r"\d+", clause)) > 1
         read.append((int(first[0]), re.sub(r"\d+|s\b|[^a-z]", "", clause)[:4]) if first and counted else (-1, ""))
-    if any(b[0] - a[0] == c[0] - b[0] == 1 and a[1] == b[1] == c[1] and a[0] >= 0 for a, b, c in zip(read, read[1:], read[2:], strict=False)):
+    if any(
+        b[0] - a[0] == c[0] - b[0] == 1 and a[1] == b[1] == c[1] and a[0] >= 0 for a, b, c in zip(read, read[1:], read[2:], strict=False)
+    ):
         return True
     sums = [clause.split("=")[0].strip() for clause in clauses if "=" in clause]
-    return any(b.startswith(a) and c.startswith(b) and a and "+" in c and a != b != c for a, b, c in zip(sums, sums[1:], sums[2:], strict=False))
+    return any(
+        b.startswith(a) and c.startswith(b) and a and "+" in c and a != b != c for a, b, c in zip(sums, sums[1:], sums[2:], strict=False)
+    )
 
 
 def trials(r: Reading) -> int:
@@ -147,7 +154,10 @@ _NAMED = re.compile(
 
 
 _LISTED = re.compile(rf"^\W{{0,4}}({NAME})\s?(?::|-|=|→)\s?(?:the |number |how |price |time )?[a-z]{{3,}}", re.MULTILINE)
-_APPOSED = re.compile(rf"(?:,|\band|\blet|\bwith|\bwrite|\bsay|\bcall|\bwhere|:)\s({NAME}) (?:be |for |is |denotes? |means )?(?:the|its|his|her|their|number)\b")
+_APPOSED = re.compile(
+    rf"(?:,|\band|\blet|\bwith|\bwrite|\bsay|\bcall|\bwhere|:)\s({NAME}) (?:be |for |is |denotes? |means )?"
+    r"(?:the|its|his|her|their|number)\b"
+)
 _BE = re.compile(rf"\b({NAME})\b (?:be|for|stands? for|is|denotes?|represents?) (?:the|his|her|what|their|\w+'s)\b")
 
 
@@ -162,8 +172,9 @@ def names(r: Reading) -> set[str]:
 
 
 _SAID = re.compile(
-    rf"\b(?:let|call|denote|names?|write|notation|define|abbreviat\w+|symbols?|letters?|variables?|set|say|use|put)\b[^.\n]{{0,40}}?(?<![a-z'])(?:{NAME})(?![a-z'])"
-    rf"|(?<![a-z])(?:{NAME})(?![a-z]) ?(?:=|:|for|is|stands for|be|-) ?(?:the|his|her|number|how|what|price|cost|speed|time|amount|\w+'s|[a-z]{{4,}})\b"
+    rf"\b(?:let|call|denote|names?|write|notation|define|abbreviat\w+|symbols?|letters?|variables?|set|say|use|put)\b"
+    rf"[^.\n]{{0,40}}?(?<![a-z'])(?:{NAME})(?![a-z'])"
+    rf"|(?<![a-z])(?:{NAME})(?![a-z]) ?(?:=|:|for|is|stands for|be|-) ?(?:the|his|her|how|\w+'s|[a-z]{{4,}})\b"
 )
 
 
@@ -174,12 +185,11 @@ def declared(r: Reading) -> bool:
 
 
 def table(r: Reading) -> bool:
-    """Three lines or more with the same bars between their cells."""
+    """Three lines or more with the same number of bars between their cells, or of nothing but as many numbers."""
     bars = [line.count("|") for line in r.low.split("\n")]
     rows = [len(line.split()) if re.fullmatch(r"[\d\s.?-]+", line) else 0 for line in r.low.split("\n")]
-    return any(a == b == c and a > 0 for a, b, c in zip(bars, bars[1:], bars[2:], strict=False)) or any(
-        a == b == c and a > 1 for a, b, c in zip(rows, rows[1:], rows[2:], strict=False)
-    )
+    barred = any(a == b == c and a > 0 for a, b, c in zip(bars, bars[1:], bars[2:], strict=False))
+    return barred or any(a == b == c and a > 1 for a, b, c in zip(rows, rows[1:], rows[2:], strict=False))
 
 
 def drawing(r: Reading) -> bool:
@@ -187,7 +197,8 @@ def drawing(r: Reading) -> bool:
     strokes = 0
     for line in r.text.split("\n"):
         ink = len(re.findall(r"[|/_+#<>│─┌└]|--|\.\.\.|\\(?![a-z \\])", line))
-        strokes += ink > 2 and ink > len(re.findall(r"[a-z]", line.lower())) and "=" not in line and "&" not in line and not re.search(r"\d\s?[-+*/]\s?\d|\\[a-z]{2}", line)
+        calculated = re.search(r"[=&]|\d\s?[-+*/]\s?\d|\\[a-z]{2}", line) is not None
+        strokes += ink > 2 and ink > len(re.findall(r"[a-z]", line.lower())) and not calculated
     return strokes >= MANY
 
 
@@ -202,25 +213,29 @@ _DECLARED = re.compile(
     rf"\b(?:let|call|denote|say|suppose|assume|write|unknown|named?)\b[^.\n=]{{0,40}}?(?<![a-z])({NAME})(?![a-z])"
     rf"|(?<![a-z])({NAME})(?![a-z]) (?:be|for|stands? for|is|denotes?|represents?|=) (?:the|his|her|what|their|number|how)\b"
 )
-_PUT = re.compile(r"(?:\b(?:for|with|here|when|where|put\w*|set\w*|substitut\w*|insert\w*|plug\w*|take|taking|at|if|given|case|using)\b)[^.;\n]{0,16}$")
-_COUNTED = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12}
-
-
+_PUT = re.compile(
+    r"(?:\b(?:for|with|here|when|where|put\w*|set\w*|substitut\w*|insert\w*|plug\w*|take|taking|at|if|given|case|using)\b)[^.;\n]{0,16}$"
+)
 SUBSTITUTED = re.compile(
-    r"\b(?:put|let|set|with|write|call|substitut\w+|where|define|introduce|denote)\b[^.\n]{0,20}?\b([a-z])\s?(?::?=|for|be|instead of|in place of)\s?([^=,.;\n]{1,30})"
+    r"\b(?:put|let|set|with|write|call|substitut\w+|where|define|introduce|denote)\b[^.\n]{0,20}?"
+    r"\b([a-z])\s?(?::?=|for|be|instead of|in place of)\s?([^=,.;\n]{1,30})"
 )
 """u = x^2: a letter and what it stands for."""
 
 
 def given_numbers(r: Reading) -> set[float]:
     """The problem's numbers, those in words too."""
-    return set(r.given) | {float(n) for word, n in _COUNTED.items() if re.search(rf"\b{word}\b", r.problem.lower())}
+    return set(r.given) | {float(n) for word, n in _WORDS.items() if n and re.search(rf"\b{word}\b", r.problem.lower())}
 
 
 def _relation(left: str, right: str, declared: set[str]) -> bool:
     """Whether an equation says something of an unknown by numbers, rather than being a law among letters or one product of a formula."""
     both = f"{left} = {right}"
-    if _FUNCTION.search(both) or re.search(r"\d\s?(?:k?m|c?m|s|h|l|g|w)\s?(?:/|²|³|\^)", both) or not re.search(r"(?<![\^_\d])\d", re.sub(r"1/2", "", both)):
+    if (
+        _FUNCTION.search(both)
+        or re.search(r"\d\s?(?:k?m|c?m|s|h|l|g|w)\s?(?:/|²|³|\^)", both)
+        or not re.search(r"(?<![\^_\d])\d", re.sub(r"1/2", "", both))
+    ):
         return False
     letters = [m[0] for side in (left, right) for m in _LETTER.finditer(side)]
     if set(letters) <= {"m", "s"} - declared:
@@ -263,7 +278,8 @@ def solved_equation(r: Reading) -> bool:
         elif alone and names - alone - known - given and any(_WORKED_UPON.search(side) for side in sides):
             if any(_LETTER.search(side) and side not in alone and alone & {m[0] for m in _LETTER.finditer(side)} for side in sides):
                 worked |= names - known - given  # t = 2t - 13
-    return (systems > 1 and TRACES["outright"].search(r.low) is None and not re.search(r"lowest terms|rational|\beven\b.*\beven\b", r.low)) or any(
+    proof = TRACES["outright"].search(r.low) is not None or re.search(r"lowest terms|rational|\beven\b.{0,200}\beven\b", r.low) is not None
+    return (systems > 1 and not proof) or any(
         re.search(rf"\b(?:so|and|thus|hence|therefore|then),? {re.escape(name)} (?:is|equals) (?:therefore |then )?\$?-?\d", r.low)
         for name in worked
     )

@@ -50,7 +50,8 @@ def generalisation(r: Reading) -> bool:
         return True
     if not letters:
         return False
-    return r.has("arbitrary") and r.has("put_in") and r.has("reason") and not solved_equation(r)
+    arbitrary = any(not re.search(r"[a-z] ?= ?\d", match[0]) for match in TRACES["arbitrary"].finditer(r.low))
+    return arbitrary and r.has("put_in") and r.has("reason") and not solved_equation(r)
 
 
 def guess_and_check(r: Reading) -> bool:

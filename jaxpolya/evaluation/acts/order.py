@@ -46,7 +46,7 @@ def step_by_step(r: Reading) -> bool:
 
 _START_ASKED = re.compile(
     r"\b(?:at first|originally|original|initial\w*|to begin with|(?:at|in) the (?:beginning|start|outset|morning)"
-    r"|(?:start|began|begin|started) (?:with|out|at)?"
+    r"|(?:did|does|do) (?:\w+ ){1,3}(?:start|begin)|(?:started|began|starts) (?:with|out|at)"
     r"|thinks? of (?:an?|my) number|thought of|which number|what (?:was|is) (?:my|her|his|the|their) (?:\w+ )?number)\b"
 )
 

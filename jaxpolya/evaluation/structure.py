@@ -25,8 +25,13 @@ def undoes(second: Calculation, first: Calculation) -> bool:
     )
 
 
+_AFTER = r"\bafter (\d{1,3})\b[^\n]{1,30}\bafter (\d{1,3})\b[^\n]{1,30}\bafter (\d{1,3})\b"
+
+
 def counted_down(r: Reading) -> bool:
-    """Day 6, day 5, day 4, with a calculation to each."""
+    """Day 6, day 5, day 4, with a calculation to each; or after 4: …, after 3: …, after 2: …"""
+    if any(int(a) - int(b) == int(b) - int(c) == 1 for a, b, c in re.findall(_AFTER, r.low)):
+        return True
     indices: dict[str, list[int]] = {}
     for match in re.finditer(r"\b(day|hour|week|month|year|minute|round|stage|stop|level|term|generation) (\d{1,3})\b", r.low):
         indices.setdefault(match[1], []).append(int(match[2]))
@@ -238,7 +243,7 @@ def _relation(left: str, right: str, declared: set[str]) -> bool:
     ):
         return False
     letters = [m[0] for side in (left, right) for m in _LETTER.finditer(side)]
-    if set(letters) <= {"m", "s"} - declared:
+    if "/" in both and set(letters) <= {"m", "s"} - declared:
         return False  # metres and seconds
     return len(letters) > 1 or bool(set(letters) & declared) or re.search(r"[a-zα-ω²)\d]\s?[-+]\s?[\da-zα-ω(]", both) is not None
 

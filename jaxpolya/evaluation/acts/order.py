@@ -4,7 +4,7 @@ import itertools
 import re
 
 from jaxpolya.evaluation.reading import MANY, TRACES, Reading
-from jaxpolya.evaluation.structure import by_digits, by_percents, counted_down, near, trials, undoes
+from jaxpolya.evaluation.structure import by_digits, by_percents, counted_down, near, table, trials, undoes
 
 
 def four_phases(r: Reading) -> bool:
@@ -32,6 +32,8 @@ _CHECK_FIRST = re.compile(r"^\W{0,4}(?:(?:final|the|quick) )?(?:check|verif|conf
 
 def step_by_step(r: Reading) -> bool:
     """Two steps, each with a check of its own: the inverse operation right behind it, or an estimate, or a reason for the size."""
+    if table(r):
+        return False  # marks in a table are verdicts on trials
     undone = sum(undoes(second, first) for first, second in itertools.pairwise(r.calculations))
     lines = r.lines if len(r.lines) > 2 else r.sentences
     checked = 0
@@ -53,7 +55,7 @@ _START_ASKED = re.compile(
 
 def working_backward(r: Reading) -> bool:
     """Two operations or more undone from the final state, or two links of "for this I need that"."""
-    if r.count("need") > 1 or r.count("came") > 1:
+    if r.count("need") + r.count("came") > 1:
         return True
     if counted_down(r):
         return True
@@ -84,4 +86,6 @@ def decomposition(r: Reading) -> bool:
     cases = (r.count("case") > 1 and not r.has("before")) or (r.has("sorted_by") and (trials(r) > 1 or r.count("case")))
     if _put_together(r, asked):
         return True
-    return (cases and r.has("total") and trials(r) < MANY + 2 * r.has("sorted_by")) or by_digits(r) or by_percents(r)
+    return (
+        (cases and r.has("total") and trials(r) < MANY + 2 * r.has("sorted_by")) or (by_digits(r) and not step_by_step(r)) or by_percents(r)
+    )

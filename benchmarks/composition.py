@@ -81,6 +81,23 @@ def table(name: str, labels: Sequence[Sequence[str]], shown: Sequence[LabelledSo
     return "\n".join(lines)
 
 
+def by_writer(labels: Sequence[Sequence[str]], shown: Sequence[LabelledSolution]) -> str:
+    """The table of one judge by who wrote the solutions: rules may fit one hand and not another."""
+    lines = [
+        "\n| writer | solutions | precision | recall | kappa | sensitivity, composed | specificity, composed | kappa, composed |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for writer in dict.fromkeys(one.writer for one in shown):
+        here = [i for i, one in enumerate(shown) if one.writer == writer]
+        theirs, of_them = [labels[i] for i in here], [shown[i] for i in here]
+        truth_SH, judge_SH = used([one.labels for one in of_them], KEYS), used(theirs, KEYS)
+        hits, quality = int((truth_SH & judge_SH).sum()), compare(theirs, of_them, KEYS)
+        found = f"{share(hits, int(judge_SH.sum()))} | {share(hits, int(truth_SH.sum()))} | {cell(quality.kappa)}"
+        composed = f"{share(*quality.composed)} | {share(*quality.others)} | {cell(quality.kappa_composed)}"
+        lines.append(f"| {writer} | {len(here)} | {found} | {composed} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Writes the tables to standard output."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -107,7 +124,9 @@ def main() -> None:
             shown = [shown[i] for i in sorted(rng.choice(len(shown), args.solutions, replace=False))]
         print(table(f"second labelling against the first, {half}", [one.second for one in shown], [_first(one) for one in shown]))
         for name, judge in judges or [(name, make(HEURISTICS)) for name, make in NAMED.items()]:
-            print(table(f"{name}, {half}", judge.label([one.shown for one in shown]), shown), flush=True)
+            labels = judge.label([one.shown for one in shown])
+            print(table(f"{name}, {half}", labels, shown), flush=True)
+            print(by_writer(labels, shown), flush=True)
 
 
 def _first(one: LabelledSolution) -> LabelledSolution:

@@ -29,6 +29,7 @@ _SIGNS = {
 }
 _TYPESETTING = (
     (re.compile(r"</?think>|\\[()\[\]]|\\left|\\right(?![a-z])|\\displaystyle|\\[!;:]|\\blacksquare|\*\*|\$\$|`"), ""),
+    (re.compile(r"(?<![\w*])\*(?=[^\s*\d])([^*\n]{1,160}?)(?<=[^\s*])\*(?![\w*])"), r"\1"),  # italics
     (re.compile(r"(?<=\d)(?:\\,|\{,\})(?=\d{3}\b)"), ""),
     (re.compile(r"\\[,~ ]|~|\\q?quad(?![a-z])"), " "),
     (re.compile(r"\\(?:begin|end)\s?\{\w{1,20}\*?\}(?:\{[lcr|]{1,12}\})?"), "\n"),
@@ -40,7 +41,6 @@ _TYPESETTING = (
     (re.compile(r"\$(?! )([^$\n]{1,200}?)(?<! )\$(?!\d)"), r"\1"),  # mathematics as pandoc knows it; what is left are dollars
     (re.compile(r"\\\$"), "$"),
     (re.compile(r"\\%"), "%"),
-    (re.compile(r"(?<![\w*])\*(?=[^\s*\d])([^*\n]{1,160}?)(?<=[^\s*])\*(?![\w*])"), r"\1"),  # italics
     (re.compile(r"<<[^<>\n]{0,60}>>"), ""),  # a calculator's notes in GSM8K's solutions
     (re.compile(r"\\(?:d|t)?frac\s?\{(\w{1,6})\}\s?\{(\w{1,6})\}"), r"\1/\2"),
     (re.compile(r"\\(?:d|t)?frac\s?\{([^{}]{1,40})\}\s?\{([^{}]{1,40})\}"), r"(\1)/(\2)"),

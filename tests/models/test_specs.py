@@ -1,6 +1,7 @@
 """What is declared of each parameter is what optimizer and copies make of it."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,8 @@ from jaxpolya.config import Optimizer
 from jaxpolya.decode.lanes import decode_copy
 from jaxpolya.models.config import DecoderConfig, Lora
 from jaxpolya.models.decoder import abstract_params
+from jaxpolya.runs import train
+from jaxpolya.runs.identity import meaning
 from jaxpolya.train.state import make_optimizer
 
 CONFIG = DecoderConfig("olmo2", 13, 4, 6, 2, 2, 1, 2, 8, qk_norm="all", qkv_bias=True, mlp_bias=True, post_norms=True)
@@ -43,3 +46,12 @@ def test_an_update_of_nothing_shrinks_what_decays(part):
 def test_the_decode_copy_is_in_the_compute_dtype_but_for_norms(mesh1):
     copy = decode_copy(jax.tree.map(lambda spec: jnp.ones(spec.shape), abstract_params(CONFIG)), CONFIG, mesh1, "bfloat16")
     assert {path[-1].key for path, leaf in jax.tree.leaves_with_path(copy) if leaf.dtype == jnp.float32} == NORMS
+
+
+@pytest.mark.parametrize(
+    ("qk_norm", "decay", "another"), [("all", 0.1, True), ("all", 0.0, False), ("head", 0.1, False), ("none", 0.1, False)]
+)
+def test_a_training_is_another_one_only_where_norms_once_decayed(qk_norm, decay, another):
+    session = SimpleNamespace(meta=SimpleNamespace(config=dataclasses.replace(CONFIG, qk_norm=qk_norm)))
+    identity = train._training(session, Optimizer(learning_rate=1e-3, weight_decay=decay))
+    assert (identity != meaning("training")) == another and identity["training"] == meaning("training")["training"]

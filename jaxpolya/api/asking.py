@@ -81,7 +81,7 @@ def generate(
         pairs = [(question, offered[exemplar_kind(question)][i]) for i in range(number) for question in asked]
     prompts = fitting(model, builder, pairs, config.sampling, "generate", four_phases=config.four_phases)
     draws = Draws("plain" if heuristics is None else "polya", "generate", config.samples, config.seed)
-    return answered(model, builder, prompts, config.sampling, draws, verify, rows=rows, out=out, quiet=quiet)
+    return draw_samples(model, builder, prompts, config.sampling, draws, verify, rows=rows, out=out, quiet=quiet)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +153,7 @@ def evaluate(
 
     def ask(use: Literal["eval", "greedy"], sampling: Sampling, number: int, file: str | Path | None) -> list[Sample]:
         draws = Draws("base", use, number, config.seed)
-        return answered(model, builder, prompts, sampling, draws, verify, rows=rows, out=file, quiet=quiet)
+        return draw_samples(model, builder, prompts, sampling, draws, verify, rows=rows, out=file, quiet=quiet)
 
     responses = ask("eval", config.sampling, config.samples, out)
     once = config.sampling.model_copy(update={"temperature": 0.0, "top_k": 0, "top_p": 1.0})
@@ -204,7 +204,7 @@ def fitting(
     return prompts
 
 
-def answered(
+def draw_samples(
     model: Model,
     builder: PromptBuilder,
     prompts: Sequence[Prompt],
@@ -219,7 +219,7 @@ def answered(
     """All samples of all prompts with their verdicts; what `out` holds is not asked again."""
     engine = model.engine(builder, [prompt.ids for prompt in prompts], ending(sampling, builder), draws.samples, rows=rows)
     with (
-        written(out, "samples.jsonl") as file,
+        output_file(out, "samples.jsonl") as file,
         judging(verify) as pool,
         Display(quiet=quiet).task(draws.stage, len(prompts) * draws.samples) as task,
     ):
@@ -233,7 +233,7 @@ def ending(sampling: Sampling, builder: PromptBuilder) -> Sampling:
 
 
 @contextlib.contextmanager
-def written(out: str | Path | None, name: str) -> Iterator[Path]:
+def output_file(out: str | Path | None, name: str) -> Iterator[Path]:
     """A path to write to: the caller's own, or one that goes away."""
     if out is not None:
         yield Path(out)

@@ -68,12 +68,12 @@ def select(
     cases = [Case(asked[sample.question_id], _slot(heuristics, sample), sample) for sample in undecided]
     scorer = _scorer(model, builder, config, four_phases) if cases else None
     scores = dict(zip([sample.id for sample in undecided], scorer.score(cases).tolist(), strict=True)) if scorer else {}
-    rows = star_rows(plain, row) + _kept(guided, asked, scores, config, row)
+    rows = star_rows(plain, row) + _keep(guided, asked, scores, config, row)
     require_rows({"selected": rows}, {"selected": drawn})
     return rows
 
 
-def _kept(
+def _keep(
     guided: Mapping[str, Sequence[Sample]],
     asked: Mapping[str, Question],
     scores: Mapping[str, float],

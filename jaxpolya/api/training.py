@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxpolya.api.asking import RECORDS, ROWS, ending, fitting, judging, written
+from jaxpolya.api.asking import RECORDS, ROWS, ending, fitting, judging, output_file
 from jaxpolya.api.looking import Best, as_fields, look_at, settle
 from jaxpolya.api.model import Model
 from jaxpolya.api.questions import Questions, Rows, as_questions, as_rows
@@ -282,7 +282,7 @@ def _steps(directory: Path) -> list[dict[str, Any]]:
 @contextlib.contextmanager
 def _fresh(directory: str | Path | None, what: str) -> Iterator[Path]:
     """A directory with nothing in it: a training goes on from whatever its directory holds, and this one starts afresh."""
-    with written(directory, what) as place:
+    with output_file(directory, what) as place:
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise InputError(f"{what}: {place} holds something already; name a new directory (a run that goes on is jaxpolya.run's)")
         place.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from jaxpolya.config import VerifyConfig
 from jaxpolya.errors import ConfigError, InputError
 from jaxpolya.records import Extraction, Unevaluated, Verdict
 from jaxpolya.verify.judge import Item, Policy, judge
-from jaxpolya.verify.kinds import named
+from jaxpolya.verify.kinds import name_of
 from jaxpolya.verify.pool import Pool
 from jaxpolya.verify.rows import item_of
 from jaxpolya.verify.sandbox.sandbox import machine_weakness
@@ -46,7 +46,7 @@ def verify_response(
       ConfigError: a kind of your own can't be one.
     """
     row = {"response": response, "answer": answer, "question": question, "extraction": extraction}
-    item = item_of(row | {"choices": choices, "tests": tests, "entry": entry}, "", named(kind))
+    item = item_of(row | {"choices": choices, "tests": tests, "entry": entry}, "", name_of(kind))
     return judge(item, Policy(unevaluated=unevaluated, modules=tuple(modules)))
 
 
@@ -77,7 +77,7 @@ def verify_responses(
         raise InputError(f"verify_responses: a list of dictionaries with response and answer is needed, not {rows!r:.60}")
     if verify is not None and pool is not None:
         raise ConfigError("verify_responses: a pool has its limits already; give verify or pool, not both")
-    judged_by = None if kind is None else named(kind)
+    judged_by = None if kind is None else name_of(kind)
     items = [_item(row, number, judged_by) for number, row in enumerate(rows)]
     if not items:
         return []
@@ -92,7 +92,7 @@ def _item(row: Any, number: int, kind: str | None) -> Item:
     if not isinstance(row, Mapping):
         raise InputError(f"{where}: a dictionary with response and answer is needed, not {row!r:.60}")
     own = row.get("kind") or row.get("verifier")
-    in_person = None if kind is not None or own is None or isinstance(own, str) else named(own)
+    in_person = None if kind is not None or own is None or isinstance(own, str) else name_of(own)
     try:
         return item_of(row, where, kind or in_person)
     except InputError as error:

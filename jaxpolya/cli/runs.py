@@ -151,8 +151,8 @@ def show(
         say("nothing is done yet")
     if any(stage.state == "broken off" for stage in contents.stages):
         say("what is broken off goes on with the same `jaxpolya run`")
-    if contents.left:
-        say(f"{len(contents.left)} stages are left of configurations that are gone: `jaxpolya clean {run_directory}`")
+    if contents.leftovers:
+        say(f"{len(contents.leftovers)} stages are left of configurations that are gone: `jaxpolya clean {run_directory}`")
     results = Results.read(run_directory)
     if results is not None:
         show_results(results, run_directory)
@@ -180,19 +180,19 @@ def clean(
         if forgotten:
             contents = contents.without(forgotten)
         overview.check_cleanable(contents)
-        if not contents.left and not forgotten:
+        if not contents.leftovers and not forgotten:
             say("there is nothing that no configuration needs")
             return
-        total = overview.readable(sum(stage.bytes for stage in contents.left))
-        for stage in contents.left:
+        total = overview.readable(sum(stage.bytes for stage in contents.leftovers))
+        for stage in contents.leftovers:
             say(f"{overview.readable(stage.bytes):>9}  {stage.directory.name}")
-        what = f"{len(contents.left)} stages, {total}" + (f", and the results of {forget}" if forgotten else "")
+        what = f"{len(contents.leftovers)} stages, {total}" + (f", and the results of {forget}" if forgotten else "")
         if not yes and not typer.confirm(f"Delete {what}?"):
             say("nothing was deleted")
             return
         if forgotten:
             configurations.forget(run_directory, forgotten)
-        overview.remove(contents.left)
+        overview.remove(contents.leftovers)
         say(f"deleted {what}")
 
 

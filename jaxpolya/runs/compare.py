@@ -58,7 +58,7 @@ class Evaluation:
         if against is not None:
             other = self._run(against)
             # Two checkpoints may go by one name, and one name was given for the first.
-            name = f"{runs[0].name}-against-{_called(against)}" if other.name == runs[0].name else other.name
+            name = f"{runs[0].name}-against-{_name(against)}" if other.name == runs[0].name else other.name
             runs.append(other.model_copy(update={"name": name}))
         return runs
 
@@ -68,7 +68,7 @@ class Evaluation:
         tree = read_yaml(self.config) if self.config else {"name": "eval", "eval": {"sampling": {"max_new_tokens": MAX_NEW_TOKENS}}}
         source = model_of_run(Path(model)) or model
         run = parse_config(tree, self._overrides(source), where=str(self.config or "jaxpolya eval"), file=self.config)
-        made = f"{run.name}-eval-{_called(model)}" if self.config else f"{run.name}-{_called(model)}"
+        made = f"{run.name}-eval-{_name(model)}" if self.config else f"{run.name}-{_name(model)}"
         run = run if self.name else run.model_copy(update={"name": made})
         return self._with_earlier(run)
 
@@ -146,7 +146,7 @@ def compare_models(model: ModelEvaluation, other: ModelEvaluation) -> Comparison
     return comparison
 
 
-def _called(model: str) -> str:
+def _name(model: str) -> str:
     """What a model is called in a directory's name; two places may hold models of one name."""
     path = Path(model)
     named = path.parent.name if path.name in ("model", "export") else path.name  # runs keep theirs under these names

@@ -50,15 +50,15 @@ def evaluate(session: Session, models: Mapping[Arm, Model], questions: Questions
     for arm in [*session.config.compared, *session.config.doses]:
         sampled = (evaluations.sampled if arm.step is None else evaluations.doses).setdefault(arm, {})
         for name in config.questions:
-            sampled[name] = _asked(session, "eval", arm, models[arm], name, config.sampling, config.samples, questions)
+            sampled[name] = _evaluate(session, "eval", arm, models[arm], name, config.sampling, config.samples, questions)
             if config.greedy:
-                evaluations.greedy.setdefault(arm, {})[name] = _asked(session, "greedy", arm, models[arm], name, once, 1, questions)
+                evaluations.greedy.setdefault(arm, {})[name] = _evaluate(session, "greedy", arm, models[arm], name, once, 1, questions)
     if config.composition != "none":
         _label(session, evaluations, questions)
     return evaluations
 
 
-def _asked(
+def _evaluate(
     session: Session,
     use: Literal["eval", "greedy"],
     arm: Arm,
@@ -118,12 +118,17 @@ def _label(session: Session, evaluations: Evaluations, questions: Questions) -> 
             def work(stage: Stage = stage, file: Any = file, name: str = name) -> dict[str, Any]:
                 asked = questions.evaluated[name].by_id
                 samples = chosen(read_records(file, Sample), seed, *judge.reach)
-                all_labels = judge.made.label([Solution(asked[sample.question_id], sample.response) for sample in samples])
+                all_labels = judge.heuristic_judge.label([Solution(asked[sample.question_id], sample.response) for sample in samples])
                 if is_primary():
                     rows = ({"sample_id": sample.id, "labels": labels} for sample, labels in zip(samples, all_labels, strict=True))
                     write_records(stage.directory / "labels.jsonl", rows)
                 composed = sum(len(labels) >= SEVERAL for labels in all_labels)
-                return {"solutions": len(samples), "composed": composed, "judge": judge.made.name, "quality": as_facts(judge.quality)}
+                return {
+                    "solutions": len(samples),
+                    "composed": composed,
+                    "judge": judge.heuristic_judge.name,
+                    "quality": as_facts(judge.quality),
+                }
 
             session.do(stage, work)
 
@@ -150,7 +155,7 @@ class _Judge:
         return NAMED[self._named].reach if self._named in NAMED else ModelJudge.reach
 
     @functools.cached_property
-    def made(self) -> HeuristicJudge:
+    def heuristic_judge(self) -> HeuristicJudge:
         """The judge."""
         session, heuristics = self._session, self._session.catalogue.heuristics
         if self._own is not None:
@@ -163,4 +168,4 @@ class _Judge:
     @functools.cached_property
     def quality(self) -> JudgeQuality:
         """How well it agrees with the labelled set."""
-        return measure(self.made, [heuristic.key for heuristic in self._session.catalogue.heuristics])
+        return measure(self.heuristic_judge, [heuristic.key for heuristic in self._session.catalogue.heuristics])

@@ -59,7 +59,7 @@ class Overview:
         return known.names(self.configurations)
 
     @property
-    def left(self) -> list[StageState]:
+    def leftovers(self) -> list[StageState]:
         """The stages that no listed configuration needs."""
         return [stage for stage in self.stages if stage.state == "left"]
 

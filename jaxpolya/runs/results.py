@@ -222,13 +222,13 @@ def _audit(config: RunConfig, stages: Mapping[Key, Stage]) -> dict[str, Audit]:
     audits: dict[str, Audit] = {}
     for key, stage in stages.items():
         facts = stage.stats.get("audit") or {}
-        shown = _paid(stages[Key("questions", "rl")], stage) if key.what == "rl" else []
+        shown = _payments(stages[Key("questions", "rl")], stage) if key.what == "rl" else []
         if facts or shown:
             audits[stage.name] = Audit(**facts, warnings=list(warnings(facts).values()), shown=shown)
     return audits
 
 
-def _paid(asked: Stage, trained: Stage) -> list[PaidResponse]:
+def _payments(asked: Stage, trained: Stage) -> list[PaidResponse]:
     """Some responses that the first and the last steps of RL paid, one a question."""
     questions = {question.id: question for question in read_records(asked.directory / "questions.jsonl", Question)}
     rollouts = sorted((trained.directory / "rollouts").glob("*.jsonl"))

@@ -90,14 +90,14 @@ def _rows(
             grouped = {
                 question_id: of_question for question_id, of_question in candidates[recipe].items() if kept is None or question_id in kept
             }
-            rows[recipe.name] = _chosen(session, recipe, grouped, asked, scorer, scores)
+            rows[recipe.name] = _choose(session, recipe, grouped, asked, scorer, scores)
     require_rows(rows, {recipe.name: samples[recipe.responses] for recipe in recipes if recipe.responses})
     if config.match != "none":
         rows = match_arms(rows, config.match, lambda row: len(row.token_ids or ()), config.seed)
     return {recipe: rows[recipe.name] for recipe in recipes}
 
 
-def _chosen(
+def _choose(
     session: Session,
     recipe: Recipe,
     grouped: Mapping[str, Sequence[Sample]],

@@ -84,7 +84,7 @@ def _fine_tuned(session: Session, config: SftConfig, recipe: Recipe, file: Path,
                 dtype=session.dtype, directory=stage.directory, task=task, model=session.base.source,
                 validation=validation, sinks=sinks,
             )  # fmt: skip
-        left = _left(validation, kept, result.stats["steps"], result.params)
+        left = _leave(validation, kept, result.stats["steps"], result.params)
         return {**result.stats, "too_long": too_long + heldout_too_long, **left}
 
     session.do(stage, train)
@@ -123,7 +123,7 @@ def _reinforced(session: Session, config: RlConfig, arm: Arm, start: Model, ques
                 directory=stage.directory, task=task, note=session.display.note, keep=kept.save, base=base, validation=validation,
                 model=name, sinks=sinks,
             )  # fmt: skip
-        left = _left(validation, kept, len(result.steps), result.params)
+        left = _leave(validation, kept, len(result.steps), result.params)
         tokens = sum(step["length"] * (1 + step.get("refills", 0)) for step in result.steps) * config.prompts * config.group
         audit = session.audited(lambda: _audit(session, stage, config.group, result.steps, questions))
         return {"steps": len(result.steps), "tokens": round(tokens), "too_long": too_long, **audit, **left}
@@ -141,7 +141,7 @@ def _training(session: Session, optimizer: Optimizer) -> dict[str, Any]:
     return meaning("training") | ({"norms": "undecayed"} if mattered else {})
 
 
-def _left(validation: Validation | None, kept: ModelSnapshots, last: int, params: Params) -> dict[str, Any]:
+def _leave(validation: Validation | None, kept: ModelSnapshots, last: int, params: Params) -> dict[str, Any]:
     """Leaves a training's model in `model/`; what its manifest says of how it was chosen."""
     if validation:
         return settled(validation, kept, last, params)

@@ -20,7 +20,7 @@ from typing import Any
 from jaxpolya.errors import ConfigError, InputError, MachineError
 from jaxpolya.records import Verdict, dump, iter_json
 from jaxpolya.verify.judge import DEFAULT, Item, Policy
-from jaxpolya.verify.kinds import named
+from jaxpolya.verify.kinds import name_of
 from jaxpolya.verify.pool import Pool
 from jaxpolya.verify.rows import item_of
 from jaxpolya.verify.sandbox.sandbox import machine_weakness
@@ -54,7 +54,7 @@ def verify_file(
     programs can't be run.
     """
     out = _target(Path(source), Path(out))
-    judged_by = None if kind is None else named(kind)
+    judged_by = None if kind is None else name_of(kind)
     with _rereadable(Path(source)) as readable:
 
         def items() -> Iterator[tuple[Any, Item]]:

@@ -14,7 +14,7 @@ from jaxpolya.errors import InputError
 from jaxpolya.records import Extraction, Kind, Question, Unevaluated, Verdict, VerdictName
 from jaxpolya.verify import choice, code, gym, second
 from jaxpolya.verify.extract import extract
-from jaxpolya.verify.kinds import is_own, judge_own, known
+from jaxpolya.verify.kinds import is_own, judge_own, own_kinds
 from jaxpolya.verify.mathematics import compare
 from jaxpolya.verify.mathematics.algebra import Unparsed
 from jaxpolya.verify.mathematics.expression import TooLarge
@@ -78,7 +78,7 @@ DEFAULT = Policy()
 def problem(item: Item) -> str | None:
     """Why an item cannot be judged whatever its response is, or None."""
     if is_own(item.kind):
-        return None if item.kind in known() else f"{item.kind!r} is not a kind of answer; use one of {', '.join(get_args(Kind))}"
+        return None if item.kind in own_kinds() else f"{item.kind!r} is not a kind of answer; use one of {', '.join(get_args(Kind))}"
     if item.extraction not in get_args(Extraction):
         return f"{item.extraction!r} is not a style of extraction; use one of {', '.join(get_args(Extraction))}"
     if item.kind == "code":

@@ -89,11 +89,11 @@ def bring(reference: str, key: str) -> str:
     plugin = doors.bring(reference, key)
     name = f"{plugin.attribute}@{plugin.digest[:12]}"
     if name not in _kinds or _kinds[name].plugin.reference != plugin.reference:  # the same content may have moved
-        _kinds[name] = _Kind(plugin, _made(plugin, key))
+        _kinds[name] = _Kind(plugin, _verifier(plugin, key))
     return name
 
 
-def named(kind: Any) -> str:
+def name_of(kind: Any) -> str:
     """What records call a kind that a caller gives: one of ours by name, a user's by its reference or in person.
 
     Raises `ConfigError` where a user's own can't be one; whether a name is one of ours is `judge.problem`'s to say.
@@ -105,7 +105,7 @@ def named(kind: Any) -> str:
     return bring(spelled, "kind") if doors.is_reference(str(spelled)) else str(spelled)
 
 
-def _made(plugin: doors.Plugin, key: str) -> Verifier:
+def _verifier(plugin: doors.Plugin, key: str) -> Verifier:
     """The verifier that a user's object is."""
     where = f"{key}: {plugin.name}"
     own = doors.made(plugin.value, where)
@@ -148,7 +148,7 @@ class _Judge(Verifier):
         return self.function(question, answer)
 
 
-def known() -> Collection[str]:
+def own_kinds() -> Collection[str]:
     """The users' kinds that were brought to this process."""
     return _kinds.keys()
 

@@ -20,7 +20,7 @@ def item_of(row: Mapping[str, Any], id: str, kind: str | None = None) -> Item:
         is not right. `prompt` is the text that the response goes on with: where that ends in the opening tag of a thought, the response
         begins inside of it. A user's kind is shown the further fields as the question's `entry`.
       id: what the verifier calls it.
-      kind: who judges it instead, as records say it (`kinds.named`).
+      kind: who judges it instead, as records say it (`kinds.name_of`).
     """
     response, prompt = row.get("response"), row.get("prompt") or ""
     if not isinstance(response, str):

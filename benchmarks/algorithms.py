@@ -175,7 +175,8 @@ def main() -> None:
     )
     asked = parser.parse_args()
     trials, names = Trials(asked.task, asked.steps, asked.out), list(dict.fromkeys(["reinforce", *asked.algorithms]))
-    tries = Table("algorithm", *(f"rate {rate:g}" for rate in asked.rates), title=f"{asked.task}: last {LAST} rounds, {asked.tuning} seed(s)")
+    title = f"{asked.task}: last {LAST} rounds, {asked.tuning} seed(s)"
+    tries = Table("algorithm", *(f"rate {rate:g}" for rate in asked.rates), title=title)
     best = {}
     for name in names:
         reached = {rate: trials.right(name, rate, range(asked.tuning))[:, -LAST:].mean() for rate in asked.rates}

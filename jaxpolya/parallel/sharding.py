@@ -62,6 +62,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def shards_in_context(axis: str, size: int) -> int:
+    """Pieces that the mesh in context cuts a logical axis of this size into, in training; 1 without one."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else shards(mesh, spec(mesh, (axis,), (size,), "train")[0])
+
+
 def data_shards_in_context() -> int:
     """Pieces that the mesh in context cuts a batch into; 1 without one."""
     mesh = jax.sharding.get_abstract_mesh()

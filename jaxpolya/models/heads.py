@@ -95,7 +95,7 @@ class _Head:
         """What the softmax is of: [B, C, V], float32."""
         contract = (((2,), (1,)), ((), ()))
         out_BCV = jax.lax.dot_general(hidden_BCD, table_VD, contract, precision_of(hidden_BCD), preferred_element_type=jnp.float32)
-        return constrain(capped(out_BCV, self.cap) / self.temperature, "batch", None, "vocab")
+        return constrain(softcap(out_BCV, self.cap) / self.temperature, "batch", None, "vocab")
 
     def slope(self, scores_BCV: jax.Array) -> jax.Array | float:
         """Of the scores, by what the product gives."""

@@ -210,7 +210,8 @@ def test_an_update_is_the_same_from_any_micro_batches(objective, mesh):
     (one, metrics), (other, expected) = updates.values()
     assert metrics == pytest.approx(expected, rel=1e-5, abs=1e-6)
     assert metrics["tokens"] == batch["weights"].sum() and metrics["grad_norm"] > 0
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), one["params"], other["params"])
+    # Adam divides by a gradient's own size: of one that is next to nothing, rounding shows in the update, whose size is the rate.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), one["params"], other["params"])
 
 
 def test_several_updates_are_measured_as_one(mesh):

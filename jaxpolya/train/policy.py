@@ -24,7 +24,7 @@ from jaxpolya.train.adapters import adapted, begin
 from jaxpolya.train.algorithms import Algorithm, make_algorithm, needs_reference, policy_loss, value_head
 from jaxpolya.train.checkpoints import Checkpoints
 from jaxpolya.train.objectives import policy_objective
-from jaxpolya.train.state import Measured, State, Step, abstract_state, init_state, make_optimizer, rate_after
+from jaxpolya.train.state import Measured, Pending, State, Step, abstract_state, init_state, make_optimizer, rate_after
 from jaxpolya.train.value import fresh_head, policy_of, value_optimizer, with_head
 
 Logps = dict[str, list[np.ndarray]]
@@ -135,10 +135,11 @@ class Trainer:
     def update(self, state: State, examples: Sequence[Example], step: int) -> tuple[State, dict[str, float]]:
         """(the state after all updates of a round, what they measured). The state is consumed."""
         by = self.warming if self.value and step < self.value.warmup else self.updating
-        updates: list[Measured] = []
+        running: list[Pending] = []
         for places in self._parts * self.config.epochs:
-            state, measured = by.measured(state, self._packed([examples[i] for i in places]), self.config.batching.micro_rows)
-            updates.append(measured)
+            state, pending = by.dispatch(state, self._packed([examples[i] for i in places]), self.config.batching.micro_rows)
+            running.append(pending)
+        updates = [pending.measured() for pending in running]
         facts = Measured.of(updates).facts
         # The first update measures before it moves: what is between trainer and sampler there is no learning.
         return state, facts | {"kl": facts["kl_k3"], "sampler_kl": updates[0].facts["sampler_kl"]}

@@ -32,7 +32,7 @@ from jaxpolya.train.health import Health
 from jaxpolya.train.metrics import StepLog
 from jaxpolya.train.objectives import sft_objective
 from jaxpolya.train.sinks import Sinks
-from jaxpolya.train.state import Step, abstract_state, init_state, make_evaluation, make_optimizer, rate_after
+from jaxpolya.train.state import Pending, Step, abstract_state, init_state, make_evaluation, make_optimizer, rate_after
 from jaxpolya.train.validation import HELDOUT, ROW, Validation
 
 
@@ -130,8 +130,10 @@ def run_sft(
         validation.resume(log.rows)
     task.advance(done or 0)
     speed = Speed()
-    for step, batch in enumerate(batches.stream(done or 0), done or 0):
-        state, facts = update(state, batch, config.batching.micro_rows)
+
+    def finish(step: int, pending: Pending) -> None:
+        """Waits for a step, and puts on record what it measured."""
+        facts = pending.measured().facts
         health.check_step({"step": step, **facts})
         facts["learning_rate"] = rate_after(config.optimizer, batches.steps, step)
         row: dict[str, Any] = {"step": step, **facts, "speed": speed.lap(facts["tokens"])}
@@ -141,12 +143,26 @@ def run_sft(
         log.append(row)
         task.advance(1)
         task.step(step + 1, batches.steps, facts)
+
+    # A step is dispatched before the one before it is waited for, but where what comes next rests on its outcome.
+    running: tuple[int, Pending] | None = None
+    for step, batch in enumerate(batches.stream(done or 0), done or 0):
+        state, pending = update.dispatch(state, batch, config.batching.micro_rows)
+        if running:
+            finish(*running)
+        running = (step, pending)
+        saves = (step + 1) % config.checkpoint_every == 0 and step + 1 < batches.steps
+        if saves or step + 1 == batches.steps or (validation and validation.due(step + 1, batches.steps)):
+            finish(*running)
+            running = None
         if validation and validation.stops:
             break  # before a checkpoint, from which a resumed stage would go on
-        if (step + 1) % config.checkpoint_every == 0 and step + 1 < batches.steps:
+        if saves:
             checkpoints.save(step + 1, state)
             if validation:
                 validation.saving(step + 1)
+    if running:
+        finish(*running)
     checkpoints.close()
     steps = log.close()
     health.check_end(state["params"], update.glance(state, batch, config.batching.micro_rows))

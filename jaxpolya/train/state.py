@@ -2,7 +2,8 @@
 
 Losses are (sum, count) pairs until the last moment. A step adds up the gradients of the micro-batches' *sums* and divides once
 by the global count: accumulation, packing and sharding all give the same number. Accumulating and updating are two programs,
-so that a round of rollouts may fill any number of micro-batches without compiling anew.
+so that a round of rollouts may fill any number of micro-batches without compiling anew; a batch that is one micro-batch has a program
+of its own, which holds one gradient where adding takes two. What a step measured stays on the device until it is asked for.
 
 The state is a plain tree, {"params", "opt"}; the schedule's step is the optimizer's own count, so that a restored state knows
 where it is. Where the decoder has adapters, the state's parameters are those alone (`models.lora`): the frozen ones have neither gradient
@@ -139,6 +140,20 @@ class Measured:
         return {name: float(mean.value) for name, mean in self.means.items()} | self.maxima | self.totals
 
 
+@dataclasses.dataclass(frozen=True)
+class Pending:
+    """What an update measures, on the device, which may still be at it."""
+
+    means: Means
+    maxima: Maxima
+
+    def measured(self) -> Measured:
+        """Waits for the update; alike on all hosts."""
+        means, maxima = jax.tree.map(float, to_host((self.means, self.maxima)))
+        tokens = means.pop("tokens").sum
+        return Measured(means, maxima, {"tokens": tokens})
+
+
 class Step:
     """One update from any number of micro-batches; the programs are compiled once for equal arguments."""
 
@@ -151,47 +166,54 @@ class Step:
         frozen: Params | None = None,
     ):
         """`frozen` are the parameters that the state doesn't hold, where the decoder has adapters."""
-        self._accumulate, self._update = _accumulate(loss_fn, config, mesh), _update(config, mesh, optimizer)
-        self._zeros, self._mesh, self._frozen = _zeros(config, mesh), mesh, frozen or {}
+        self._gradient, self._accumulate = _gradient(loss_fn, config, mesh), _accumulate(loss_fn, config, mesh)
+        self._update, self._zeros = _update(config, mesh, optimizer), _zeros(config, mesh)
+        self._mesh, self._frozen = mesh, frozen or {}
 
     def weights(self, state: State) -> Params:
         """All parameters under a state, as a forward pass takes them; no array is copied."""
         return joined(state["params"], self._frozen)
 
     def __call__(self, state: State, batch: Mapping[str, np.ndarray], micro_rows: int) -> tuple[State, dict[str, float]]:
-        """(the state after one update, metrics as floats, alike on all hosts); arguments as `measured`."""
-        state, measured = self.measured(state, batch, micro_rows)
-        return state, measured.facts
+        """(the state after one update, metrics as floats, alike on all hosts); arguments as `dispatch`."""
+        state, pending = self.dispatch(state, batch, micro_rows)
+        return state, pending.measured().facts
 
-    def measured(self, state: State, batch: Mapping[str, np.ndarray], micro_rows: int) -> tuple[State, Measured]:
-        """(the state after one update, what it measured).
+    def dispatch(self, state: State, batch: Mapping[str, np.ndarray], micro_rows: int) -> tuple[State, Pending]:
+        """(the state after one update, what it measures); neither is waited for.
 
         Args:
           state: is donated.
           batch: arrays [R, T] that every host holds, R a multiple of `micro_rows`.
           micro_rows: B, rows of one forward and backward pass.
         """
-        rows = len(next(iter(batch.values())))
-        total = self._zeros()
-        means: Means = {}
-        maxima: Maxima = {}
         with jax.set_mesh(self._mesh):  # `parallel.sharding.constrain` reads it while tracing
-            for start in range(0, rows, micro_rows):
-                micro = batch_to_mesh({name: array[start : start + micro_rows] for name, array in batch.items()}, self._mesh)
-                total, more_means, more_maxima = self._accumulate(state["params"], self._frozen, total, micro)
-                means = jax.tree.map(jnp.add, means, more_means) if means else more_means
-                maxima = jax.tree.map(jnp.maximum, maxima, more_maxima) if maxima else more_maxima
+            total, means, maxima = self._gradients(state, batch, micro_rows)
             state, norm = self._update(state, total, means["loss"].count)
         means["grad_norm"] = Mean(norm, jnp.ones_like(norm))  # each update has one
-        means, maxima = jax.tree.map(float, to_host((means, maxima)))
-        tokens = means.pop("tokens").sum
-        return state, Measured(means, {name: float(value) for name, value in maxima.items()}, {"tokens": float(tokens)})
+        return state, Pending(means, maxima)
+
+    def _gradients(self, state: State, batch: Mapping[str, np.ndarray], micro_rows: int) -> tuple[Params, Means, Maxima]:
+        """(gradient of the sum, means, maxima) over a batch."""
+        rows = len(next(iter(batch.values())))
+        if rows == micro_rows:
+            return self._gradient(state["params"], self._frozen, batch_to_mesh(batch, self._mesh))
+        total, means, maxima = self._zeros(), Means(), Maxima()
+        for start in range(0, rows, micro_rows):
+            micro = batch_to_mesh({name: array[start : start + micro_rows] for name, array in batch.items()}, self._mesh)
+            total, more_means, more_maxima = self._accumulate(state["params"], self._frozen, total, micro)
+            means = jax.tree.map(jnp.add, means, more_means) if means else more_means
+            maxima = jax.tree.map(jnp.maximum, maxima, more_maxima) if maxima else more_maxima
+        return total, means, maxima
 
     def glance(self, state: State, batch: Mapping[str, np.ndarray], micro_rows: int) -> dict[str, float]:
         """The means over a batch's first micro-batch under a state, which stays as it is; no program is compiled for it."""
         with jax.set_mesh(self._mesh):
             micro = batch_to_mesh({name: array[:micro_rows] for name, array in batch.items()}, self._mesh)
-            _, means, _ = self._accumulate(state["params"], self._frozen, self._zeros(), micro)
+            if len(next(iter(batch.values()))) == micro_rows:
+                _, means, _ = self._gradient(state["params"], self._frozen, micro)
+            else:
+                _, means, _ = self._accumulate(state["params"], self._frozen, self._zeros(), micro)
         return {name: float(mean.value) for name, mean in jax.tree.map(float, to_host(means)).items()}
 
 
@@ -203,16 +225,24 @@ def _zeros(config: DecoderConfig, mesh: Mesh) -> Callable[[], Params]:
 
 
 @functools.cache
+def _gradient(loss_fn: LossFn, config: DecoderConfig, mesh: Mesh) -> Callable[..., tuple[Params, Means, Maxima]]:
+    """A program (trained, frozen, micro-batch) → (gradient of the sum, means, maxima)."""
+    trained_at, frozen_at = _shardings(config, mesh)
+    whole = replicated(mesh)
+    return jax.jit(
+        functools.partial(_differentiate, loss_fn),
+        in_shardings=(trained_at, frozen_at, batch_sharding(mesh)),
+        out_shardings=(trained_at, whole, whole),
+    )
+
+
+@functools.cache
 def _accumulate(loss_fn: LossFn, config: DecoderConfig, mesh: Mesh) -> Callable[..., tuple[Params, Means, Maxima]]:
     """A program (trained, frozen, gradient so far, micro-batch) → (gradient of the sum, means, maxima)."""
     trained_at, frozen_at = _shardings(config, mesh)
 
     def accumulate(trained: Params, frozen: Params, total: Params, batch: dict[str, jax.Array]) -> tuple[Params, Means, Maxima]:
-        def loss_sum(trained: Params) -> tuple[jax.Array, tuple[Means, Maxima]]:
-            means, maxima = loss_fn(joined(trained, frozen), batch)
-            return means["loss"].sum, (means, maxima)
-
-        gradients, (means, maxima) = jax.grad(loss_sum, has_aux=True)(trained)
+        gradients, means, maxima = _differentiate(loss_fn, trained, frozen, batch)
         return jax.tree.map(jnp.add, total, gradients), means, maxima
 
     whole = replicated(mesh)
@@ -222,6 +252,15 @@ def _accumulate(loss_fn: LossFn, config: DecoderConfig, mesh: Mesh) -> Callable[
         in_shardings=(trained_at, frozen_at, trained_at, batch_sharding(mesh)),
         out_shardings=(trained_at, whole, whole),
     )
+
+
+def _differentiate(loss_fn: LossFn, trained: Params, frozen: Params, batch: dict[str, jax.Array]) -> tuple[Params, Means, Maxima]:
+    def loss_sum(trained: Params) -> tuple[jax.Array, tuple[Means, Maxima]]:
+        means, maxima = loss_fn(joined(trained, frozen), batch)
+        return means["loss"].sum, (means, maxima)
+
+    gradients, (means, maxima) = jax.grad(loss_sum, has_aux=True)(trained)
+    return gradients, means, maxima
 
 
 @functools.cache

@@ -92,7 +92,7 @@ def test_a_training_step_compiles_for_a_tpu():
     fields = {"tokens": jnp.int32, "positions": jnp.int32, "segment_ids": jnp.int32, "weights": jnp.float32}
     batch = {name: jax.ShapeDtypeStruct((8, 1024), dtype, sharding=batch_sharding(mesh)) for name, dtype in fields.items()}
     with jax.set_mesh(mesh):
-        program = step._accumulate.lower(state["params"], {}, state["params"], batch).compile()
+        program = step._gradient.lower(state["params"], {}, batch).compile()
     text = program.as_text()
     assert "reduce-scatter" in text or "all-reduce" in text
     logits = 8 * 1024 * CONFIG.vocab_size * 4 // 8

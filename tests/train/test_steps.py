@@ -222,8 +222,8 @@ def test_several_updates_are_measured_as_one(mesh):
     update, state = Step(loss, CONFIG, mesh, optimizer), init_state(params(), CONFIG, mesh, optimizer)
     parts = []
     for some in (examples[:3], examples[3:], examples):
-        state, measured = update.measured(state, pack(some, row_tokens=32, rows_multiple=2), 2)
-        parts.append(measured)
+        state, pending = update.dispatch(state, pack(some, row_tokens=32, rows_multiple=2), 2)
+        parts.append(pending.measured())
     together, whole = Measured.of(parts[:2]).facts, parts[2].facts
     norm = (parts[0].facts["grad_norm"] + parts[1].facts["grad_norm"]) / 2
     assert together.pop("grad_norm") == pytest.approx(norm, rel=1e-6) and whole.pop("grad_norm") != norm

@@ -9,10 +9,11 @@ This module imports neither jax nor numpy: verifier workers read records too.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
@@ -31,18 +32,22 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """This record as a JSON object, without its `None` fields."""
-        return {field.name: value for field in dataclasses.fields(self) if (value := getattr(self, field.name)) is not None}
+        return {name: value for name in _NAMES(type(self)) if (value := getattr(self, name)) is not None}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Self:
         """The record in a JSON object. Raises `InputError` on unknown or missing fields."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(row) - known):
+        known = _NAMES(cls)
+        if unknown := sorted(row.keys() - known):
             raise InputError(f"a {cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}")
         try:
             return cls(**row)
         except TypeError as error:
             raise InputError(f"not a {cls.__name__}: {error}") from None
+
+
+_NAMES: Callable[[Any], dict[str, None]] = functools.cache(lambda kind: dict.fromkeys(field.name for field in dataclasses.fields(kind)))
+"""The fields of a dataclass, in their order; `dataclasses.fields` looks anew for each record."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -271,7 +276,7 @@ def dump(record: Record | dict[str, Any]) -> str:
 
 
 class Appender:
-    """Appends records to a JSON-lines file, each on disk (to the kernel) before `append` returns.
+    """Appends records to a JSON-lines file; they are on disk (with the kernel) before `append` returns.
 
     Opening cuts off a torn last line, which is what a kill in mid-write leaves behind.
     """
@@ -291,9 +296,9 @@ class Appender:
             file.truncate(size)
         self._file = self.path.open("a", encoding="utf-8")
 
-    def append(self, record: Record | dict[str, Any]) -> None:
-        """Adds one record."""
-        self._file.write(dump(record))
+    def append(self, *records: Record | dict[str, Any]) -> None:
+        """Adds records."""
+        self._file.write("".join(map(dump, records)))
         self._file.flush()
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """The engine: keeps lanes full and hands finished responses on while others still run.
 
-The host's loop is: refill free lanes, run one burst, take what has finished. Nothing but token ids and log-probs comes
-back from the device, whole on every host, and every decision follows from them, so that all hosts decide alike.
+The host's loop is: refill free lanes, send a burst off, hand on what the burst before it finished, wait for the burst, see which rows
+ended. So texts are made, judged and written while the device computes. Nothing but token ids and log-probs comes back from the device,
+whole on every host, and every decision follows from them, so that all hosts decide alike.
 
 The engine does not know what a response is worth; its caller gives requests in and iterates over completions.
 """
@@ -121,12 +122,13 @@ class Engine:
             dtype=jnp.dtype(dtype),
         )
         self._shards = shards
+        self._stop_array = np.array(sorted(self.stop_ids), np.int32)
         self._longest_stop = max((len(string.encode()) for string in sampling.stop), default=0)
         self._temperature = np.float32(sampling.temperature or 1.0)
         self._top_p = np.float32(sampling.top_p)
 
     def run(self, params: Params, requests: Sequence[Request], seed: int) -> Iterator[list[Completion]]:
-        """Completions of all requests, those of each burst (perhaps none) as soon as it ends; alike on all hosts.
+        """Completions of all requests, those of each burst (perhaps none) as soon as the next one runs; alike on all hosts.
 
         Args:
           params: training parameters on the mesh; the decode copy lives as long as the iteration.
@@ -142,14 +144,17 @@ class Engine:
         key = jax.random.key(seed)
         waiting = collections.deque(self._lane_loads(requests))
         table, beginnings = _Table(plan, self._shards), _Beginnings(plan, self.mesh, weights)
+        ended: list[_Ended] = []
         while waiting or table.busy:
             lanes = self._refill(weights, lanes, table, waiting, beginnings)
             burst = make_burst(plan, self.mesh, _live_slots(plan, int(table.length_PG[table.live_PG].max()) + plan.burst))
             lanes, tokens, logps = burst(weights, lanes, table.rows(), key, self._temperature, self._top_p)
+            yield self._completions(ended)
             tokens_PGN, logps_PGN = to_host((tokens, logps))
             if not np.isfinite(logps_PGN[table.live_PG]).all():
                 raise not_finite(self.model, "log-probs", plan.dtype)
-            yield list(self._collect(table, tokens_PGN, logps_PGN))
+            ended = self._collect(table, tokens_PGN, logps_PGN)
+        yield self._completions(ended)
 
     def _lane_loads(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Sequence[int]]]:
         """Requests cut into what one lane holds."""
@@ -195,48 +200,55 @@ class Engine:
                 lanes = prefill(weights, lanes, beginnings.cache(beginning), *batch_to_mesh((tokens_RT, last_R, lane_R), self.mesh))
         return lanes
 
-    def _collect(self, table: "_Table", tokens_PGN: np.ndarray, logps_PGN: np.ndarray) -> Iterator[Completion]:
-        """Appends a burst's tokens to their rows and yields the rows that ended."""
-        table.length_PG += self.plan.burst
-        for lane, row in zip(*np.nonzero(table.live_PG), strict=True):
-            load = table.loads[lane]
-            tokens, logprobs = load.tokens[row], load.logprobs[row]
-            seen = len(tokens)
-            tokens += tokens_PGN[lane, row].tolist()
-            logprobs += logps_PGN[lane, row].tolist()
-            ended = self._end(tokens, seen)
-            if ended is None:
-                continue
-            length, finish, text = ended
+    def _collect(self, table: "_Table", tokens_PGN: np.ndarray, logps_PGN: np.ndarray) -> "list[_Ended]":
+        """Adds a burst's tokens to their rows and takes the rows that ended."""
+        limit, before_PG = self.sampling.max_new_tokens, table.length_PG.copy()
+        table.add(tokens_PGN, logps_PGN)
+        stops_PGN = np.isin(tokens_PGN, self._stop_array) & (before_PG[..., None] + np.arange(self.plan.burst) < limit)
+        stopped_PG: np.ndarray = stops_PGN.any(axis=-1)
+        stop_PG = before_PG + stops_PGN.argmax(axis=-1)
+        looked_at_PG = table.live_PG if self.sampling.stop else table.live_PG & (stopped_PG | (table.length_PG >= limit))
+        ended = []
+        for lane, row in np.argwhere(looked_at_PG).tolist():
+            stop = int(stop_PG[lane, row]) if stopped_PG[lane, row] else None
+            shown = min(int(table.length_PG[lane, row]), limit) if stop is None else stop + 1
+            cut = self._cut(table.tokens_PGS[lane, row], int(before_PG[lane, row]), shown) if self.sampling.stop else None
+            if cut is None and stop is None and shown < limit:
+                continue  # no stop string in what was looked at
+            length, text = cut or (shown, None)
+            finish: Finish = "length" if cut is None and stop is None else "stop"
+            tokens, logps = (array_PGS[lane, row, :length].copy() for array_PGS in (table.tokens_PGS, table.logps_PGS))
+            request, indices = table.loads[lane]
+            ended.append(_Ended(request, indices[row], tokens, logps, finish, text, length if stop is None else stop))
             table.live_PG[lane, row] = False
-            yield Completion(load.request, load.indices[row], text, tokens[:length], logprobs[:length], finish)
+        return ended
 
-    def _end(self, tokens: list[int], seen: int) -> tuple[int, Finish, str] | None:
-        """(tokens kept, why it ended, text) of a row that has ended; None while it runs. Tokens before `seen` were looked at."""
-        limit = self.sampling.max_new_tokens
-        stop = next((i for i in range(seen, min(len(tokens), limit)) if tokens[i] in self.stop_ids), None)
-        kept = limit if stop is None else stop
-        if self.sampling.stop:
-            # A string that is new lies in the new tokens, or began in as many before them as it has bytes.
-            shown = kept if stop is None else stop + 1
-            text = self.decode(tokens[max(0, seen - self._longest_stop) : shown])
-            if any(string in text for string in self.sampling.stop):
-                cut = self._cut(tokens, seen, shown)
-                if cut is not None:
-                    return cut
-        if stop is not None:
-            return stop + 1, "stop", self.decode(tokens[:stop])
-        if len(tokens) >= limit:
-            return limit, "length", self.decode(tokens[:limit])
-        return None
+    def _completions(self, ended: "list[_Ended]") -> list[Completion]:
+        return [
+            Completion(
+                row.request,
+                row.index,
+                self.decode(row.tokens[: row.spoken].tolist()) if row.text is None else row.text,
+                row.tokens.tolist(),
+                row.logprobs.tolist(),
+                row.finish,
+            )
+            for row in ended
+        ]
 
-    def _cut(self, tokens: list[int], seen: int, kept: int) -> tuple[int, Finish, str] | None:
-        """The end of a row whose text holds a stop string: the first token that completes one."""
-        for length in range(max(1, seen), kept + 1):
-            text = self.decode(tokens[:length])
-            ends = [text.index(string) for string in self.sampling.stop if string in text]
+    def _cut(self, tokens_S: np.ndarray, seen: int, shown: int) -> tuple[int, str] | None:
+        """(tokens up to the first one that completes a stop string, text before it) of a row; None where there is none.
+
+        Tokens before `seen` were looked at: a string that is new lies in those after, or began in as many before them as it has bytes.
+        """
+        strings = self.sampling.stop
+        if not any(string in self.decode(tokens_S[max(0, seen - self._longest_stop) : shown].tolist()) for string in strings):
+            return None
+        for length in range(max(1, seen), shown + 1):
+            text = self.decode(tokens_S[:length].tolist())
+            ends = [text.index(string) for string in strings if string in text]
             if ends:
-                return length, "stop", text[: min(ends)]
+                return length, text[: min(ends)]
         # Cut out of the middle of a text, a token may decode to a space more than within it.
         return None
 
@@ -262,14 +274,19 @@ class _Beginnings:
         return cached
 
 
-@dataclasses.dataclass
-class _Load:
-    """What a lane holds: a request and, per row, one of its samples."""
+@dataclasses.dataclass(frozen=True)
+class _Ended:
+    """A row that has ended, whose text isn't made yet."""
 
     request: Request
-    indices: Sequence[int]
-    tokens: list[list[int]]
-    logprobs: list[list[float]]
+    index: int
+    tokens: np.ndarray
+    logprobs: np.ndarray
+    finish: Finish
+    text: str | None
+    """Where a stop string cut it off."""
+    spoken: int
+    """Leading tokens that its text is made of."""
 
 
 class _Table:
@@ -278,7 +295,9 @@ class _Table:
     def __init__(self, plan: Plan, shards: int):
         P, G = plan.lanes, plan.samples
         self._shards = shards
-        self.loads: list[Any] = [None] * P
+        self.loads: list[tuple[Request, Sequence[int]]] = [(Request("", (), 0, ()), ())] * P  # what each lane holds, its samples row by row
+        self.tokens_PGS = np.zeros((P, G, plan.suffix), np.int32)
+        self.logps_PGS = np.zeros((P, G, plan.suffix), np.float32)
         self.prompt_P = np.zeros(P, np.int32)
         self.length_PG = np.zeros((P, G), np.int32)
         self.sequence_PG = np.zeros((P, G), np.uint32)
@@ -294,11 +313,20 @@ class _Table:
         return [int(shard * free_SP.shape[1] + local) for local, shard in np.argwhere(free_SP.T)]
 
     def admit(self, lane: int, request: Request, indices: Sequence[int]) -> None:
-        self.loads[lane] = _Load(request, indices, [[] for _ in indices], [[] for _ in indices])
+        self.loads[lane] = (request, indices)
         self.prompt_P[lane] = len(request.prompt) - 1
         self.length_PG[lane] = 0
         self.live_PG[lane] = np.arange(self.live_PG.shape[1]) < len(indices)
         self.sequence_PG[lane, : len(indices)] = [request.sequence + index for index in indices]
+
+    def add(self, tokens_PGN: np.ndarray, logps_PGN: np.ndarray) -> None:
+        """Takes a burst's tokens. All rows of a lane are as long, those that ended included."""
+        N = tokens_PGN.shape[-1]
+        for lane in np.flatnonzero(self.live_PG.any(axis=1)):
+            start = self.length_PG[lane, 0]
+            self.tokens_PGS[lane, :, start : start + N] = tokens_PGN[lane]
+            self.logps_PGS[lane, :, start : start + N] = logps_PGN[lane]
+        self.length_PG += N
 
     def rows(self) -> Rows:
         # Copies: the dispatch is asynchronous, and the host goes on to change its arrays.

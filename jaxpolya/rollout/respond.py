@@ -231,11 +231,14 @@ def _item(prompt: Prompt, response: str, sample_id: str) -> Item:
     return Item.of(prompt.question, opened_thought(prompt.text) + response, sample_id)
 
 
+_VERDICT_FIELDS = [field.name for field in dataclasses.fields(Verdict)]
+
+
 def _verdict_fields(verdict: Verdict, pool: Pool) -> dict[str, Any]:
     """The fields of a sample that its verdict fills in, all of them."""
     limited = verdict.verdict in Verdict.LIMITED
     limits = {"deadline": pool.deadline if limited else None, "memory_mb": pool.memory_mb if limited else None}
-    return dataclasses.asdict(verdict) | limits
+    return {name: getattr(verdict, name) for name in _VERDICT_FIELDS} | limits
 
 
 def require_judged(records: Sequence[VerdictRecord], out: Path) -> None:
@@ -287,14 +290,22 @@ class _Writer:
 
     def _write_verdicts(self, ready: Mapping[str, Verdict]) -> None:
         """Writes the verdicts of all hosts."""
-        for verdicts in exchange({sample_id: verdict.to_json() for sample_id, verdict in ready.items()}):
-            for sample_id, verdict in verdicts.items():
-                self._write(sample_id, Verdict.from_json(verdict))
+        if jax.process_count() > 1:
+            shares = exchange({sample_id: verdict.to_json() for sample_id, verdict in ready.items()})
+            ready = {sample_id: Verdict.from_json(verdict) for share in shares for sample_id, verdict in share.items()}
+        samples = [self._sample(sample_id, verdict) for sample_id, verdict in ready.items()]
+        if not samples:
+            return
+        if self._file:
+            self._file.append(*samples)
+        self._known.update((sample.id, sample) for sample in samples)
+        if self._task is not None:
+            self._task.advance(len(samples), tokens=sum(len(sample.token_ids) for sample in samples))
 
-    def _write(self, sample_id: str, verdict: Verdict) -> None:
+    def _sample(self, sample_id: str, verdict: Verdict) -> Sample:
         completion = self._waiting.pop(sample_id)
         prompt = self._prompts[completion.request.id]
-        sample = Sample(
+        return Sample(
             id=sample_id,
             question_id=prompt.question.id,
             arm=self._draws.arm,
@@ -311,11 +322,6 @@ class _Writer:
             seed=self._draws.seed,
             **_verdict_fields(verdict, self._pool),
         )
-        self._known[sample_id] = sample
-        if self._file:
-            self._file.append(sample)
-        if self._task is not None:
-            self._task.advance(1, tokens=len(sample.token_ids))
 
     def __enter__(self) -> "_Writer":
         return self

@@ -6,6 +6,9 @@ worker would need its main thread and could be swallowed by a library. One threa
 from the common queue, sends it, waits until the deadline, and resolves the item's future. Nothing is shared but the queue and
 the cache, so there is little to get wrong.
 
+Most answers take less time to judge than to send around, so where many wait a worker is given several in one message, all within one item's
+deadline. Where that fails, nothing was the matter with any of them yet: each is judged by itself.
+
 What happens to an item: its answer is extracted in the caller's thread (linear time), a known answer is answered from the cache, the
 rest waits for a worker. A kind of the user's own is judged from the response on, for nobody can promise that its extraction is fast. The
 deadline runs from the moment an idle worker is given the item; starting a worker and importing
@@ -49,6 +52,10 @@ START_TRIES = 3
 RECYCLE_AFTER = 5000
 """Items after which a worker is replaced, so that no library's leak or cache grows for ever."""
 CACHE_SIZE = 100_000
+TOGETHER = 16
+"""Items of a message, at most."""
+QUICK = ("math", "choice")
+"""Kinds whose items may share a message: nothing of them is a program's or a user's."""
 MAX_WORKERS = 16
 
 
@@ -199,13 +206,16 @@ class _NoWorker(Exception):
     """No worker could be started."""
 
 
+_ITEM_FIELDS = [field.name for field in dataclasses.fields(Item)]
+
+
 class _Judging:
     """The verdict on one item."""
 
     def __init__(self, pool: Pool, item: Item, answer: str | None, key: bytes, future: Future[Verdict]):
         self.pool, self.item, self.answer, self.key, self.future = pool, item, answer, key, future
         self.needs, self.seconds = item.kind, pool.deadline
-        fields = {k: v for k, v in dataclasses.asdict(item).items() if v is not None}
+        fields = {name: value for name in _ITEM_FIELDS if (value := getattr(item, name)) is not None}
         self.message = {"item": fields, "answer": answer, "deadline": pool.deadline, "policy": pool.policy.to_json()}
         if is_own(item.kind):
             self.message["kinds"] = parcels([item.kind])
@@ -267,15 +277,50 @@ class _Hand:
             with contextlib.suppress(_NoWorker):
                 self.ready("math", {})  # warm before the first item
             while not self.stopping and (job := self.pool._queue.get()) is not None:
-                if not job.future.set_running_or_notify_cancel():
-                    continue
-                try:
-                    self.work(job)
-                except Exception as error:
-                    self.drop()
-                    job.failed("no worker", f"{type(error).__name__}: {error}"[:500], 0.0)
+                jobs, last = self.with_those_behind(job)
+                jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
+                quick = [job for job in jobs if job.needs in QUICK]
+                if len(quick) > 1 and self.work_together(quick):
+                    jobs = [job for job in jobs if job.needs not in QUICK]
+                for job in jobs:
+                    try:
+                        self.work(job)
+                    except Exception as error:
+                        self.drop()
+                        job.failed("no worker", f"{type(error).__name__}: {error}"[:500], 0.0)
+                if last:
+                    break
         finally:
             self.drop()
+
+    def with_those_behind(self, job: _Job) -> tuple[list[_Job], bool]:
+        """(the job and this hand's share of the like ones that wait behind it, whether the pool was closed meanwhile)."""
+        jobs, share = [job], self.pool._queue.qsize() // len(self.pool._hands)
+        while job.needs in QUICK and len(jobs) < min(share, TOGETHER):
+            try:
+                following = self.pool._queue.get_nowait()
+            except queue.Empty:
+                break
+            if following is None:
+                return jobs, True
+            jobs.append(following)
+            job = following
+        return jobs, False
+
+    def work_together(self, jobs: Sequence[_Job]) -> bool:
+        """Has a worker do several jobs of `QUICK` kinds within the time of one. Whether it did; if not, no job has heard of it."""
+        try:
+            for job in jobs:
+                process = self.ready(job.needs, {})
+            answers = process.ask({"together": [job.message for job in jobs]}, jobs[0].seconds)["answers"]
+        except Exception:  # whatever it was, it will show again where it belongs to one of them
+            self.drop()
+            return False
+        process.items += len(jobs)
+        unharmed = [job.done(answer) for job, answer in zip(jobs, answers, strict=True)]
+        if not all(unharmed) or process.items >= RECYCLE_AFTER:
+            self.drop()
+        return True
 
     def work(self, job: _Job) -> None:
         """Has a worker do a job, and tells it what came of it."""

@@ -7,6 +7,7 @@ the socket, or is gone; Ctrl-C is the parent's affair.
 A message is four bytes of length, then JSON. `{"prepare": kind, "policy": …}` imports what a kind needs, so that the time for it is not
 an item's; `{"item": …, "answer": …, "deadline": seconds, "policy": …}` is answered with the fields of a `Verdict`. The deadline is the
 parent's to enforce; a program in the sandbox gets most of it, so that its lateness is its own and no reason to replace the worker.
+`{"together": [message, …]}` is answered with `{"answers": […]}`.
 
 What is a user's comes with the message, as a parcel that says where it lies: `kinds` beside an item, or `{"reward": parcel, "cases": […],
 "deadline": seconds}`, which is answered with `{"payments": […]}`. What was changed since it was sent out first is refused.
@@ -82,6 +83,8 @@ def _answer(message: dict[str, Any], loop: asyncio.Runner) -> dict[str, Any]:
     if "prepare" in message:
         _prepare(message)
         return {"ready": message["prepare"]}
+    if "together" in message:
+        return {"answers": [_answer(one, loop) for one in message["together"]]}
     if "reward" in message:
         cases = [Case.from_json(case) for case in message["cases"]]
         try:

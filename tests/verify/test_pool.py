@@ -1,5 +1,6 @@
 """The pool: verdicts whatever the worker meets, and nothing left behind."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from jaxpolya.errors import InputError
 from jaxpolya.records import Question
 from jaxpolya.verify.judge import Item, judge
-from jaxpolya.verify.pool import Pool, _Hand, _Process
+from jaxpolya.verify.pool import Pool, _Hand, _Late, _Process
 
 
 def item(response: str, answer: str = "42", **fields) -> Item:
@@ -103,7 +104,7 @@ def test_a_killed_worker_loses_no_item(monkeypatch):
     kills, ask = iter(range(3)), _Process.ask
 
     def killed_at_times(self, message, limit):
-        if "item" in message and self.items > 100 and next(kills, None) is not None:
+        if ("item" in message or "together" in message) and self.items > 100 and next(kills, None) is not None:
             self.kill()  # between two kills the fresh worker has answered the item that the last one interrupted
         return ask(self, message, limit)
 
@@ -112,6 +113,24 @@ def test_a_killed_worker_loses_no_item(monkeypatch):
         verdicts = [verdict.verdict for verdict in pool.verify(item(rf"\boxed{{{number}}}", "1") for number in range(1000))]
     assert next(kills, None) is None
     assert verdicts.count("correct") == 1 and verdicts.count("wrong") == 999
+
+
+def test_what_stops_a_worker_is_blamed_on_no_neighbour(monkeypatch):
+    """Sent together with others, a response that is late is late, and the others get the verdicts that they get alone."""
+    ask, together = _Process.ask, []
+
+    def late(self, message, limit):
+        together.append(len(message.get("together", [])))
+        if "bad" in json.dumps(message):
+            raise _Late
+        return ask(self, message, limit)
+
+    monkeypatch.setattr(_Process, "ask", late)
+    items = [item(rf"\boxed{{{'bad' if number == 7 else number}}}", "3") for number in range(40)]
+    with Pool(1, deadline=60) as pool:
+        verdicts = [verdict.verdict for verdict in pool.verify(items)]
+    assert max(together) > 7
+    assert verdicts == ["correct" if number == 3 else "timeout" if number == 7 else "wrong" for number in range(40)]
 
 
 def test_a_response_that_kills_its_worker_twice_is_a_crash(monkeypatch):

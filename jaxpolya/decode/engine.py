@@ -205,7 +205,7 @@ class Engine:
         limit, before_PG = self.sampling.max_new_tokens, table.length_PG.copy()
         table.add(tokens_PGN, logps_PGN)
         stops_PGN = np.isin(tokens_PGN, self._stop_array) & (before_PG[..., None] + np.arange(self.plan.burst) < limit)
-        stopped_PG: np.ndarray = stops_PGN.any(axis=-1)
+        stopped_PG = np.asarray(stops_PGN.any(axis=-1))
         stop_PG = before_PG + stops_PGN.argmax(axis=-1)
         looked_at_PG = table.live_PG if self.sampling.stop else table.live_PG & (stopped_PG | (table.length_PG >= limit))
         ended = []

@@ -13,6 +13,7 @@ import pydantic
 from jax.sharding import Mesh
 from pydantic import Field, PositiveInt
 
+from jaxpolya.compile_cache import use_compile_cache
 from jaxpolya.config import DecodeConfig, LoraConfig, ModelConfig, Sampling, Seed, Strict
 from jaxpolya.config.file import build
 from jaxpolya.decode.engine import Completion, Engine, Request
@@ -229,6 +230,7 @@ def load(
     """
     if dtype not in ("float32", "bfloat16"):
         raise ConfigError(f"load: dtype {dtype!r} is not float32 or bfloat16")
+    use_compile_cache()
     mesh = mesh or make_mesh()
     of_run = model_of_run(Path(source), arm)
     if arm and of_run is None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from jaxpolya.compile_cache import use_compile_cache
 from jaxpolya.config import RunConfig
 from jaxpolya.config.file import load_config, parse_config
 from jaxpolya.progress import Display
@@ -31,4 +32,5 @@ def run(config: str | Path | RunConfig, *, overrides: Iterable[str] = (), only: 
         loaded = parse_config(config.model_dump(mode="json"), changes) if changes else config
     else:
         loaded = load_config(config, overrides)
+    use_compile_cache()
     return pipeline.run(loaded, Display(quiet=quiet), only=only)

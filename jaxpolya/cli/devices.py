@@ -3,7 +3,8 @@
 import logging
 import os
 import sys
-from pathlib import Path
+
+from jaxpolya.compile_cache import use_compile_cache
 
 HEARTBEAT = 40
 """Seconds without a sign of life after which a host of a pod is taken for dead, and all others end: within a minute, where jax's own 100
@@ -20,7 +21,6 @@ def start_jax() -> None:
     sys.unraisablehook = lambda caught: None if "Event loop is closed" in str(caught.exc_value) else sys.__unraisablehook__(caught)
     import jax
 
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "jaxpolya" / "compiled"))
+    use_compile_cache()
     if os.environ.get("JAXPOLYA_DISTRIBUTED") == "1":
         jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT)

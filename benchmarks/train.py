@@ -103,7 +103,7 @@ class Ours:
         mesh = make_mesh()
         forward = Forward(config, jnp.dtype(case["dtype"]), remat=case["remat"] == "block")
         objective = sft_objective(forward) if case["objective"] == "sft" else policy_objective(forward, PolicyLoss(PpoClip(CLIP, CLIP)))
-        optimizer = make_optimizer(Optimizer(learning_rate=RATE, max_grad_norm=MAX_NORM), 10_000)
+        optimizer = make_optimizer(Optimizer(learning_rate=RATE, max_grad_norm=MAX_NORM), config, 10_000)
         self.step = Step(objective, config, mesh, optimizer)
         self.state = init_state(init_params(config, jax.random.key(0)), config, mesh, optimizer)
         self.memory = self._memory(mesh)

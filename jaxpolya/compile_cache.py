@@ -46,6 +46,7 @@ def use_compile_cache() -> None:
     """Turns the cache on for this process; called again, it changes nothing."""
     import jax
 
-    settings = cache_settings(os.environ, jax.config.jax_compilation_cache_dir, jax.config.jax_enable_compilation_cache)
+    config: Any = jax.config  # its attributes are made when jax is imported
+    settings = cache_settings(os.environ, config.jax_compilation_cache_dir, config.jax_enable_compilation_cache)
     for name, value in settings.items():
-        jax.config.update(name, value)
+        config.update(name, value)

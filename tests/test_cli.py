@@ -572,7 +572,12 @@ def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(refused, jaxpoly
     with monkeypatch.context() as patch:
         if place == "samples":
             append, left = records.Appender.append, iter(range(20))
-            patch.setattr(records.Appender, "append", lambda self, row: append(self, row) if next(left, None) is not None else full())
+
+            def filling(self, *rows):
+                for row in rows:
+                    append(self, row) if next(left, None) is not None else full()
+
+            patch.setattr(records.Appender, "append", filling)
         elif place == "checkpoint":
             patch.setattr(ocp.CheckpointManager, "save", wrapped)
         elif place == "model":
@@ -619,10 +624,11 @@ def test_an_interrupted_run_goes_on(heard, refused, jaxpolya, small, config, mon
 
     append, left = records.Appender.append, iter(range(20))
 
-    def interrupting(self, row):
-        append(self, row)
-        if next(left, None) is None:
-            os.kill(os.getpid(), number)
+    def interrupting(self, *rows):
+        for row in rows:
+            append(self, row)
+            if next(left, None) is None:
+                os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
         patch.setattr(records.Appender, "append", interrupting)
@@ -637,9 +643,10 @@ def test_a_run_in_the_background_ignores_ctrl_c_and_stops_on_sigterm(heard, refu
 
     append, sent = records.Appender.append, iter([signal.SIGINT, signal.SIGINT, signal.SIGTERM])
 
-    def interrupting(self, row):
-        append(self, row)
-        os.kill(os.getpid(), next(sent))
+    def interrupting(self, *rows):
+        for row in rows:
+            append(self, row)
+            os.kill(os.getpid(), next(sent))
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as `command &` in a script starts it
     monkeypatch.setattr(records.Appender, "append", interrupting)

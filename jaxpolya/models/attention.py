@@ -174,7 +174,8 @@ def _backward(plan: _Plan, kept: Any, d_out_BKTX: jax.Array) -> tuple[Any, ...]:
             band: _Band = band, keys: Any = keys, values: Any = values,
         ) -> Any:  # fmt: skip
             scores, slope, visible = _scores(plan, band, start, q, keys, segments, window)
-            weights = jnp.where(visible, jnp.exp(scores - norm[..., None]), 0.0)
+            # No weight is above 1. Scores may be rounded otherwise than the first time; the exponential of huge ones would overflow.
+            weights = jnp.where(visible, jnp.exp(jnp.minimum(scores - norm[..., None], 0.0)), 0.0)
             d_out = d_out.reshape(*d_out.shape[:2], -1, H)
             d_weights = _product("bkrh,bksh->bkrs", d_out, values).reshape(weights.shape)
             d_scores = weights * (d_weights - product[..., None]) * (slope * plan.scale)

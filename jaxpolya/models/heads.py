@@ -131,7 +131,7 @@ def _backward(head: _Head, kept: Any, gradients: tuple[jax.Array, jax.Array]) ->
     def chunk(d_table_VD: jax.Array | None, hidden_BCD: jax.Array, targets_BC: jax.Array, *of_tokens: jax.Array) -> Any:
         normaliser, entropy, d_logp, d_entropy = (x_BC[..., None] for x_BC in of_tokens)
         scores_BCV = head.scores(hidden_BCD, table) if kept_BTV is None else kept_BTV
-        logp_BCV = scores_BCV - normaliser
+        logp_BCV = jnp.minimum(scores_BCV - normaliser, 0.0)  # scores made again may be rounded otherwise: huge ones would overflow
         by_p = d_logp + d_entropy * (logp_BCV + entropy) if head.entropy_gradient else d_logp
         at_target_BCV = jnp.arange(scores_BCV.shape[-1]) == targets_BC[..., None]
         d_out_BCV = (jnp.where(at_target_BCV, d_logp, 0.0) - jnp.exp(logp_BCV) * by_p) * head.slope(scores_BCV)

@@ -198,7 +198,11 @@ def test_a_scorer_that_gives_something_else_is_named(own, body, message):
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
-    [("keep", "bset", "did you mean best"), ("adherence", "pim", "did you mean pmi"), ("adherence", "own.py", "nor module:attribute")],
+    [
+        ("keep", "bset", "did you mean best"),
+        ("adherence", "pim", "did you mean pmi"),
+        ("adherence", "own.py", "behind a colon, own.py:NAME"),
+    ],
 )
 def test_an_unknown_name_is_answered(field, value, message):
     with pytest.raises(ValueError, match=message):

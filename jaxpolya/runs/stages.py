@@ -192,6 +192,8 @@ class RunDirectory:
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
+            # Closing alone would not do: a child that is just being started holds a copy of the file until it is a program of its own.
+            stack.callback(fcntl.flock, file, fcntl.LOCK_UN)
             yield
 
 

@@ -1,5 +1,7 @@
 """What a stage is known by: all that changes its result, and nothing else."""
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -11,6 +13,7 @@ from jaxpolya.files import file_digest
 from jaxpolya.records import Sample
 from jaxpolya.runs import configurations
 from jaxpolya.runs.identity import samples_digest, source_identity, stage_fields
+from jaxpolya.runs.stages import RunDirectory
 
 ROW = '{"question": "1 + 1?", "answer": "2"}\n'
 
@@ -128,3 +131,17 @@ def test_samples_are_known_by_what_later_stages_take_from_them():
     assert digest() == digest(seconds=9.0, deadline=1.0, detail="slow", logprobs=[])
     assert digest()[0] != digest(verdict="correct")[0] and digest()[1] == digest(verdict="correct")[1]
     assert len({digest(response="other"), digest(token_ids=[2]), digest(), digest(id="q#1")}) == 4
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs to know a process's open files")
+def test_a_lock_is_free_again_though_a_child_still_holds_a_copy_of_its_file(tmp_path):
+    """A worker that is just being started has copies of all open files until it is a program of its own."""
+    directory = RunDirectory(tmp_path)
+    with directory.lock():
+        (held,) = (int(file.name) for file in Path("/proc/self/fd").iterdir() if file.exists() and file.samefile(tmp_path / ".lock"))
+        copy = os.dup(held)
+    try:
+        with directory.lock():
+            pass
+    finally:
+        os.close(copy)

@@ -156,9 +156,8 @@ def evaluate(
         return draw_samples(model, builder, prompts, sampling, draws, verify, rows=rows, out=file, quiet=quiet)
 
     responses = ask("eval", config.sampling, config.samples, out)
-    once = config.sampling.model_copy(update={"temperature": 0.0, "top_k": 0, "top_p": 1.0})
     beside = Path(out).with_stem(f"{Path(out).stem}-greedy") if out is not None else None
-    single = ask("greedy", once, 1, beside) if config.greedy else None
+    single = ask("greedy", config.sampling.greedy, 1, beside) if config.greedy else None
     return EvaluationResult(asked, responses, single, _measured(asked, responses, single, config), config)
 
 

@@ -54,3 +54,8 @@ class Sampling(Strict):
     """A longer prompt is left out and counted; unset is what the model's context leaves."""
     stop: list[Annotated[str, Field(min_length=1)]] = []
     """Strings that end a response, besides the model's own end-of-text tokens; they are cut off."""
+
+    @property
+    def greedy(self) -> "Sampling":
+        """The same, of the likeliest token at every step."""
+        return self.model_copy(update={"temperature": 0.0, "top_k": 0, "top_p": 1.0})

@@ -95,7 +95,7 @@ NAME = r"[a-zα-ορ-ω](?:_?\d|[₀-₉]|_[a-z])?"
 
 _UNIT = (
     r"(?:\$|dollars?|cents?|km|cm|mm|m|metres?|meters?|kilometres?|litres?|liters?|l|ml|g|kg|grams?|t|tons?|s|sec|seconds?|min|minutes?"
-    r"|h|hours?|days?|d|weeks?|pages?|parts?|laps?|ha|hectares?|cm³|m³|cm²|m²|cm\^\d|m\^\d|w|wh|kwh|€|euros?|€|euros?|people|cups?|miles?|units?|rows?|boxes|eggs)"
+    r"|h|hours?|days?|d|weeks?|pages?|parts?|laps?|ha|hectares?|cm³|m³|cm²|m²|cm\^\d|m\^\d|w|wh|kwh|€|euros?|people|cups?|miles?|units?|rows?|boxes|eggs)"
 )
 _PLACEHOLDERS = {
     "<head>": r"^\W{0,8}(?:(?:step|phase|part)? ?\(?\d{0,2}[.):]?\W{0,6})?(?:\w+,? ){0,2}?\(?",

@@ -45,14 +45,14 @@ class Evaluations:
 def evaluate(session: Session, models: Mapping[Arm, Model], questions: Questions) -> Evaluations:
     """Has every arm's model answer all question sets, and its solutions labelled."""
     config = session.config.eval
-    once = config.sampling.model_copy(update={"temperature": 0.0, "top_k": 0, "top_p": 1.0})
     evaluations = Evaluations({}, {}, {})
     for arm in [*session.config.compared, *session.config.doses]:
         sampled = (evaluations.sampled if arm.step is None else evaluations.doses).setdefault(arm, {})
         for name in config.questions:
             sampled[name] = _evaluate(session, "eval", arm, models[arm], name, config.sampling, config.samples, questions)
             if config.greedy:
-                evaluations.greedy.setdefault(arm, {})[name] = _evaluate(session, "greedy", arm, models[arm], name, once, 1, questions)
+                greedy = _evaluate(session, "greedy", arm, models[arm], name, config.sampling.greedy, 1, questions)
+                evaluations.greedy.setdefault(arm, {})[name] = greedy
     if config.composition != "none":
         _label(session, evaluations, questions)
     return evaluations

@@ -38,8 +38,7 @@ def make_looks(
       arm: named in the records.
       directory: of the training; responses are written to `validation/` below it.
     """
-    once = config.sampling.model_copy(update={"temperature": 0.0, "top_k": 0, "top_p": 1.0})
-    kinds = [("sampled", config.sampling, config.samples)] + [("greedy", once, 1)] * config.greedy
+    kinds = [("sampled", config.sampling, config.samples)] + [("greedy", config.sampling.greedy, 1)] * config.greedy
     engines = {name: (engine_of(sampling, samples), samples) for name, sampling, samples in kinds}
 
     def ask(done: int, params: Params) -> dict[str, float]:

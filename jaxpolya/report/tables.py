@@ -70,16 +70,20 @@ class Table:
         return min(max((len(word) for piece in pieces for word in piece.split()), default=1), LONG_WORD)
 
     def _widths(self, width: int) -> list[int]:
-        """The columns' widths: as wide as what they hold, or, where that is too much, no narrower than their words."""
+        """The columns' widths: as wide as what they hold; where that is too much, the widest give way first, down to their words.
+
+        So a state or a time stays on one line, and prose is what folds.
+        """
         narrow = [self._narrowest(i) for i in range(len(self.columns))]
         natural = [
-            max([narrow[i], *(len(piece) for row in self.rows for piece in (row[i].text, row[i].interval))]) for i in range(len(narrow))
+            max([least, *(len(piece) for row in self.rows for piece in (row[i].text, row[i].interval))]) for i, least in enumerate(narrow)
         ]
-        spare, wanted = width - sum(narrow) - 2 * len(narrow) + 2, sum(natural) - sum(narrow)
-        if wanted <= spare:
-            return natural
-        share = max(spare, 0) / wanted
-        return [least + int(share * (most - least)) for least, most in zip(narrow, natural, strict=True)]
+        room = width - 2 * len(narrow) + 2
+        for cap in range(max(natural), 0, -1):
+            widths = [max(least, min(most, cap)) for least, most in zip(narrow, natural, strict=True)]
+            if sum(widths) <= room:
+                return widths
+        return narrow
 
     def within(self, width: int) -> "list[Table]":
         """This table, or several that show its columns one after the other, so that no word is broken at so many characters."""

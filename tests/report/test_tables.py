@@ -166,6 +166,13 @@ def test_no_word_is_broken_on_a_narrow_screen(results):
             assert all(word in " ".join(lines) for column in table.columns for word in column.split())
 
 
+def test_prose_folds_before_a_state_or_a_time_does():
+    rows = [[Cell("broken off"), Cell("generate-plain"), Cell("1 m 05 s"), Cell("64 samples, 12 correct, 3 truncated, 1,024 tokens")]]
+    for width in (80, 64, 56):
+        screen = on_screen(Table("Stages", ["state", "stage", "time", "what came of it"], rows, numbers=False), width)
+        assert "broken off  generate-plain  1 m 05 s  64 samples, " in screen and max(map(len, screen.splitlines())) <= width
+
+
 def test_names_cannot_become_markup():
     table = Table("[red]t", ["a|b"], [[Cell("[bold]x[/bold] | `y` *z*\nnext")]])
     assert "[bold]x[/bold] | `y` *z*" in on_screen(table) and "[red]t" in on_screen(table)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from jaxpolya.hf.checkpoint import Checkpoint, load_checkpoint
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params, head_table, hidden_states
 from jaxpolya.models.heads import logits
+from jaxpolya.models.kernel_choice import with_kernel
 from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, make_mesh, to_host
 from jaxpolya.parallel.sharding import batch_sharding, param_shardings, replicated
 from jaxpolya.polya.prompts import PromptBuilder
@@ -124,7 +126,8 @@ class Model:
             tokens_BT[i, : len(row)], segment_ids_BT[i, : len(row)] = row, 1
         program = _logits_program(self.checkpoint.config, self.mesh, self.dtype)
         placed = batch_to_mesh((tokens_BT, segment_ids_BT), self.mesh)
-        logits_BTV = to_host(program(self.checkpoint.params, *placed))[: len(rows)]
+        with jax.set_mesh(self.mesh):
+            logits_BTV = to_host(program(self.checkpoint.params, *placed))[: len(rows)]
         if any(np.isnan(logits_BTV[i, : len(row)]).any() for i, row in enumerate(rows)):
             raise not_finite(self.checkpoint.meta.source, "logits", self.dtype)
         return logits_BTV
@@ -211,6 +214,7 @@ def load(
     chat: Chat = "auto",
     system: str | None = None,
     chat_arguments: Mapping[str, Any] | None = None,
+    attention: Literal["auto", "xla", "cudnn", "splash"] = "auto",
 ) -> Model:
     """Loads a checkpoint onto a mesh (all devices, by default).
 
@@ -223,9 +227,10 @@ def load(
       chat: whether prompts are wrapped in the tokenizer's chat template; `auto` does where there is one.
       system: the template's system message; unset leaves it to the template.
       chat_arguments: of the template, such as `{"enable_thinking": False}`.
+      attention: what computes it, as `config.ModelConfig`; a warning says where `auto` can't take the device's kernel.
 
     Raises:
-      ConfigError: there is no such dtype, or the template doesn't take what it is told.
+      ConfigError: there is no such dtype, the template doesn't take what it is told, or the attention is another device's.
       InputError: it is missing, incomplete or not supported; the message says what to do.
     """
     if dtype not in ("float32", "bfloat16"):
@@ -235,8 +240,15 @@ def load(
     of_run = model_of_run(Path(source), arm)
     if arm and of_run is None:
         raise ConfigError(f"load: {source} is not a run directory, so it has no arm {arm}")
-    told = build(ModelConfig, "load", source=of_run or str(source), chat=chat, system=system, chat_arguments=dict(chat_arguments or {}))
+    told = build(
+        ModelConfig, "load", source=of_run or str(source), chat=chat, system=system, chat_arguments=dict(chat_arguments or {}),
+        attention=attention,
+    )  # fmt: skip
     checkpoint = load_checkpoint(told.source, mesh=mesh, revision=revision)
+    decoder, said = with_kernel(checkpoint.config, told.attention, jnp.dtype(dtype), mesh)
+    if said:
+        warnings.warn(f"{source}: {said}", stacklevel=2)
+    checkpoint = dataclasses.replace(checkpoint, meta=dataclasses.replace(checkpoint.meta, config=decoder))
     model = Model(checkpoint, mesh, jnp.dtype(dtype), told.chat, told.system, told.chat_arguments)
     model.prompt_builder()  # a template that doesn't take its arguments says so here
     return model

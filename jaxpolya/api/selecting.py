@@ -100,7 +100,8 @@ def _scorer(model: Model, builder: PromptBuilder, config: SelectConfig, four_pha
     if config.adherence == "reward_model":
         if config.reward_model is None:
             raise InputError("select: adherence is reward_model, and reward_model names none")
-        return Reward(load_reward_model(config.reward_model, model.mesh, model.dtype), builder, four_phases=four_phases)
+        scorer = load_reward_model(config.reward_model, model.mesh, model.dtype, model.checkpoint.config.attention)
+        return Reward(scorer, builder, four_phases=four_phases)
     checkpoint = model.checkpoint
     forward = Forward(checkpoint.config, model.dtype)
     return MutualInformation(checkpoint.params, forward, model.mesh, builder, four_phases=four_phases, model=model.name)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from jaxpolya.config.base import CONTENT, Strict
+from jaxpolya.config.base import CONTENT, HOW, Strict
 from jaxpolya.config.paths import PLACE
 
 NO_ARGUMENTS = frozenset(
@@ -24,6 +24,9 @@ class ModelConfig(Strict):
     """Commit or tag of a hub model."""
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Activations and the decode copy; parameters are trained in float32."""
+    attention: Annotated[Literal["auto", "xla", "cudnn", "splash"], HOW] = "auto"
+    """What computes attention in training, scoring and prefill: XLA on any device, cuDNN on NVIDIA GPUs, Splash on TPUs; they differ in
+    rounding. `auto` takes the device's own where a trial at the start shows that it does what the model needs."""
     chat: Literal["auto", "always", "never"] = "auto"
     """Wrap prompts in the tokenizer's chat template: `auto` does where there is one."""
     system: str | None = None

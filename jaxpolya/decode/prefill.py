@@ -24,7 +24,7 @@ from jaxpolya.parallel.sharding import replicated, spec
 @functools.cache
 def make_share(plan: Plan, mesh: Mesh) -> Any:
     """A program (params, tokens [S_s]) → the cache of tokens that several prompts begin with, [1, S_s, K, H] on every data shard."""
-    forward = _prompt_forward(plan)
+    forward = _prompt_forward(plan, mesh)
 
     def share(params: Params, tokens_S: jax.Array) -> Cache:
         return forward(params, tokens_S[None], [])
@@ -41,7 +41,7 @@ def make_prefill(plan: Plan, mesh: Mesh) -> Any:
     beginning (an empty list: nothing is shared), right-padded, without the prompt's last token, which is in `last`. Lanes are
     donated. One compilation per T and S_s.
     """
-    forward = _prompt_forward(plan)
+    forward = _prompt_forward(plan, mesh)
     shardings = lane_shardings(plan, mesh)
     prefix_spec = shardings.prefix[0][0].spec  # type: ignore[attr-defined]
     data, heads = prefix_spec[0], prefix_spec[1]
@@ -76,7 +76,7 @@ def make_prefill(plan: Plan, mesh: Mesh) -> Any:
     )
 
 
-def _prompt_forward(plan: Plan) -> Any:
+def _prompt_forward(plan: Plan, mesh: Mesh) -> Any:
     """A function (params, tokens [R, T], shared cache) → the cache [R, S_s + T, K, H] of shared beginning and tokens."""
     config, graphdef = plan.config, block_def(plan.config)
 
@@ -98,7 +98,7 @@ def _prompt_forward(plan: Plan) -> Any:
                         for old, new in zip(shared[layer], (k, v), strict=True)
                     )
                 # Right padding needs no mask: causal attention keeps it from the tokens that count.
-                return causal_attention(config, q, k, v, window), (k, v)
+                return causal_attention(config, q, k, v, window, mesh), (k, v)
 
             x, computed = nnx.merge(graphdef, layer_params)(x, tables[kind], attend)
             cache.append(computed)

@@ -3,6 +3,9 @@
 Query heads are grouped by the key/value head that they share: N = K × M. Scores and softmax are float32. A layer's window may be
 data, so that a scan over layers of different windows is one compiled block.
 
+`DecoderConfig.attention` says what computes it: a kernel of the device's (`models.kernels`), or what stands here, which runs everywhere and
+defines what kernels are tested against. It computes float32 always: there products are exact, which kernels' are not.
+
 Three things make it fast where XLA has nothing but matrix products (measured on CPUs, and no slower by the TPU compiler's model):
 
 - A row is cut into bands of queries, and a band's products end where its last query looks: with 4 bands, 5/8 of the square.
@@ -21,8 +24,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.kernels import kernel_attention
 
 QUERY_BLOCK = 512
 BANDS = 4  # at most: each is compiled by itself, and more save little
@@ -53,13 +58,26 @@ def packed_attention(
       window: of the layer.
       query_block: queries whose scores exist at one time.
     """
+    if _by_kernel(config, q_BTNH):
+        return kernel_attention(config, q_BTNH, k_BTKH, v_BTKH, (segment_ids_BT, segment_ids_BT), window)
     return _attention(config, q_BTNH, k_BTKH, v_BTKH, segment_ids_BT, segment_ids_BT, window, query_block)
 
 
-def causal_attention(config: DecoderConfig, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, window: Window) -> jax.Array:
-    """Attention [B, T, N, H] of the last T of S positions: each sees itself and those before it, as far as the window goes."""
+def causal_attention(
+    config: DecoderConfig, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, window: Window, mesh: Mesh | None = None
+) -> jax.Array:
+    """Attention [B, T, N, H] of the last T of S positions: each sees itself and those before it, as far as the window goes.
+
+    `mesh` is what the arrays lie on, where no mesh is in context.
+    """
+    if _by_kernel(config, q_BTNH):
+        return kernel_attention(config, q_BTNH, k_BSKH, v_BSKH, None, window, mesh)
     (B, T), S = q_BTNH.shape[:2], k_BSKH.shape[1]
     return _attention(config, q_BTNH, k_BSKH, v_BSKH, jnp.ones((B, T), jnp.int32), jnp.ones((B, S), jnp.int32), window, QUERY_BLOCK)
+
+
+def _by_kernel(config: DecoderConfig, q_BTNH: jax.Array) -> bool:
+    return config.attention != "xla" and q_BTNH.dtype != jnp.float32
 
 
 def _attention(

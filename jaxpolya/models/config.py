@@ -9,6 +9,7 @@ import dataclasses
 from typing import Literal
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
+Kernel = Literal["xla", "cudnn", "splash"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +127,8 @@ class DecoderConfig:
     """A linear read-out of the final hidden states beside the output head, for training alone; no file has it."""
     lora: Lora | None = None
     """Adapters, which are parameters of their own beside those of `base`; no file of a model says any."""
+    attention: Kernel = "xla"
+    """What computes the attention of many queries; a matter of the device, which no file says (`models.kernel_choice`)."""
 
     def __post_init__(self) -> None:
         if self.heads % self.kv_heads:

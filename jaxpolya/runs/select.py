@@ -142,6 +142,7 @@ def _load_scorer(session: Session) -> AdherenceScorer:
     four_phases = bool(config.generate and config.generate.four_phases)
     if config.select.adherence == "reward_model":
         assert config.select.reward_model is not None
-        return Reward(load_reward_model(config.select.reward_model, session.mesh, session.dtype), session.builder, four_phases=four_phases)
+        scorer = load_reward_model(config.select.reward_model, session.mesh, session.dtype, session.meta.config.attention)
+        return Reward(scorer, session.builder, four_phases=four_phases)
     forward, params = Forward(session.meta.config, session.dtype), session.load(session.base).params
     return MutualInformation(params, forward, session.mesh, session.builder, four_phases=four_phases, model=session.base.source)

@@ -27,6 +27,7 @@ from jaxpolya.hf.checkpoint import Checkpoint, CheckpointMeta, inspect_checkpoin
 from jaxpolya.hf.source import fingerprint
 from jaxpolya.keys import Key
 from jaxpolya.models.decoder import Params
+from jaxpolya.models.kernel_choice import with_kernel
 from jaxpolya.parallel.hosts import from_primary, together, wait_for_all
 from jaxpolya.parallel.mesh import is_primary, make_mesh
 from jaxpolya.polya.catalogue import Slot, load_catalogue
@@ -133,7 +134,11 @@ class Session:
         checks.check_judge(config, self.catalogue, self.builder, self.meta.config.context)
         self.slots: dict[str, list[Slot]] = checks.make_slots(config, self.catalogue)
         self.dtype = jnp.dtype(config.model.compute_dtype)
-        self.provenance = provenance(self.mesh.shape, f"{jax.device_count()} × {jax.devices()[0].device_kind}")
+        decoder, said = with_kernel(self.meta.config, config.model.attention, self.dtype, self.mesh)
+        if said:
+            self.display.note(f"note: {said}")
+        self.meta = dataclasses.replace(self.meta, config=decoder)
+        self.provenance = provenance(self.mesh.shape, f"{jax.device_count()} × {jax.devices()[0].device_kind}", decoder.attention)
         self.stages: dict[Key, Stage] = {}
         """The stages that this start has come to, in their order."""
         self._plan = planned(config)

@@ -197,8 +197,8 @@ class RunDirectory:
             yield
 
 
-def provenance(mesh_shape: Mapping[str, int], device: str) -> dict[str, Any]:
-    """Who computed this: versions, device, mesh, source commit."""
+def provenance(mesh_shape: Mapping[str, int], device: str, attention: str) -> dict[str, Any]:
+    """Who computed this: versions, device, mesh, what computed attention, source commit."""
     packages = (
         "jaxpolya",
         "jax",
@@ -217,6 +217,7 @@ def provenance(mesh_shape: Mapping[str, int], device: str) -> dict[str, Any]:
         "commit": source_commit(),
         "device": device,
         "mesh": dict(mesh_shape),
+        "attention": attention,
         "platform": platform.platform(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }

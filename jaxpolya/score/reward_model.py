@@ -20,8 +20,9 @@ from jaxpolya.hf.meta import CheckpointMeta, read_meta
 from jaxpolya.hf.safetensors_file import Safetensors
 from jaxpolya.hf.source import locate
 from jaxpolya.hf.tensors import check_tensors, read_params, usual_names
-from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.config import DecoderConfig, Kernel
 from jaxpolya.models.decoder import Params, hidden_states
+from jaxpolya.models.kernel_choice import with_kernel
 from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, to_host
 
 SCORE = "score.weight"
@@ -95,13 +96,14 @@ def inspect_reward_model(source: str) -> CheckpointMeta:
     return dataclasses.replace(meta, config=dataclasses.replace(meta.config, tied_embeddings=True))
 
 
-def load_reward_model(source: str, mesh: Mesh, dtype: Any = jnp.float32) -> RewardModel:
+def load_reward_model(source: str, mesh: Mesh, dtype: Any = jnp.float32, attention: Kernel = "xla") -> RewardModel:
     """Loads what `inspect_reward_model` accepts.
 
     Args:
       source: a Hugging Face directory or a hub name.
       mesh: where it runs.
       dtype: compute dtype; parameters stay float32, as does the score.
+      attention: what computes attention, where it can.
 
     Raises:
       InputError: as `inspect_reward_model`, or weights are missing.
@@ -112,4 +114,6 @@ def load_reward_model(source: str, mesh: Mesh, dtype: Any = jnp.float32) -> Rewa
     check_tensors(files, meta.config, {SCORE: (1, D)})
     files.check_readable([SCORE, *(tensor.name for tensor, _, _ in iter_tensors(meta.config))])
     score_D = files.read(SCORE, (slice(0, 1), slice(0, D)))[0].astype(np.float32)
-    return RewardModel(meta, read_params(files, meta.config, mesh), score_D, mesh, dtype)
+    params = read_params(files, meta.config, mesh)
+    meta = dataclasses.replace(meta, config=with_kernel(meta.config, attention, dtype, mesh)[0])
+    return RewardModel(meta, params, score_D, mesh, dtype)

@@ -1,5 +1,6 @@
 """What only TPUs show: slices, and the programs that XLA's TPU compiler makes of ours. libtpu compiles for TPUs that are elsewhere."""
 
+import dataclasses
 import os
 import re
 
@@ -11,13 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import topologies
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxpolya.config import MeshConfig, Optimizer
 from jaxpolya.decode.burst import make_burst
 from jaxpolya.decode.lanes import Plan, Rows, make_decode_copy, make_empty
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.errors import ConfigError
-from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.attention import packed_attention
+from jaxpolya.models.config import DecoderConfig, LayerKind
 from jaxpolya.models.decoder import abstract_params
 from jaxpolya.models.forward import Forward
 from jaxpolya.parallel.mesh import make_mesh
@@ -98,3 +101,23 @@ def test_a_training_step_compiles_for_a_tpu(monkeypatch):
     assert "reduce-scatter" in text or "all-reduce" in text
     logits = 8 * 1024 * CONFIG.vocab_size * 4 // 8
     assert program.memory_analysis().temp_size_in_bytes < logits, "the logits of a whole micro-batch were materialised"
+
+
+def test_splash_and_its_gradient_compile_for_a_tpu():
+    """For each of a model's windows, on each chip's rows and heads, of a length that is no multiple of a tile."""
+    config = dataclasses.replace(CONFIG, head_width=64, score_cap=30.0, pattern=(LayerKind(100), LayerKind()), attention="splash")
+    mesh, B, T = make_mesh(MeshConfig(fsdp=4, tensor=2), chips("v5e:2x4")), 8, 1000
+    rows = batch_sharding(mesh)
+    heads = NamedSharding(mesh, PartitionSpec(*rows.spec, None, "tensor"))
+    q, k, v = (jax.ShapeDtypeStruct((B, T, n, 64), jnp.bfloat16, sharding=heads) for n in (8, 4, 4))
+    segments, window = jax.ShapeDtypeStruct((B, T), jnp.int32, sharding=rows), jax.ShapeDtypeStruct((), jnp.int32)
+
+    def loss(q, k, v, segments, window):
+        return packed_attention(config, q, k, v, segments, window).astype(jnp.float32).sum()
+
+    with jax.set_mesh(mesh):
+        text = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(q, k, v, segments, window).compile().as_text()
+    for kernel in ("splash_mha_fwd", "splash_mha_dq", "splash_mha_dkv"):
+        assert len(set(re.findall(rf"%({kernel}[\w.]*) = ", text))) == 2
+    assert not re.search(r"\[(?:\d+,)*1\d{3},1\d{3}\]", text), "scores of whole rows"
+    assert "all-gather" not in text

@@ -299,7 +299,9 @@ def test_programs_are_asked_for_and_run(tiny_run, tmp_path):
     samples = read_records(stage, Sample)
     assert samples and all("It must pass this test: assert f(1) == 2" in sample.prompt for sample in samples)
     assert {sample.verdict for sample in samples} <= {"wrong", "unparseable"}
-    assert json.loads((stage.parent / "manifest.json").read_text())["provenance"]["sandbox"]
+    computed_by = json.loads((stage.parent / "manifest.json").read_text())["provenance"]
+    assert computed_by["sandbox"]
+    assert computed_by["attention"] == "xla"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,89 @@
+"""Which attention a decoder takes on a mesh.
+
+A kernel is tried before it is relied on: a small attention and its gradient on one device, for each of the model's windows, beside the
+reference. So it says itself what it lacks (a width of heads, a version of cuDNN, a newer chip), and the model goes on with XLA's attention,
+which takes everything, instead of ending in somebody else's traceback or in NaN. The trial costs some seconds of compiling, which the
+cache of programs saves the next time, and nothing on a CPU.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxpolya.errors import ConfigError
+from jaxpolya.models.attention import packed_attention
+from jaxpolya.models.config import DecoderConfig, Kernel
+from jaxpolya.parallel.hosts import from_primary
+
+PLATFORMS: dict[Kernel, str] = {"cudnn": "gpu", "splash": "tpu"}
+NAMES: dict[Kernel, str] = {"cudnn": "cuDNN", "splash": "Splash"}
+LENGTH = 192  # not whole tiles
+TOLERANCE = 0.05
+"""Of the largest number in the reference's output or gradient; bfloat16 has 3 digits, and what it makes of these inputs is within 0.02."""
+
+
+def with_kernel(
+    config: DecoderConfig, asked: Literal["auto", "xla", "cudnn", "splash"], dtype: Any, mesh: Mesh
+) -> tuple[DecoderConfig, str | None]:
+    """(the decoder with the attention that it takes, what a person should know of the choice).
+
+    Args:
+      config: the decoder.
+      asked: `model.attention`.
+      dtype: compute dtype.
+      mesh: what it runs on.
+
+    Raises:
+      ConfigError: the kernel that was asked for is another device's.
+    """
+    device = mesh.devices.flat[0]
+    ours = next((kernel for kernel, platform in PLATFORMS.items() if platform == device.platform), None)
+    if asked != "auto" and asked not in ("xla", ours):
+        raise ConfigError(
+            f"model.attention: {asked} runs on a {PLATFORMS[asked].upper()}, and this is a {device.platform.upper()}; "
+            "write auto, which takes what the device has"
+        )
+    if asked == "xla" or ours is None:
+        return dataclasses.replace(config, attention="xla"), None
+    chosen = dataclasses.replace(config, attention=ours)
+    if lacking := from_primary(_lacks(chosen, dtype)):
+        return dataclasses.replace(config, attention="xla"), f"attention is computed by XLA and not by {NAMES[ours]}: {lacking}"
+    return chosen, None
+
+
+def _lacks(config: DecoderConfig, dtype: Any) -> str | None:
+    """Why the kernel can't compute a decoder's attention, if it can't."""
+    if dtype == jnp.float32:
+        return "it rounds what is to be computed in float32 (model.compute_dtype)"
+    if config.attention == "cudnn" and config.score_cap is not None:
+        return "it has no cap on scores"
+    try:
+        for window in {kind.window and min(kind.window, LENGTH // 2) for kind in config.kinds}:
+            by_kernel, by_reference = (_trial(of, dtype, window) for of in (config, dataclasses.replace(config, attention="xla")))
+            for name, found, expected in zip(("output", "gradient"), by_kernel, by_reference, strict=True):
+                error, scale = np.abs(found - expected).max(), np.abs(expected).max()
+                if not error <= TOLERANCE * scale:
+                    return f"in a trial its {name} was {error:.3g} off, of numbers up to {scale:.3g}"
+    except Exception as error:  # whatever a kernel, its compiler or its libraries raise
+        words = str(error).strip().partition("\n")[0]
+        return f"in a trial it ended with {type(error).__name__}: {words}"
+    return None
+
+
+def _trial(config: DecoderConfig, dtype: Any, window: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """(output, gradients) of one row of two segments and padding, on this host's first device, with one key/value head."""
+    heads, H = config.heads // config.kv_heads, config.head_width
+    rng, segments = np.random.default_rng(0), np.repeat([[1, 2, 0]], [100, 70, LENGTH - 170], axis=1)
+    q, k, v, wanted = (rng.normal(size=(1, LENGTH, count, H)).astype(dtype) for count in (heads, 1, 1, heads))
+
+    def loss(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+        out = jnp.where((segments > 0)[..., None, None], packed_attention(config, q, k, v, jnp.asarray(segments), window), 0)
+        return jnp.sum(out.astype(jnp.float32) * wanted.astype(np.float32)), out
+
+    with jax.default_device(jax.local_devices()[0]):
+        gradients, out = jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(q, k, v)
+    return np.asarray(out, np.float32), np.concatenate([np.asarray(gradient, np.float32).ravel() for gradient in gradients])

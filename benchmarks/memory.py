@@ -99,9 +99,7 @@ def rollout(config: DecoderConfig, mesh: Mesh, prompt: int, response: int, rows:
     shared = shared_with_decoding(stored, config, mesh, DTYPE)
     copy = make_decode_copy(config, mesh, DTYPE, shared).eval_shape({name: leaf for name, leaf in stored.items() if name not in shared})
     whole, lanes = {**copy, **{name: stored[name] for name in shared}}, make_empty(plan, mesh).eval_shape()
-    where = Rows(
-        *(jax.ShapeDtypeStruct(shape, kind) for shape, kind in (((1,), jnp.int32), ((1, rows), jnp.int32), ((1, rows), jnp.uint32)))
-    )
+    where = Rows(*(jax.ShapeDtypeStruct((1, rows), kind) for kind in [jnp.int32] * 4 + [jnp.uint32]))
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
     burst = make_burst(plan, mesh, response).lower(whole, lanes, where, jax.eval_shape(lambda: jax.random.key(0)), scalar, scalar).compile()
     return {

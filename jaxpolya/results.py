@@ -307,6 +307,8 @@ class StageRow(ResultPart):
     seconds: float | None = None
     tokens: int | None = None
     tokens_per_second: float | None = None
+    rows_busy: float | None = None
+    """Share of the decode engine's row-steps whose token was kept."""
 
 
 class Provenance(Facts):

@@ -31,9 +31,10 @@ class DecodeConfig(Strict):
     """Shape of the decode engine. Changes speed and memory (and floating-point rounding), not what is asked of the model."""
 
     rows: Annotated[PositiveInt, HOW] = 64
-    """B: responses decoded side by side over the whole mesh; the samples of a prompt share a lane."""
-    burst: Annotated[PositiveInt, HOW] = 16
-    """Tokens between two looks of the host: finished rows leave and lanes are refilled only then."""
+    """B: responses decoded side by side over the whole mesh; up to 16 of a prompt read its prefix together."""
+    burst: Annotated[PositiveInt | None, HOW] = None
+    """Tokens between two looks of the host: only then does a row that has ended get another sample. Unset is 8 to 32, by
+    the stage's max_new_tokens."""
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -42,6 +43,11 @@ class DecodeConfig(Strict):
         if isinstance(given, dict) and "window" in given and "burst" not in given:
             return {("burst" if key == "window" else key): value for key, value in given.items()}
         return given
+
+    def burst_of(self, max_new_tokens: int) -> int:
+        """N for responses of up to so many tokens. Unset is about a 32nd of that: what rows draw beyond an end stays a small part."""
+        unset = min(max(2 ** ((max_new_tokens // 32).bit_length() - 1), 8), 32)
+        return min(self.burst or unset, max_new_tokens)
 
 
 class MathConfig(Strict):

@@ -3,7 +3,7 @@
 Rows that end early go on and are ignored: looking at every step would cost a synchronisation each. Layers are unrolled, because a scan
 would copy each layer's cache in and out of the loop.
 
-Attention is one softmax over three parts: the lane's prefix, the row's suffix up to where the burst began, and the **recent** tokens of
+Attention is one softmax over three parts: the lane's prefixes, the row's suffix up to where the burst began, and the **recent** tokens of
 the burst itself. All rows write the same slot of the recent part in the same step, so nothing is scattered within the loop, and the
 suffix is only read there, in the layout that the products want: a scatter wants another, and XLA would copy the whole cache between the
 two in every step. The recent tokens are flushed into the suffix once a burst. A row begins with a burst, so its length is a multiple of
@@ -69,7 +69,8 @@ def make_burst(plan: Plan, mesh: Mesh, live: int) -> Any:
 
         nothing = jax.lax.with_sharding_constraint(jnp.zeros(plan.cache_shape(plan.burst), plan.dtype), cache_sharding)
         out = (jnp.zeros((*last.shape, plan.burst), dtype) for last, dtype in ((lanes.last_PG, jnp.int32), (lanes.last_PG, jnp.float32)))
-        carry = ([(nothing, nothing)] * plan.config.layers, lanes.last_PG, *out)
+        last_PG = jnp.where(rows.length_PG == 0, rows.first_PG, lanes.last_PG)
+        carry = ([(nothing, nothing)] * plan.config.layers, last_PG, *out)
         recent, last_PG, tokens_PGN, logps_PGN = jax.lax.fori_loop(0, plan.burst, step, carry)
         suffix = jax.tree.map(lambda cache, new: flush(cache, new, rows.length_PG), lanes.suffix, recent)
         return Lanes(prefix=lanes.prefix, suffix=suffix, last_PG=last_PG), tokens_PGN, logps_PGN
@@ -87,7 +88,7 @@ def _advance(
 ) -> tuple[jax.Array, list[KeysValues]]:
     """Step n: one forward pass of each row's last token, to (final hidden states [B, D], the recent keys and values with its own)."""
     config, graphdef = plan.config, block_def(plan.config)
-    positions_B1 = (rows.prompt_P[:, None] + rows.length_PG + n).reshape(-1, 1)
+    positions_B1 = (rows.prompt_PG + rows.length_PG + n).reshape(-1, 1)
     tables = rope_tables(config, positions_B1)
     seen = [_visible(plan, kind, live, rows, n) for kind in config.kinds]
     x_B1D = embed(params, config, last_PG.reshape(-1, 1), plan.dtype)
@@ -126,9 +127,9 @@ class _Attend:
 
 
 def _visible(plan: Plan, kind: LayerKind, live: int, rows: Rows, n: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What a row sees in step n: of the prefix [P, 1, 1 or G, 1, S_p], of the suffix [P, 1, G, 1, live], of the recent tokens [N]."""
-    slots, length_PG1 = plan.suffix_slots(kind), rows.length_PG[:, :, None]
-    in_prefix_PGS = (jnp.arange(plan.prefix) < rows.prompt_P[:, None])[:, None]
+    """What a row sees in step n: of prefixes [P, 1, W, G, 1, S_p], of the suffix [P, 1, G, 1, live], of the recent tokens [N]."""
+    slots, length_PG1, prompt_PG1 = plan.suffix_slots(kind), rows.length_PG[:, :, None], rows.prompt_PG[:, :, None]
+    in_prefix_PGS = jnp.arange(plan.prefix) < prompt_PG1
     back_PGS = length_PG1 - jnp.arange(min(live, slots))  # how many tokens before the burst a slot was written
     recent_N = jnp.arange(plan.burst)
     in_recent_N = recent_N <= n
@@ -137,9 +138,11 @@ def _visible(plan: Plan, kind: LayerKind, live: int, rows: Rows, n: jax.Array) -
     else:
         back_PGS = (back_PGS - 1) % slots + 1
         in_suffix_PGS = (back_PGS <= length_PG1) & (back_PGS + n < kind.window)
-        in_prefix_PGS &= rows.prompt_P[:, None, None] + length_PG1 + n - jnp.arange(plan.prefix) < kind.window
+        in_prefix_PGS &= prompt_PG1 + length_PG1 + n - jnp.arange(plan.prefix) < kind.window
         in_recent_N &= n - recent_N < kind.window
-    return in_prefix_PGS[:, None, :, None], in_suffix_PGS[:, None, :, None], in_recent_N
+    own_PWG = jnp.arange(plan.prompts)[:, None] == rows.place_PG[:, None, :]
+    in_prefix_PWGS = own_PWG[..., None] & in_prefix_PGS[:, None]
+    return in_prefix_PWGS[:, None, :, :, None], in_suffix_PGS[:, None, :, None], in_recent_N
 
 
 def _flush(cache_PKGSH: jax.Array, new_PKGNH: jax.Array, length_PG: jax.Array, live: int, platform: str) -> jax.Array:
@@ -161,33 +164,40 @@ def _flush(cache_PKGSH: jax.Array, new_PKGNH: jax.Array, length_PG: jax.Array, l
 
 
 def _attention(plan: Plan, q_PKGMH: jax.Array, caches: tuple[KeysValues, ...], seen: tuple[jax.Array, ...]) -> jax.Array:
-    """One softmax over the lane's prefix, the row's suffix and the burst's recent tokens: [P, K, G, M, H]. Scores and sums are float32.
+    """One softmax over the lane's prefixes, the row's suffix and the burst's recent tokens: [P, K, G, M, H]. Scores and sums are float32.
 
-    `seen` is of `_visible`; the suffix is summed block by block (see the module).
+    `seen` is of `_visible`. The suffix is summed block by block (see the module), and so are the prefixes: those of a lane's other prompts
+    add exact zeros, whichever of them is the row's.
     """
     precision, config = precision_of(q_PKGMH), plan.config
     prefix, suffix, recent = caches
     in_prefix, in_suffix, in_recent = seen
 
-    def block(start: int) -> tuple[KeysValues, jax.Array]:
-        end = min(start + SUFFIX_BLOCK, in_suffix.shape[-1])
-        keys, values = (jax.lax.slice_in_dim(cache, start, end, axis=3) for cache in suffix)
-        return (keys, values), in_suffix[..., start:end]
-
-    parts = [(prefix, in_prefix), *(block(start) for start in range(0, in_suffix.shape[-1], SUFFIX_BLOCK)), (recent, in_recent)]
-    axes = ["pksh", *["pkgsh"] * (len(parts) - 1)]
-
-    def scores(keys: jax.Array, of: str, mask: jax.Array) -> jax.Array:
-        out = jnp.einsum(f"pkgmh,{of}->pkgms", q_PKGMH, keys, precision=precision, preferred_element_type=jnp.float32)
+    def scores(q: jax.Array, keys: jax.Array, axes: str, mask: jax.Array) -> jax.Array:
+        out = jnp.einsum(axes, q, keys, precision=precision, preferred_element_type=jnp.float32)
         return jnp.where(mask, softcap(out * config.score_scale, config.score_cap), MASKED)
 
-    scored = [scores(keys, of, mask) for ((keys, _), mask), of in zip(parts, axes, strict=True)]
-    peak = functools.reduce(jnp.maximum, [jnp.max(part, axis=-1, keepdims=True) for part in scored])
-    total, out = jnp.zeros_like(peak), jnp.zeros(q_PKGMH.shape, jnp.float32)
-    for part, ((_, values), _), of in zip(scored, parts, axes, strict=True):
-        weights = jnp.exp(part - peak)
+    def weighted(axes: str, weights: jax.Array, values: jax.Array) -> jax.Array:
+        return jnp.einsum(axes, weights.astype(values.dtype), values, precision=precision, preferred_element_type=jnp.float32)
+
+    # The prefixes are a batch of products: one of [G, W·S_p] might sum a prompt in another order, depending on its place.
+    q_PKWGMH = jnp.broadcast_to(q_PKGMH[:, :, None], (*q_PKGMH.shape[:2], plan.prompts, *q_PKGMH.shape[2:]))
+    prefix_PKWGMS = scores(q_PKWGMH, prefix[0], "pkwgmh,pkwsh->pkwgms", in_prefix)
+    parts = []
+    for start in range(0, in_suffix.shape[-1], SUFFIX_BLOCK):
+        end = min(start + SUFFIX_BLOCK, in_suffix.shape[-1])
+        keys, values = (jax.lax.slice_in_dim(cache, start, end, axis=3) for cache in suffix)
+        parts.append((keys, values, in_suffix[..., start:end]))
+    parts.append((*recent, in_recent))
+    own = [(scores(q_PKGMH, keys, "pkgmh,pkgsh->pkgms", mask), values) for keys, values, mask in parts]
+
+    peaks = [jnp.max(prefix_PKWGMS, axis=(2, -1))[..., None], *(jnp.max(part, axis=-1, keepdims=True) for part, _ in own)]
+    peak_PKGM1 = functools.reduce(jnp.maximum, peaks)
+    weights = jnp.exp(prefix_PKWGMS - peak_PKGM1[:, :, None])
+    total = jnp.sum(jnp.sum(weights, axis=-1, keepdims=True), axis=2)
+    out = jnp.sum(weighted("pkwgms,pkwsh->pkwgmh", weights, prefix[1]), axis=2)
+    for part, values in own:
+        weights = jnp.exp(part - peak_PKGM1)
         total += jnp.sum(weights, axis=-1, keepdims=True)
-        out += jnp.einsum(
-            f"pkgms,{of}->pkgmh", weights.astype(values.dtype), values, precision=precision, preferred_element_type=jnp.float32
-        )
+        out += weighted("pkgms,pkgsh->pkgmh", weights, values)
     return (out / total).astype(q_PKGMH.dtype)

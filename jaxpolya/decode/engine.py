@@ -1,8 +1,8 @@
-"""The engine: keeps lanes full and hands finished responses on while others still run.
+"""The engine: keeps rows busy and hands finished responses on while others still run.
 
-The host's loop is: refill free lanes, send a burst off, hand on what the burst before it finished, wait for the burst, see which rows
-ended. So texts are made, judged and written while the device computes. Nothing but token ids and log-probs comes back from the device,
-whole on every host, and every decision follows from them, so that all hosts decide alike.
+The host's loop is: give free rows their next samples, send a burst off, hand on what the burst before it finished, wait for the burst,
+see which rows ended. So texts are made, judged and written while the device computes. Nothing but token ids and log-probs comes back from
+the device, whole on every host, and every decision follows from them, so that all hosts decide alike.
 
 The engine does not know what a response is worth; its caller gives requests in and iterates over completions.
 """
@@ -28,6 +28,11 @@ from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params
 from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, to_host
 from jaxpolya.records import Finish
+
+GROUP = 16
+"""Rows of a lane, at most: more would share a prefix's reading further, and wait for more of each other's ends."""
+FEW = 4
+"""So many samples a prompt, or fewer, stream through a row of their own: to share, a lane would have to hold as many prompts as rows."""
 
 SHARED_BLOCK = 64  # shared beginnings are whole blocks of this many tokens: few shapes to compile, and nothing for a chat header
 
@@ -64,6 +69,27 @@ class Completion:
     finish: Finish
 
 
+@dataclasses.dataclass(frozen=True)
+class Usage:
+    """What rows were there, and what came of it."""
+
+    row_steps: int = 0
+    """Tokens that they drew."""
+    kept: int = 0
+    """Those of them that stand in completions."""
+
+    @property
+    def busy(self) -> float | None:
+        """The share that was kept; None where nothing was drawn."""
+        return self.kept / self.row_steps if self.row_steps else None
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(self.row_steps + other.row_steps, self.kept + other.kept)
+
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(self.row_steps - other.row_steps, self.kept - other.kept)
+
+
 class Engine:
     """Decodes requests with one model shape and one way of sampling; `run` may be called again with other weights."""
 
@@ -90,7 +116,7 @@ class Engine:
           sampling: lengths, temperature, top-k, top-p, stop strings.
           prompts: how many come in one `run`; no more lanes are made than they fill. Bits depend on it, so count those of the whole
             stage, whether drawn before or not.
-          samples: samples per prompt; they share a prefix as far as `engine.rows` allows.
+          samples: samples per prompt; the rows that draw them share its prefix.
           longest_prompt: tokens.
           stop_ids: token ids that end a response.
           decode: token ids → text, control tokens by their names: stop strings may be such, and the verifier has to see them.
@@ -107,20 +133,23 @@ class Engine:
                 f"{config.context} positions; lower sampling.max_prompt_tokens or sampling.max_new_tokens"
             )
         shards = data_shards(mesh)
-        group = min(samples, max(1, engine.rows // shards))
-        burst = min(engine.burst, sampling.max_new_tokens)
+        lanes, group, held = lane_shape(max(1, engine.rows // shards), -(-prompts // shards), samples)
+        burst = engine.burst_of(sampling.max_new_tokens)
         self.mesh, self.sampling, self.stop_ids, self.decode = mesh, sampling, frozenset(stop_ids), decode
         self.model, self._config = model, config
         self.plan = Plan(
             config=config.base,
-            lanes=min(max(1, engine.rows // group // shards), -(-prompts * -(-samples // group) // shards)) * shards,
-            samples=group,
+            lanes=lanes * shards,
+            rows=group,
             prefix=prompt_bucket(longest_prompt - 1),
             suffix=-(-sampling.max_new_tokens // burst) * burst,
             burst=burst,
             draw=Draw(greedy=sampling.temperature == 0, top_k=sampling.top_k, top_p=sampling.top_p < 1),
             dtype=jnp.dtype(dtype),
+            prompts=held,
         )
+        self.usage = Usage()
+        """Of all runs."""
         self._shards = shards
         self._stop_array = np.array(sorted(self.stop_ids), np.int32)
         self._longest_stop = max((len(string.encode()) for string in sampling.stop), default=0)
@@ -142,65 +171,50 @@ class Engine:
         weights = decode_copy(params, self._config, self.mesh, plan.dtype)
         lanes = make_empty(plan, self.mesh)()
         key = jax.random.key(seed)
-        waiting = collections.deque(self._lane_loads(requests))
-        table, beginnings = _Table(plan, self._shards), _Beginnings(plan, self.mesh, weights)
+        table, beginnings = Table(plan, self._shards, self._checked(requests)), _Beginnings(plan, self.mesh, weights)
         ended: list[_Ended] = []
-        while waiting or table.busy:
-            lanes = self._refill(weights, lanes, table, waiting, beginnings)
-            burst = make_burst(plan, self.mesh, _live_slots(plan, int(table.length_PG[table.live_PG].max()) + plan.burst))
+        while table.busy:
+            lanes = self._refill(weights, lanes, table, beginnings)
+            burst = make_burst(plan, self.mesh, _live_slots(plan, int(table.length_PG.max()) + plan.burst))
             lanes, tokens, logps = burst(weights, lanes, table.rows(), key, self._temperature, self._top_p)
             yield self._completions(ended)
             tokens_PGN, logps_PGN = to_host((tokens, logps))
             if not np.isfinite(logps_PGN[table.live_PG]).all():
                 raise not_finite(self.model, "log-probs", plan.dtype)
             ended = self._collect(table, tokens_PGN, logps_PGN)
+            self.usage += Usage(tokens_PGN.size, sum(len(row.tokens) for row in ended))
         yield self._completions(ended)
 
-    def _lane_loads(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Sequence[int]]]:
-        """Requests cut into what one lane holds."""
-        G = self.plan.samples
+    def _checked(self, requests: Sequence[Request]) -> Sequence[Request]:
         for request in requests:
             if not 1 <= len(request.prompt) <= self.plan.prefix + 1:
                 raise InputError(f"prompt {request.id} has {len(request.prompt)} tokens; this engine takes 1 to {self.plan.prefix + 1}")
-            for start in range(0, len(request.samples), G):
-                yield request, request.samples[start : start + G]
+        return requests
 
-    def _refill(
-        self,
-        weights: Params,
-        lanes: Any,
-        table: "_Table",
-        waiting: collections.deque[tuple[Request, Sequence[int]]],
-        beginnings: "_Beginnings",
-    ) -> Any:
-        """Prefills waiting prompts into free lanes, one prompt a data shard at a time.
+    def _refill(self, weights: Params, lanes: Any, table: "Table", beginnings: "_Beginnings") -> Any:
+        """Gives free rows their next samples, and prefills the prompts that this needs, one a data shard at a time.
 
-        The batch is always that large, so that a prompt's arithmetic does not depend on how many lanes were free.
+        The batch is always that large, so that a prompt's arithmetic does not depend on how many lanes wanted one.
         """
         plan, shards = self.plan, self._shards
         prefill = make_prefill(plan, self.mesh)
-        alike: dict[tuple[tuple[int, ...], int], list[list[tuple[int, Sequence[int]]]]] = {}
-        for lane in table.free_lanes():
-            if not waiting:
-                break
-            request, indices = waiting.popleft()
-            table.admit(lane, request, indices)
+        alike: dict[tuple[tuple[int, ...], int], list[list[tuple[int, int, Sequence[int]]]]] = {}
+        for lane, place, request in table.refill():
             beginning, rest = tuple(request.prompt[: request.shared]), request.prompt[request.shared :]
             bucket = min(prompt_bucket(len(rest) - 1), plan.prefix - request.shared)
             shard, local = divmod(lane, plan.lanes // shards)
-            alike.setdefault((beginning, bucket), [[] for _ in range(shards)])[shard].append((local, rest))
+            alike.setdefault((beginning, bucket), [[] for _ in range(shards)])[shard].append((local, place, rest[:-1]))
         for (beginning, bucket), loads in alike.items():
             for batch in itertools.zip_longest(*loads):
-                tokens_RT = np.zeros((shards, bucket), np.int32)
-                last_R, lane_R = np.zeros(shards, np.int32), np.full(shards, -1, np.int32)
+                tokens_RT, at_R2 = np.zeros((shards, bucket), np.int32), np.full((shards, 2), -1, np.int32)
                 for shard, load in enumerate(batch):
                     if load is not None:
-                        lane_R[shard], rest = load
-                        tokens_RT[shard, : len(rest) - 1], last_R[shard] = rest[:-1], rest[-1]
-                lanes = prefill(weights, lanes, beginnings.cache(beginning), *batch_to_mesh((tokens_RT, last_R, lane_R), self.mesh))
+                        *at_R2[shard], rest = load
+                        tokens_RT[shard, : len(rest)] = rest
+                lanes = prefill(weights, lanes, beginnings.cache(beginning), *batch_to_mesh((tokens_RT, at_R2), self.mesh))
         return lanes
 
-    def _collect(self, table: "_Table", tokens_PGN: np.ndarray, logps_PGN: np.ndarray) -> "list[_Ended]":
+    def _collect(self, table: "Table", tokens_PGN: np.ndarray, logps_PGN: np.ndarray) -> "list[_Ended]":
         """Adds a burst's tokens to their rows and takes the rows that ended."""
         limit, before_PG = self.sampling.max_new_tokens, table.length_PG.copy()
         table.add(tokens_PGN, logps_PGN)
@@ -218,9 +232,8 @@ class Engine:
             length, text = cut or (shown, None)
             finish: Finish = "length" if cut is None and stop is None else "stop"
             tokens, logps = (array_PGS[lane, row, :length].copy() for array_PGS in (table.tokens_PGS, table.logps_PGS))
-            request, indices = table.loads[lane]
-            ended.append(_Ended(request, indices[row], tokens, logps, finish, text, length if stop is None else stop))
-            table.live_PG[lane, row] = False
+            request, index = table.end(lane, row)
+            ended.append(_Ended(request, index, tokens, logps, finish, text, length if stop is None else stop))
         return ended
 
     def _completions(self, ended: "list[_Ended]") -> list[Completion]:
@@ -289,48 +302,117 @@ class _Ended:
     """Leading tokens that its text is made of."""
 
 
-class _Table:
-    """The host's view of the rows: who sits where and how far they are."""
+@dataclasses.dataclass
+class _Load:
+    """A prompt that a lane holds, with the samples that it was given of it."""
 
-    def __init__(self, plan: Plan, shards: int):
-        P, G = plan.lanes, plan.samples
-        self._shards = shards
-        self.loads: list[tuple[Request, Sequence[int]]] = [(Request("", (), 0, ()), ())] * P  # what each lane holds, its samples row by row
+    request: Request
+    place: int
+    """Which of the lane's prefixes."""
+    waiting: collections.deque[int]
+    """Indices of the samples that no row has begun."""
+    running: int = 0
+    """Rows that draw one."""
+
+
+class Table:
+    """The host's view of the rows: which samples wait, who sits where, and how far they are.
+
+    A row without a sample has length 0.
+    """
+
+    def __init__(self, plan: Plan, shards: int, requests: Sequence[Request]):
+        P, G = plan.lanes, plan.rows
+        self._waiting = collections.deque((request, request.samples) for request in requests if request.samples)
+        self._left = sum(len(samples) for _, samples in self._waiting)
+        self._lanes = np.arange(P).reshape(shards, -1).T.ravel()  # those that want a prompt as much get one the data shards in turn
+        self._places: list[list[_Load | None]] = [[None] * plan.prompts for _ in range(P)]
+        self._seats: list[list[tuple[_Load, int]]] = [[(_Load(Request("", (), 0, ()), 0, collections.deque()), 0)] * G for _ in range(P)]
         self.tokens_PGS = np.zeros((P, G, plan.suffix), np.int32)
         self.logps_PGS = np.zeros((P, G, plan.suffix), np.float32)
-        self.prompt_P = np.zeros(P, np.int32)
-        self.length_PG = np.zeros((P, G), np.int32)
-        self.sequence_PG = np.zeros((P, G), np.uint32)
         self.live_PG = np.zeros((P, G), bool)
+        self.place_PG, self.prompt_PG, self.first_PG, self.length_PG = (np.zeros((P, G), np.int32) for _ in range(4))
+        self.sequence_PG = np.zeros((P, G), np.uint32)
 
     @property
     def busy(self) -> bool:
-        return bool(self.live_PG.any())
+        """Whether a sample is left to draw."""
+        return bool(self._waiting or self.live_PG.any() or any(load for loads in self._places for load in loads))
 
-    def free_lanes(self) -> list[int]:
-        """Lanes without a living row, the data shards in turn."""
-        free_SP = ~self.live_PG.any(axis=1).reshape(self._shards, -1)
-        return [int(shard * free_SP.shape[1] + local) for local, shard in np.argwhere(free_SP.T)]
+    def refill(self) -> list[tuple[int, int, Request]]:
+        """Gives all rows samples as far as there are any; the prompts that lanes were given for it: (lane, place, request)."""
+        P, G = self.live_PG.shape
+        given = []
+        # How many free rows a lane has that the prompts it holds have no sample for.
+        wanted_P = G - self.live_PG.sum(axis=1) - [sum(len(load.waiting) for load in loads if load) for loads in self._places]
+        wanted_P[[None not in loads for loads in self._places]] = 0
+        while self._waiting and wanted_P.max() > 0:
+            lane = int(self._lanes[wanted_P[self._lanes].argmax()])
+            place = self._places[lane].index(None)
+            request, samples = self._waiting.popleft()
+            # In the end a prompt's samples are spread over lanes, so that all are done at about the same time.
+            count = max(G, self._left // (2 * P))
+            if samples[count:]:
+                self._waiting.appendleft((request, samples[count:]))
+            self._places[lane][place] = _Load(request, place, collections.deque(samples[:count]))
+            self._left -= len(samples[:count])
+            wanted_P[lane] -= len(samples[:count])
+            if None not in self._places[lane]:
+                wanted_P[lane] = 0
+            given.append((lane, place, request))
+        self._seat()
+        return given
 
-    def admit(self, lane: int, request: Request, indices: Sequence[int]) -> None:
-        self.loads[lane] = (request, indices)
-        self.prompt_P[lane] = len(request.prompt) - 1
-        self.length_PG[lane] = 0
-        self.live_PG[lane] = np.arange(self.live_PG.shape[1]) < len(indices)
-        self.sequence_PG[lane, : len(indices)] = [request.sequence + index for index in indices]
+    def _seat(self) -> None:
+        """Has free rows begin samples, of the prompt with the fewest left first: so it ends, and makes room for another."""
+        for lane in np.flatnonzero(~self.live_PG.all(axis=1)).tolist():
+            loads = sorted((load for load in self._places[lane] if load and load.waiting), key=lambda load: len(load.waiting))
+            begins = ((load, load.waiting.popleft()) for load in loads for _ in range(len(load.waiting)))
+            for row, (load, index) in zip(np.flatnonzero(~self.live_PG[lane]).tolist(), begins, strict=False):
+                load.running += 1
+                self._seats[lane][row] = load, index
+                self.live_PG[lane, row] = True
+                self.place_PG[lane, row], self.length_PG[lane, row] = load.place, 0
+                self.prompt_PG[lane, row], self.first_PG[lane, row] = len(load.request.prompt) - 1, load.request.prompt[-1]
+                self.sequence_PG[lane, row] = load.request.sequence + index
+
+    def end(self, lane: int, row: int) -> tuple[Request, int]:
+        """Frees a row; the request and the index of the sample that it drew."""
+        load, index = self._seats[lane][row]
+        load.running -= 1
+        if not load.running and not load.waiting:
+            self._places[lane][load.place] = None
+        self.live_PG[lane, row] = False
+        self.length_PG[lane, row] = 0
+        return load.request, index
 
     def add(self, tokens_PGN: np.ndarray, logps_PGN: np.ndarray) -> None:
-        """Takes a burst's tokens. All rows of a lane are as long, those that ended included."""
-        N = tokens_PGN.shape[-1]
-        for lane in np.flatnonzero(self.live_PG.any(axis=1)):
-            start = self.length_PG[lane, 0]
-            self.tokens_PGS[lane, :, start : start + N] = tokens_PGN[lane]
-            self.logps_PGS[lane, :, start : start + N] = logps_PGN[lane]
-        self.length_PG += N
+        """Takes a burst's tokens."""
+        lane, row = np.nonzero(self.live_PG)
+        at = lane[:, None], row[:, None], self.length_PG[lane, row][:, None] + np.arange(tokens_PGN.shape[-1])
+        self.tokens_PGS[at], self.logps_PGS[at] = tokens_PGN[lane, row], logps_PGN[lane, row]
+        self.length_PG[lane, row] += tokens_PGN.shape[-1]
 
     def rows(self) -> Rows:
+        """Where each row stands now."""
         # Copies: the dispatch is asynchronous, and the host goes on to change its arrays.
-        return Rows(prompt_P=self.prompt_P.copy(), length_PG=self.length_PG.copy(), sequence_PG=self.sequence_PG.copy())  # type: ignore[arg-type]
+        arrays = self.place_PG, self.prompt_PG, self.first_PG, self.length_PG, self.sequence_PG
+        return Rows(*(array.copy() for array in arrays))  # type: ignore[arg-type]
+
+
+def lane_shape(rows: int, prompts: int, samples: int) -> tuple[int, int, int]:
+    """(lanes, rows of each, prompts that each holds) of a data shard that has so many rows for so many prompts' samples.
+
+    Where all samples have a row, a lane is one prompt. Where they stream, a lane needs enough samples to begin while the longest of
+    another prompt still run: with 3 G or more of them nearly no row waits (`benchmarks/rows.py` shows it for skewed lengths).
+    """
+    if prompts * samples <= rows:
+        return prompts, samples, 1
+    if samples <= FEW:
+        return rows, 1, 1
+    lanes = -(-rows // min(samples, rows, GROUP))
+    group = rows // lanes
+    return min(lanes, prompts * -(-samples // group)), group, 1 + min(3, -(-3 * group // samples))
 
 
 def prompt_bucket(tokens: int) -> int:

@@ -1,10 +1,11 @@
 """Where decoding keeps what it knows: the plan of a compiled shape, the lanes on the device, and the parameters' decode copy.
 
-A **lane** is one prompt with its G samples. The prompt's keys and values are computed once (`prefill`) and shared by the
-samples; each sample (a row) has a cache of its own for what it writes (`burst`).
+A **lane** is G rows and the W prompts that they draw samples of. A prompt's keys and values are computed once (`prefill`) and read by
+all rows of its lane; a row has a cache of its own for what it writes (`burst`). Samples stream through the rows: one that ends leaves
+its row to the prompt's next sample, or to the lane's next prompt while the last samples of the one before still run.
 
-    prefix [P, K, S_p, H]   one a lane, right-padded, read by all its rows
-    suffix [P, K, G, S, H]  one a row, written at the row's own position
+    prefix [P, K, W, S_p, H]  one a prompt, right-padded
+    suffix [P, K, G, S, H]    one a row, written at the row's own position
 
 A layer with a sliding window keeps no more of the suffix than that, in whole bursts: its S slots are a ring, which holds position s at slot
 s mod S.
@@ -35,8 +36,8 @@ class Plan:
     config: DecoderConfig
     lanes: int
     """P."""
-    samples: int
-    """G."""
+    rows: int
+    """G: of a lane."""
     prefix: int
     """S_p: slots for a prompt."""
     suffix: int
@@ -46,6 +47,8 @@ class Plan:
     draw: Draw
     dtype: Any = jnp.bfloat16
     """Compute and cache dtype."""
+    prompts: int = 1
+    """W: of a lane."""
 
     def suffix_slots(self, kind: LayerKind) -> int:
         """Slots of a layer's suffix cache: S, or a ring as long as the layer's window, in whole bursts."""
@@ -53,7 +56,7 @@ class Plan:
 
     def cache_shape(self, slots: int) -> tuple[int, ...]:
         """Shape of keys or values that rows have to themselves, [P, K, G, slots, H]."""
-        return (self.lanes, self.config.kv_heads, self.samples, slots, self.config.head_width)
+        return (self.lanes, self.config.kv_heads, self.rows, slots, self.config.head_width)
 
 
 Cache = list[tuple[jax.Array, jax.Array]]
@@ -66,20 +69,26 @@ class Lanes:
     """What moves on the device."""
 
     prefix: list[tuple[jax.Array, jax.Array]]
-    """Keys and values of each layer, [P, K, S_p, H]."""
+    """Keys and values of each layer, [P, K, W, S_p, H]."""
     suffix: list[tuple[jax.Array, jax.Array]]
     """Keys and values of each layer, [P, K, G, S, H]."""
     last_PG: jax.Array
-    """The next input of each row, int32."""
+    """The token that each row drew last, int32."""
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["prompt_P", "length_PG", "sequence_PG"], meta_fields=[])
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["place_PG", "prompt_PG", "first_PG", "length_PG", "sequence_PG"], meta_fields=[]
+)
 @dataclasses.dataclass
 class Rows:
-    """Where each row stands; small, and owned by the host."""
+    """Where each row stands; small, and owned by the host. A row without a sample has length 0, and what it draws is ignored."""
 
-    prompt_P: jax.Array
-    """Prompt tokens in the prefix (the prompt's length less one), int32."""
+    place_PG: jax.Array
+    """Which of the lane's W prefixes is the row's, int32."""
+    prompt_PG: jax.Array
+    """Prompt tokens in that prefix (the prompt's length less one), int32."""
+    first_PG: jax.Array
+    """The prompt's last token, which is the input of the row's first step, int32."""
     length_PG: jax.Array
     """Tokens sampled so far, int32."""
     sequence_PG: jax.Array
@@ -141,8 +150,8 @@ def lane_shardings(plan: Plan, mesh: Mesh) -> Lanes:
     def sharding(axes: tuple[str | None, ...], shape: tuple[int, ...]) -> NamedSharding:
         return NamedSharding(mesh, spec(mesh, axes, shape, "decode"))
 
-    P, G, K, H = plan.lanes, plan.samples, plan.config.kv_heads, plan.config.head_width
-    prefix = sharding(("batch", "kv_heads", None, None), (P, K, plan.prefix, H))
+    P, G, K, H = plan.lanes, plan.rows, plan.config.kv_heads, plan.config.head_width
+    prefix = sharding(("batch", "kv_heads", None, None, None), (P, K, plan.prompts, plan.prefix, H))
     suffix = sharding(("batch", "kv_heads", None, None, None), plan.cache_shape(plan.suffix))
     L = plan.config.layers
     return Lanes(prefix=[(prefix,) * 2] * L, suffix=[(suffix,) * 2] * L, last_PG=sharding(("batch", None), (P, G)))  # type: ignore[arg-type, list-item]
@@ -158,9 +167,9 @@ def make_empty(plan: Plan, mesh: Mesh) -> Any:
             return jnp.zeros(shape, plan.dtype), jnp.zeros(shape, plan.dtype)
 
         return Lanes(
-            prefix=[cache(P, K, plan.prefix, H) for _ in range(L)],
+            prefix=[cache(P, K, plan.prompts, plan.prefix, H) for _ in range(L)],
             suffix=[cache(*plan.cache_shape(plan.suffix_slots(plan.config.kinds[kind]))) for kind in plan.config.kind_of_layer],
-            last_PG=jnp.zeros((P, plan.samples), jnp.int32),
+            last_PG=jnp.zeros((P, plan.rows), jnp.int32),
         )
 
     return jax.jit(empty, out_shardings=lane_shardings(plan, mesh))

@@ -5,6 +5,7 @@ copied into the lanes. Prefill covers all tokens of a prompt but the last, and c
 first input of the row's first step, so that every token is sampled in one place.
 """
 
+import dataclasses
 import functools
 from functools import partial
 from typing import Any
@@ -35,43 +36,37 @@ def make_share(plan: Plan, mesh: Mesh) -> Any:
 
 @functools.cache
 def make_prefill(plan: Plan, mesh: Mesh) -> Any:
-    """A program (params, lanes, shared cache, tokens [R, T], last [R], lane [R]) → lanes with R prompts prefilled.
+    """A program (params, lanes, shared cache, tokens [R, T], lane and place [R, 2]) → lanes with R prompts prefilled.
 
-    There is one row a data shard; `lane` counts within the shard, and −1 drops the row. `tokens` are what follows the shared
-    beginning (an empty list: nothing is shared), right-padded, without the prompt's last token, which is in `last`. Lanes are
-    donated. One compilation per T and S_s.
+    There is one row a data shard; the lane counts within the shard, and −1 drops the row; the place is one of the lane's W prefixes.
+    `tokens` are what follows the shared beginning (an empty list: nothing is shared), right-padded, without the prompt's last token.
+    Lanes are donated. One compilation per T and S_s.
     """
     forward = _prompt_forward(plan, mesh)
     shardings = lane_shardings(plan, mesh)
     prefix_spec = shardings.prefix[0][0].spec  # type: ignore[attr-defined]
     data, heads = prefix_spec[0], prefix_spec[1]
 
-    def prefill(params: Params, lanes: Lanes, shared: Cache, tokens_RT: jax.Array, last_R: jax.Array, lane_R: jax.Array) -> Lanes:
+    def prefill(params: Params, lanes: Lanes, shared: Cache, tokens_RT: jax.Array, at_R2: jax.Array) -> Lanes:
         computed = forward(params, tokens_RT, shared)
 
         @partial(
             jax.shard_map, mesh=mesh, in_specs=(prefix_spec, PartitionSpec(data, None, heads), PartitionSpec(data)), out_specs=prefix_spec
         )
-        def write(cache_PKSH: jax.Array, new_RSKH: jax.Array, lane_R: jax.Array) -> jax.Array:
-            new_RKSH, at = new_RSKH.swapaxes(1, 2).astype(cache_PKSH.dtype), (jnp.maximum(lane_R[0], 0), 0, 0, 0)
-            there = jax.lax.dynamic_slice(cache_PKSH, at, new_RKSH.shape)
-            return jax.lax.dynamic_update_slice(cache_PKSH, jnp.where(lane_R[0] >= 0, new_RKSH, there), at)
+        def write(cache_PKWSH: jax.Array, new_RSKH: jax.Array, at_R2: jax.Array) -> jax.Array:
+            lane, place = at_R2[0]
+            new_RKWSH, at = new_RSKH.swapaxes(1, 2)[:, :, None].astype(cache_PKWSH.dtype), (jnp.maximum(lane, 0), 0, place, 0, 0)
+            there = jax.lax.dynamic_slice(cache_PKWSH, at, new_RKWSH.shape)
+            return jax.lax.dynamic_update_slice(cache_PKWSH, jnp.where(lane >= 0, new_RKWSH, there), at)
 
-        @partial(jax.shard_map, mesh=mesh, in_specs=PartitionSpec(data), out_specs=PartitionSpec(data))
-        def begin(last_PG: jax.Array, last_R: jax.Array, lane_R: jax.Array) -> jax.Array:
-            return jnp.where((jnp.arange(last_PG.shape[0]) == lane_R[0])[:, None], last_R[0], last_PG)
-
-        return Lanes(
-            prefix=jax.tree.map(lambda cache, new: write(cache, new, lane_R), lanes.prefix, computed),
-            suffix=lanes.suffix,
-            last_PG=begin(lanes.last_PG, last_R, lane_R),
-        )
+        prefix = jax.tree.map(lambda cache, new: write(cache, new, at_R2), lanes.prefix, computed)
+        return dataclasses.replace(lanes, prefix=prefix)
 
     batch = NamedSharding(mesh, PartitionSpec(data))
     return jax.jit(
         prefill,
         donate_argnums=1,
-        in_shardings=(decode_shardings(plan.config, mesh), shardings, None, batch, batch, batch),
+        in_shardings=(decode_shardings(plan.config, mesh), shardings, None, batch, batch),
         out_shardings=shardings,
     )
 

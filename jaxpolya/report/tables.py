@@ -18,7 +18,7 @@ from jaxpolya.arms import ARMS, BASE
 from jaxpolya.evaluation.audit import ACCEPTED
 from jaxpolya.evaluation.passk import Interval
 from jaxpolya.keys import Key
-from jaxpolya.results import AuditShares, Comparison, Results, RlStep
+from jaxpolya.results import AuditShares, Comparison, Results, RlStep, StageRow
 
 LONG_WORD = 40
 """A longer word (a path) may be broken."""
@@ -362,13 +362,17 @@ def left_out_table(results: Results) -> Table:
 def stages_table(results: Results) -> Table:
     """What each stage took; those that ask and train nothing are one row, for none of them takes long."""
     work = [stage for stage in results.stages if stage.tokens]
-    rows = [
-        [Cell(stage.name), Cell(duration(stage.seconds)), Cell(number(stage.tokens)), Cell(number(stage.tokens_per_second))]
-        for stage in work
-    ]
+    rows = [stage_cells(stage) for stage in work]
     if others := [stage for stage in results.stages if not stage.tokens]:
-        rows.append([Cell(f"{len(others)} others"), Cell(duration(sum(stage.seconds or 0.0 for stage in others))), Cell(NONE), Cell(NONE)])
-    return Table("Stages", ["stage", "time", "tokens", "tokens/s"], rows)
+        rows.append([Cell(f"{len(others)} others"), Cell(duration(sum(stage.seconds or 0.0 for stage in others))), *[Cell(NONE)] * 3])
+    return Table("Stages", ["stage", "time", "tokens", "tokens/s", "rows busy %"], rows)
+
+
+def stage_cells(stage: StageRow) -> list[Cell]:
+    """What one stage took."""
+    busy = NONE if stage.rows_busy is None else f"{100 * stage.rows_busy:.0f}"
+    texts = duration(stage.seconds or 0.0), number(stage.tokens or None), number(stage.tokens_per_second or None), busy
+    return [Cell(stage.name), *map(Cell, texts)]
 
 
 def provenance_table(results: Results) -> Table:

@@ -42,6 +42,8 @@ class Round:
     """P of all groups, by their places, counted through the pieces."""
     size: int
     """G."""
+    rows_busy: float | None = None
+    """Share of the engine's row-steps whose token was kept; None where nothing was drawn."""
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -113,7 +115,7 @@ class Live:
 
     def draw(self, step: int, params: Params, refilled: int) -> Round:
         """Round `step`, drawn from `params` where it isn't on disk; `refilled` is how many pieces more the rounds before took."""
-        config, where = self._config, f"{self._directory.name}, step {step}"
+        config, where, before = self._config, f"{self._directory.name}, step {step}", self._engine.usage
 
         def ask(attempt: int) -> Piece:
             number = step + refilled + attempt
@@ -123,7 +125,8 @@ class Live:
             samples = respond(self._engine, lambda: params, prompts, draws, pool=self._pool, out=file, task=task)
             return prompts, pay_samples(samples, [prompt.question for prompt in prompts], self._pay, self._pool, where)
 
-        return fill_round(ask, config, self._refills, where)
+        filled = fill_round(ask, config, self._refills, where)
+        return dataclasses.replace(filled, rows_busy=(self._engine.usage - before).busy)
 
     def write(self, step: int, rated: Sequence[Sequence[Sample]]) -> None:
         """Writes a round's pieces again, with what has been made of them."""

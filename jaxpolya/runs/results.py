@@ -282,7 +282,8 @@ def _generation(stages: Sequence[Stage]) -> dict[str, Generation]:
 def _stage_row(stage: Stage) -> StageRow:
     manifest = stage.manifest or {"seconds": 0.0, "stats": {}}
     tokens, seconds = manifest["stats"].get("tokens", 0), manifest["seconds"]
-    return StageRow(name=stage.name, seconds=seconds, tokens=tokens, tokens_per_second=tokens / seconds if seconds else 0.0)
+    rate = tokens / seconds if seconds else 0.0
+    return StageRow(name=stage.name, seconds=seconds, tokens=tokens, tokens_per_second=rate, rows_busy=manifest.get("rows_busy"))
 
 
 def example_samples(evaluations: Mapping[Arm, Mapping[str, Stage]], stages: Mapping[Key, Stage]) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from etils import epath
 
 from jaxpolya.config import LoraConfig, RunConfig, Sampling
 from jaxpolya.config.file import dump_config
-from jaxpolya.decode.engine import Engine
+from jaxpolya.decode.engine import Engine, Usage
 from jaxpolya.errors import InputError, RunError
 from jaxpolya.evaluation.audit import warnings
 from jaxpolya.files import write_whole
@@ -142,6 +142,7 @@ class Session:
         self.stages: dict[Key, Stage] = {}
         """The stages that this start has come to, in their order."""
         self._plan = planned(config)
+        self._engines: list[Engine] = []  # of the stage that is being done
         self._loaded: tuple[str, Checkpoint] | None = None
         self._phase = ""
 
@@ -207,7 +208,7 @@ class Session:
         if not from_primary(stage.manifest is not None):
             if self.only and self._phase not in (self.only, "questions"):
                 raise RunError(f"--only {self.only}: {stage.name} comes before it and is not done yet; leave --only away, or do that first")
-            clock = Clock()
+            clock, self._engines = Clock(), []
             if is_primary():
                 stage.start(self.provenance)
                 self.display.stage_begins(stage.directory.name, len(self.stages), len(self._plan), self._to_come(stage.key))
@@ -220,9 +221,10 @@ class Session:
             _give_back_memory()
             wait_for_all(f"{stage.name} done")
             if is_primary():
-                manifest = stage.finish(stats=stats, provenance=self.provenance)
-                where = f"[{len(self.stages)}/{len(self._plan)}]"
-                self.display.note(f"{where} {stage.name}: done in {manifest['seconds']:.1f} s; {brief(stats)}")
+                busy = sum((engine.usage for engine in self._engines), Usage()).busy
+                manifest = stage.finish(stats=stats, provenance=self.provenance, rows_busy=busy)
+                where, rows = f"[{len(self.stages)}/{len(self._plan)}]", "" if busy is None else f", rows {100 * busy:.0f} % busy"
+                self.display.note(f"{where} {stage.name}: done in {manifest['seconds']:.1f} s; {brief(stats)}{rows}")
                 for words in warnings(stats.get("audit", {})).values():
                     self.display.note(f"warning: {stage.name}: {words}")
             wait_for_all(f"{stage.name} whole")
@@ -378,7 +380,7 @@ class Session:
         `model` is what errors call the model, `at_a_time` the prompts of one call, `lora` the adapters that it will be given beside the
         model's own parameters.
         """
-        return Engine(
+        engine = Engine(
             adapted(self.meta.config, lora),
             self.mesh,
             sampling=sampling.model_copy(update={"stop": [*sampling.stop, *self.builder.stops]}),
@@ -391,6 +393,8 @@ class Session:
             dtype=self.dtype,
             model=model,
         )
+        self._engines.append(engine)
+        return engine
 
     def respond(self, prompts: Sequence[Prompt], sampling: Sampling, draws: Draws, model: Model, file: Path, title: str) -> list[Sample]:
         """All samples of all prompts with their verdicts, in their order, as the file holds them too."""

@@ -104,8 +104,14 @@ class Stage:
         path = self.directory / SECONDS
         return float(path.read_text()) if path.exists() else 0.0
 
-    def finish(self, *, stats: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
-        """Writes the manifest, last of all; the stage is whole from here on."""
+    def finish(self, *, stats: Mapping[str, Any], provenance: Mapping[str, Any], rows_busy: float | None = None) -> dict[str, Any]:
+        """Writes the manifest, last of all; the stage is whole from here on.
+
+        Args:
+          stats: what came of it; the same however often it was broken off.
+          provenance: who did it.
+          rows_busy: share of the decode engine's row-steps whose token was kept, in the last try.
+        """
         attempts = sum(1 for _ in (self.directory / ATTEMPTS).open(encoding="utf-8"))
         files = sorted(path for kind in ("*.jsonl", "*.parquet") for path in self.directory.glob(kind) if path.name != ATTEMPTS)
         manifest = {
@@ -113,6 +119,7 @@ class Stage:
             "finished": _now(),
             "seconds": self._seconds(),
             "attempts": attempts,
+            **({} if rows_busy is None else {"rows_busy": round(rows_busy, 3)}),
             "stats": dict(stats),
             "files": {path.name: file_digest(path) for path in files},
             "identity": self.identity,

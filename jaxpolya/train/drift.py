@@ -33,13 +33,14 @@ def drift_facts(samples: Sequence[Sample], group: int, logps: Mapping[str, Seque
 
 
 class Speed:
-    """Seconds and tokens of a step, by the clock of this host; the one thing in a log that no two runs have alike."""
+    """How fast a step was, by the clock of this host; the one thing in a log that no two runs have alike."""
 
     def __init__(self) -> None:
         self._before = time.monotonic()
 
-    def lap(self, tokens: float) -> dict[str, float]:
-        """`seconds` since the last lap, and `tokens_per_second`."""
+    def lap(self, tokens: float, rows_busy: float | None = None) -> dict[str, float]:
+        """`seconds` since the last lap, `tokens_per_second`, and the share of the engine's row-steps that gave them, where there is one."""
         now = time.monotonic()
         seconds, self._before = now - self._before, now
-        return {"seconds": round(seconds, 3), "tokens_per_second": round(tokens / max(seconds, 1e-3), 1)}
+        busy = {} if rows_busy is None else {"rows_busy": round(rows_busy, 3)}
+        return {"seconds": round(seconds, 3), "tokens_per_second": round(tokens / max(seconds, 1e-3), 1), **busy}

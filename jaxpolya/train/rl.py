@@ -108,7 +108,7 @@ def run_rl(
         health.check_step({"step": step, **facts})
         facts |= drift_facts(round_.samples, config.group, divergences) | {"learning_rate": trainer.rate(step)}
         tally = Tally.of([sample for piece in rated for sample in piece], round_.questions)
-        row = {"step": step, **facts, **step_facts(tally), "audit": tally.to_json(), "speed": speed.lap(tally.tokens)}
+        row = {"step": step, **facts, **step_facts(tally), "audit": tally.to_json(), "speed": speed.lap(tally.tokens, round_.rows_busy)}
         if validation and validation.due(step + 1, config.steps):
             row[ROW] = validation.look(step + 1, trainer.policy(state))
         log.append(row)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from jaxpolya.config import DecodeConfig, MeshConfig, Sampling
-from jaxpolya.decode.engine import Completion, Engine, Request, prompt_bucket, shared_tokens
+from jaxpolya.decode.engine import Completion, Engine, Request, Table, lane_shape, prompt_bucket, shared_tokens
+from jaxpolya.decode.lanes import Plan
+from jaxpolya.decode.sampling import Draw
 from jaxpolya.errors import InputError
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import head_table, hidden_states, init_params
@@ -36,10 +38,10 @@ def requests(count: int, samples: int, seed: int = 0) -> list[Request]:
     return [Request(f"r{i}", prompt, i * samples, range(samples)) for i, prompt in enumerate(prompts)]
 
 
-def engine(mesh, *, rows=8, burst=4, samples=2, longest=60, **sampling) -> Engine:
+def engine(mesh, *, rows=8, burst=4, prompts=100, samples=2, longest=60, **sampling) -> Engine:
     sampling = {"max_new_tokens": 13, "temperature": 1.0} | sampling
     return Engine(
-        CONFIG, mesh, sampling=Sampling(**sampling), prompts=100, samples=samples, longest_prompt=longest, stop_ids=[STOP],
+        CONFIG, mesh, sampling=Sampling(**sampling), prompts=prompts, samples=samples, longest_prompt=longest, stop_ids=[STOP],
         decode=lambda ids: " ".join(map(str, ids)), engine=DecodeConfig(rows=rows, burst=burst), dtype=jnp.float32,
     )  # fmt: skip
 
@@ -87,12 +89,48 @@ def test_sampler_and_trainer_agree_on_log_probs(params, mesh):
         np.testing.assert_allclose(done.logprobs, logp[0, len(done.request.prompt) - 1 :], atol=1e-4)
 
 
-def test_a_sample_is_the_same_bits_wherever_and_whenever_it_is_drawn(params, mesh):
-    asked = requests(7, 2)
-    first = by_sample(run(engine(mesh), params, asked, seed=7))
-    rest = [dataclasses.replace(r, samples=[1]) if i % 2 else r for i, r in enumerate(asked)][::-1]
-    for key, done in by_sample(run(engine(mesh), params, rest, seed=7)).items():
+@pytest.mark.parametrize("samples", [2, 8])
+def test_a_sample_is_the_same_bits_wherever_and_whenever_it_is_drawn(params, mesh, samples):
+    """Alone in its row, and in a lane of rows that several prompts stream through."""
+    drawing = engine(mesh, samples=samples)
+    assert (drawing.plan.rows, drawing.plan.prompts) == {2: (1, 1), 8: (8, 4)}[samples]
+    asked = requests(7, samples)
+    first = by_sample(run(drawing, params, asked, seed=7))
+    rest = [dataclasses.replace(r, samples=[1, *range(3, samples)]) if i % 2 else r for i, r in enumerate(asked)][::-1]
+    again = by_sample(run(drawing, params, rest, seed=7))
+    assert len(first) == 7 * samples and len(again) == sum(len(request.samples) for request in rest)
+    for key, done in again.items():
         assert done == dataclasses.replace(first[key], request=done.request)
+    assert drawing.usage.kept == sum(len(done.tokens) for done in [*first.values(), *again.values()])
+    assert 0.4 < drawing.usage.busy < 1
+
+
+@pytest.mark.parametrize(("prompts", "samples", "rows"), [(40, 64, 64), (30, 16, 8), (50, 8, 24), (20, 1, 8), (9, 5, 45)])
+def test_rows_draw_every_sample_once_beside_its_own_prompt_and_seldom_wait(prompts, samples, rows):
+    rng = np.random.default_rng(0)
+    lengths = np.clip(rng.lognormal(1.5, 0.5, (prompts, samples)), 1, 16).astype(int)  # in bursts
+    lanes, group, held = lane_shape(rows, prompts, samples)
+    assert lanes * group <= rows < lanes * group + group
+    plan = Plan(CONFIG, lanes, group, 32, 16, 1, Draw(), prompts=held)
+    table = Table(plan, 1, [Request(str(i), [7] * (i + 1), i * samples, range(samples)) for i in range(prompts)])
+    prefixes, left, drawn, bursts = {}, np.zeros((lanes, group), int), [], 0
+    while table.busy:
+        for lane, place, request in table.refill():
+            assert place < held and not left[lane, table.place_PG[lane] == place].any(), "a prefix in use was lost"
+            prefixes[lane, place] = request
+        for lane, row in np.argwhere(table.live_PG & (left == 0)).tolist():
+            left[lane, row] = lengths.ravel()[table.sequence_PG[lane, row]]
+            request = prefixes[lane, int(table.place_PG[lane, row])]
+            assert table.prompt_PG[lane, row] == len(request.prompt) - 1
+            assert 0 <= table.sequence_PG[lane, row] - request.sequence < samples
+        bursts += 1
+        left[table.live_PG] -= 1
+        for lane, row in np.argwhere(table.live_PG & (left == 0)).tolist():
+            drawn.append((table.sequence_PG[lane, row], *table.end(lane, row)))
+    assert sorted(sequence for sequence, _, _ in drawn) == list(range(prompts * samples))
+    assert all(sequence == request.sequence + index for sequence, request, index in drawn)
+    tail = lengths.max() * lanes * group  # the last responses run while none is left to begin
+    assert lengths.sum() > 0.9 * (bursts * lanes * group - tail)
 
 
 def test_prompts_that_begin_alike_share_a_prefill_and_draw_the_same(params, mesh):
@@ -126,7 +164,7 @@ def test_seed_and_sequence_change_the_draw(params, mesh):
 
 def test_more_samples_than_rows_share_no_lane_but_the_same_draws(params, mesh):
     asked = requests(2, 6)
-    wide, narrow = (by_sample(run(engine(mesh, rows=rows, samples=6), params, asked, seed=4)) for rows in (12, 4))
+    wide, narrow = (by_sample(run(engine(mesh, rows=rows, prompts=2, samples=6), params, asked, seed=4)) for rows in (12, 4))
     assert {key: done.tokens for key, done in wide.items()} == {key: done.tokens for key, done in narrow.items()}
 
 

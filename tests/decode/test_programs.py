@@ -22,13 +22,13 @@ P, G, BURST = 8, 4, 8
 def compiled(shape: MeshConfig):
     """(burst, prefill) as compiled programs on a mesh of eight devices."""
     mesh = make_mesh(shape)
-    plan = Plan(CONFIG, P, G, 64, 32, BURST, Draw(), jnp.dtype("float32"))
+    plan = Plan(CONFIG, P, G, 64, 32, BURST, Draw(), jnp.dtype("float32"), prompts=2)
     params = decode_copy(init_params(CONFIG, jax.random.key(0)), CONFIG, mesh, jnp.float32)
     lanes = make_empty(plan, mesh)()
-    rows = Rows(jnp.zeros(P, jnp.int32), jnp.zeros((P, G), jnp.int32), jnp.zeros((P, G), jnp.uint32))
+    rows = Rows(*[jnp.zeros((P, G), jnp.int32)] * 4, jnp.zeros((P, G), jnp.uint32))
     R = mesh.shape["replica"] * mesh.shape["fsdp"]
     burst = make_burst(plan, mesh, 32).lower(params, lanes, rows, jax.random.key(0), jnp.float32(1), jnp.float32(1))
-    prefill = make_prefill(plan, mesh).lower(params, lanes, [], jnp.zeros((R, 32), jnp.int32), *[jnp.zeros(R, jnp.int32)] * 2)
+    prefill = make_prefill(plan, mesh).lower(params, lanes, [], jnp.zeros((R, 32), jnp.int32), jnp.zeros((R, 2), jnp.int32))
     return burst.compile(), prefill.compile()
 
 

@@ -70,8 +70,8 @@ def test_a_burst_keeps_one_cache_on_a_tpu():
         make_decode_copy(CONFIG, mesh, plan.dtype, frozenset()).eval_shape(stored),
         make_empty(plan, mesh).eval_shape(),
     )
-    P, G = plan.lanes, plan.samples
-    rows = Rows(*(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in (((P,), jnp.int32), ((P, G), jnp.int32), ((P, G), jnp.uint32))))
+    P, G = plan.lanes, plan.rows
+    rows = Rows(*(jax.ShapeDtypeStruct((P, G), dtype) for dtype in [jnp.int32] * 4 + [jnp.uint32]))
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
     burst = make_burst(plan, mesh, 256).lower(weights, lanes, rows, jax.eval_shape(lambda: jax.random.key(0)), scalar, scalar).compile()
     one_layer = 2 * np.prod(plan.cache_shape(plan.suffix)) * 2 // 8  # keys and values, bfloat16, on one of eight chips

@@ -18,7 +18,7 @@ from jaxpolya.report.html.document import fill, prose
 from jaxpolya.report.html.evidence import Evidence, plain
 from jaxpolya.report.html.style import Style, styles
 from jaxpolya.report.page import findings
-from jaxpolya.report.tables import Cell, Table
+from jaxpolya.report.tables import Table
 from jaxpolya.results import Audit, Evaluation, PaidResponse, Results
 
 SECTIONS = {
@@ -193,14 +193,5 @@ def _contamination(results: Results) -> str:
 
 def _stages(results: Results) -> Table:
     """What each stage took, without those that took nothing worth a line."""
-    rows = [
-        [
-            Cell(stage.name),
-            Cell(tables.duration(seconds)),
-            Cell(tables.number(stage.tokens or None)),
-            Cell(tables.number(stage.tokens_per_second or None)),
-        ]
-        for stage in results.stages
-        if (seconds := stage.seconds or 0) >= 1 or stage.tokens
-    ]
-    return Table("Stages that took a second or more", ["stage", "time", "tokens", "tokens a second"], rows)
+    rows = [tables.stage_cells(stage) for stage in results.stages if (stage.seconds or 0) >= 1 or stage.tokens]
+    return Table("Stages that took a second or more", ["stage", "time", "tokens", "tokens a second", "rows busy %"], rows)

@@ -73,6 +73,8 @@ def test_the_whole_chain(tiny_run):
         assert (audit["all"]["responses"], audit["all"]["paid"]) == (len(samples), len(paid))
         assert not paid or audit["all"]["not_number"] == 0.0
     assert {"first", "last", "shown"} < set(results["audit"]["rl-rl"])
+    busy = {row["name"]: row["rows_busy"] for row in results["stages"] if "rows_busy" in row}
+    assert set(busy) == judged and all(0.1 < share < 1 for share in busy.values())
     before = files(directory)
     (directory / "export" / "README.md").write_text("of another run")
     written = (directory / "export" / "model.safetensors").stat().st_mtime_ns

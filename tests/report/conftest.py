@@ -142,7 +142,7 @@ def whole_run():
         "generation": {key: {"samples": 240, "correct": 2 * kept[key], "truncated": 9} for key in keys}
         | {"plain": {"samples": 480, "correct": 110, "truncated": 20}},
         "stages": [
-            {"name": "generate", "seconds": 143.2, "tokens": 31_200, "tokens_per_second": 217.9},
+            {"name": "generate", "seconds": 143.2, "tokens": 31_200, "tokens_per_second": 217.9, "rows_busy": 0.84},
             {"name": "select", "seconds": 4.1, "tokens": None, "tokens_per_second": None},
             {"name": "rl", "seconds": 4000.0, "tokens": 12_000, "tokens_per_second": 3.0},
         ],

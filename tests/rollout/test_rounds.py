@@ -12,7 +12,7 @@ import pytest
 from test_respond import Judges
 
 from jaxpolya.config import RlConfig
-from jaxpolya.decode.engine import Completion
+from jaxpolya.decode.engine import Completion, Usage
 from jaxpolya.progress import Display
 from jaxpolya.records import Question
 from jaxpolya.rollout.respond import Prompt
@@ -23,6 +23,8 @@ QUESTIONS, PROMPTS, ROUNDS = 7, 3, 9
 
 class Wavers:
     """An engine whose model answers one half of the questions rightly now and then, and the others never."""
+
+    usage = Usage()
 
     def run(self, params, requests, seed):
         for request in requests:

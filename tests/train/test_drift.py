@@ -57,5 +57,6 @@ def test_the_rate_that_is_logged_is_the_one_that_an_update_takes():
 
 def test_a_lap_is_counted_from_the_one_before():
     speed = Speed()
-    first, second = speed.lap(100), speed.lap(50)
+    first, second, third = speed.lap(100), speed.lap(50), speed.lap(50, rows_busy=0.84)
+    assert third["rows_busy"] == 0.84
     assert first["seconds"] >= 0 and second["tokens_per_second"] <= 50_000 and set(second) == {"seconds", "tokens_per_second"}

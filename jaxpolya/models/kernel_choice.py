@@ -75,10 +75,11 @@ def _lacks(config: DecoderConfig, dtype: Any) -> str | None:
 
 
 def _trial(config: DecoderConfig, dtype: Any, window: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """(output, gradients) of one row of two segments and padding, on this host's first device, with one key/value head."""
-    heads, H = config.heads // config.kv_heads, config.head_width
-    rng, segments = np.random.default_rng(0), np.repeat([[1, 2, 0]], [100, 70, LENGTH - 170], axis=1)
-    q, k, v, wanted = (rng.normal(size=(1, LENGTH, count, H)).astype(dtype) for count in (heads, 1, 1, heads))
+    """(output, gradients) of two rows of segments and padding, on this host's first device, of the heads of at most two key/value heads."""
+    K, H = min(2, config.kv_heads), config.head_width
+    N = config.heads // config.kv_heads * K
+    rng, segments = np.random.default_rng(0), np.repeat([[1, 2, 0], [1, 1, 2]], [100, 70, LENGTH - 170], axis=1)
+    q, k, v, wanted = (rng.normal(size=(2, LENGTH, count, H)).astype(dtype) for count in (N, K, K, N))
 
     def loss(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
         out = jnp.where((segments > 0)[..., None, None], packed_attention(config, q, k, v, jnp.asarray(segments), window), 0)

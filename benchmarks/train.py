@@ -1,7 +1,9 @@
-"""Training speed: tokens a second and memory of an SFT and an RL step, ours and torch's in turn.
+"""Training speed: tokens a second and memory of an SFT and an RL step, ours and torch's in turn; and of an RL step on groups, whose prompts
+are computed with each response or once.
 
     JAX_PLATFORMS=cpu python benchmarks/train.py [sft] [rl] [--model 75M] [--batch-rows 4] [--micro-rows 2] [--row-tokens 512]
         [--remat block none] [--dtype float32] [--rounds 3] [--steps 1] [--json FILE]
+    JAX_PLATFORMS=cpu python benchmarks/train.py groups [--groups 4] [--size 16] [--prompt 256] [--response 128] [the same]
 
 A step is what a stage does with one batch: the gradients of its micro-batches and an update by AdamW. Rows are full, one sequence each,
 of random tokens, so that both compute the same. SFT learns from every token; RL has a clipped policy gradient (PPO's) over every token.
@@ -16,6 +18,9 @@ the machine had is said.
 `memory` is what a step takes most at one time: of ours as XLA planned it (state, gradient and what the program keeps besides), of torch
 what its process grew by on a CPU, and what its allocator held on a GPU. `matmul` is the share of this device's rate for a large product,
 as jax makes it, with what a model needs for arithmetic: nothing that is recomputed or masked counts.
+
+`groups` is one RL step on `--groups` prompts with `--size` responses each, lengths uniform between a half and three halves of `--response`:
+packed as a stage packs them, plain and with `rl.share_prompts`, in turn. The ratio is of their times a step.
 """
 
 import argparse
@@ -40,6 +45,8 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxpolya.config import Optimizer
+from jaxpolya.data.packing import Example, pack, token_example
+from jaxpolya.data.sharing import pack_groups
 from jaxpolya.models.config import DecoderConfig, LayerKind, Rope
 from jaxpolya.models.decoder import abstract_params, init_params
 from jaxpolya.models.forward import Forward
@@ -87,6 +94,19 @@ def make_batch(case: dict[str, Any]) -> dict[str, np.ndarray]:
     return batch
 
 
+def make_groups(case: dict[str, Any]) -> list[Example]:
+    """Random prompts with random responses, group by group."""
+    rng, made = np.random.default_rng(0), []
+    for _ in range(case["groups"]):
+        prompt = rng.integers(3, case["shape"]["vocab"], case["prompt"]).tolist()
+        for _ in range(case["size"]):
+            m = int(rng.integers(case["response"] // 2, case["response"] * 3 // 2 + 1))
+            logp = rng.normal(-np.log(case["shape"]["vocab"]), 0.1, m)
+            response = rng.integers(3, case["shape"]["vocab"], m).tolist()
+            made.append(token_example(prompt, response, logp_old=logp, advantage=np.full(m, rng.normal())))
+    return made
+
+
 def flops(case: dict[str, Any]) -> float:
     """Of a step's products, three times those of a forward pass: what a model needs, whatever is recomputed or masked."""
     config, tokens = decoder(case["shape"]), case["batch_rows"] * case["row_tokens"]
@@ -98,8 +118,8 @@ def flops(case: dict[str, Any]) -> float:
 class Ours:
     """A training of ours."""
 
-    def __init__(self, case: dict[str, Any]):
-        config, self.case, self.batch = decoder(case["shape"]), case, make_batch(case)
+    def __init__(self, case: dict[str, Any], batch: dict[str, np.ndarray]):
+        config, self.case, self.batch = decoder(case["shape"]), case, batch
         mesh = make_mesh()
         forward = Forward(config, jnp.dtype(case["dtype"]), remat=case["remat"] == "block")
         objective = sft_objective(forward) if case["objective"] == "sft" else policy_objective(forward, PolicyLoss(PpoClip(CLIP, CLIP)))
@@ -113,7 +133,7 @@ class Ours:
         micro = batch_to_mesh({name: array[: self.case["micro_rows"]] for name, array in self.batch.items()}, mesh)
         state = sum(leaf.nbytes for leaf in jax.tree.leaves(self.state))
         with jax.set_mesh(mesh):
-            if self.case["micro_rows"] == self.case["batch_rows"]:
+            if self.case["micro_rows"] == len(self.batch["tokens"]):
                 program = self.step._gradient.lower(self.state["params"], {}, micro).compile()
             else:
                 program = self.step._accumulate.lower(self.state["params"], {}, self.state["params"], micro).compile()
@@ -241,8 +261,23 @@ def matmul_rate(dtype: str) -> float:
 
 def measure(case: dict[str, Any], rounds: int, steps: int, with_torch: bool) -> dict[str, Any]:
     """One case's figures."""
-    ours: Any = Ours(case)
+    ours: Any = Ours(case, make_batch(case))
     sides = {"jaxpolya": ours} | ({"torch": Torch(case)} if with_torch else {})
+    seconds, load = in_turn(sides, rounds, steps)
+    tokens = case["batch_rows"] * case["row_tokens"]
+    figures: dict[str, Any] = {"case": case, "load": load}
+    for name, side in sides.items():
+        rate = tokens / statistics.median(seconds[name])
+        figures[name] = {"tokens_per_second": rate, "seconds": seconds[name], "memory": side.memory}
+    figures["jaxpolya"]["matmul_share"] = flops(case) / statistics.median(seconds["jaxpolya"]) / matmul_rate(case["dtype"])
+    if with_torch:
+        figures["ratio"] = ratios(seconds["torch"], seconds["jaxpolya"])
+        sides["torch"].close()
+    return figures
+
+
+def in_turn(sides: dict[str, Any], rounds: int, steps: int) -> tuple[dict[str, list[float]], list[float]]:
+    """(seconds a step of each side in each round, the lowest and the highest load)."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     load = []
     for side in sides.values():
@@ -251,17 +286,42 @@ def measure(case: dict[str, Any], rounds: int, steps: int, with_torch: bool) -> 
         for name, side in sides.items():
             seconds[name].append(side.run(steps) / steps)
         load.append(os.getloadavg()[0])
-    tokens = case["batch_rows"] * case["row_tokens"]
-    figures: dict[str, Any] = {"case": case, "load": [min(load), max(load)]}
-    for name, side in sides.items():
-        rate = tokens / statistics.median(seconds[name])
-        figures[name] = {"tokens_per_second": rate, "seconds": seconds[name], "memory": side.memory}
-    figures["jaxpolya"]["matmul_share"] = flops(case) / statistics.median(seconds["jaxpolya"]) / matmul_rate(case["dtype"])
-    if with_torch:
-        ratios = [theirs / own for own, theirs in zip(seconds["jaxpolya"], seconds["torch"], strict=True)]
-        figures["ratio"] = {"median": statistics.median(ratios), "range": [min(ratios), max(ratios)]}
-        sides["torch"].close()
+    return seconds, [min(load), max(load)]
+
+
+def ratios(theirs: list[float], ours: list[float]) -> dict[str, Any]:
+    """Of neighbouring rounds' seconds."""
+    found = [one / other for one, other in zip(theirs, ours, strict=True)]
+    return {"median": statistics.median(found), "range": [min(found), max(found)]}
+
+
+def measure_groups(case: dict[str, Any], rounds: int, steps: int) -> dict[str, Any]:
+    """Figures of a step on groups, plain and with shared prompts."""
+    examples = make_groups(case)
+    shape = {"row_tokens": case["row_tokens"], "rows_multiple": case["micro_rows"]}
+    batches = {"plain": pack(examples, **shape), "shared": pack_groups(examples, case["size"], **shape)}
+    sides = {name: Ours(case, batch) for name, batch in batches.items()}
+    seconds, load = in_turn(sides, rounds, steps)
+    figures: dict[str, Any] = {"case": case, "load": load, "ratio": ratios(seconds["plain"], seconds["shared"])}
+    for name, batch in batches.items():
+        used = int((batch.get("group_ids", batch["segment_ids"]) > 0).sum())
+        figures[name] = {
+            "rows": len(batch["tokens"]), "tokens": used, "learned": int(batch["weights"].sum()), "seconds": seconds[name],
+            "memory": sides[name].memory,
+        }  # fmt: skip
     return figures
+
+
+def group_cells(figures: dict[str, Any]) -> list[str]:
+    """A case's row of the table of groups."""
+    found = []
+    for name in ("plain", "shared"):
+        side = figures[name]
+        found += [f"{side['rows']} rows, {side['tokens']:,} tokens", f"{statistics.median(side['seconds']):.2f} s"]
+        found.append(f"{side['memory'] / GIB:.2f} GiB")
+    low, high = figures["ratio"]["range"]
+    load = "–".join(f"{load:.1f}" for load in figures["load"])
+    return [*found, f"{figures['ratio']['median']:.2f} ({low:.2f}–{high:.2f})", load]
 
 
 def cells(figures: dict[str, Any]) -> list[str]:
@@ -282,11 +342,15 @@ def cells(figures: dict[str, Any]) -> list[str]:
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("objectives", nargs="*", default=["sft", "rl"], help="sft or rl")
+    parser.add_argument("objectives", nargs="*", default=["sft", "rl"], help="sft, rl or groups")
     parser.add_argument("--model", default="75M")
     parser.add_argument("--batch-rows", type=int, default=4)
     parser.add_argument("--micro-rows", type=int, default=2)
     parser.add_argument("--row-tokens", type=int, default=512)
+    parser.add_argument("--groups", type=int, default=4)
+    parser.add_argument("--size", type=int, default=16, help="responses of a group")
+    parser.add_argument("--prompt", type=int, default=256, help="tokens")
+    parser.add_argument("--response", type=int, default=128, help="tokens, in the mean")
     parser.add_argument("--remat", nargs="+", default=["block", "none"], choices=["block", "none"])
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--rounds", type=int, default=3)
@@ -296,9 +360,12 @@ def main() -> None:
     arguments = parser.parse_args()
     peer = not arguments.alone and all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
     device = jax.devices()[0]
-    title = f"{arguments.model}, {arguments.batch_rows} × {arguments.row_tokens} tokens, micro-batches of {arguments.micro_rows}, "
-    title += f"{arguments.dtype}; {device.device_kind} ({os.cpu_count()} cores), jax {jax.__version__}"
+    of = f"{arguments.micro_rows} × {arguments.row_tokens} tokens at a time, {arguments.dtype}; "
+    of += f"{device.device_kind} ({os.cpu_count()} cores), jax {jax.__version__}"
+    title = f"{arguments.model}, {arguments.batch_rows} rows, {of}"
     table = Table("step", "remat", "jaxpolya", "memory", "matmul", "torch", "memory", "ratio (range)", "load", title=title)
+    title = f"{arguments.model}, {arguments.groups} groups of {arguments.size}, {arguments.prompt} + {arguments.response} tokens, {of}"
+    of_groups = Table("remat", "plain", "a step", "memory", "shared prompts", "a step", "memory", "ratio (range)", "load", title=title)
     found = []
     for objective in arguments.objectives:
         for remat in arguments.remat:
@@ -307,10 +374,16 @@ def main() -> None:
                 "batch_rows": arguments.batch_rows, "micro_rows": arguments.micro_rows, "row_tokens": arguments.row_tokens,
                 "dtype": arguments.dtype,
             }  # fmt: skip
-            figures = measure(case, arguments.rounds, arguments.steps, bool(peer))
-            found.append(figures)
-            table.add_row(objective, remat, *cells(figures))
-    Console(width=160).print(table)
+            if objective == "groups":
+                case |= {"objective": "rl"} | {name: getattr(arguments, name) for name in ("groups", "size", "prompt", "response")}
+                found.append(measure_groups(case, arguments.rounds, arguments.steps))
+                of_groups.add_row(remat, *group_cells(found[-1]))
+            else:
+                found.append(measure(case, arguments.rounds, arguments.steps, bool(peer)))
+                table.add_row(objective, remat, *cells(found[-1]))
+    for each in (table, of_groups):
+        if each.row_count:
+            Console(width=160).print(each)
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -11,6 +11,7 @@ import optax
 
 from jaxpolya.config import ALGORITHMS, MeshConfig, RlConfig
 from jaxpolya.data.packing import pack
+from jaxpolya.data.sharing import pack_groups
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params
 from jaxpolya.models.forward import Forward
@@ -81,10 +82,15 @@ def losses(file: str, directory: str, algorithm: str, rank: str = "") -> dict[st
     return {algorithm: [[step["loss"], step["grad_norm"]] for step in steps]}
 
 
-def losses_side_by_side(file: str, directory: str, updates: int = 3) -> dict[str, list[float]]:
-    """Algorithm → its loss on a recorded round before each of some updates by the gradients of all algorithms, on all devices of all hosts.
+def losses_side_by_side(file: str, directory: str) -> dict[str, list[float]]:
+    """Algorithm → its loss on a recorded round before each of some updates by the gradients of all, on all devices of all hosts."""
+    return side_by_side(file, directory)[0]
 
-    All of them in one program: to compile one each would take minutes.
+
+def side_by_side(file: str, directory: str, *, share: bool = False, updates: int = 3) -> tuple[dict[str, list[float]], Params]:
+    """(the losses, the parameters after the updates); with shared prompts.
+
+    All algorithms are in one program: to compile one each would take minutes.
     """
     mesh, decoder = make_mesh(MeshConfig()), with_head(CONFIG)
     values = [np.linspace(0, 1, len(row["token_ids"])) for row in rows(steps=1)]
@@ -115,11 +121,12 @@ def losses_side_by_side(file: str, directory: str, updates: int = 3) -> dict[str
 
     optimizer = optax.sgd(0.1)
     update, state = Step(objective, decoder, mesh, optimizer), init_state(on_mesh(mesh, decoder), decoder, mesh, optimizer)
-    batch, measured = pack(examples, row_tokens=32, rows_multiple=8), []
+    shape: dict[str, int] = {"row_tokens": 32, "rows_multiple": 8}
+    batch, measured = pack_groups(examples, GROUP, **shape) if share else pack(examples, **shape), []
     for _ in range(updates):
         state, facts = update(state, batch, len(batch["tokens"]))
         measured.append(facts)
-    return {name: [facts[name] for facts in measured] for name in ALGORITHMS}
+    return {name: [facts[name] for facts in measured] for name in ALGORITHMS}, state["params"]
 
 
 def recorded(config: RlConfig, directory: Path, task, known=()) -> RecordedRounds:

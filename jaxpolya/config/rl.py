@@ -87,6 +87,9 @@ class RlConfig(Strict):
     lora: Annotated[LoraConfig | None, LATER] = None
     """Train low-rank adapters instead of all parameters, beside the arm's model with its own adapters merged (docs/adapters.md); unset
     trains all."""
+    share_prompts: Annotated[bool, LATER] = False
+    """Compute a prompt once for all responses that lie in a packed row with it, instead of once for each (docs/algorithms.md): fewer
+    rows, and the same numbers up to rounding."""
     algorithm: Annotated[Door, known(ALGORITHMS)] = "grpo"
     """One that is built in (docs/algorithms.md), or `module:attribute` or `path/to/file.py:attribute` of one's own."""
     reward: Annotated[Door, known(REWARDS), LATER] = "verdict"

@@ -29,13 +29,14 @@ class Example:
     """One sequence. All arrays are [n] and aligned to the token they belong to: entry t is about predicting token t, given those before.
 
     `tokens` int32; `weights` float32, what the token counts in the loss (0 for prompt tokens; the first token has nothing before
-    it that could predict it, so its weight is 0); `extras` float32, such as `logp_old` or `advantage`. Raises `ValueError` on
-    other shapes.
+    it that could predict it, so its weight is 0); `extras` float32, such as `logp_old` or `advantage`; `prompt`, how many of the
+    first tokens are the prompt, which `data.sharing` asks. Raises `ValueError` on other shapes.
     """
 
     tokens: np.ndarray
     weights: np.ndarray
     extras: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    prompt: int = 1
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 1 or not len(self.tokens):
@@ -43,8 +44,8 @@ class Example:
         for name, values in {"weights": self.weights, **self.extras}.items():
             if values.shape != self.tokens.shape:
                 raise ValueError(f"{name} has shape {values.shape}, and the tokens {self.tokens.shape}")
-        if self.weights[0]:
-            raise ValueError("the first token can't be predicted from anything: its weight must be 0")
+        if self.weights[: self.prompt].any():
+            raise ValueError("a prompt isn't learned from, and its first token can't be predicted from anything: their weights must be 0")
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -65,6 +66,7 @@ def token_example(prompt_ids: Sequence[int], response_ids: Sequence[int], **extr
         tokens=np.asarray([*prompt_ids, *response_ids], np.int32),
         weights=aligned(np.ones(len(response_ids))),
         extras={name: aligned(values) for name, values in extras.items()},
+        prompt=len(prompt_ids),
     )
 
 

@@ -20,7 +20,7 @@ Scores exist for `query_block` queries at one time, in either pass, so memory gr
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,20 @@ Window = int | jax.Array | None
 """Tokens that a token sees, itself included; None: all before it."""
 
 
+class SharedPrompts(NamedTuple):
+    """Of rows in which a prompt stands once for all responses to it (`data.sharing`): int32 [B, T] each.
+
+    A token sees earlier tokens of its own segment and, within its group, of segment 0. How far a window goes is counted in positions.
+    """
+
+    group_ids: jax.Array
+    positions: jax.Array
+
+
+_Ids = tuple[jax.Array, SharedPrompts | None]
+"""Segments, and what shared prompts need besides."""
+
+
 def packed_attention(
     config: DecoderConfig,
     q_BTNH: jax.Array,
@@ -46,6 +60,7 @@ def packed_attention(
     segment_ids_BT: jax.Array,
     window: Window = None,
     *,
+    shared: SharedPrompts | None = None,
     query_block: int = QUERY_BLOCK,
 ) -> jax.Array:
     """Attention [B, T, N, H] in which a token sees itself and earlier tokens of its own segment.
@@ -56,11 +71,12 @@ def packed_attention(
       k_BTKH, v_BTKH: keys and values.
       segment_ids_BT: int32; 0 marks padding, whose outputs mean nothing.
       window: of the layer.
+      shared: where prompts are shared; segment 0 is a prompt's then, within its group.
       query_block: queries whose scores exist at one time.
     """
-    if _by_kernel(config, q_BTNH):
+    if shared is None and _by_kernel(config, q_BTNH):
         return kernel_attention(config, q_BTNH, k_BTKH, v_BTKH, (segment_ids_BT, segment_ids_BT), window)
-    return _attention(config, q_BTNH, k_BTKH, v_BTKH, segment_ids_BT, segment_ids_BT, window, query_block)
+    return _attention(config, q_BTNH, k_BTKH, v_BTKH, segment_ids_BT, segment_ids_BT, window, query_block, shared)
 
 
 def causal_attention(
@@ -89,14 +105,16 @@ def _attention(
     k_segments_BS: jax.Array,
     window: Window,
     query_block: int,
+    shared: SharedPrompts | None = None,
 ) -> jax.Array:
-    """Attention of the last T of S positions within segments."""
+    """Attention of the last T of S positions within segments, or of all where prompts are shared."""
     (B, T, N, H), (S, K) = q_BTNH.shape, k_BSKH.shape[1:3]
-    fixed = window if isinstance(window, int) else None
+    fixed = window if isinstance(window, int) and shared is None else None  # a band can't tell where a shared prompt begins
     plan = _Plan(T, S, query_block, config.score_scale, config.score_cap, fixed)
     pad = plan.padded - T
     q_BKTX = jnp.pad(q_BTNH.reshape(B, T, K, N // K * H), ((0, 0), (0, pad), (0, 0), (0, 0))).swapaxes(1, 2)
-    segments = (jnp.pad(q_segments_BT, ((0, 0), (0, pad))), k_segments_BS)
+    q_ids, k_ids = (q_segments_BT, shared), (k_segments_BS, shared)
+    segments = (jax.tree.map(lambda ids_BT: jnp.pad(ids_BT, ((0, 0), (0, pad))), q_ids), k_ids)
     out_BKTX = _banded(plan, q_BKTX, k_BSKH.swapaxes(1, 2), v_BSKH.swapaxes(1, 2), segments, None if fixed else window)
     return out_BKTX.swapaxes(1, 2).reshape(B, -1, N, H)[:, :T]
 
@@ -149,7 +167,7 @@ def _banded(
     q_BKTX: jax.Array,
     k_BKSH: jax.Array,
     v_BKSH: jax.Array,
-    segments: tuple[jax.Array, jax.Array],
+    segments: tuple[_Ids, _Ids],
     window: jax.Array | None,
 ) -> jax.Array:
     """Attention [B, K, T, X] of queries [B, K, T, X], X = M·H; segments are of queries [B, T] and of keys [B, S]."""
@@ -230,12 +248,22 @@ def _scores(plan: _Plan, band: _Band, start: Any, q_BKtX: jax.Array, k_BKSH: jax
     products = _product("bkrh,bksh->bkrs", q_BKtX.reshape(B, K, -1, H), k_BKSH)
     scores = softcap(products.reshape(B, K, t, -1, k_BKSH.shape[2]) * plan.scale, plan.cap)
     slope = 1.0 if plan.cap is None else 1 - jnp.square(scores / plan.cap)
-    distance_tS = plan.S - plan.T + start + jnp.arange(t)[:, None] - jnp.arange(band.low, band.high)
+    return scores, slope, _visible(plan, band, start, t, segments, window)[:, None, :, None]
+
+
+def _visible(plan: _Plan, band: _Band, start: Any, t: int, segments: tuple[_Ids, _Ids], window: Any) -> jax.Array:
+    """Which keys of a band each of t queries sees, from `start` on: [B, t, S]."""
+    (q_segments, q_shared), (k_segments, k_shared) = (
+        jax.tree.map(lambda ids_BT: jax.lax.dynamic_slice_in_dim(ids_BT, start, t, axis=1)[:, :, None], segments[0]),
+        jax.tree.map(lambda ids_BS: ids_BS[:, None, band.low : band.high], segments[1]),
+    )
+    distance = plan.S - plan.T + start + jnp.arange(t)[:, None] - jnp.arange(band.low, band.high)
+    earlier, own = distance >= 0, q_segments == k_segments
+    if q_shared and k_shared:
+        own = (own | (k_segments == 0)) & (q_shared.group_ids == k_shared.group_ids)
+        distance = q_shared.positions - k_shared.positions
     window = plan.window if window is None else window
-    near_tS = distance_tS >= 0 if window is None else (distance_tS >= 0) & (distance_tS < window)
-    q_segments_Bt = jax.lax.dynamic_slice_in_dim(segments[0], start, t, axis=1)
-    visible = (q_segments_Bt[:, :, None] == segments[1][:, None, band.low : band.high]) & near_tS
-    return scores, slope, visible[:, None, :, None]
+    return own & (earlier if window is None else earlier & (distance < window))
 
 
 def _rows(x_BKtMS: jax.Array) -> jax.Array:

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxpolya.models.attention import Window, packed_attention, precision_of
+from jaxpolya.models.attention import SharedPrompts, Window, packed_attention, precision_of
 from jaxpolya.models.config import TARGETS, Activation, DecoderConfig
 from jaxpolya.models.rope import rope_tables, rotate
 from jaxpolya.parallel.sharding import constrain
@@ -250,6 +250,7 @@ def hidden_states(
     positions_BT: jax.Array,
     segment_ids_BT: jax.Array,
     *,
+    group_ids_BT: jax.Array | None = None,
     dtype: Any = jnp.float32,
     remat: bool = False,
 ) -> jax.Array:
@@ -261,11 +262,13 @@ def hidden_states(
       tokens_BT: int32 token ids.
       positions_BT: int32, from 0 within each segment.
       segment_ids_BT: int32, 0 for padding, otherwise the segment within the row.
+      group_ids_BT: int32, where prompts are shared (`data.sharing`): whose prompt a token sees; segment 0 of a group is its prompt.
       dtype: compute dtype.
       remat: recompute each block in the backward pass.
     """
     graphdef = block_def(config)
     kinds, tables = config.kinds, rope_tables(config, positions_BT)
+    shared = None if group_ids_BT is None else SharedPrompts(group_ids_BT, positions_BT)
 
     def layer(x_BTD: jax.Array, inputs: tuple[Params, jax.Array]) -> tuple[jax.Array, None]:
         layer_params, kind = inputs
@@ -275,7 +278,7 @@ def hidden_states(
             window = jnp.array([of_kind.window or UNLIMITED for of_kind in kinds])[kind]
 
         def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, None]:
-            return packed_attention(config, q, k, v, segment_ids_BT, window), None
+            return packed_attention(config, q, k, v, segment_ids_BT, window, shared=shared), None
 
         x_BTD, _ = nnx.merge(graphdef, layer_params)(x_BTD, rope, attend)
         return constrain(x_BTD, "batch", None, None), None

@@ -44,8 +44,9 @@ class Forward:
 
     def _hidden(self, params: Params, batch: dict[str, jax.Array]) -> jax.Array:
         hidden_BTD = hidden_states(
-            params, self.config, batch["tokens"], batch["positions"], batch["segment_ids"], dtype=self.dtype, remat=self.remat
-        )
+            params, self.config, batch["tokens"], batch["positions"], batch["segment_ids"],
+            group_ids_BT=batch.get("group_ids"), dtype=self.dtype, remat=self.remat,
+        )  # fmt: skip
         return hidden_BTD[:, :-1]
 
     def _logprobs(self, params: Params, batch: dict[str, jax.Array], hidden_BTD: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -62,7 +62,7 @@ def score_rows(
     `values` are what a value head says of what stands before each token.
     """
     program, scored = _program(forward, mesh, what), []
-    inputs = {name: batch[name] for name in ("tokens", "positions", "segment_ids")}
+    inputs = {name: batch[name] for name in ("tokens", "positions", "segment_ids", "group_ids") if name in batch}
     with jax.set_mesh(mesh):
         for row in range(0, len(batch["tokens"]), micro_rows):
             micro = {name: values[row : row + micro_rows] for name, values in inputs.items()}

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from jaxpolya.config import RlConfig, ValueConfig
 from jaxpolya.data.packing import Batch, Example, pack, token_example, unpack
+from jaxpolya.data.sharing import pack_groups, unpack_groups
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params
 from jaxpolya.models.forward import Forward
@@ -128,8 +129,7 @@ class Trainer:
         for places in self._parts:
             bare = [token_example(prompts[i // self.config.group].ids, samples[i].token_ids) for i in places]
             values_RT = score_rows(params, forward, self.mesh, self._packed(bare), self.config.batching.micro_rows, what)
-            for i, values in zip(places, unpack(values_RT, bare), strict=True):
-                by_place[i] = values[-len(samples[i].token_ids) :]
+            by_place |= dict(zip(places, self._responses(values_RT, bare), strict=True))
         return [by_place[i] for i in range(len(samples))]
 
     def update(self, state: State, examples: Sequence[Example], step: int) -> tuple[State, dict[str, float]]:
@@ -160,4 +160,14 @@ class Trainer:
         return [members(part, self.config.group) for part in np.array_split(np.arange(self.config.prompts), self.config.updates)]
 
     def _packed(self, examples: Sequence[Example]) -> Batch:
-        return pack(examples, row_tokens=self.config.batching.row_tokens, rows_multiple=self.config.batching.micro_rows)
+        """An update's rows."""
+        row_tokens, micro_rows = self.config.batching.row_tokens, self.config.batching.micro_rows
+        if self.config.share_prompts:
+            return pack_groups(examples, self.config.group, row_tokens=row_tokens, rows_multiple=micro_rows)
+        return pack(examples, row_tokens=row_tokens, rows_multiple=micro_rows)
+
+    def _responses(self, values_RT: np.ndarray, examples: Sequence[Example]) -> list[np.ndarray]:
+        """Of values on the rows that `_packed` makes of these examples, those of each one's response."""
+        if self.config.share_prompts:
+            return unpack_groups(values_RT, examples, self.config.group)
+        return [values[example.prompt :] for values, example in zip(unpack(values_RT, examples), examples, strict=True)]

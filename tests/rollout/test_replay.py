@@ -23,7 +23,7 @@ from jaxpolya.runs import pipeline
 from jaxpolya.train.metrics import StepLog
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my_rollouts.py"
-HARD = {"algorithm": "dapo", "refills": 2, "epochs": 2, "old_logprobs": "trainer", "kl": {"weight": 0.1}, "tis": 2.0}
+HARD = {"algorithm": "dapo", "refills": 2, "epochs": 2, "old_logprobs": "trainer", "kl": {"weight": 0.1}, "tis": 2.0, "share_prompts": True}
 """Everything that a round may need at once."""
 
 

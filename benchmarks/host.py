@@ -24,6 +24,7 @@ from transformers import PreTrainedTokenizerFast
 
 from jaxpolya.config import DecodeConfig, Sampling
 from jaxpolya.decode.engine import Engine
+from jaxpolya.hf.spelling import Spelling
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import init_params
 from jaxpolya.parallel.mesh import make_mesh
@@ -65,7 +66,7 @@ def main() -> None:
     ]
     engine = Engine(
         MODEL, make_mesh(), sampling=Sampling(max_new_tokens=arguments.new_tokens), prompts=len(prompts), samples=arguments.samples,
-        longest_prompt=PROMPT, stop_ids=[0], decode=lambda ids: words.decode(ids, clean_up_tokenization_spaces=False),
+        longest_prompt=PROMPT, stop_ids=[0], decode=Spelling(words).decode,
         engine=DecodeConfig(rows=arguments.rows), dtype=jnp.float32,
     )  # fmt: skip
     params = init_params(MODEL, jax.random.key(0))

@@ -18,7 +18,7 @@ The way back, `decode`, spells every token: what a model wrote with a control to
 import functools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxpolya.hf.chat import Tokenizer, template_of, turn_ends
@@ -73,8 +73,14 @@ class Spelling:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, control tokens spelled out, and nothing tidied."""
+        return self._decode(ids)
+
+    @functools.cached_property
+    def _decode(self) -> Callable[[Sequence[int]], str]:
         tokenizer: Any = self._tokenizer
-        return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        if backend := getattr(tokenizer, "backend_tokenizer", None):  # transformers' own method takes as long again
+            return functools.partial(backend.decode, skip_special_tokens=False)
+        return functools.partial(tokenizer.decode, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
     @functools.cached_property
     def _names(self) -> dict[str, str]:

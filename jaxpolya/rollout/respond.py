@@ -231,14 +231,11 @@ def _item(prompt: Prompt, response: str, sample_id: str) -> Item:
     return Item.of(prompt.question, opened_thought(prompt.text) + response, sample_id)
 
 
-_VERDICT_FIELDS = [field.name for field in dataclasses.fields(Verdict)]
-
-
 def _verdict_fields(verdict: Verdict, pool: Pool) -> dict[str, Any]:
     """The fields of a sample that its verdict fills in, all of them."""
     limited = verdict.verdict in Verdict.LIMITED
     limits = {"deadline": pool.deadline if limited else None, "memory_mb": pool.memory_mb if limited else None}
-    return {name: getattr(verdict, name) for name in _VERDICT_FIELDS} | limits
+    return vars(verdict) | limits
 
 
 def require_judged(records: Sequence[VerdictRecord], out: Path) -> None:

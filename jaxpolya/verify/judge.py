@@ -75,12 +75,15 @@ class Policy:
 DEFAULT = Policy()
 
 
+_STYLES = get_args(Extraction)
+
+
 def problem(item: Item) -> str | None:
     """Why an item cannot be judged whatever its response is, or None."""
     if is_own(item.kind):
         return None if item.kind in own_kinds() else f"{item.kind!r} is not a kind of answer; use one of {', '.join(get_args(Kind))}"
-    if item.extraction not in get_args(Extraction):
-        return f"{item.extraction!r} is not a style of extraction; use one of {', '.join(get_args(Extraction))}"
+    if item.extraction not in _STYLES:
+        return f"{item.extraction!r} is not a style of extraction; use one of {', '.join(_STYLES)}"
     if item.kind == "code":
         try:
             code.read(item.tests)

@@ -35,7 +35,7 @@ _INDENT = re.compile(r"[*_># \t]{0,8}")
 _AFTER_ITEM = re.compile(r"[.)][ \t*_]{1,4}[A-Za-z]")
 _LONGEST_LABEL = 24
 _LATEST = 64
-"""Operands of an expression that are looked at."""
+"""Numbers that are looked at, an expression's operands among them."""
 
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _DENIAL = re.compile(
@@ -70,15 +70,23 @@ _OPERATION = re.compile(
 
 
 def last_number(text: str) -> str | None:
-    """The last number of a text; all of an expression that ends with it. Linear in the text's length."""
-    numbers = collections.deque(_NUMBER.finditer(text), maxlen=_LATEST)
-    while numbers:
-        last = numbers.pop()
-        first = last
-        while numbers and _OPERATOR.fullmatch(text, numbers[-1].end(), first.start()):
-            first = numbers.pop()
-        if first is not last or not (_is_exponent(text, last) or _is_label(text, last)):
-            return _with_surroundings(text, first.start(), last.end())
+    """The last number of a text; all of an expression that ends with it. Linear in the text's length.
+
+    Neither numbers nor operators hold a line's end, so lines are read from the last one on.
+    """
+    end, left = len(text), _LATEST
+    while end >= 0 and left:
+        start = text.rfind("\n", 0, end) + 1
+        numbers = collections.deque(_NUMBER.finditer(text, start, end), maxlen=left)
+        left -= len(numbers)
+        while numbers:
+            last = numbers.pop()
+            first = last
+            while numbers and _OPERATOR.fullmatch(text, numbers[-1].end(), first.start()):
+                first = numbers.pop()
+            if first is not last or not (_is_exponent(text, last) or _is_label(text, last)):
+                return _with_surroundings(text, first.start(), last.end())
+        end = start - 1
     return None
 
 

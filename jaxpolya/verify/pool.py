@@ -34,7 +34,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol, Self
@@ -91,7 +91,7 @@ class Pool:
         """
         self.deadline, self.memory_mb, self.policy = deadline, memory_mb, policy
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._cache: collections.OrderedDict[bytes, Verdict] = collections.OrderedDict()
+        self._cache: collections.OrderedDict[Hashable, Verdict] = collections.OrderedDict()
         self._lock = threading.Lock()
         self._closed = False
         self._hands = [_Hand(self) for _ in range(workers or min(os.cpu_count() or 1, MAX_WORKERS))]
@@ -110,12 +110,7 @@ class Pool:
         if answer is None and not own:
             future.set_result(Verdict(verdict="unparseable"))
             return future
-        try:
-            rests_on = [item.kind, item.question, item.answer, item.choices, item.tests, item.entry, item.second, answer]
-            reference = json.dumps([*rests_on, item.asked, item.response] if own else rests_on, sort_keys=True)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{item.id}: the entry or the tests are not JSON ({error})") from None
-        key = hashlib.blake2b(reference.encode(), digest_size=16).digest()
+        key = _key(item, answer, own)
         with self._lock:
             if self._closed:
                 raise RuntimeError("the verifier pool is closed")
@@ -178,7 +173,7 @@ class Pool:
                 if waiting := self._queue.get_nowait():
                     waiting.future.cancel()
 
-    def remember(self, key: bytes, verdict: Verdict) -> None:
+    def remember(self, key: Hashable, verdict: Verdict) -> None:
         """Keeps a verdict that depends on nothing but its key; a time-out or a crash may have had other causes."""
         if verdict.verdict not in ("correct", "wrong", "unparseable"):
             return
@@ -206,13 +201,25 @@ class _NoWorker(Exception):
     """No worker could be started."""
 
 
+def _key(item: Item, answer: str | None, own: bool) -> Hashable:
+    """What a verdict rests on. Raises `InputError` where that isn't JSON and can't be sent to a worker."""
+    texts = item.kind, item.question, item.answer, tuple(item.choices or ()), item.second, answer
+    if item.tests is None and item.entry is None and not own:
+        return texts
+    rests_on = [*texts, item.tests, item.entry, *([item.asked, item.response] if own else [])]
+    try:
+        return hashlib.blake2b(json.dumps(rests_on, sort_keys=True).encode(), digest_size=16).digest()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{item.id}: the entry or the tests are not JSON ({error})") from None
+
+
 _ITEM_FIELDS = [field.name for field in dataclasses.fields(Item)]
 
 
 class _Judging:
     """The verdict on one item."""
 
-    def __init__(self, pool: Pool, item: Item, answer: str | None, key: bytes, future: Future[Verdict]):
+    def __init__(self, pool: Pool, item: Item, answer: str | None, key: Hashable, future: Future[Verdict]):
         self.pool, self.item, self.answer, self.key, self.future = pool, item, answer, key, future
         self.needs, self.seconds = item.kind, pool.deadline
         fields = {name: value for name in _ITEM_FIELDS if (value := getattr(item, name)) is not None}

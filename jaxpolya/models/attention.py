@@ -20,7 +20,7 @@ Scores exist for `query_block` queries at one time, in either pass, so memory gr
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,28 +28,12 @@ from jax.sharding import Mesh
 
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.kernels import kernel_attention
+from jaxpolya.models.visibility import Ids, SharedPrompts, Window, visible
 
 QUERY_BLOCK = 512
 BANDS = 4  # at most: each is compiled by itself, and more save little
+TAKES_A_MASK = ("cudnn",)  # of the kernels, and so shared prompts
 MASKED = -1e30  # finite, so that a fully masked (padding) row gives a uniform softmax instead of NaN
-
-
-Window = int | jax.Array | None
-"""Tokens that a token sees, itself included; None: all before it."""
-
-
-class SharedPrompts(NamedTuple):
-    """Of rows in which a prompt stands once for all responses to it (`data.sharing`): int32 [B, T] each.
-
-    A token sees earlier tokens of its own segment and, within its group, of segment 0. How far a window goes is counted in positions.
-    """
-
-    group_ids: jax.Array
-    positions: jax.Array
-
-
-_Ids = tuple[jax.Array, SharedPrompts | None]
-"""Segments, and what shared prompts need besides."""
 
 
 def packed_attention(
@@ -71,12 +55,13 @@ def packed_attention(
       k_BTKH, v_BTKH: keys and values.
       segment_ids_BT: int32; 0 marks padding, whose outputs mean nothing.
       window: of the layer.
-      shared: where prompts are shared; segment 0 is a prompt's then, within its group.
+      shared: where prompts are shared; segment 0 is a prompt's then, within its group. Splash can't compute that; the reference does.
       query_block: queries whose scores exist at one time.
     """
-    if shared is None and _by_kernel(config, q_BTNH):
-        return kernel_attention(config, q_BTNH, k_BTKH, v_BTKH, (segment_ids_BT, segment_ids_BT), window)
-    return _attention(config, q_BTNH, k_BTKH, v_BTKH, segment_ids_BT, segment_ids_BT, window, query_block, shared)
+    ids = (segment_ids_BT, shared)
+    if _by_kernel(config, q_BTNH) and (shared is None or config.attention in TAKES_A_MASK):
+        return kernel_attention(config, q_BTNH, k_BTKH, v_BTKH, (ids, ids), window)
+    return _attention(config, q_BTNH, k_BTKH, v_BTKH, (ids, ids), window, query_block)
 
 
 def causal_attention(
@@ -89,7 +74,8 @@ def causal_attention(
     if _by_kernel(config, q_BTNH):
         return kernel_attention(config, q_BTNH, k_BSKH, v_BSKH, None, window, mesh)
     (B, T), S = q_BTNH.shape[:2], k_BSKH.shape[1]
-    return _attention(config, q_BTNH, k_BSKH, v_BSKH, jnp.ones((B, T), jnp.int32), jnp.ones((B, S), jnp.int32), window, QUERY_BLOCK)
+    ids = ((jnp.ones((B, T), jnp.int32), None), (jnp.ones((B, S), jnp.int32), None))
+    return _attention(config, q_BTNH, k_BSKH, v_BSKH, ids, window, QUERY_BLOCK)
 
 
 def _by_kernel(config: DecoderConfig, q_BTNH: jax.Array) -> bool:
@@ -101,20 +87,18 @@ def _attention(
     q_BTNH: jax.Array,
     k_BSKH: jax.Array,
     v_BSKH: jax.Array,
-    q_segments_BT: jax.Array,
-    k_segments_BS: jax.Array,
+    segments: tuple[Ids, Ids],
     window: Window,
     query_block: int,
-    shared: SharedPrompts | None = None,
 ) -> jax.Array:
-    """Attention of the last T of S positions within segments, or of all where prompts are shared."""
+    """Attention of the last T of S positions; segments are of queries and of keys."""
     (B, T, N, H), (S, K) = q_BTNH.shape, k_BSKH.shape[1:3]
-    fixed = window if isinstance(window, int) and shared is None else None  # a band can't tell where a shared prompt begins
+    # Where a window is fixed, bands end at it; but a shared prompt lies anywhere in the row.
+    fixed = window if isinstance(window, int) and segments[0][1] is None else None
     plan = _Plan(T, S, query_block, config.score_scale, config.score_cap, fixed)
     pad = plan.padded - T
     q_BKTX = jnp.pad(q_BTNH.reshape(B, T, K, N // K * H), ((0, 0), (0, pad), (0, 0), (0, 0))).swapaxes(1, 2)
-    q_ids, k_ids = (q_segments_BT, shared), (k_segments_BS, shared)
-    segments = (jax.tree.map(lambda ids_BT: jnp.pad(ids_BT, ((0, 0), (0, pad))), q_ids), k_ids)
+    segments = (jax.tree.map(lambda ids_BT: jnp.pad(ids_BT, ((0, 0), (0, pad))), segments[0]), segments[1])
     out_BKTX = _banded(plan, q_BKTX, k_BSKH.swapaxes(1, 2), v_BSKH.swapaxes(1, 2), segments, None if fixed else window)
     return out_BKTX.swapaxes(1, 2).reshape(B, -1, N, H)[:, :T]
 
@@ -167,7 +151,7 @@ def _banded(
     q_BKTX: jax.Array,
     k_BKSH: jax.Array,
     v_BKSH: jax.Array,
-    segments: tuple[_Ids, _Ids],
+    segments: tuple[Ids, Ids],
     window: jax.Array | None,
 ) -> jax.Array:
     """Attention [B, K, T, X] of queries [B, K, T, X], X = M·H; segments are of queries [B, T] and of keys [B, S]."""
@@ -248,22 +232,11 @@ def _scores(plan: _Plan, band: _Band, start: Any, q_BKtX: jax.Array, k_BKSH: jax
     products = _product("bkrh,bksh->bkrs", q_BKtX.reshape(B, K, -1, H), k_BKSH)
     scores = softcap(products.reshape(B, K, t, -1, k_BKSH.shape[2]) * plan.scale, plan.cap)
     slope = 1.0 if plan.cap is None else 1 - jnp.square(scores / plan.cap)
-    return scores, slope, _visible(plan, band, start, t, segments, window)[:, None, :, None]
-
-
-def _visible(plan: _Plan, band: _Band, start: Any, t: int, segments: tuple[_Ids, _Ids], window: Any) -> jax.Array:
-    """Which keys of a band each of t queries sees, from `start` on: [B, t, S]."""
-    (q_segments, q_shared), (k_segments, k_shared) = (
-        jax.tree.map(lambda ids_BT: jax.lax.dynamic_slice_in_dim(ids_BT, start, t, axis=1)[:, :, None], segments[0]),
-        jax.tree.map(lambda ids_BS: ids_BS[:, None, band.low : band.high], segments[1]),
-    )
-    distance = plan.S - plan.T + start + jnp.arange(t)[:, None] - jnp.arange(band.low, band.high)
-    earlier, own = distance >= 0, q_segments == k_segments
-    if q_shared and k_shared:
-        own = (own | (k_segments == 0)) & (q_shared.group_ids == k_shared.group_ids)
-        distance = q_shared.positions - k_shared.positions
-    window = plan.window if window is None else window
-    return own & (earlier if window is None else earlier & (distance < window))
+    distance_tS = plan.S - plan.T + start + jnp.arange(t)[:, None] - jnp.arange(band.low, band.high)
+    queries = jax.tree.map(lambda ids_BT: jax.lax.dynamic_slice_in_dim(ids_BT, start, t, axis=1), segments[0])
+    keys = jax.tree.map(lambda ids_BS: ids_BS[:, band.low : band.high], segments[1])
+    seen_BtS = visible(queries, keys, distance_tS, plan.window if window is None else window)
+    return scores, slope, seen_BtS[:, None, :, None]
 
 
 def _rows(x_BKtMS: jax.Array) -> jax.Array:

@@ -22,9 +22,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxpolya.models.attention import SharedPrompts, Window, packed_attention, precision_of
+from jaxpolya.models.attention import packed_attention, precision_of
 from jaxpolya.models.config import TARGETS, Activation, DecoderConfig
 from jaxpolya.models.rope import rope_tables, rotate
+from jaxpolya.models.visibility import SharedPrompts, Window
 from jaxpolya.parallel.sharding import constrain
 
 Params = dict[str, Any]

@@ -21,14 +21,15 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
 from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.visibility import Ids, visible
 from jaxpolya.parallel.sharding import spec
 
 TILE = 128
 LARGEST_BLOCK = 512
 """Of queries or keys that Splash has on the chip at one time."""
 
-Segments = tuple[jax.Array, jax.Array] | None
-"""Of queries [B, T] and of keys [B, S]; None: all is one segment."""
+Segments = tuple[Ids, Ids] | None
+"""Of queries [B, T] and of keys [B, S]; None: all is one segment. Splash takes no shared prompts."""
 
 OneDevice = Callable[[jax.Array, jax.Array, jax.Array, Segments], jax.Array]
 
@@ -105,7 +106,7 @@ def splash(
     if segments is None:
         out_BNTH = jax.vmap(kernel)(*by_head)
     else:
-        out_BNTH = jax.vmap(kernel)(*by_head, splash_attention_kernel.SegmentIds(*segments))
+        out_BNTH = jax.vmap(kernel)(*by_head, splash_attention_kernel.SegmentIds(segments[0][0], segments[1][0]))
     return out_BNTH.swapaxes(1, 2)[:, :T]
 
 
@@ -126,11 +127,10 @@ def cudnn(
         return attention(q_BTNH, k_BSKH, v_BSKH, is_causal=True, local_window_size=None if window is None else (window - 1, 0))
     (q, k, v), segments = _in_tiles((q_BTNH, k_BSKH, v_BSKH), segments)
     distance_TS = S - T + jnp.arange(q.shape[1])[:, None] - jnp.arange(k.shape[1])
-    visible = ((distance_TS >= 0) if window is None else (distance_TS >= 0) & (distance_TS < window))[None]
-    if segments is not None:
-        visible &= segments[0][:, :, None] == segments[1][:, None]
+    queries, keys = segments or ((jnp.ones((1, q.shape[1]), jnp.int32), None), (jnp.ones((1, k.shape[1]), jnp.int32), None))
+    mask_BTS = visible(queries, keys, distance_TS, window)
     # Where queries and keys begin together the kernel leaves out what lies after a query; cuDNN has no causal mask that ends with them.
-    return attention(q, k, v, mask=visible[:, None], is_causal=T == S)[:, :T]
+    return attention(q, k, v, mask=mask_BTS[:, None], is_causal=T == S)[:, :T]
 
 
 def _in_tiles(arrays: tuple[jax.Array, jax.Array, jax.Array], segments: Segments) -> tuple[tuple[jax.Array, ...], Segments]:
@@ -145,7 +145,7 @@ def _in_tiles(arrays: tuple[jax.Array, jax.Array, jax.Array], segments: Segments
     mores = (more_T, more_S, more_S)
     return (
         tuple(padded(x, more) for x, more in zip(arrays, mores, strict=True)),
-        segments and (padded(segments[0], more_T), padded(segments[1], more_S)),
+        segments and (jax.tree.map(partial(padded, more=more_T), segments[0]), jax.tree.map(partial(padded, more=more_S), segments[1])),
     )
 
 

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolya.models.attention import SharedPrompts, causal_attention, packed_attention
+from jaxpolya.models.attention import causal_attention, packed_attention
 from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.visibility import SharedPrompts
 
 CONFIG = DecoderConfig("gemma2", 32, 16, 16, 1, 4, 2, 8, 64, score_cap=3.0)
 B, T = 2, 37

@@ -16,10 +16,19 @@ from jaxpolya.models.attention import causal_attention, packed_attention
 from jaxpolya.models.config import DecoderConfig, LayerKind
 from jaxpolya.models.decoder import hidden_states, init_params
 from jaxpolya.models.kernel_choice import with_kernel
+from jaxpolya.models.visibility import SharedPrompts
 
 CONFIG = DecoderConfig("llama", 32, 16, 16, 1, 4, 2, 8, 64)
 B, T = 2, 150
 SEGMENTS = jnp.array(np.repeat([[1, 2, 0], [1, 1, 2]], [70, 50, 30], axis=1))
+PLAIN = SEGMENTS, None
+SHARED = (  # a prompt with two responses, one with one and padding
+    jnp.array(np.repeat([[0, 1, 2], [0, 1, 0]], [70, 50, 30], axis=1)),
+    SharedPrompts(
+        jnp.array(np.repeat([[1, 1, 1], [1, 1, 0]], [70, 50, 30], axis=1)),
+        jnp.array([[*range(120), *range(70, 100)], [*range(120), *[0] * 30]]),
+    ),
+)
 BF16, F32 = jnp.dtype("bfloat16"), jnp.dtype("float32")
 
 
@@ -39,15 +48,22 @@ def by_cudnn(config, window, segments):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "window", "cap"),
-    [(by_splash, None, None), (by_splash, 37, 3.0), (by_cudnn, None, None), (by_cudnn, 37, None), (by_cudnn, jnp.int32(37), None)],
-    ids=["splash", "splash, window and cap", "cudnn", "cudnn, window", "cudnn, window as data"],
+    ("kernel", "window", "cap", "ids"),
+    [
+        (by_splash, None, None, PLAIN),
+        (by_splash, 37, 3.0, PLAIN),
+        (by_cudnn, None, None, PLAIN),
+        (by_cudnn, 37, None, PLAIN),
+        (by_cudnn, jnp.int32(37), None, SHARED),
+    ],
+    ids=["splash", "splash, window and cap", "cudnn", "cudnn, window", "cudnn, window as data, shared prompts"],
 )
-def test_values_and_gradients_are_the_references(kernel, window, cap, monkeypatch):
+def test_values_and_gradients_are_the_references(kernel, window, cap, ids, monkeypatch):
     """Of rows with segments and padding, whose length is no multiple of a tile, and grouped heads."""
     monkeypatch.setattr(kernels, "LARGEST_BLOCK", kernels.TILE)  # several blocks, some of which nothing sees
     config, (q, k, v, wanted) = dataclasses.replace(CONFIG, score_cap=cap), inputs()
-    real = (SEGMENTS > 0)[..., None, None]  # what padding says means nothing, and nothing is asked of it
+    segments, shared = ids
+    real = ((shared.group_ids if shared else segments) > 0)[..., None, None]  # what padding says means nothing, and isn't asked for
 
     def outcome(attention):
         def of(q, k, v):
@@ -56,8 +72,8 @@ def test_values_and_gradients_are_the_references(kernel, window, cap, monkeypatc
 
         return jax.tree.leaves(jax.jit(jax.grad(of, argnums=(0, 1, 2), has_aux=True))(q, k, v))
 
-    expected = outcome(lambda q, k, v: packed_attention(config, q, k, v, SEGMENTS, window))
-    found = outcome(kernel(config, window, (SEGMENTS, SEGMENTS)))
+    expected = outcome(lambda q, k, v: packed_attention(config, q, k, v, segments, window, shared=shared))
+    found = outcome(kernel(config, window, (ids, ids)))
     for ours, reference in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, reference, atol=2e-5)
 

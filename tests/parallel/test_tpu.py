@@ -90,15 +90,17 @@ def test_a_burst_keeps_one_cache_on_a_tpu():
 def test_a_training_step_compiles_for_a_tpu(monkeypatch):
     monkeypatch.setattr("jaxpolya.models.heads._chunk_bytes", lambda: 2**25)  # of a device without room for the logits of a micro-batch
     mesh = make_mesh(MeshConfig(fsdp=4, tensor=2), chips("v5e:2x4"))
-    optimizer = make_optimizer(Optimizer(learning_rate=1e-4), CONFIG, 10)
-    step = Step(sft_objective(Forward(CONFIG, jnp.dtype("bfloat16"), remat=True)), CONFIG, mesh, optimizer)
-    state = abstract_state(CONFIG, mesh, optimizer)
+    config = dataclasses.replace(CONFIG, attention="splash")  # what `auto` takes
+    optimizer = make_optimizer(Optimizer(learning_rate=1e-4), config, 10)
+    step = Step(sft_objective(Forward(config, jnp.dtype("bfloat16"), remat=True)), config, mesh, optimizer)
+    state = abstract_state(config, mesh, optimizer)
     fields = {"tokens": jnp.int32, "positions": jnp.int32, "segment_ids": jnp.int32, "weights": jnp.float32}
     batch = {name: jax.ShapeDtypeStruct((8, 1024), dtype, sharding=batch_sharding(mesh)) for name, dtype in fields.items()}
     with jax.set_mesh(mesh):
         program = step._gradient.lower(state["params"], {}, batch).compile()
     text = program.as_text()
     assert "reduce-scatter" in text or "all-reduce" in text
+    assert "splash_mha_dkv" in text
     logits = 8 * 1024 * CONFIG.vocab_size * 4 // 8
     assert program.memory_analysis().temp_size_in_bytes < logits, "the logits of a whole micro-batch were materialised"
 

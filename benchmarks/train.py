@@ -2,7 +2,7 @@
 are computed with each response or once.
 
     JAX_PLATFORMS=cpu python benchmarks/train.py [sft] [rl] [--model 75M] [--batch-rows 4] [--micro-rows 2] [--row-tokens 512]
-        [--remat block none] [--dtype float32] [--rounds 3] [--steps 1] [--json FILE]
+        [--remat block none] [--dtype float32] [--attention auto] [--rounds 3] [--steps 1] [--json FILE]
     JAX_PLATFORMS=cpu python benchmarks/train.py groups [--groups 4] [--size 16] [--prompt 256] [--response 128] [the same]
 
 A step is what a stage does with one batch: the gradients of its micro-batches and an update by AdamW. Rows are full, one sequence each,
@@ -24,6 +24,7 @@ packed as a stage packs them, plain and with `rl.share_prompts`, in turn. The ra
 """
 
 import argparse
+import dataclasses
 import importlib.util
 import json
 import os
@@ -50,6 +51,7 @@ from jaxpolya.data.sharing import pack_groups
 from jaxpolya.models.config import DecoderConfig, LayerKind, Rope
 from jaxpolya.models.decoder import abstract_params, init_params
 from jaxpolya.models.forward import Forward
+from jaxpolya.models.kernel_choice import with_kernel
 from jaxpolya.parallel.mesh import batch_to_mesh, make_mesh
 from jaxpolya.train.losses import PolicyLoss
 from jaxpolya.train.objectives import policy_objective, sft_objective
@@ -119,8 +121,8 @@ class Ours:
     """A training of ours."""
 
     def __init__(self, case: dict[str, Any], batch: dict[str, np.ndarray]):
-        config, self.case, self.batch = decoder(case["shape"]), case, batch
-        mesh = make_mesh()
+        config = dataclasses.replace(decoder(case["shape"]), attention=case["attention"])
+        mesh, self.case, self.batch = make_mesh(), case, batch
         forward = Forward(config, jnp.dtype(case["dtype"]), remat=case["remat"] == "block")
         objective = sft_objective(forward) if case["objective"] == "sft" else policy_objective(forward, PolicyLoss(PpoClip(CLIP, CLIP)))
         optimizer = make_optimizer(Optimizer(learning_rate=RATE, max_grad_norm=MAX_NORM), config, 10_000)
@@ -353,14 +355,18 @@ def main() -> None:
     parser.add_argument("--response", type=int, default=128, help="tokens, in the mean")
     parser.add_argument("--remat", nargs="+", default=["block", "none"], choices=["block", "none"])
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--attention", default="auto", choices=["auto", "xla", "cudnn", "splash"], help="as model.attention")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=1, help="of a round")
     parser.add_argument("--alone", action="store_true", help="without torch")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     peer = not arguments.alone and all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
-    device = jax.devices()[0]
-    of = f"{arguments.micro_rows} × {arguments.row_tokens} tokens at a time, {arguments.dtype}; "
+    device, shape = jax.devices()[0], shape_of(arguments.model)
+    chosen, said = with_kernel(decoder(shape), arguments.attention, jnp.dtype(arguments.dtype), make_mesh())
+    if said:
+        print(said)
+    of = f"{arguments.micro_rows} × {arguments.row_tokens} tokens at a time, {arguments.dtype}, attention by {chosen.attention}; "
     of += f"{device.device_kind} ({os.cpu_count()} cores), jax {jax.__version__}"
     title = f"{arguments.model}, {arguments.batch_rows} rows, {of}"
     table = Table("step", "remat", "jaxpolya", "memory", "matmul", "torch", "memory", "ratio (range)", "load", title=title)
@@ -370,9 +376,9 @@ def main() -> None:
     for objective in arguments.objectives:
         for remat in arguments.remat:
             case = {
-                "objective": objective, "remat": remat, "shape": shape_of(arguments.model), "platform": jax.default_backend(),
+                "objective": objective, "remat": remat, "shape": shape, "platform": jax.default_backend(),
                 "batch_rows": arguments.batch_rows, "micro_rows": arguments.micro_rows, "row_tokens": arguments.row_tokens,
-                "dtype": arguments.dtype,
+                "dtype": arguments.dtype, "attention": chosen.attention,
             }  # fmt: skip
             if objective == "groups":
                 case |= {"objective": "rl"} | {name: getattr(arguments, name) for name in ("groups", "size", "prompt", "response")}

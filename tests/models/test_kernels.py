@@ -14,7 +14,7 @@ from jaxpolya.errors import ConfigError
 from jaxpolya.models import kernels
 from jaxpolya.models.attention import causal_attention, packed_attention
 from jaxpolya.models.config import DecoderConfig, LayerKind
-from jaxpolya.models.decoder import hidden_states, init_params
+from jaxpolya.models.decoder import UNLIMITED
 from jaxpolya.models.kernel_choice import with_kernel
 from jaxpolya.models.visibility import SharedPrompts
 
@@ -94,23 +94,32 @@ def in_place_of_splash(*inputs, scale, window, **others):
     return kernels.cudnn(*inputs, scale=scale, window=window, implementation="xla")
 
 
-def test_a_model_on_a_mesh_computes_the_same_with_a_kernel(mesh8, monkeypatch):
-    """Each device takes its rows and heads; layers of several windows in one scan; and its gradient."""
-    monkeypatch.setattr(kernels, "splash", in_place_of_splash)
+def test_on_a_mesh_each_device_takes_its_rows_and_heads(mesh8, monkeypatch):
+    """And where a window is data, the kernel that was made for it runs."""
+    shapes = []
+
+    def kernel(q, *others, **how):
+        shapes.append(q.shape)
+        return in_place_of_splash(q, *others, **how)
+
+    monkeypatch.setattr(kernels, "splash", kernel)
     config = dataclasses.replace(CONFIG, layers=2, pattern=(LayerKind(5), LayerKind()))
-    params, tokens = init_params(config, jax.random.key(0)), jax.random.randint(jax.random.key(1), (4, 24), 0, 32)
-    positions, segments = jnp.broadcast_to(jnp.arange(24) % 12, (4, 24)), jnp.broadcast_to(1 + jnp.arange(24) // 12, (4, 24))
+    q, k, v, _ = (jnp.concatenate([x, x + 1]).astype(BF16) for x in inputs(24))
+    segments = jnp.broadcast_to(1 + jnp.arange(24) // 12, (4, 24))
 
-    def outcome(config):
-        def loss(params):
-            hidden = hidden_states(params, config, tokens, positions, segments, dtype=BF16)
-            return hidden.astype(jnp.float32).mean(), hidden
+    def gradients(config):
+        def loss(q, k, v, window):
+            return jnp.square(packed_attention(config, q, k, v, segments, window).astype(jnp.float32)).sum()
 
+        return jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
+
+    ours, references = gradients(dataclasses.replace(config, attention="splash")), gradients(config)
+    for window in (5, UNLIMITED):
         with jax.set_mesh(mesh8):
-            return [np.asarray(leaf, np.float32) for leaf in jax.tree.leaves(jax.jit(jax.grad(loss, has_aux=True))(params))]
-
-    for ours, reference in zip(outcome(dataclasses.replace(config, attention="splash")), outcome(config), strict=True):
-        np.testing.assert_allclose(ours, reference, atol=0.03 * np.abs(reference).max())
+            found = ours(q, k, v, jnp.int32(window))
+        for one, reference in zip(found, references(q, k, v, jnp.int32(window)), strict=True):
+            np.testing.assert_allclose(np.float32(one), np.float32(reference), atol=0.02 * float(jnp.abs(reference).max()))
+    assert set(shapes) == {(1, 24, 2, 8)}
 
 
 def test_cudnn_is_called_forward_and_backward(monkeypatch):
@@ -161,7 +170,7 @@ def test_a_model_that_a_kernel_lacks_something_for_goes_on_with_xla(platform, dt
 
 
 def test_a_kernel_is_taken_if_its_trial_agrees(monkeypatch):
-    config, tpu = dataclasses.replace(CONFIG, pattern=(LayerKind(5), LayerKind())), a_mesh_of("tpu")
+    config, tpu = dataclasses.replace(CONFIG, layers=2, pattern=(LayerKind(5), LayerKind())), a_mesh_of("tpu")
     monkeypatch.setattr(kernels, "splash", in_place_of_splash)
     assert with_kernel(config, "auto", BF16, tpu) == (dataclasses.replace(config, attention="splash"), None)
     assert with_kernel(config, "xla", BF16, tpu) == (config, None)

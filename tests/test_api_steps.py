@@ -51,7 +51,7 @@ def test_the_steps_hand_a_model_on(model, samples, catalogue, tmp_path):
     assert tuned.stats["steps"] == len(tuned.steps) and tuned.stats["heldout_first"] is not None
     losses = tuned.stats["validation"]["looks"]
     assert len(losses) == len(tuned.steps) and tuned.stats["validation"]["kept"] == min(losses, key=losses.__getitem__)
-    asked = {"steps": 2, "prompts": 2, "group": 4, "learning_rate": 1e-3, "evaluate_at": [1, 2]} | SHORT
+    asked = {"steps": 2, "prompts": 2, "group": 4, "learning_rate": 1e-3, "evaluate_at": [1, 2], "share_prompts": True} | SHORT
     trained = jaxpolya.rl(tuned.model, SUMS, validation=looks | {"keep": "last"}, directory=tmp_path / "rl", **asked)
     assert set(trained.stats["validation"]["looks"]) == set(trained.doses) == {1, 2} and trained.doses[2] is trained.model
     replayed = jaxpolya.rl(tuned.model, SUMS, replay=tmp_path / "rl", **asked)

@@ -36,6 +36,9 @@ from jaxpolya.train.sft import run_sft, sft_batches, sft_examples, split_heldout
 MICRO_ROWS = 4
 """Packed rows of one pass, where nobody says, up to what the mesh divides."""
 
+SHARING = 4
+"""Times that such a row is longer, and rows of a pass are fewer, where responses share their prompt: it is to have room for several."""
+
 LANE = 128
 """Packed rows are a multiple of so many tokens."""
 
@@ -171,7 +174,7 @@ def rl(
       learning_rate: the peak.
       algorithm: a name (docs/algorithms.md), or an `Algorithm` of one's own, at the top level of a file.
       sampling, optimizer, batching: further fields of `config.Sampling`, `config.Optimizer` and `config.Batching`. Packed rows are as long
-        as the longest prompt and response, unless `batching.row_tokens` says.
+        as the longest prompt and response, four times as long with `share_prompts`, unless `batching.row_tokens` says.
       validation: looks at the model on the way: a dictionary with `questions` of its own (a list as above), `sampling`, and further
         fields of `config.ValidationConfig`. The model of the best look is given, unless `keep` is `last`.
       verify: the verifier's limits, and what it accepts.
@@ -197,7 +200,8 @@ def rl(
     def configured(longest: int) -> RlConfig:
         return build(
             RlConfig, "rl", questions=RECORDS, sampling=drawn, optimizer={"learning_rate": learning_rate, **(optimizer or {})},
-            batching=_batching(model, longest, batching), steps=steps, prompts=prompts, group=group, algorithm=algorithm,
+            batching=_batching(model, longest, batching, SHARING if settings.get("share_prompts") else 1), steps=steps, prompts=prompts,
+            group=group, algorithm=algorithm,
             **{"checkpoint_every": NEVER, **as_fields(validation, "rl"), **settings},
         )  # fmt: skip
 
@@ -250,10 +254,11 @@ def rl(
     return TrainingResult(trained, {"steps": len(measured)} | facts, measured, doses)
 
 
-def _batching(model: Model, longest: int, given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Rows for the longest sequence, as many at a time as the mesh divides, unless the caller says."""
+def _batching(model: Model, longest: int, given: Mapping[str, Any] | None, times: int = 1) -> dict[str, Any]:
+    """Rows for so many sequences of the longest, as many at a time as the mesh divides, unless the caller says."""
     shards = data_shards(model.mesh)
-    return {"row_tokens": -(-longest // LANE) * LANE, "micro_rows": -(-MICRO_ROWS // shards) * shards, **(given or {})}
+    rows = {"row_tokens": -(-times * longest // LANE) * LANE, "micro_rows": -(-MICRO_ROWS // (times * shards)) * shards}
+    return {**rows, **(given or {})}
 
 
 def _copy(params: Params) -> Params:

@@ -1,9 +1,9 @@
 """Which attention a decoder takes on a mesh.
 
-A kernel is tried before it is relied on: a small attention and its gradient on one device, for each of the model's windows, beside the
-reference. So it says itself what it lacks (a width of heads, a version of cuDNN, a newer chip), and the model goes on with XLA's attention,
-which takes everything, instead of ending in somebody else's traceback or in NaN. The trial costs some seconds of compiling, which the
-cache of programs saves the next time, and nothing on a CPU.
+A kernel is tried before it is relied on: on one device, packed rows with their gradient and prefill, all small, for each of the model's
+windows, beside the reference. So it says itself what it lacks (a width of heads, a version of cuDNN, a newer chip), and the model goes on
+with XLA's attention, which takes everything, instead of ending in somebody else's traceback or in NaN. The trial costs some seconds of
+compiling, which the cache of programs saves the next time, and nothing on a CPU.
 """
 
 import dataclasses
@@ -15,13 +15,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolya.errors import ConfigError
-from jaxpolya.models.attention import packed_attention
+from jaxpolya.models.attention import causal_attention, packed_attention
 from jaxpolya.models.config import DecoderConfig, Kernel
 from jaxpolya.parallel.hosts import from_primary
 
 PLATFORMS: dict[Kernel, str] = {"cudnn": "gpu", "splash": "tpu"}
 NAMES: dict[Kernel, str] = {"cudnn": "cuDNN", "splash": "Splash"}
-LENGTH = 192  # not whole tiles
+LENGTH = 192  # not in whole tiles; a multiple of 6
 TOLERANCE = 0.05
 """Of the largest number in the reference's output or gradient; bfloat16 has 3 digits, and what it makes of these inputs is within 0.02."""
 
@@ -75,16 +75,26 @@ def _lacks(config: DecoderConfig, dtype: Any) -> str | None:
 
 
 def _trial(config: DecoderConfig, dtype: Any, window: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """(output, gradients) of two rows of segments and padding, on this host's first device, of the heads of at most two key/value heads."""
+    """(outputs, gradients), flat, on this host's first device, of the heads of at most two key/value heads.
+
+    Outputs are of two rows of segments and padding, and of prefill, of a prompt and of what follows on a shared beginning; gradients of
+    the rows.
+    """
     K, H = min(2, config.kv_heads), config.head_width
     N = config.heads // config.kv_heads * K
-    rng, segments = np.random.default_rng(0), np.repeat([[1, 2, 0], [1, 1, 2]], [100, 70, LENGTH - 170], axis=1)
+    rng, segments = np.random.default_rng(0), np.repeat([[1, 2, 0], [1, 1, 2]], [LENGTH // 2, LENGTH // 3, LENGTH // 6], axis=1)
     q, k, v, wanted = (rng.normal(size=(2, LENGTH, count, H)).astype(dtype) for count in (N, K, K, N))
 
     def loss(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
         out = jnp.where((segments > 0)[..., None, None], packed_attention(config, q, k, v, jnp.asarray(segments), window), 0)
         return jnp.sum(out.astype(jnp.float32) * wanted.astype(np.float32)), out
 
+    def run(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[Any, ...]:
+        gradients, out = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(q, k, v)
+        prefill = [causal_attention(config, q[:, -last:], k, v, window) for last in (LENGTH, LENGTH // 2)]
+        return (out, *prefill), gradients
+
     with jax.default_device(jax.local_devices()[0]):
-        gradients, out = jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(q, k, v)
-    return np.asarray(out, np.float32), np.concatenate([np.asarray(gradient, np.float32).ravel() for gradient in gradients])
+        outputs, gradients = jax.jit(run)(q, k, v)
+    flat = [np.concatenate([np.asarray(x, np.float32).ravel() for x in arrays]) for arrays in (outputs, gradients)]
+    return flat[0], flat[1]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxpolya.errors import ConfigError
-from jaxpolya.models import kernels
+from jaxpolya.models import kernel_choice, kernels
 from jaxpolya.models.attention import causal_attention, packed_attention
 from jaxpolya.models.config import DecoderConfig, LayerKind
 from jaxpolya.models.decoder import UNLIMITED
@@ -170,7 +170,8 @@ def test_a_model_that_a_kernel_lacks_something_for_goes_on_with_xla(platform, dt
 
 
 def test_a_kernel_is_taken_if_its_trial_agrees(monkeypatch):
-    config, tpu = dataclasses.replace(CONFIG, layers=2, pattern=(LayerKind(5), LayerKind())), a_mesh_of("tpu")
+    config, tpu = dataclasses.replace(CONFIG, pattern=(LayerKind(5),)), a_mesh_of("tpu")
+    monkeypatch.setattr(kernel_choice, "LENGTH", 24)
     monkeypatch.setattr(kernels, "splash", in_place_of_splash)
     assert with_kernel(config, "auto", BF16, tpu) == (dataclasses.replace(config, attention="splash"), None)
     assert with_kernel(config, "xla", BF16, tpu) == (config, None)

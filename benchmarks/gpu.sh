@@ -7,14 +7,15 @@
 # tiny shapes, to see that it runs, on whatever device is there. A benchmark that fails or takes too long is named, and the others go on.
 # PYTHON is the interpreter (by default the checkout's). torch and transformers are measured beside, where they are installed.
 set -uo pipefail
-cd "$(dirname "$0")/.."
 small=
 [ "${1:-}" = --small ] && small=1 && shift
-out=$(realpath -m "${1:-.cache/gpu}")
+out=${1:+$(realpath -m "$1")}
+cd "$(dirname "$0")/.."
+out=${out:-$PWD/.cache/gpu}
 python=${PYTHON:-.venv/bin/python}
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 mkdir -p "$out"
-rm -f "$out"/*.txt "$out"/*.json "$out/steps"
+rm -f "$out"/{kernels,sft,decode,host}.{txt,json} "$out"/{gpu.json,steps}
 
 device=$("$python" -c 'import jax; print(jax.default_backend(), jax.devices()[0].device_kind, sep="\t")') || exit 1
 if [ -z "$small" ] && [ "${device%%$'\t'*}" != gpu ]; then
@@ -43,7 +44,7 @@ if [ "$small" ]; then
   takes decode --model && step decode 100 decode distinct --rounds 1 --model layers=2,width=64,ff=128,heads=4,kv_heads=2,head_width=16,vocab=512
   step host 100 host --prompts 8 --samples 8 --new-tokens 4 --rows 64 --rounds 1 --workers 2
 else
-  step kernels 110 kernels --rounds 3
+  step kernels 120 kernels 1.5B 1.5B-one window --rounds 3
   step sft 150 train sft --model 1.5B --dtype bfloat16 --batch-rows 16 --micro-rows 8 --row-tokens 2048 --remat block --rounds 2
   if takes decode --model; then
     step decode 130 decode --model 1.5B --rounds 2

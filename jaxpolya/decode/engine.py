@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from jaxpolya.config import DecodeConfig, Sampling
 from jaxpolya.decode.burst import SUFFIX_BLOCK, make_burst
 from jaxpolya.decode.lanes import Cache, Plan, Rows, decode_copy, make_empty
-from jaxpolya.decode.prefill import make_prefill, make_share
+from jaxpolya.decode.prefill import make_prefill, make_share, prompts_together
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.errors import InputError, not_finite
 from jaxpolya.models.config import DecoderConfig
@@ -192,11 +192,8 @@ class Engine:
         return requests
 
     def _refill(self, weights: Params, lanes: Any, table: "Table", beginnings: "_Beginnings") -> Any:
-        """Gives free rows their next samples, and prefills the prompts that this needs, one a data shard at a time.
-
-        The batch is always that large, so that a prompt's arithmetic does not depend on how many lanes wanted one.
-        """
-        plan, shards = self.plan, self._shards
+        """Gives free rows their next samples, and prefills the prompts that this needs, in batches of fixed size."""
+        plan, shards, platform = self.plan, self._shards, self.mesh.devices.flat[0].platform
         prefill = make_prefill(plan, self.mesh)
         alike: dict[tuple[tuple[int, ...], int], list[list[tuple[int, int, Sequence[int]]]]] = {}
         for lane, place, request in table.refill():
@@ -205,12 +202,12 @@ class Engine:
             shard, local = divmod(lane, plan.lanes // shards)
             alike.setdefault((beginning, bucket), [[] for _ in range(shards)])[shard].append((local, place, rest[:-1]))
         for (beginning, bucket), loads in alike.items():
-            for batch in itertools.zip_longest(*loads):
-                tokens_RT, at_R2 = np.zeros((shards, bucket), np.int32), np.full((shards, 2), -1, np.int32)
-                for shard, load in enumerate(batch):
-                    if load is not None:
-                        *at_R2[shard], rest = load
-                        tokens_RT[shard, : len(rest)] = rest
+            together = prompts_together(bucket, platform)
+            for first in range(0, max(map(len, loads)), together):
+                tokens_RT, at_R2 = np.zeros((shards * together, bucket), np.int32), np.full((shards * together, 2), -1, np.int32)
+                for shard, load in enumerate(loads):
+                    for row, (lane, place, rest) in enumerate(load[first : first + together], shard * together):
+                        at_R2[row], tokens_RT[row, : len(rest)] = (lane, place), rest
                 lanes = prefill(weights, lanes, beginnings.cache(beginning), *batch_to_mesh((tokens_RT, at_R2), self.mesh))
         return lanes
 

@@ -10,6 +10,7 @@ import pytest
 from jaxpolya.config import DecodeConfig, MeshConfig, Sampling
 from jaxpolya.decode.engine import Completion, Engine, Request, Table, lane_shape, prompt_bucket, shared_tokens
 from jaxpolya.decode.lanes import Plan
+from jaxpolya.decode.prefill import prompts_together
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.errors import InputError
 from jaxpolya.models.config import DecoderConfig
@@ -147,6 +148,21 @@ def test_prompts_that_begin_alike_share_a_prefill_and_draw_the_same(params, mesh
         for key, done in together.items():
             # Other shapes, other roundings: some fifty units in the last place, more on some CPUs than on others.
             np.testing.assert_allclose(done.logprobs, apart[key].logprobs, rtol=1e-5, atol=1e-5)
+
+
+def test_prompts_that_are_prefilled_together_are_the_same_bits_in_any_company(params, mesh, monkeypatch):
+    """As on accelerators, where a batch has rows for several prompts and the last ones may be empty."""
+    assert prompts_together(64, "cpu") == 1 and [prompts_together(tokens, "tpu") for tokens in (32, 64, 128, 384, 2048)] == [8, 4, 2, 1, 1]
+    for several in (mesh, make_mesh(MeshConfig(replica=2, fsdp=2, tensor=2))):
+        drawing, asked = engine(several, longest=160), requests(7, 2)
+        one_by_one = by_sample(run(drawing, params, asked, seed=7))
+        with monkeypatch.context() as patch:
+            patch.setattr("jaxpolya.decode.engine.prompts_together", lambda tokens, platform: 3)
+            first = by_sample(run(drawing, params, asked, seed=7))
+            for few in (asked[5:6], asked[::-2]):
+                for key, done in by_sample(run(drawing, params, few, seed=7)).items():
+                    assert done == dataclasses.replace(first[key], request=done.request)
+        assert {key: done.tokens for key, done in first.items()} == {key: done.tokens for key, done in one_by_one.items()}
 
 
 def test_nothing_is_shared_by_one_prompt_or_a_short_beginning():

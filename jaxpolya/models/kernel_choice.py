@@ -7,6 +7,7 @@ compiling, which the cache of programs saves the next time, and nothing on a CPU
 """
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 import jax
@@ -55,6 +56,7 @@ def with_kernel(
     return chosen, None
 
 
+@functools.cache  # several seeds are several sessions
 def _lacks(config: DecoderConfig, dtype: Any) -> str | None:
     """Why the kernel can't compute a decoder's attention, if it can't."""
     if dtype == jnp.float32:

@@ -143,6 +143,11 @@ def test_float32_is_computed_exactly_whatever_the_kernel():
     assert programs["cudnn"] == programs["xla"]
 
 
+@pytest.fixture(autouse=True)
+def _forget_trials():
+    kernel_choice._lacks.cache_clear()
+
+
 def a_mesh_of(platform):
     return SimpleNamespace(devices=np.array([[SimpleNamespace(platform=platform)]]))
 
@@ -177,6 +182,7 @@ def test_a_kernel_is_taken_if_its_trial_agrees(monkeypatch):
     assert with_kernel(config, "xla", BF16, tpu) == (config, None)
     for wrong, what in ((without_window, "its output was"), (nan_gradient, "its gradient was nan off")):
         monkeypatch.setattr(kernels, "splash", wrong)
+        kernel_choice._lacks.cache_clear()
         chosen, said = with_kernel(config, "auto", BF16, tpu)
         assert chosen == config
         assert what in said

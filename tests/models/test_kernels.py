@@ -137,6 +137,19 @@ def test_cudnn_is_called_forward_and_backward(monkeypatch):
     assert re.findall(r"__cudnn\$(\w+)", one) == ["fmhaSoftmax"]
 
 
+def test_shared_prompts_are_the_references_where_a_kernel_takes_no_mask(monkeypatch):
+    monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91_000)
+    q, k, v, _ = (x.astype(BF16) for x in inputs())
+    segments, shared = SHARED
+    programs = {
+        name: str(jax.make_jaxpr(lambda *x, of=of: packed_attention(of, *x, segments, shared=shared))(q, k, v))
+        for name in ("xla", "splash", "cudnn")
+        for of in [dataclasses.replace(CONFIG, attention=name)]
+    }
+    assert programs["splash"] == programs["xla"]
+    assert "dot_product_attention_fwd" in programs["cudnn"]
+
+
 def test_float32_is_computed_exactly_whatever_the_kernel():
     by_name = {name: dataclasses.replace(CONFIG, attention=name) for name in ("xla", "cudnn")}
     programs = {name: str(jax.make_jaxpr(partial(causal_attention, config, window=5))(*inputs()[:3])) for name, config in by_name.items()}

@@ -1,84 +1,164 @@
-"""Decode speed: new tokens a second on three workloads, ours and peers' in turn.
+"""Decode speed: new tokens a second, ours and peers' in turn; what a step takes beside what the device's bandwidth and products allow.
 
-    JAX_PLATFORMS=cpu python benchmarks/decode.py [distinct] [grouped] [skewed] [--rounds 3] [--peer "NAME=COMMAND {workload}"]…
-
-The model is Qwen2-shaped with random float32 weights: 16 layers, width 576, feed-forward 1536, 9 query and 3 key/value heads
-of 64, vocabulary 32,000, tied embeddings (75 M parameters).
+    JAX_PLATFORMS=cpu python benchmarks/decode.py [distinct] [grouped] [skewed] [uneven] [--model 75M] [--dtype float32] [--attention auto]
+        [--rounds 3] [--new TOKENS] [--json FILE] [--peer "NAME=COMMAND {workload}"]…
 
     distinct   16 prompts of 128 tokens, one sample each, 64 new tokens, temperature 1, no stop
     grouped    8 prompts of 512 tokens, 16 samples each, 64 new tokens
-    skewed     16 prompts of 128 tokens, 16 samples each in 64 rows, up to 96 new tokens; a 28th of the vocabulary ends a response, so
-               that lengths are as skewed as short answers' are, and tokens of responses count, not what rows draw beyond their ends
+    skewed     16 prompts of 128 tokens, 16 samples each in 64 rows, up to 96 new tokens; a 28th of the vocabulary ends a response, so that
+               lengths are as skewed as short answers' are
+    uneven     256 prompts of 100 to 1,024 tokens, each answered in 100 to 1,024, uniformly drawn: what nano-vLLM is measured on
 
-A peer's command prints lines that end in "N new tokens/s"; its best line counts, as ours does. Rounds alternate, so that what
-else the machine does hits all alike, and ratios are of medians over the rounds. The first run of each program compiles and
-is not counted.
+The first three are for CPUs; with `--model 1.5B` distinct is 256 prompts of 512 tokens and grouped 16 prompts of 512 with 16 samples each,
+256 new tokens both. Only tokens of responses count, not what rows draw beyond their ends. Weights are random, Qwen2-shaped; `--model` is a
+name or a shape, as in `train.py`.
+
+A peer's command prints lines that end in "N new tokens/s"; its best line counts, as ours does. Rounds alternate, so that what else the
+machine does hits all alike, and ratios are of medians over the rounds. The first run of each program compiles and is not counted.
+
+`step` is the time of a decode step of all rows, and `prefill` the share of a run that it took, of one more run that waits for every
+prefill. `bound` is what a step would take if it read its weights and each prompt's and row's keys and values once at this device's copying
+rate, or did its products at the rate of a large one, whichever is longer; the share is bound / step.
 """
 
 import argparse
 import dataclasses
+import json
+import os
 import re
 import statistics
 import subprocess
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a GPU's memory is shared with a peer's process
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from train import decoder, matmul_rate, shape_of
 
 from jaxpolya.config import DecodeConfig, Sampling
-from jaxpolya.decode.engine import Engine, Request
-from jaxpolya.models.config import DecoderConfig, LayerKind, Rope
-from jaxpolya.models.decoder import init_params
+from jaxpolya.decode.engine import Engine, Request, Table
+from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.decoder import abstract_params, init_params
+from jaxpolya.models.kernel_choice import with_kernel
 from jaxpolya.parallel.mesh import make_mesh
 
-CONFIG = DecoderConfig("qwen2", 32_000, 576, 1536, 16, 9, 3, 64, 2048, (LayerKind(rope=Rope(1e6)),), tied_embeddings=True, qkv_bias=True)
+STOP = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """Prompts of one length and their samples."""
+    """Prompts and their samples; a length of two numbers is drawn uniformly between them."""
 
     prompts: int
     samples: int
-    length: int
-    new: int = 64
+    prompt: tuple[int, int]
+    new: tuple[int, int]
     rows: int | None = None
     """Unset: one a sample."""
-    stops: int = 0
-    """Token ids that end a response."""
+    stopping: int = 0
+    """Of so many tokens of the vocabulary one ends a response; 0: none does."""
 
 
-WORKLOADS = {
-    "distinct": Workload(16, 1, 128),
-    "grouped": Workload(8, 16, 512),
-    "skewed": Workload(16, 16, 128, new=96, rows=64, stops=CONFIG.vocab_size // 28),
+SMALL = {
+    "distinct": Workload(16, 1, (128, 128), (64, 64)),
+    "grouped": Workload(8, 16, (512, 512), (64, 64)),
+    "skewed": Workload(16, 16, (128, 128), (96, 96), rows=64, stopping=28),
 }
+LARGE = {
+    "distinct": Workload(256, 1, (512, 512), (256, 256)),
+    "grouped": Workload(16, 16, (512, 512), (256, 256)),
+    "skewed": Workload(64, 64, (128, 128), (96, 96), rows=256, stopping=28),
+    "uneven": Workload(256, 1, (100, 1024), (100, 1024)),
+}
+
+
+class Lengths(Engine):
+    """An engine whose responses end where the workload says, and that can wait for its prefills to know their time."""
+
+    ends: np.ndarray
+    """Of each sequence, by its id: tokens."""
+    timed = False
+    prefill_seconds = 0.0
+
+    def _refill(self, weights: Any, lanes: Any, table: Table, beginnings: Any) -> Any:
+        start = time.perf_counter()
+        lanes = super()._refill(weights, lanes, table, beginnings)
+        if self.timed:
+            jax.block_until_ready(lanes)
+            self.prefill_seconds += time.perf_counter() - start
+        return lanes
+
+    def _collect(self, table: Table, tokens_PGN: np.ndarray, logps_PGN: np.ndarray) -> Any:
+        end_PG = self.ends[table.sequence_PG] - table.length_PG - 1
+        tokens_PGN = np.where(np.arange(tokens_PGN.shape[-1]) == end_PG[..., None], STOP, tokens_PGN)
+        return super()._collect(table, tokens_PGN, logps_PGN)
 
 
 class Ours:
     """The engine on one workload."""
 
-    def __init__(self, name: str, burst: int | None):
-        work = WORKLOADS[name]
-        prompts, samples, length = work.prompts, work.samples, work.length
-        mesh = make_mesh()
-        self.params = init_params(CONFIG, jax.random.key(0))
-        self.engine = Engine(
-            CONFIG, mesh, sampling=Sampling(max_new_tokens=work.new), prompts=prompts, samples=samples, longest_prompt=length,
-            stop_ids=range(work.stops), decode=lambda ids: "", engine=DecodeConfig(rows=work.rows or prompts * samples, burst=burst),
-            dtype=jnp.float32,
+    def __init__(self, config: DecoderConfig, work: Workload, dtype: Any, burst: int | None):
+        rng, samples = np.random.default_rng(0), work.prompts * work.samples
+        self.config, self.work, self.dtype = config, work, jnp.dtype(dtype)
+        self.params = init_params(config, jax.random.key(0))
+        self.rows = work.rows or samples
+        self.engine = Lengths(
+            config, make_mesh(), sampling=Sampling(max_new_tokens=work.new[1]), prompts=work.prompts, samples=work.samples,
+            longest_prompt=work.prompt[1], stop_ids=range(config.vocab_size // work.stopping) if work.stopping else [STOP],
+            decode=lambda ids: "", engine=DecodeConfig(rows=self.rows, burst=burst), dtype=self.dtype,
         )  # fmt: skip
-        rng = np.random.default_rng(0)
-        self.requests = [
-            Request(str(i), rng.integers(3, CONFIG.vocab_size, length).tolist(), i * samples, range(samples)) for i in range(prompts)
-        ]
+        self.engine.ends = rng.integers(work.new[0], work.new[1] + 1, samples)
+        if not work.stopping:
+            self.engine.stop_ids = frozenset()  # what is drawn ends nothing; the workload does
+            self.engine._stop_array = np.array([STOP], np.int32)
+        lengths = rng.integers(work.prompt[0], work.prompt[1] + 1, work.prompts)
+        prompts = [rng.integers(3, config.vocab_size, length).tolist() for length in lengths]
+        self.requests = [Request(str(i), prompt, i * work.samples, range(work.samples)) for i, prompt in enumerate(prompts)]
 
     def rate(self, seed: int) -> float:
         """New tokens a second, prefill and the decode copy of the weights included."""
         start = time.perf_counter()
         tokens = sum(len(done.tokens) for burst in self.engine.run(self.params, self.requests, seed) for done in burst)
         return tokens / (time.perf_counter() - start)
+
+    def step(self, seed: int) -> dict[str, float]:
+        """Seconds of a step of all rows, and the share of a run that prefill took."""
+        self.engine.timed, self.engine.prefill_seconds, before = True, 0.0, self.engine.usage
+        start = time.perf_counter()
+        self.rate(seed)
+        seconds, self.engine.timed = time.perf_counter() - start, False
+        used, prefill = self.engine.usage - before, self.engine.prefill_seconds
+        steps = used.row_steps / (self.engine.plan.lanes * self.engine.plan.rows)
+        return {"step": (seconds - prefill) / steps, "prefill": prefill / seconds, "rows_busy": used.busy or 0.0}
+
+    def bound(self, copying: float, products: float) -> float:
+        """Seconds of a step at so many bytes copied and FLOPs done a second."""
+        config, plan = self.config, self.engine.plan
+        weights = sum(int(np.prod(spec.shape)) for spec in jax.tree.leaves(abstract_params(config)))
+        rows, new = plan.lanes * plan.rows, float(np.mean(self.engine.ends)) / 2
+        prompt = float(np.mean([len(request.prompt) for request in self.requests]))
+        token = 2 * config.layers * config.kv_heads * config.head_width * self.dtype.itemsize
+        read = weights * self.dtype.itemsize + token * (plan.lanes * plan.prompts * prompt + rows * new)
+        work = 2 * rows * (weights + 2 * config.layers * config.heads * config.head_width * (prompt + new))
+        return max(read / copying, work / products)
+
+
+def copy_rate() -> float:
+    """Bytes a second of a large copy, what is read and written both counted."""
+    x = jnp.ones(2**26, jnp.float32)
+    copy = jax.jit(lambda x: x + 1)
+    copy(x).block_until_ready()
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        copy(x).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2 * x.nbytes / min(seconds)
 
 
 def peer_rate(command: str, workload: str) -> float:
@@ -87,27 +167,63 @@ def peer_rate(command: str, workload: str) -> float:
     return max(float(rate) for rate in re.findall(r"([\d.]+) new tokens/s", out))
 
 
-def main() -> None:
+def measure(name: str, ours: Ours, peers: dict[str, str], rounds: int, rates_of: tuple[float, float]) -> dict[str, Any]:
+    """One workload's figures."""
+    ours.rate(seed=0)
+    rates: dict[str, list[float]] = {"jaxpolya": []} | {peer: [] for peer in peers}
+    for number in range(rounds):
+        rates["jaxpolya"].append(max(ours.rate(seed=2 * number + i) for i in (1, 2)))
+        for peer, command in peers.items():
+            rates[peer].append(peer_rate(command, name))
+    return {"workload": name, "rates": rates, **ours.step(seed=1), "bound": ours.bound(*rates_of), "load": os.getloadavg()[0]}
+
+
+def say(figures: dict[str, Any]) -> None:
+    """Prints one workload's figures."""
+    medians = {name: statistics.median(of_tool) for name, of_tool in figures["rates"].items()}
+    for name, median in medians.items():
+        ratio = f"  jaxpolya is {medians['jaxpolya'] / median:.2f} times as fast" if name != "jaxpolya" else ""
+        each = ", ".join(f"{rate:,.0f}" for rate in figures["rates"][name])
+        print(f"{figures['workload']:9} {name:13} {median:9,.0f} new tokens/s  ({each}){ratio}")
+    share = figures["bound"] / figures["step"]
+    step = f"a step {1e3 * figures['step']:.2f} ms, bound {1e3 * figures['bound']:.2f} ms ({share:.0%})"
+    rest = f"prefill {figures['prefill']:.0%} of the time; rows {figures['rows_busy']:.0%} busy; load {figures['load']:.1f}"
+    print(f"{'':9} {step}; {rest}", flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workloads", nargs="*", default=list(WORKLOADS), help=" or ".join(WORKLOADS))
+    parser.add_argument("workloads", nargs="*", help="default: distinct and grouped")
+    parser.add_argument("--model", default="75M")
+    parser.add_argument("--dtype", help="default: float32 on a CPU, else bfloat16")
+    parser.add_argument("--attention", default="auto", choices=["auto", "xla", "cudnn", "splash"], help="of prefill, as model.attention")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--burst", type=int, help="default: as a run has it")
+    parser.add_argument("--new", type=int, help="new tokens, in place of the workload's")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=COMMAND")
-    arguments = parser.parse_args()
-    peers = dict(peer.split("=", 1) for peer in arguments.peer)
-    for workload in arguments.workloads:
-        ours = Ours(workload, arguments.burst)
-        ours.rate(seed=0)
-        rates: dict[str, list[float]] = {"jaxpolya": []} | {name: [] for name in peers}
-        for round_ in range(arguments.rounds):
-            rates["jaxpolya"].append(max(ours.rate(seed=2 * round_ + i) for i in (1, 2)))
-            for name, command in peers.items():
-                rates[name].append(peer_rate(command, workload))
-        medians = {name: statistics.median(of_tool) for name, of_tool in rates.items()}
-        for name, median in medians.items():
-            ratio = f"  jaxpolya is {medians['jaxpolya'] / median:.2f} times as fast" if name != "jaxpolya" else ""
-            each = ", ".join(f"{rate:.0f}" for rate in rates[name])
-            print(f"{workload:9} {name:13} {median:7.0f} new tokens/s  ({each}){ratio}", flush=True)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args(argv)
+    works = LARGE if arguments.model == "1.5B" else SMALL | {"uneven": LARGE["uneven"]}
+    names = arguments.workloads or ["distinct", "grouped"]
+    if unknown := sorted(set(names) - set(works)):
+        parser.error(f"no workload {', '.join(unknown)}; there are {', '.join(works)}")
+    dtype = arguments.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
+    config, said = with_kernel(decoder(shape_of(arguments.model)), arguments.attention, jnp.dtype(dtype), make_mesh())
+    if said:
+        print(said)
+    device = jax.devices()[0]
+    where = f"{device.device_kind} ({os.cpu_count()} cores), jax {jax.__version__}"
+    print(f"{arguments.model}, {dtype}, prefill's attention by {config.attention}; {where}")
+    rates = copy_rate(), matmul_rate(dtype)
+    found = []
+    for name in names:
+        work = works[name] if arguments.new is None else dataclasses.replace(works[name], new=(arguments.new,) * 2)
+        ours = Ours(config, work, dtype, arguments.burst)
+        found.append(measure(name, ours, dict(peer.split("=", 1) for peer in arguments.peer), arguments.rounds, rates))
+        say(found[-1])
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

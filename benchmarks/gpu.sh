@@ -41,16 +41,12 @@ step() {
 if [ "$small" ]; then
   step kernels 100 kernels 1.5B-one --small --rounds 1 --least 0.01
   step sft 100 train sft --model layers=2,width=64,ff=128,heads=4,kv_heads=2,head_width=16,vocab=512 --row-tokens 64 --rounds 1 --remat block
-  takes decode --model && step decode 100 decode distinct --rounds 1 --model layers=2,width=64,ff=128,heads=4,kv_heads=2,head_width=16,vocab=512
+  step decode 100 decode distinct --rounds 1 --model layers=2,width=64,ff=128,heads=4,kv_heads=2,head_width=16,vocab=512
   step host 100 host --prompts 8 --samples 8 --new-tokens 4 --rows 64 --rounds 1 --workers 2
 else
   step kernels 120 kernels 1.5B 1.5B-one window --rounds 3
   step sft 150 train sft --model 1.5B --dtype bfloat16 --batch-rows 16 --micro-rows 8 --row-tokens 2048 --remat block --rounds 2
-  if takes decode --model; then
-    step decode 130 decode --model 1.5B --rounds 2
-  else
-    step decode 130 decode --rounds 2
-  fi
+  step decode 130 decode --model 1.5B --rounds 2
   step host 60 host --rounds 2
 fi
 
@@ -89,7 +85,7 @@ for name, step in found["steps"].items():
                     rate, memory = it[side]["tokens_per_second"], it[side]["memory"] / 2**30
                     rows.append((f"{it['case']['objective']} step", side, f"{rate:,.0f} tokens/s, {memory:.1f} GiB{share}"))
     else:
-        rows += [(name, "", line.strip()) for line in step["output"] if "tokens/s" in line or "responses/s" in line]
+        rows += [(name, "", line.strip()) for line in step["output"] if any(of in line for of in ("tokens/s", "responses/s", "bound"))]
 widths = [max(len(row[i]) for row in rows) for i in range(2)]
 print(f"\n{device}, {sum(step['seconds'] for step in found['steps'].values())} s; all of it is in {out / 'gpu.json'}")
 for what, side, figures in rows:

@@ -10,8 +10,8 @@
     uneven     256 prompts of 100 to 1,024 tokens, each answered in 100 to 1,024, uniformly drawn: what nano-vLLM is measured on
 
 The first three are for CPUs; with `--model 1.5B` distinct is 256 prompts of 512 tokens and grouped 16 prompts of 512 with 16 samples each,
-256 new tokens both. Only tokens of responses count, not what rows draw beyond their ends. Weights are random, Qwen2-shaped; `--model` is a
-name or a shape, as in `train.py`.
+256 new tokens both, and skewed 64 prompts with 64 samples each in 256 rows. Only tokens of responses count, not what rows draw beyond
+their ends. Weights are random, Qwen2-shaped; `--model` is a name or a shape, as in `train.py`.
 
 A peer's command prints lines that end in "N new tokens/s"; its best line counts, as ours does. Rounds alternate, so that what else the
 machine does hits all alike, and ratios are of medians over the rounds. The first run of each program compiles and is not counted.
@@ -95,6 +95,8 @@ class Lengths(Engine):
 
     def _collect(self, table: Table, tokens_PGN: np.ndarray, logps_PGN: np.ndarray) -> Any:
         end_PG = self.ends[table.sequence_PG] - table.length_PG - 1
+        if len(self.stop_ids) == 1:  # the workload alone ends responses
+            tokens_PGN = np.where(tokens_PGN == STOP, STOP + 1, tokens_PGN)
         tokens_PGN = np.where(np.arange(tokens_PGN.shape[-1]) == end_PG[..., None], STOP, tokens_PGN)
         return super()._collect(table, tokens_PGN, logps_PGN)
 
@@ -113,9 +115,6 @@ class Ours:
             decode=lambda ids: "", engine=DecodeConfig(rows=self.rows, burst=burst), dtype=self.dtype,
         )  # fmt: skip
         self.engine.ends = rng.integers(work.new[0], work.new[1] + 1, samples)
-        if not work.stopping:
-            self.engine.stop_ids = frozenset()  # what is drawn ends nothing; the workload does
-            self.engine._stop_array = np.array([STOP], np.int32)
         lengths = rng.integers(work.prompt[0], work.prompt[1] + 1, work.prompts)
         prompts = [rng.integers(3, config.vocab_size, length).tolist() for length in lengths]
         self.requests = [Request(str(i), prompt, i * work.samples, range(work.samples)) for i, prompt in enumerate(prompts)]

@@ -57,7 +57,7 @@ def ours(lengths_QG: np.ndarray, rows: int, burst: int) -> tuple[float, float]:
         left[table.live_PG] -= 1
         for lane, row in np.argwhere(table.live_PG & (left == 0)).tolist():
             table.end(lane, row)
-    return lengths_QG.sum() / (bursts * burst * lanes * group), prefills / prompts
+    return lengths_QG.sum() / (bursts * burst * rows), prefills / prompts
 
 
 def bound(lengths_QG: np.ndarray, rows: int, burst: int) -> float:

@@ -196,14 +196,14 @@ _LARGE = re.compile(r"[eE]\+?\d{3}|\d{300}")
 
 _DIGITS = bytes(byte if byte == ord(".") else ord("0") if chr(byte).isdigit() and byte < 128 else ord(" ") for byte in range(256))
 _LONG = b" " + b"0" * 19
-"""What a whole number beyond 64 bits looks like under `_DIGITS`, which orjson would read as a float; so do few others."""
+"""What a whole number beyond 64 bits looks like under `_DIGITS`; orjson would read it as a float."""
 
 
 def _quick(text: str) -> Any:
     """The value of a JSON text as orjson reads it; None where the standard library may read it otherwise."""
     try:
         line = text.encode()
-        return None if _LONG in line.translate(_DIGITS) else orjson.loads(line)
+        return None if _LONG in (b" " + line).translate(_DIGITS) else orjson.loads(line)
     except (UnicodeEncodeError, orjson.JSONDecodeError):
         return None
 
@@ -295,7 +295,7 @@ def write_records(path: str | os.PathLike[str], records: Iterable[Record | dict[
 
 _UNSURE = b"null"
 _AS_JSON = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-"""Nothing that the standard library wouldn't write."""
+"""Of what the standard library wouldn't write, orjson leaves but members of an `Enum` and UUIDs."""
 
 
 def dump(record: Record | dict[str, Any]) -> str:

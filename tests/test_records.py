@@ -7,7 +7,7 @@ import pytest
 
 from jaxpolya.errors import InputError, RunError
 from jaxpolya.files import digest
-from jaxpolya.records import Appender, SftRow, dump, iter_json, read_records, write_records
+from jaxpolya.records import Appender, SftRow, dump, iter_json, read_json, read_records, write_records
 from jaxpolya.runs.stages import read_manifest
 
 
@@ -64,6 +64,10 @@ def test_what_is_written_is_what_the_standard_library_reads(tmp_path, value):
     assert json.loads(line) == row == value and repr(row) == repr(value)
     path.write_text(json.dumps(value) + "\n", encoding="utf-8")  # as others, and earlier versions, write it
     assert [row for _, row in iter_json(path)] == [value]
+
+
+def test_a_bare_number_is_read_as_it_is():
+    assert [read_json(text) for text in ("99999999999999999999", "[-99999999999999999999]", "7")] == [10**20 - 1, [1 - 10**20], 7]
 
 
 @pytest.mark.parametrize("value", [object(), Path(), {1, 2}])

@@ -31,7 +31,8 @@ class DecodeConfig(Strict):
     """Shape of the decode engine. Changes speed and memory (and floating-point rounding), not what is asked of the model."""
 
     rows: Annotated[PositiveInt, HOW] = 64
-    """B: responses decoded side by side over the whole mesh; up to 16 of a prompt read its prefix together."""
+    """B: responses decoded side by side over the whole mesh; where there are more samples than that, they stream through
+    these rows, and up to 16 rows read a prompt's keys and values together."""
     burst: Annotated[PositiveInt | None, HOW] = None
     """Tokens between two looks of the host: only then does a row that has ended get another sample. Unset is 8 to 32, by
     the stage's max_new_tokens."""

@@ -44,7 +44,7 @@ class Example:
         for name, values in {"weights": self.weights, **self.extras}.items():
             if values.shape != self.tokens.shape:
                 raise ValueError(f"{name} has shape {values.shape}, and the tokens {self.tokens.shape}")
-        if self.weights[: self.prompt].any():
+        if self.weights[: max(1, self.prompt)].any():
             raise ValueError("a prompt isn't learned from, and its first token can't be predicted from anything: their weights must be 0")
 
     def __len__(self) -> int:

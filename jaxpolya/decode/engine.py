@@ -30,9 +30,10 @@ from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, to_host
 from jaxpolya.records import Finish
 
 GROUP = 16
-"""Rows of a lane, at most: more would share a prefix's reading further, and wait for more of each other's ends."""
+"""Rows of a lane, at most, where samples stream: more would share a prefix's reading further, and wait for more of each other's ends."""
 FEW = 4
-"""So many samples a prompt, or fewer, stream through a row of their own: to share, a lane would have to hold as many prompts as rows."""
+"""So many samples a prompt, or fewer, stream through rows that share nothing, each with a prefill of its own: rows that shared would have
+to hold as many prompts as they are, which reads no less."""
 
 SHARED_BLOCK = 64  # shared beginnings are whole blocks of this many tokens: few shapes to compile, and nothing for a chat header
 
@@ -322,7 +323,7 @@ class Table:
         P, G = plan.lanes, plan.rows
         self._waiting = collections.deque((request, request.samples) for request in requests if request.samples)
         self._left = sum(len(samples) for _, samples in self._waiting)
-        self._lanes = np.arange(P).reshape(shards, -1).T.ravel()  # those that want a prompt as much get one the data shards in turn
+        self._lanes = np.arange(P).reshape(shards, -1).T.ravel()  # ties go to the data shards in turn
         self._places: list[list[_Load | None]] = [[None] * plan.prompts for _ in range(P)]
         self._seats: list[list[tuple[_Load, int]]] = [[(_Load(Request("", (), 0, ()), 0, collections.deque()), 0)] * G for _ in range(P)]
         self.tokens_PGS = np.zeros((P, G, plan.suffix), np.int32)
@@ -348,7 +349,7 @@ class Table:
             place = self._places[lane].index(None)
             request, samples = self._waiting.popleft()
             # In the end a prompt's samples are spread over lanes, so that all are done at about the same time.
-            count = max(G, self._left // (2 * P))
+            count = max(G, self._left // (2 * P)) if P > 1 else len(samples)
             if samples[count:]:
                 self._waiting.appendleft((request, samples[count:]))
             self._places[lane][place] = _Load(request, place, collections.deque(samples[:count]))
@@ -407,8 +408,8 @@ def lane_shape(rows: int, prompts: int, samples: int) -> tuple[int, int, int]:
         return prompts, samples, 1
     if samples <= FEW:
         return rows, 1, 1
-    lanes = -(-rows // min(samples, rows, GROUP))
-    group = rows // lanes
+    group = max(range(1, min(samples, rows, GROUP) + 1), key=lambda group: (rows // group * group, group))  # that leaves the fewest over
+    lanes = rows // group
     return min(lanes, prompts * -(-samples // group)), group, 1 + min(3, -(-3 * group // samples))
 
 
@@ -419,10 +420,13 @@ def prompt_bucket(tokens: int) -> int:
 
 
 def shared_tokens(prompts: Sequence[tuple[int, ...]] | Sequence[list[int]]) -> int:
-    """How many leading tokens these prompts should share: those they have in common, less each one's last, in whole blocks."""
+    """How many leading tokens these prompts should share: those they have in common, less each one's last two, in whole blocks.
+
+    The last token isn't prefilled, and one before it has to be left for the prompt's own prefill.
+    """
     first, last = min(prompts), max(prompts)
     common = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    common = min(common, *(len(prompt) - 1 for prompt in prompts))
+    common = min(common, *(len(prompt) - 2 for prompt in prompts))
     return common // SHARED_BLOCK * SHARED_BLOCK if len(prompts) > 1 else 0
 
 

@@ -1,7 +1,7 @@
 """Where decoding keeps what it knows: the plan of a compiled shape, the lanes on the device, and the parameters' decode copy.
 
-A **lane** is G rows and the W prompts that they draw samples of. A prompt's keys and values are computed once (`prefill`) and read by
-all rows of its lane; a row has a cache of its own for what it writes (`burst`). Samples stream through the rows: one that ends leaves
+A **lane** is G rows and the W prompts that they draw samples of. A prompt's keys and values are computed once a lane (`prefill`) and read
+by all of its rows; a row has a cache of its own for what it writes (`burst`). Samples stream through the rows: one that ends leaves
 its row to the prompt's next sample, or to the lane's next prompt while the last samples of the one before still run.
 
     prefix [P, K, W, S_p, H]  one a prompt, right-padded

@@ -48,7 +48,8 @@ def with_kernel(
             f"model.attention: {asked} runs on a {PLATFORMS[asked].upper()}, and this is a {device.platform.upper()}; "
             "write auto, which takes what the device has"
         )
-    if asked == "xla" or ours is None:
+    exact = asked == "auto" and dtype == jnp.float32  # is what the reference is for, and nothing to be told of
+    if asked == "xla" or ours is None or exact:
         return dataclasses.replace(config, attention="xla"), None
     chosen = dataclasses.replace(config, attention=ours)
     if lacking := from_primary(_lacks(chosen, dtype)):
@@ -60,7 +61,7 @@ def with_kernel(
 def _lacks(config: DecoderConfig, dtype: Any) -> str | None:
     """Why the kernel can't compute a decoder's attention, if it can't."""
     if dtype == jnp.float32:
-        return "it rounds what is to be computed in float32 (model.compute_dtype)"
+        return "it rounds what is to be computed in float32"
     if config.attention == "cudnn" and config.score_cap is not None:
         return "it has no cap on scores"
     try:

@@ -58,7 +58,7 @@ class Tokens:
     mask_BT: jax.Array
     """bool: the tokens that are learnt from."""
     segment_ids_BT: jax.Array
-    """int32: sequences counted 1, 2, … within a row, 0 on padding."""
+    """int32: sequences counted 1, 2, … within a row, 0 on padding and on prompts that responses share (`rl.share_prompts`)."""
     logp_sampler_BT: jax.Array
     """As the sampler recorded it; `logp_old_BT` itself where that isn't recomputed."""
     logp_ref_BT: jax.Array | None

@@ -174,7 +174,6 @@ def test_a_cpu_takes_xla_and_nothing_else(mesh1):
 @pytest.mark.parametrize(
     ("platform", "dtype", "cap", "why"),
     [
-        ("gpu", F32, None, r"XLA and not by cuDNN: .*float32"),
         ("gpu", BF16, 50.0, r"cuDNN: it has no cap on scores"),
         ("gpu", BF16, None, r"cuDNN: in a trial it ended with \w+: .+"),  # there is no GPU
         ("tpu", BF16, None, r"Splash: in a trial it ended with \w+: .+"),
@@ -185,6 +184,11 @@ def test_a_model_that_a_kernel_lacks_something_for_goes_on_with_xla(platform, dt
     chosen, said = with_kernel(config, "auto", dtype, a_mesh_of(platform))
     assert chosen == config
     assert re.search(why, said)
+
+
+def test_float32_takes_xla_without_a_word_unless_a_kernel_is_asked_for():
+    assert with_kernel(CONFIG, "auto", F32, a_mesh_of("gpu")) == (CONFIG, None)
+    assert "by XLA and not by cuDNN: it rounds what is to be computed in float32" in with_kernel(CONFIG, "cudnn", F32, a_mesh_of("gpu"))[1]
 
 
 def test_a_kernel_is_taken_if_its_trial_agrees(monkeypatch):

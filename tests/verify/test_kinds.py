@@ -185,8 +185,8 @@ def test_the_example_judges_a_file(tmp_path):
     report = verify_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", kind=ESTIMATE, workers=1)
     assert report["verdicts"] == {"correct": 1, "wrong": 2, "unparseable": 1}
     lines = (tmp_path / "out.jsonl").read_text().splitlines()
-    assert lines[1] == '{"id": 2, "verdict": "wrong", "extracted": "700", "score": 0.7}'
-    assert '"score": 0.96' in lines[2] and "score" not in lines[3]
+    assert lines[1] == '{"id":2,"verdict":"wrong","extracted":"700","score":0.7}'
+    assert '"score":0.96' in lines[2] and "score" not in lines[3]
 
 
 def test_one_response_in_this_process():

@@ -31,9 +31,6 @@ from jaxpolya.records import Finish
 
 GROUP = 16
 """Rows of a lane, at most, where samples stream: more would share a prefix's reading further, and wait for more of each other's ends."""
-FEW = 4
-"""So many samples a prompt, or fewer, stream through rows that share nothing, each with a prefill of its own: rows that shared would have
-to hold as many prompts as they are, which reads no less."""
 
 SHARED_BLOCK = 64  # shared beginnings are whole blocks of this many tokens: few shapes to compile, and nothing for a chat header
 
@@ -406,11 +403,9 @@ def lane_shape(rows: int, prompts: int, samples: int) -> tuple[int, int, int]:
     """
     if prompts * samples <= rows:
         return prompts, samples, 1
-    if samples <= FEW:
-        return rows, 1, 1
     group = max(range(1, min(samples, rows, GROUP) + 1), key=lambda group: (rows // group * group, group))  # that leaves the fewest over
     lanes = rows // group
-    return min(lanes, prompts * -(-samples // group)), group, 1 + min(3, -(-3 * group // samples))
+    return min(lanes, prompts * -(-samples // group)), group, min(samples, 4, 1 - (-3 * group // samples))
 
 
 def prompt_bucket(tokens: int) -> int:

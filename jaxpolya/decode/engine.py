@@ -322,7 +322,7 @@ class Table:
         self._left = sum(len(samples) for _, samples in self._waiting)
         self._lanes = np.arange(P).reshape(shards, -1).T.ravel()  # ties go to the data shards in turn
         self._places: list[list[_Load | None]] = [[None] * plan.prompts for _ in range(P)]
-        self._seats: list[list[tuple[_Load, int]]] = [[(_Load(Request("", (), 0, ()), 0, collections.deque()), 0)] * G for _ in range(P)]
+        self._seats: dict[tuple[int, int], tuple[_Load, int]] = {}  # of living rows, by lane and row: what they draw
         self.tokens_PGS = np.zeros((P, G, plan.suffix), np.int32)
         self.logps_PGS = np.zeros((P, G, plan.suffix), np.float32)
         self.live_PG = np.zeros((P, G), bool)
@@ -365,7 +365,7 @@ class Table:
             begins = ((load, load.waiting.popleft()) for load in loads for _ in range(len(load.waiting)))
             for row, (load, index) in zip(np.flatnonzero(~self.live_PG[lane]).tolist(), begins, strict=False):
                 load.running += 1
-                self._seats[lane][row] = load, index
+                self._seats[lane, row] = load, index
                 self.live_PG[lane, row] = True
                 self.place_PG[lane, row], self.length_PG[lane, row] = load.place, 0
                 self.prompt_PG[lane, row], self.first_PG[lane, row] = len(load.request.prompt) - 1, load.request.prompt[-1]
@@ -373,7 +373,7 @@ class Table:
 
     def end(self, lane: int, row: int) -> tuple[Request, int]:
         """Frees a row; the request and the index of the sample that it drew."""
-        load, index = self._seats[lane][row]
+        load, index = self._seats.pop((lane, row))
         load.running -= 1
         if not load.running and not load.waiting:
             self._places[lane][load.place] = None

@@ -210,8 +210,12 @@ def _quick(text: str) -> Any:
 
 def read_json(text: str) -> Any:
     """The value of a JSON text. Raises `ValueError` where it isn't the standard's: NaN, Infinity, and numbers too large for a float."""
-    if (value := _quick(text)) is not None:
-        return value
+    value = _quick(text)
+    return _strict(text) if value is None else value
+
+
+def _strict(text: str) -> Any:
+    """The same as the standard library reads it."""
     value = _DECODER.decode(text)
     if _LARGE.search(text):
         json.dumps(value, allow_nan=False)
@@ -249,7 +253,7 @@ def iter_json(
                     if (row := _quick(line)) is not None and isinstance(row, dict):
                         yield number, row
                         continue
-                    row = json.loads(line, parse_constant=lambda _: None) if nan_is_null else read_json(line)
+                    row = json.loads(line, parse_constant=lambda _: None) if nan_is_null else _strict(line)
                     if "\\u" in line or _SURROGATES.search(line):
                         text = json.dumps(row, ensure_ascii=False)
                         if broken := _SURROGATES.search(text):

@@ -66,7 +66,7 @@ format: $(VENV)/.setup-test  ## Format the code and sort imports
 	$(BIN)/ruff format
 
 docs: $(VENV)/.setup  ## Write docs/configuration.md anew from the fields of the configuration
-	$(BIN)/python -m jaxpolya.cli config --explain --markdown > docs/.configuration.md
+	$(BIN)/python -m jaxpolya config --explain --markdown > docs/.configuration.md
 	@mv docs/.configuration.md docs/configuration.md
 
 clean:  ## Remove caches and what builds leave (keeps .venv, weights and runs)

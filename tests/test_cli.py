@@ -191,7 +191,7 @@ def test_fields_are_explained(jaxpolya):
 
 
 def test_a_reader_that_stops_early_is_no_trouble(config):
-    command = f"'{sys.executable}' -m jaxpolya.cli config '{config}' | head -c 1"
+    command = f"'{sys.executable}' -m jaxpolya config '{config}' | head -c 1"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, timeout=600, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 

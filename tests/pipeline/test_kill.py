@@ -35,7 +35,7 @@ class Run:
 
     def start(self) -> subprocess.Popen:
         environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {"JAXPOLYA_SOAK": self.mark}
-        command = [sys.executable, "-m", "jaxpolya.cli", "run", str(self.config), "--quiet"]
+        command = [sys.executable, "-m", "jaxpolya", "run", str(self.config), "--quiet"]
         return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def written(self) -> int:

@@ -1,8 +1,8 @@
 """The model itself as a judge of which heuristics a solution uses (`composition.HeuristicJudge`).
 
-For each (solution, heuristic) the model is asked whether the one uses the other, and the log-probs of yes and no are compared:
-two forward passes, no sampling, the same answer every time. So it is as good as the model, and far dearer than markers, which is why
-it is shown fewer responses (`reach`).
+For each (solution, heuristic) the model is asked whether the one uses the other, and the log-probs of yes and no are compared: no
+sampling, the same answer every time. The heuristic comes last in the question, so that problem and solution are computed once for all of
+them (`data.sharing`). It is as good as the model, and far dearer than rules, which is why it is shown fewer responses (`reach`).
 
 Some models say yes to whatever they are asked. Yes must therefore also be likelier than about no problem and no solution at all: "N/A" in
 both places, which Zhao et al. 2021 (arXiv 2102.09690) call a content-free input. The threshold only ever rises: a model that
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxpolya.data.packing import Example, token_example
+from jaxpolya.data.packing import Example
 from jaxpolya.errors import ConfigError
 from jaxpolya.evaluation.judges import Solution
 from jaxpolya.models.decoder import Params
@@ -24,6 +24,7 @@ from jaxpolya.polya.catalogue import Heuristic
 from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.score.logprobs import score_examples, scoring_shape
 
+ROW_TOKENS = 1024  # or as long as the longest question: a solution's whole catalogue lies in a few such rows
 PASS_TOKENS = 2048  # of a forward pass on one data shard, about
 CHARACTERS = 4  # a token, about
 ROOM = 64  # tokens for problem and solution without which there is no use in asking
@@ -55,33 +56,45 @@ class ModelJudge:
         """Keys in the catalogue's order."""
         if not solutions:
             return []
-        keys = [heuristic.key for heuristic in self._heuristics]
         asked = [(NOTHING, NOTHING), *((solution.question.question, solution.response) for solution in solutions)]
-        odds_SH = self._log_odds([self._pair(*texts, heuristic) for texts in asked for heuristic in self._heuristics]).reshape(
-            -1, len(keys)
-        )
+        odds_SH = self._log_odds([example for texts in asked for example in self._examples(*texts)])
         used_SH = odds_SH[1:] > np.maximum(odds_SH[0], 0.0)
-        return [[key for key, uses in zip(keys, used_H, strict=True) if uses] for used_H in used_SH]
+        return [[heuristic.key for heuristic, uses in zip(self._heuristics, used_H, strict=True) if uses] for used_H in used_SH]
 
-    def _log_odds(self, pairs: Sequence[tuple[Example, Example]]) -> np.ndarray:
-        """log p(yes) − log p(no) of each pair, nats."""
-        examples = [example for pair in pairs for example in pair]
-        shape = scoring_shape(examples, self._mesh, PASS_TOKENS)
-        scored = score_examples(self._params, self._forward, self._mesh, examples, **shape, model=self._model)
+    def _log_odds(self, examples: Sequence[Example]) -> np.ndarray:
+        """log p(yes) − log p(no) of each solution and heuristic, [S, H], nats."""
+        group = 2 * len(self._heuristics)
+        shape = scoring_shape(examples, self._mesh, PASS_TOKENS, shortest=ROW_TOKENS)
+        scored = score_examples(self._params, self._forward, self._mesh, examples, **shape, group=group, model=self._model)
         sums = [float(values[example.weights > 0].sum()) for values, example in zip(scored, examples, strict=True)]
-        return np.array(sums[::2]) - np.array(sums[1::2])
+        return np.subtract(sums[::2], sums[1::2]).reshape(-1, len(self._heuristics))
 
-    def _pair(self, question: str, response: str, heuristic: Heuristic) -> tuple[Example, Example]:
-        """The model asked, with yes and with no as its answer; what doesn't fit its context is cut off the response, then the question."""
-        while (over := max(map(len, pair := _ask(self._builder, question, response, heuristic))) - self._positions) > 0:
+    def _examples(self, question: str, response: str) -> list[Example]:
+        """The model asked about each heuristic, with yes and with no as its answer.
+
+        What doesn't fit its context is cut off the response, then the question, for all heuristics alike.
+        """
+        while (over := max(map(len, asked := self._asked(question, response))) - self._positions) > 0:
             if response:
                 response = response[: max(0, len(response) - CHARACTERS * over)]
             else:
                 question = question[: max(0, len(question) - CHARACTERS * over)]
-        yes, no = pair
+        prompt = _common(*asked)
         # Encoded whole, since a tokenizer may join the answer with what precedes it; what both begin with says nothing of either.
-        shared = sum(1 for _ in itertools.takewhile(lambda both: both[0] == both[1], zip(yes, no, strict=False)))
-        return token_example(yes[:shared], yes[shared:]), token_example(no[:shared], no[shared:])
+        answers = [_common(*pair) for pair in zip(asked[::2], asked[1::2], strict=True) for _ in pair]
+        return [
+            Example(np.asarray(ids, np.int32), (np.arange(len(ids)) >= answer).astype(np.float32), prompt=prompt)
+            for ids, answer in zip(asked, answers, strict=True)
+        ]
+
+    def _asked(self, question: str, response: str) -> list[list[int]]:
+        """Token ids with yes and with no, heuristic by heuristic."""
+        return [ids for heuristic in self._heuristics for ids in _ask(self._builder, question, response, heuristic)]
+
+
+def _common(*texts: Sequence[int]) -> int:
+    """How many leading tokens all have in common."""
+    return sum(1 for _ in itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*texts, strict=False)))
 
 
 def check_room(builder: PromptBuilder, heuristics: Sequence[Heuristic], positions: int) -> None:

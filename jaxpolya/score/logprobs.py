@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolya.data.packing import Batch, Example, pack, unpack
+from jaxpolya.data.sharing import pack_groups, unpack_groups
 from jaxpolya.errors import not_finite
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params
@@ -21,15 +22,16 @@ SHORTEST_ROW = 256  # tokens, a whole number of 128 as all rows
 PACKED_AT_ONCE = 4096  # examples; a run may have hundreds of thousands, and their log-probs come back to the host
 
 
-def scoring_shape(examples: Sequence[Example], mesh: Mesh, pass_tokens: int) -> dict[str, int]:
+def scoring_shape(examples: Sequence[Example], mesh: Mesh, pass_tokens: int, *, shortest: int = SHORTEST_ROW) -> dict[str, int]:
     """`row_tokens` and `micro_rows` of `score_examples`: rows as long as the longest example, about `pass_tokens` on a data shard."""
-    row_tokens = max(SHORTEST_ROW, -(-max(len(example) for example in examples) // 128) * 128)
+    row_tokens = max(shortest, -(-max(len(example) for example in examples) // 128) * 128)
     return {"row_tokens": row_tokens, "micro_rows": max(1, pass_tokens // row_tokens) * data_shards(mesh)}
 
 
 def score_examples(
-    params: Params, forward: Forward, mesh: Mesh, examples: Sequence[Example], *, row_tokens: int, micro_rows: int, model: str = "the model"
-) -> Iterator[np.ndarray]:
+    params: Params, forward: Forward, mesh: Mesh, examples: Sequence[Example],
+    *, row_tokens: int, micro_rows: int, group: int | None = None, model: str = "the model",
+) -> Iterator[np.ndarray]:  # fmt: skip
     """Log-probs [n] of each example's tokens (nats; entry 0 is 0, for nothing comes before it), in the examples' order.
 
     Args:
@@ -39,19 +41,27 @@ def score_examples(
       examples: none longer than `row_tokens`.
       row_tokens: T.
       micro_rows: B, a multiple of the mesh's data shards.
+      group: how many examples in a row share a prompt, which is computed once for them (`data.sharing`) and has no log-probs then: its
+        tokens' entries are 0. None where each example stands by itself.
       model: its name in errors.
 
     Raises `InputError` where its log-probs are not finite.
     """
-    for start in range(0, len(examples), PACKED_AT_ONCE):
-        some = examples[start : start + PACKED_AT_ONCE]
-        packed = pack(some, row_tokens=row_tokens, rows_multiple=micro_rows)
+    at_once = PACKED_AT_ONCE if group is None else max(1, PACKED_AT_ONCE // group) * group
+    for start in range(0, len(examples), at_once):
+        some = examples[start : start + at_once]
+        if group is None:
+            packed = pack(some, row_tokens=row_tokens, rows_multiple=micro_rows)
+        else:
+            packed = pack_groups(some, group, row_tokens=row_tokens, rows_multiple=micro_rows)
         logp_RT = score_rows(params, forward, mesh, packed, micro_rows)
-        for values in unpack(logp_RT, some):
+        unpacked = unpack(logp_RT, some) if group is None else unpack_groups(logp_RT, some, group)
+        for example, values in zip(some, unpacked, strict=True):
             # What an earlier segment's last token says of the next one's first means nothing.
-            if not np.isfinite(values[1:]).all():
+            said = values[1:] if group is None else values
+            if not np.isfinite(said).all():
                 raise not_finite(model, "log-probs", forward.dtype)
-            yield np.concatenate([np.zeros(1, np.float32), values[1:]])
+            yield np.concatenate([np.zeros(len(example) - len(said), np.float32), said])
 
 
 def score_rows(

@@ -252,3 +252,15 @@ def test_scores_do_not_depend_on_the_packing(mesh, monkeypatch):
     for one, other, example in zip(together, apart, examples, strict=True):
         assert len(one) == len(example) and one[0] == 0
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_scores_of_a_group_are_those_of_its_members_but_for_the_prompt(mesh, monkeypatch):
+    prompts, rng = [[3, 5, 8, 9], [7, 2]], np.random.default_rng(4)
+    examples = [token_example(prompt, rng.integers(1, 40, length)) for prompt in prompts for length in (2, 5, 3)]
+    forward = Forward(CONFIG, jnp.dtype("float32"))
+    plain = list(score_examples(params(), forward, mesh, examples, row_tokens=16, micro_rows=2))
+    monkeypatch.setattr("jaxpolya.score.logprobs.PACKED_AT_ONCE", 4)  # no whole number of groups
+    shared = list(score_examples(params(), forward, mesh, examples, row_tokens=16, micro_rows=2, group=3))
+    for example, one, other in zip(examples, plain, shared, strict=True):
+        np.testing.assert_allclose(one * (example.weights > 0), other, atol=1e-5)
+        assert not other[: example.prompt].any() and other[example.prompt :].all()

@@ -59,12 +59,15 @@ def test_lanes_are_donated():
 
 
 def test_both_ways_of_flushing_a_burst_write_each_row_s_own_block():
-    cache, new = (jax.random.normal(jax.random.key(i), (2, 3, 2, slots, 5)) for i, slots in enumerate((32, 8)))
-    length_PG = jnp.array([[0, 8], [24, 40]])  # the last one's ring has begun anew
-    expected = np.array(cache)
-    for (lane, row), block in {(0, 0): 0, (0, 1): 1, (1, 0): 3, (1, 1): 1}.items():
-        expected[lane, :, row, 8 * block : 8 * block + 8] = new[lane, :, row]
+    length_PG = jnp.array([[0, 8], [24, 40]])
+    suffix, recent, expected = [], [], []
+    for layer, slots in enumerate((64, 32)):  # the second one's last ring has begun anew
+        cache, new = (jax.random.normal(jax.random.key(10 * layer + i), (2, 3, 2, S, 5)) for i, S in enumerate((slots, 8)))
+        written = np.array(cache)
+        for (lane, row), block in {(0, 0): 0, (0, 1): 1, (1, 0): 3, (1, 1): 5 % (slots // 8)}.items():
+            written[lane, :, row, 8 * block : 8 * block + 8] = new[lane, :, row]
+        suffix.append((cache, -cache))
+        recent.append((new, -new))
+        expected.append((written, -written))
     for platform in ("cpu", "tpu"):
-        np.testing.assert_array_equal(_flush(cache, new, length_PG, 32, platform), expected)
-    held = _flush(cache, new, jnp.zeros((2, 2), int), 16, "tpu")
-    np.testing.assert_array_equal(held[:, :, :, 8:], cache[:, :, :, 8:])
+        jax.tree.map(np.testing.assert_array_equal, _flush(suffix, recent, length_PG, platform), expected)

@@ -50,6 +50,26 @@ def shapes(tree, shardings):
     return jax.tree.map(lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree, shardings)
 
 
+def compiled_burst(plan, mesh):
+    stored = shapes(abstract_params(plan.config), param_shardings(mesh, abstract_params(plan.config), "train"))
+    weights = make_decode_copy(plan.config, mesh, jnp.dtype(plan.dtype), frozenset()).eval_shape(stored)
+    rows = Rows(*(jax.ShapeDtypeStruct((plan.lanes, plan.rows), dtype) for dtype in [jnp.int32] * 4 + [jnp.uint32]))
+    scalar, key = jax.ShapeDtypeStruct((), jnp.float32), jax.eval_shape(lambda: jax.random.key(0))
+    lanes = make_empty(plan, mesh).eval_shape()
+    return make_burst(plan, mesh, plan.suffix).lower(weights, lanes, rows, key, scalar, scalar).compile()
+
+
+def estimated_cycles(text):
+    """(A loop's name → its body's cycles, cycles of what stands outside of loops), as XLA's TPU compiler estimates instructions."""
+    loops, computation, cycles = set(re.findall(r"body=%([\w.\-]+)", text)), None, {}
+    for line in text.splitlines():
+        if begins := re.match(r"(ENTRY )?%([\w.\-]+) .*\{$", line):
+            computation = "outside" if begins[1] else begins[2]
+        elif estimate := re.search(r'"estimated_cycles":"(\d+)"', line):
+            cycles[computation] = cycles.get(computation, 0) + int(estimate[1])
+    return {loop: cycles.get(loop, 0) for loop in loops}, cycles.get("outside", 0)
+
+
 def test_only_replica_spans_slices():
     devices = chips("v5e:2x4", slices=2)
     for shape in (MeshConfig(replica=2, fsdp=4, tensor=2), MeshConfig(replica=4, fsdp=-1, tensor=1), MeshConfig(replica=2, fsdp=8)):
@@ -65,26 +85,51 @@ def test_a_burst_keeps_one_cache_on_a_tpu():
     """A step writes into the donated cache: no second one, and no row's keys and values leave their chip."""
     mesh = make_mesh(MeshConfig(fsdp=4, tensor=2), chips("v5e:2x4"))
     plan = Plan(CONFIG, 64, 1, 512, 256, 16, Draw())
-    stored = shapes(abstract_params(CONFIG), param_shardings(mesh, abstract_params(CONFIG), "train"))
-    weights, lanes = (
-        make_decode_copy(CONFIG, mesh, plan.dtype, frozenset()).eval_shape(stored),
-        make_empty(plan, mesh).eval_shape(),
-    )
+    burst = compiled_burst(plan, mesh)
     P, G = plan.lanes, plan.rows
-    rows = Rows(*(jax.ShapeDtypeStruct((P, G), dtype) for dtype in [jnp.int32] * 4 + [jnp.uint32]))
-    scalar = jax.ShapeDtypeStruct((), jnp.float32)
-    burst = make_burst(plan, mesh, 256).lower(weights, lanes, rows, jax.eval_shape(lambda: jax.random.key(0)), scalar, scalar).compile()
     one_layer = 2 * np.prod(plan.cache_shape(plan.suffix)) * 2 // 8  # keys and values, bfloat16, on one of eight chips
     memory = burst.memory_analysis()
     assert memory.alias_size_in_bytes >= CONFIG.layers * one_layer
     assert memory.temp_size_in_bytes < one_layer
     text = burst.as_text()
-    (loop,) = {body for body in re.findall(r"body=%([\w.\-]+)", text) if "region" in body}
-    steps = text.split(f"\n%{loop} ")[1].split("\n}")[0]
-    copied = re.findall(r"%(?:copy|transpose|scatter)[\w.]* = \(?bf16\[([\d,]*)\]", steps)
-    assert all(np.prod([int(size) for size in shape.split(",")]) < one_layer / 4 for shape in copied), "a step copies a suffix cache"
+    loops = {body for body in re.findall(r"body=%([\w.\-]+)", text) if "region" in body}
+    assert len(loops) == 2, "one of steps and one of rows that are flushed"
+    for loop in loops:
+        body = text.split(f"\n%{loop} ")[1].split("\n}")[0]
+        copied = re.findall(r"%(?:copy|transpose|scatter)[\w.]* = \(?bf16\[([\d,]*)\]", body)
+        assert all(np.prod([int(size) for size in shape.split(",")]) < one_layer / 4 for shape in copied), "a suffix cache is copied"
     moved = re.findall(r"= \(?\w+\[([\d,]*)\]\S* (?:all-gather|all-to-all|collective-permute)", text)
     assert all(np.prod([int(size) for size in shape.split(",") if size]) < P * G * CONFIG.width for shape in moved), moved
+
+
+BYTES_A_CYCLE = {"v5e:2x4": 819e9 / 1.5e9, "v5p:2x2x2": 2765e9 / 1.75e9}
+"""HBM bandwidth by clock, of a chip (docs.cloud.google.com/tpu; jax-ml.github.io/scaling-book/tpus)."""
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    ("topology", "lanes", "rows", "most"),
+    [("v5e:2x4", 256, 1, 1.42), ("v5e:2x4", 16, 16, 1.25), ("v5p:2x2x2", 256, 1, 2.95), ("v5p:2x2x2", 16, 16, 3.35)],
+)
+def test_what_a_decode_step_takes_beside_reading_its_bytes(topology, lanes, rows, most):
+    """Qwen2.5-1.5B's shape, all 28 layers: of few layers the compiler keeps a part of the weights in a chip's own memory.
+
+    A v5p has 2.9 times the bandwidth a cycle, and its compiler estimates 1.8 times the bytes' time for the MLP's bare products of 32 rows.
+    """
+    config = DecoderConfig("qwen2", 151_936, 1536, 8960, 28, 12, 2, 128, 4096, tied_embeddings=True)
+    mesh = make_mesh(MeshConfig(fsdp=8), chips(topology))
+    plan = Plan(config, lanes, rows, 512, 512, 16, Draw())
+    weights = sum(np.prod(spec.shape) for spec in jax.tree.leaves(abstract_params(config), is_leaf=lambda leaf: hasattr(leaf, "axes")))
+    cache = 2 * config.layers * (lanes * 512 + lanes * rows * 512) * config.kv_heads * config.head_width / 8
+    bound = 2 * (weights + cache) / BYTES_A_CYCLE[topology]
+    loops, outside = estimated_cycles(compiled_burst(plan, mesh).as_text())
+    flushed, step = sorted(loops.values())
+    cycles = step + (outside + flushed * lanes * rows / 8) / plan.burst
+    print(
+        f"{topology}, {lanes} lanes of {rows}: {step / 1e6:.2f} M cycles, {cycles / 1e6:.2f} M with the flush; {cycles / bound:.3f} × bytes"
+    )
+    assert 1 < cycles / bound < most
 
 
 def test_a_training_step_compiles_for_a_tpu(monkeypatch):

@@ -67,12 +67,13 @@ class _Kind:
     verifier: Verifier
 
 
+_OURS = frozenset(get_args(Kind))
 _kinds: dict[str, _Kind] = {}
 
 
 def is_own(kind: str) -> bool:
     """Whether a question's kind is none of ours."""
-    return kind not in get_args(Kind)
+    return kind not in _OURS
 
 
 def bring(reference: str, key: str) -> str:

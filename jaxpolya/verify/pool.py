@@ -9,9 +9,9 @@ the cache, so there is little to get wrong.
 Most answers take less time to judge than to send around, so where many wait a worker is given several in one message, all within one item's
 deadline. Where that fails, nothing was the matter with any of them yet: each is judged by itself.
 
-What happens to an item: its answer is extracted in the caller's thread (linear time), a known answer is answered from the cache, the
-rest waits for a worker. A kind of the user's own is judged from the response on, for nobody can promise that its extraction is fast. The
-deadline runs from the moment an idle worker is given the item; starting a worker and importing
+What happens to an item: its answer is extracted in the caller's thread (linear time), one that takes no comparator is judged there too, a
+known answer is answered from the cache, the rest waits for a worker. A kind of the user's own is judged from the response on, for nobody
+can promise that its extraction is fast. The deadline runs from the moment an idle worker is given the item; starting a worker and importing
 have their own, generous limit. A worker that passes the deadline is killed: `timeout`. A worker that dies takes its item to a
 fresh worker once, since a stranger may have killed it; when that one dies too, the response did it: `crash`. Where
 no worker can be started, or the whole batch is late, the verdict is `harness_error`, which never becomes a reward.
@@ -41,7 +41,7 @@ from typing import IO, Any, Literal, Protocol, Self
 
 from jaxpolya.errors import InputError
 from jaxpolya.records import Verdict, VerdictName
-from jaxpolya.verify.judge import DEADLINE, DEFAULT, Item, Policy, answer_of, problem
+from jaxpolya.verify.judge import DEADLINE, DEFAULT, Item, Policy, answer_of, plain_verdict, problem
 from jaxpolya.verify.kinds import is_own, parcels
 from jaxpolya.verify.rewards import Case, Form, Payment, late
 from jaxpolya.verify.worker import receive, send
@@ -107,8 +107,8 @@ class Pool:
         future: Future[Verdict] = Future()
         own = is_own(item.kind)
         answer = None if own else answer_of(item)
-        if answer is None and not own:
-            future.set_result(Verdict(verdict="unparseable"))
+        if not own and (verdict := Verdict(verdict="unparseable") if answer is None else plain_verdict(item, answer)):
+            future.set_result(verdict)
             return future
         key = _key(item, answer, own)
         with self._lock:

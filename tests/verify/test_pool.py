@@ -1,5 +1,6 @@
 """The pool: verdicts whatever the worker meets, and nothing left behind."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -14,12 +15,18 @@ import pytest
 
 from jaxpolya.errors import InputError
 from jaxpolya.records import Question
-from jaxpolya.verify.judge import Item, judge
+from jaxpolya.verify.judge import Item, judge, judge_answer, plain_verdict
 from jaxpolya.verify.pool import Pool, _Hand, _Late, _Process
 
 
 def item(response: str, answer: str = "42", **fields) -> Item:
     return Item(id="x", kind=fields.pop("kind", "math"), response=response, answer=answer, **fields)
+
+
+@pytest.fixture(autouse=True)
+def all_go_to_workers(monkeypatch):
+    """Numbers too, which need none: what workers meet is what most tests here are about."""
+    monkeypatch.setattr("jaxpolya.verify.pool.plain_verdict", lambda item, answer: None)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +56,33 @@ def test_the_pool_says_what_judge_says(pool):
         == [judge(each).verdict for each in items]
         == ["correct", "unparseable", "correct", "wrong"]
     )
+
+
+@pytest.mark.parametrize("gold", ["0", "7", "-12", "42", "1000", "999999999999999999"])
+@pytest.mark.parametrize("answer", ["0", "7", "-7", "12", "-12", "-0", "042", "42", "42.0", "1,000", "1000", "999999999999999999", "x"])
+@pytest.mark.parametrize("extraction", ["statement", "number"])
+def test_what_takes_no_comparator_is_judged_as_by_one(gold, answer, extraction):
+    asked = item("", gold, extraction=extraction, question=f"What is {gold}, and what is 7 less {answer}?")
+    plain, compared = plain_verdict(asked, answer), judge_answer(asked, answer)
+    assert (plain is None) == (answer in ("-0", "042", "42.0", "1,000", "x"))
+    assert plain is None or plain == dataclasses.replace(compared, seconds=0.0)
+
+
+@pytest.mark.parametrize(("gold", "answer"), [("B", "A"), ("B", "B"), ("y", "B"), ("y", "A")])
+def test_letters_take_no_comparator(gold, answer):
+    asked = item("", gold, kind="choice", choices=["x", "y"])
+    assert plain_verdict(asked, answer) == dataclasses.replace(judge_answer(asked, answer), seconds=0.0)
+    assert plain_verdict(dataclasses.replace(asked, second=True), answer) is None
+
+
+def test_numbers_need_no_worker(monkeypatch):
+    monkeypatch.setattr("jaxpolya.verify.pool.plain_verdict", plain_verdict)
+    asked, ask = [], _Process.ask
+    monkeypatch.setattr(_Process, "ask", lambda self, message, limit: asked.append(message) or ask(self, message, limit))
+    with Pool(1) as pool:
+        verdicts = pool.verify([item(r"\boxed{42}"), item(r"\boxed{41}")])
+    assert not any("item" in message or "together" in message for message in asked)
+    assert [(verdict.verdict, verdict.extracted) for verdict in verdicts] == [("correct", "42"), ("wrong", "41")]
 
 
 def test_gym_entries_are_judged(pool):
@@ -190,7 +224,7 @@ def left():
 
 
 def item(number):
-    return Item(id="x", kind="math", response=rf"\boxed{{{number}}}", answer="42")
+    return Item(id="x", kind="math", response=rf"\boxed{{{number}.5}}", answer="42.5")
 
 
 left()

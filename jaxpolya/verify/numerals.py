@@ -13,12 +13,15 @@ import re
 _SIGN = r"(?:(?<![\w)\]}.%])(?<![\d)\]}][ ])[-−–—‐‑‒﹣－]|(?<==[ ])[-−][ ])?"
 _DIGITS = r"(?:\d{1,3}(?:[\u00a0\u2009\u202f]\d{3})+(?:\.\d+)?|\d++(?:[.,]\d++)*+|\.\d++)"
 _POWER = r"[ ]?(?:×|\*|x|\\times|\\cdot)[ ]?10[ ]?(?:\^|\*\*)[ ]?\{?[-−]?\d++\}?|e[-+]?\d++(?![\w.])"
+_VULGAR = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
+_BEGINS = rf"(?=[-−–—‐‑‒﹣－\\$€£¥₹\d.{_VULGAR}]|[ ][\\{_VULGAR}])"
+"""What a number may begin with. It changes no match, but most places of a text are left after this one look."""
 _NUMBER = re.compile(
-    rf"{_SIGN}(?:\\?[$€£¥₹][ ]?)?{_SIGN}(?:"
+    rf"{_BEGINS}{_SIGN}(?:\\?[$€£¥₹][ ]?)?{_SIGN}(?:"
     r"\d{0,20}[ ]?\\[dtc]?frac[ ]?(?:\{-?\d{1,40}\}\{-?\d{1,40}\}|\d\d)"
     r"|\d++(?::\d++)++(?:[ ]?[ap]\.?m(?![a-z]))?"
     r"|\d++[ ]\d++/\d++(?![\d/])"
-    r"|\d*+[ ]?[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]"
+    rf"|\d*+[ ]?[{_VULGAR}]"
     rf"|{_DIGITS}(?:/\d++|{_POWER})?"
     r")(?:[ ]?(?:\\?%|(?:percent|hundred|thousand|million|billion|trillion)(?![a-z])))?",
     re.ASCII | re.IGNORECASE,

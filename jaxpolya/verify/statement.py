@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 _MARKER = re.compile(
+    r"(?:\A|(?=ans|final|solution|result|root|[#\n]))(?:"  # most places of a text are left after this one look
     r"(?P<strong>(?<![a-z])ans(?:wers?)?(?![a-z])(?P<quoted>[\"']?)[*_`)]{0,4}"
     r"(?:[ \t]{1,3}(?:to|for|of|in|as|after|here|rounded|with|from|that)(?![a-z])[^.:=\n?!]{0,40}?|[ \t]?[(\[][^()\[\]\n]{0,40}[)\]])?"
     r"[ \t]{0,3}[*_\"'`]{0,4}[ \t]{0,3}(?:(?:is|are|equals)(?![a-z'’])|[:：=])"
@@ -24,7 +25,7 @@ _MARKER = re.compile(
     r"(?:[ \t][a-z]{1,12})?[ \t]be(?![a-z]))"
     r"|(?P<result>(?<![a-z])(?:solution|result|root)s?[ \t](?:is|are)(?![a-z'’]))"
     r"|(?P<label>(?:^|\n)[ \t]{0,8}(?:\*\*)?A[:：])"
-    r"|(?P<gsm>(?<!\#)\#{4}(?!\#))",
+    r"|(?P<gsm>(?<!\#)\#{4}(?!\#)))",
     re.IGNORECASE,
 )
 _OTHER_LABEL = re.compile(r"(?:^|\n)[ \t]{0,8}(?:[-*>][ \t])?(?:\*\*)?\(?B[:：.)]", re.IGNORECASE)

@@ -1,11 +1,13 @@
 """The host's speed: judged responses a second where the model costs next to nothing.
 
-    JAX_PLATFORMS=cpu python benchmarks/host.py [--prompts 210] [--samples 64] [--new-tokens 16] [--workers N] [--rounds 3] [--profile]
+    JAX_PLATFORMS=cpu python benchmarks/host.py [--prompts 210] [--samples 64] [--new-tokens 16] [--decimals] [--workers N] [--rounds 3]
+        [--profile]
 
-What is timed is what the generate phase does with its prompts (`rollout.respond`): decoding, detokenising, verdicts from the pool of
-processes, and writing `samples.jsonl`. The model has 3 layers of width 32 and random weights, the vocabulary is numbers and a few words, so
-that most responses say a number that has to be compared. Compiling and the start of the pool's workers are not counted. `--profile` prints
-where the main thread's time goes (cProfile, which itself slows it down).
+What is timed is what the generate phase does with its prompts (`rollout.respond`): decoding, detokenising, verdicts, and writing
+`samples.jsonl`. The model has 3 layers of width 32 and random weights, the vocabulary is numbers and a few words, so that most responses
+say a number. References are integers, which are compared without a worker, or with `--decimals` numbers that the pool's processes compare.
+Compiling and the start of the workers are not counted. `--profile` prints where the main thread's time goes (cProfile, which itself slows
+it down).
 """
 
 import argparse
@@ -50,6 +52,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=210)
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--new-tokens", type=int, default=16)
+    parser.add_argument("--decimals", action="store_true")
     parser.add_argument("--rows", type=int, default=1024)
     parser.add_argument("--workers", type=int)
     parser.add_argument("--rounds", type=int, default=3)
@@ -58,7 +61,9 @@ def main() -> None:
     words = tokenizer()
     prompts = [
         Prompt(
-            Question(id=f"q{i}", question=f"What is {i} + 1?", answer=str(i + 1), extraction="number"),
+            Question(
+                id=f"q{i}", question=f"What is {i} + 1?", answer=f"{i + 1}.0" if arguments.decimals else str(i + 1), extraction="number"
+            ),
             f"What is {i} + 1?",
             tuple([1 + i % 40] * PROMPT),
         )

@@ -20,7 +20,7 @@ from jaxpolya.errors import ConfigError
 REGENERATE = "jaxpolya config --explain --markdown > docs/configuration.md"
 """Writes the page, where jaxpolya is installed."""
 
-REGENERATE_HERE = "make docs, or: " + REGENERATE.replace("jaxpolya", ".venv/bin/python -m jaxpolya.cli", 1)
+REGENERATE_HERE = "make docs, or: " + REGENERATE.replace("jaxpolya", ".venv/bin/python -m jaxpolya", 1)
 """Writes the page in a checkout."""
 
 REQUIRED, UNSET, SECTION = "required", "unset", "its fields' own"

@@ -148,33 +148,39 @@ def _visible(plan: Plan, kind: LayerKind, live: int, rows: Rows, n: jax.Array) -
 def _flush(suffix: Cache, recent: Cache, length_PG: jax.Array, platform: str) -> Cache:
     """The suffix caches with a burst's tokens at each row's own place, which is a whole block of N slots.
 
-    A TPU scatters row by row and at each of them for thousands of cycles, or passes over the whole cache; so there a loop over rows
-    writes one block of every layer (modelled for v5e, 32 rows of 512 slots on a chip: 3.4 instead of 8.2 M cycles a burst). Others scatter.
+    On a TPU a scatter takes thousands of cycles a row, and a select passes over the whole cache; so a loop over rows writes one block of
+    every layer (modelled for v5e, 32 rows of 512 slots on a chip: 3.5 instead of 8.2 M cycles a burst). Other platforms scatter.
     """
     P, G = length_PG.shape
 
-    def blocks_of(cache_PKGSH: jax.Array, new_PKGNH: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """(The cache in blocks [P, K, G, S / N, N, H], each row's block)."""
+    def in_blocks(cache_PKGSH: jax.Array, new_PKGNH: jax.Array) -> jax.Array:
         (_, K, _, S, H), N = cache_PKGSH.shape, new_PKGNH.shape[3]
-        return cache_PKGSH.reshape(P, K, G, S // N, N, H), length_PG // N % (S // N)  # a ring begins anew
+        return cache_PKGSH.reshape(P, K, G, S // N, N, H)
 
-    def write_row(i: jax.Array, suffix: Cache) -> Cache:
+    def places(blocks: jax.Array) -> jax.Array:
+        """Each row's block, [P, G]."""
+        return length_PG // blocks.shape[4] % blocks.shape[3]  # a ring begins anew
+
+    def write_row(i: jax.Array, caches: Cache) -> Cache:
         p, g = i // G, i % G
 
-        def write(cache_PKGSH: jax.Array, new_PKGNH: jax.Array) -> jax.Array:
-            blocks, block_PG = blocks_of(cache_PKGSH, new_PKGNH)
+        def write(blocks: jax.Array, new_PKGNH: jax.Array) -> jax.Array:
             _, K, _, N, H = new_PKGNH.shape
             new = jax.lax.dynamic_slice(new_PKGNH, (p, 0, g, 0, 0), (1, K, 1, N, H))
-            return jax.lax.dynamic_update_slice(blocks, new[:, :, :, None], (p, 0, g, block_PG[p, g], 0, 0)).reshape(cache_PKGSH.shape)
+            return jax.lax.dynamic_update_slice(blocks, new[:, :, :, None], (p, 0, g, places(blocks)[p, g], 0, 0))
 
-        return jax.tree.map(write, suffix, recent)
+        return jax.tree.map(write, caches, recent)
 
-    def scatter(cache_PKGSH: jax.Array, new_PKGNH: jax.Array) -> jax.Array:
-        blocks, block_PG = blocks_of(cache_PKGSH, new_PKGNH)
-        at = jnp.arange(P)[:, None], slice(None), jnp.arange(G), block_PG
-        return blocks.at[at].set(jnp.moveaxis(new_PKGNH, 1, 2)).reshape(cache_PKGSH.shape)
+    def scatter(blocks: jax.Array, new_PKGNH: jax.Array) -> jax.Array:
+        at = jnp.arange(P)[:, None], slice(None), jnp.arange(G), places(blocks)
+        return blocks.at[at].set(jnp.moveaxis(new_PKGNH, 1, 2))
 
-    return jax.lax.fori_loop(0, P * G, write_row, suffix) if platform == "tpu" else jax.tree.map(scatter, suffix, recent)
+    caches = jax.tree.map(in_blocks, suffix, recent)
+    if platform == "tpu":
+        caches = jax.lax.fori_loop(0, P * G, write_row, caches)
+    else:
+        caches = jax.tree.map(scatter, caches, recent)
+    return jax.tree.map(lambda blocks, cache: blocks.reshape(cache.shape), caches, suffix)
 
 
 def _attention(plan: Plan, q_PKGMH: jax.Array, caches: tuple[KeysValues, ...], seen: tuple[jax.Array, ...]) -> jax.Array:

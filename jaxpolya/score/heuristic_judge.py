@@ -24,7 +24,7 @@ from jaxpolya.polya.catalogue import Heuristic
 from jaxpolya.polya.prompts import PromptBuilder
 from jaxpolya.score.logprobs import score_examples, scoring_shape
 
-ROW_TOKENS = 1024  # or as long as the longest question: a solution's whole catalogue lies in a few such rows
+ASKED_TOGETHER = 8  # heuristics that a row takes beside the longest problem and solution: more make attention longer, and save little
 PASS_TOKENS = 2048  # of a forward pass on one data shard, about
 CHARACTERS = 4  # a token, about
 ROOM = 64  # tokens for problem and solution without which there is no use in asking
@@ -64,7 +64,8 @@ class ModelJudge:
     def _log_odds(self, examples: Sequence[Example]) -> np.ndarray:
         """log p(yes) − log p(no) of each solution and heuristic, [S, H], nats."""
         group = 2 * len(self._heuristics)
-        shape = scoring_shape(examples, self._mesh, PASS_TOKENS, shortest=ROW_TOKENS)
+        longest = max(example.prompt + min(group, 2 * ASKED_TOGETHER) * (len(example) - example.prompt) for example in examples)
+        shape = scoring_shape(examples, self._mesh, PASS_TOKENS, shortest=-(-longest // 128) * 128)
         scored = score_examples(self._params, self._forward, self._mesh, examples, **shape, group=group, model=self._model)
         sums = [float(values[example.weights > 0].sum()) for values, example in zip(scored, examples, strict=True)]
         return np.subtract(sums[::2], sums[1::2]).reshape(-1, len(self._heuristics))

@@ -1,8 +1,8 @@
 """One verdict: what a response answers, and whether that is right.
 
 The work has two halves, so that the pool can do the first one itself and remember the second: `answer_of` extracts (linear time,
-safe in the trusted process), `judge_answer` compares (a worker's job). Blame is settled here too: what a response brings about is
-the response's (`wrong`, `crash`), what would have failed with any response is ours (`harness_error`).
+safe in the trusted process), `judge_answer` compares (a worker's job, but for what `plain_verdict` can say). Blame is settled here too:
+what a response brings about is the response's (`wrong`, `crash`), what would have failed with any response is ours (`harness_error`).
 """
 
 import dataclasses

@@ -9,10 +9,10 @@ the cache, so there is little to get wrong.
 Most answers take less time to judge than to send around, so where many wait a worker is given several in one message, all within one item's
 deadline. Where that fails, nothing was the matter with any of them yet: each is judged by itself.
 
-What happens to an item: its answer is extracted in the caller's thread (linear time), one that takes no comparator is judged there too, a
-known answer is answered from the cache, the rest waits for a worker. A kind of the user's own is judged from the response on, for nobody
-can promise that its extraction is fast. The deadline runs from the moment an idle worker is given the item; starting a worker and importing
-have their own, generous limit. A worker that passes the deadline is killed: `timeout`. A worker that dies takes its item to a
+What happens to an item: its answer is extracted in the caller's thread (linear time); an answer that needs no comparator is judged there
+too, a known one is answered from the cache, the rest waits for a worker. A kind of the user's own is judged from the response on, for
+nobody can promise that its extraction is fast. The deadline runs from the moment an idle worker is given the item; starting a worker and
+importing have their own, generous limit. A worker that passes the deadline is killed: `timeout`. A worker that dies takes its item to a
 fresh worker once, since a stranger may have killed it; when that one dies too, the response did it: `crash`. Where
 no worker can be started, or the whole batch is late, the verdict is `harness_error`, which never becomes a reward.
 
@@ -104,6 +104,8 @@ class Pool:
         """
         if trouble := problem(item):
             raise InputError(f"{item.id}: {trouble}")
+        if self._closed:
+            raise RuntimeError("the verifier pool is closed")
         future: Future[Verdict] = Future()
         own = is_own(item.kind)
         answer = None if own else answer_of(item)
@@ -203,7 +205,7 @@ class _NoWorker(Exception):
 
 def _key(item: Item, answer: str | None, own: bool) -> Hashable:
     """What a verdict rests on. Raises `InputError` where that isn't JSON and can't be sent to a worker."""
-    texts = item.kind, item.question, item.answer, tuple(item.choices or ()), item.second, answer
+    texts = item.kind, item.question, item.answer, item.extraction, tuple(item.choices or ()), item.second, answer
     if item.tests is None and item.entry is None and not own:
         return texts
     rests_on = [*texts, item.tests, item.entry, *([item.asked, item.response] if own else [])]

@@ -13,8 +13,10 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+_BEGINS = r"(?:\A|(?=ans|final|solution|result|root|[#\n]))"
+"""Where a marker may begin. It changes no match, but most places of a text are left after this one look."""
 _MARKER = re.compile(
-    r"(?:\A|(?=ans|final|solution|result|root|[#\n]))(?:"  # most places of a text are left after this one look
+    rf"{_BEGINS}(?:"
     r"(?P<strong>(?<![a-z])ans(?:wers?)?(?![a-z])(?P<quoted>[\"']?)[*_`)]{0,4}"
     r"(?:[ \t]{1,3}(?:to|for|of|in|as|after|here|rounded|with|from|that)(?![a-z])[^.:=\n?!]{0,40}?|[ \t]?[(\[][^()\[\]\n]{0,40}[)\]])?"
     r"[ \t]{0,3}[*_\"'`]{0,4}[ \t]{0,3}(?:(?:is|are|equals)(?![a-z'’])|[:：=])"

@@ -142,6 +142,8 @@ def test_the_model_says_yes_where_yes_is_likelier(tiny, mesh1, chat, seed):
             logp.append(float(program(batch)[0, : len(ids) - 1].sum()))
         return logp[0] - logp[1]
 
+    one = ModelJudge(params, forward, mesh1, builder, SHORT[1:2]).label(solutions[:3])
+    assert one == [[key for key in labels if key == "h1"] for labels in labels_of_all[:3]], "a catalogue of one heuristic"
     for heuristic in SHORT:
         threshold = max(0.0, log_odds("N/A", "N/A", heuristic))
         for solution, labels in zip(solutions[:3], labels_of_all, strict=False):

@@ -1,10 +1,12 @@
 """Where a response's answer is found, and where there is none."""
 
+import random
 import re
 import time
 
 import pytest
 
+from jaxpolya.verify import numerals, statement
 from jaxpolya.verify.extract import extract
 
 
@@ -284,3 +286,30 @@ def test_a_number_is_taken_with_what_changes_it(text):
 )
 def test_a_number_keeps_its_sign_and_its_fraction(text, number):
     assert extract(text, "number") == number
+
+
+NUMBERS = [
+    r"\frac{1}{2}", r"\dfrac34", r" \frac{3}{4}", "½", " ½", "3½", "12:30 pm", "1 1/2", "1,000", "1\u00a0000", "e5", " × 10^3", "$-5",
+    "-$5", "= - 3", " hundred", " percent", ".5", "5 %", "−", "–7", "€", "٣", "²", "x", "a", "(", ")", " ", "\n", "7", "/", "*",
+]  # fmt: skip
+MARKERS = [
+    "The answer is", "answer", "Final answer", "final  answer\n", "\n", "#### ", "####", "A:", "B:", "\nA: ", "the solutions are",
+    "root is", "results are", "must be", "to", "=", ":", "**", "_", "my final answer -", "ANSWER", "anſwer", "ſolution is", " ", "5", "\t",
+    "(x)", "thus", "ans:", "answers", "is", "will be",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("module", "pattern", "pieces"),
+    [(numerals, numerals._NUMBER, NUMBERS), (statement, statement._MARKER, MARKERS)],
+    ids=["number", "marker"],
+)
+def test_the_look_before_a_match_changes_none(module, pattern, pieces):
+    rest, rng, count = re.compile(pattern.pattern.removeprefix(module._BEGINS), pattern.flags), random.Random(0), 0
+    assert rest.pattern != pattern.pattern
+    for _ in range(10_000):
+        text = rng.choice(["", " "]).join(rng.choices(pieces, k=rng.randint(1, 12)))
+        expected = [(match.span(), match.groupdict()) for match in rest.finditer(text)]
+        assert [(match.span(), match.groupdict()) for match in pattern.finditer(text)] == expected, text
+        count += len(expected)
+    assert count > 10_000

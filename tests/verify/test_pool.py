@@ -195,6 +195,12 @@ def test_known_answers_are_not_judged_again(pool):
     assert first is second
 
 
+def test_what_is_right_in_one_style_is_not_remembered_for_another(pool):
+    styles = ("statement", "number")
+    verdicts = pool.verify([item("The answer is 5%", "5", question="How much?", extraction=style) for style in styles])
+    assert [verdict.verdict for verdict in verdicts] == ["wrong", "correct"]
+
+
 def test_many_threads_may_submit(pool):
     results: dict[int, list[str]] = {}
 
@@ -234,7 +240,7 @@ pool.close()
 assert all(future.done() for future in pending)
 assert left() == before, (left(), before)
 try:
-    pool.submit(item(1))
+    pool.submit(Item(id="x", kind="math", response=r"\boxed{1}", answer="42"))
 except RuntimeError:
     print("closed")
 """

@@ -180,7 +180,7 @@ def test_killed_workers_lose_no_verdict():
         killer = threading.Thread(target=kill)
         killer.start()
         verdicts = pool.verify(
-            Item(id=str(n), kind="math", response=rf"\boxed{{\int_0^{{{n}}} x dx}}" if n % 5 == 0 else rf"\boxed{{{n}}}", answer="7")
+            Item(id=str(n), kind="math", response=rf"\boxed{{\int_0^{{{n}}} x dx}}" if n % 5 == 0 else rf"\boxed{{{n}.5}}", answer="7.5")
             for n in range(5000)
         )
         done.set()

@@ -18,11 +18,11 @@ to a prompt of n tokens save (G − 1) · (n − 1) of them in one row. Plans fo
 
 import bisect
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from jaxpolya.data.packing import Batch, Example
+from jaxpolya.data.packing import Batch, Example, pack, unpack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +130,27 @@ def unpack_groups(values_RT: np.ndarray, examples: Sequence[Example], size: int)
                 start, end = end + 1, end + 1 + len(examples[index]) - examples[index].prompt
                 by_example[index] = values_RT[row, start:end]
     return [by_example[index] for index in range(len(examples))]
+
+
+def pack_rows(examples: Sequence[Example], group: int | None, *, row_tokens: int, rows_multiple: int = 1) -> Batch:
+    """Rows of `pack_groups` where `group` examples share a prompt, of `packing.pack` where it is None and each stands by itself."""
+    if group is None:
+        return pack(examples, row_tokens=row_tokens, rows_multiple=rows_multiple)
+    return pack_groups(examples, group, row_tokens=row_tokens, rows_multiple=rows_multiple)
+
+
+def unpack_rows(values_RT: np.ndarray, examples: Sequence[Example], group: int | None) -> list[np.ndarray]:
+    """Values on the rows of `pack_rows`, back per example: [n] each, 0 on a prompt that is shared."""
+    if group is None:
+        return unpack(values_RT, examples)
+    responses = unpack_groups(values_RT, examples, group)
+    return [np.pad(values, (example.prompt, 0)) for example, values in zip(examples, responses, strict=True)]
+
+
+def common_tokens(texts: Collection[tuple[int, ...]] | Collection[list[int]]) -> int:
+    """How many leading tokens all texts have in common: as many as the first and the last of them in order."""
+    first, last = min(texts), max(texts)
+    return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
 
 
 def _plan(examples: Sequence[Example], size: int, row_tokens: int) -> list[list[Part]]:

@@ -41,8 +41,8 @@ KeysValues = tuple[jax.Array, jax.Array]
 def make_burst(plan: Plan, mesh: Mesh, live: int) -> Any:
     """A program (params, lanes, rows, key, temperature, top_p) → (lanes, tokens [P, G, N], log-probs [P, G, N]).
 
-    `live` suffix slots are read: no row may hold more after the burst. Lanes are donated; tokens and log-probs come out
-    whole on every host. One compilation per `live`.
+    `live` suffix slots are read: no row may hold more after the burst. Lanes are donated; tokens and log-probs come out whole on
+    every host. One compilation per `live`.
     """
     shardings, whole = lane_shardings(plan, mesh), replicated(mesh)
     cache_sharding: Any = shardings.suffix[0][0]
@@ -151,21 +151,17 @@ def _flush(suffix: Cache, recent: Cache, length_PG: jax.Array, platform: str) ->
     On a TPU a scatter takes thousands of cycles a row, and a select passes over the whole cache; so a loop over rows writes one block of
     every layer (modelled for v5e, 32 rows of 512 slots on a chip: 3.5 instead of 8.2 M cycles a burst). Other platforms scatter.
     """
-    P, G = length_PG.shape
-
-    def in_blocks(cache_PKGSH: jax.Array, new_PKGNH: jax.Array) -> jax.Array:
-        (_, K, _, S, H), N = cache_PKGSH.shape, new_PKGNH.shape[3]
-        return cache_PKGSH.reshape(P, K, G, S // N, N, H)
+    (P, G), N = length_PG.shape, recent[0][0].shape[3]
 
     def places(blocks: jax.Array) -> jax.Array:
-        """Each row's block, [P, G]."""
-        return length_PG // blocks.shape[4] % blocks.shape[3]  # a ring begins anew
+        """Each row's block, [P, G], of a cache in blocks [P, K, G, S / N, N, H]."""
+        return length_PG // N % blocks.shape[3]  # a ring begins anew
 
     def write_row(i: jax.Array, caches: Cache) -> Cache:
         p, g = i // G, i % G
 
         def write(blocks: jax.Array, new_PKGNH: jax.Array) -> jax.Array:
-            _, K, _, N, H = new_PKGNH.shape
+            _, K, _, _, H = new_PKGNH.shape
             new = jax.lax.dynamic_slice(new_PKGNH, (p, 0, g, 0, 0), (1, K, 1, N, H))
             return jax.lax.dynamic_update_slice(blocks, new[:, :, :, None], (p, 0, g, places(blocks)[p, g], 0, 0))
 
@@ -175,7 +171,7 @@ def _flush(suffix: Cache, recent: Cache, length_PG: jax.Array, platform: str) ->
         at = jnp.arange(P)[:, None], slice(None), jnp.arange(G), places(blocks)
         return blocks.at[at].set(jnp.moveaxis(new_PKGNH, 1, 2))
 
-    caches = jax.tree.map(in_blocks, suffix, recent)
+    caches = jax.tree.map(lambda cache: cache.reshape(*cache.shape[:3], -1, N, cache.shape[-1]), suffix)
     if platform == "tpu":
         caches = jax.lax.fori_loop(0, P * G, write_row, caches)
     else:

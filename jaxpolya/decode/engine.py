@@ -19,6 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolya.config import DecodeConfig, Sampling
+from jaxpolya.data.sharing import common_tokens
 from jaxpolya.decode.burst import SUFFIX_BLOCK, make_burst
 from jaxpolya.decode.lanes import Cache, Plan, Rows, decode_copy, make_empty
 from jaxpolya.decode.prefill import make_prefill, make_share, prompts_together
@@ -419,9 +420,7 @@ def shared_tokens(prompts: Sequence[tuple[int, ...]] | Sequence[list[int]]) -> i
 
     The last token isn't prefilled, and one before it has to be left for the prompt's own prefill.
     """
-    first, last = min(prompts), max(prompts)
-    common = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    common = min(common, *(len(prompt) - 2 for prompt in prompts))
+    common = min(common_tokens(prompts), *(len(prompt) - 2 for prompt in prompts))
     return common // SHARED_BLOCK * SHARED_BLOCK if len(prompts) > 1 else 0
 
 

@@ -1,21 +1,21 @@
 """The model itself as a judge of which heuristics a solution uses (`composition.HeuristicJudge`).
 
 For each (solution, heuristic) the model is asked whether the one uses the other, and the log-probs of yes and no are compared: no
-sampling, the same answer every time. The heuristic comes last in the question, so that problem and solution are computed once for all of
-them (`data.sharing`). It is as good as the model, and far dearer than rules, which is why it is shown fewer responses (`reach`).
+sampling, the same answer every time. The heuristic comes last in the question, so that problem and solution are computed once for several
+of them (`data.sharing`). It is as good as the model, and far dearer than rules, which is why it is shown fewer responses (`reach`).
 
 Some models say yes to whatever they are asked. Yes must therefore also be likelier than about no problem and no solution at all: "N/A" in
 both places, which Zhao et al. 2021 (arXiv 2102.09690) call a content-free input. The threshold only ever rises: a model that
 says a firm no to "N/A" isn't led to yes by a less firm no.
 """
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
 from jax.sharding import Mesh
 
 from jaxpolya.data.packing import Example
+from jaxpolya.data.sharing import common_tokens
 from jaxpolya.errors import ConfigError
 from jaxpolya.evaluation.judges import Solution
 from jaxpolya.models.decoder import Params
@@ -65,7 +65,7 @@ class ModelJudge:
         """log p(yes) − log p(no) of each solution and heuristic, [S, H], nats."""
         group = 2 * len(self._heuristics)
         longest = max(example.prompt + min(group, 2 * ASKED_TOGETHER) * (len(example) - example.prompt) for example in examples)
-        shape = scoring_shape(examples, self._mesh, PASS_TOKENS, shortest=-(-longest // 128) * 128)
+        shape = scoring_shape(examples, self._mesh, PASS_TOKENS, shortest=longest)
         scored = score_examples(self._params, self._forward, self._mesh, examples, **shape, group=group, model=self._model)
         sums = [float(values[example.weights > 0].sum()) for values, example in zip(scored, examples, strict=True)]
         return np.subtract(sums[::2], sums[1::2]).reshape(-1, len(self._heuristics))
@@ -80,9 +80,9 @@ class ModelJudge:
                 response = response[: max(0, len(response) - CHARACTERS * over)]
             else:
                 question = question[: max(0, len(question) - CHARACTERS * over)]
-        prompt = _common(*asked)
+        prompt = common_tokens(asked)
         # Encoded whole, since a tokenizer may join the answer with what precedes it; what both begin with says nothing of either.
-        answers = [_common(*pair) for pair in zip(asked[::2], asked[1::2], strict=True) for _ in pair]
+        answers = [common_tokens(pair) for pair in zip(asked[::2], asked[1::2], strict=True) for _ in pair]
         return [
             Example(np.asarray(ids, np.int32), (np.arange(len(ids)) >= answer).astype(np.float32), prompt=prompt)
             for ids, answer in zip(asked, answers, strict=True)
@@ -91,11 +91,6 @@ class ModelJudge:
     def _asked(self, question: str, response: str) -> list[list[int]]:
         """Token ids with yes and with no, heuristic by heuristic."""
         return [ids for heuristic in self._heuristics for ids in _ask(self._builder, question, response, heuristic)]
-
-
-def _common(*texts: Sequence[int]) -> int:
-    """How many leading tokens all have in common."""
-    return sum(1 for _ in itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*texts, strict=False)))
 
 
 def check_room(builder: PromptBuilder, heuristics: Sequence[Heuristic], positions: int) -> None:

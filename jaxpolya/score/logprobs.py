@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxpolya.data.packing import Batch, Example, pack, unpack
-from jaxpolya.data.sharing import pack_groups, unpack_groups
+from jaxpolya.data.packing import Batch, Example
+from jaxpolya.data.sharing import pack_rows, unpack_rows
 from jaxpolya.errors import not_finite
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, abstract_params
@@ -24,7 +24,7 @@ PACKED_AT_ONCE = 4096  # examples; a run may have hundreds of thousands, and the
 
 def scoring_shape(examples: Sequence[Example], mesh: Mesh, pass_tokens: int, *, shortest: int = SHORTEST_ROW) -> dict[str, int]:
     """`row_tokens` and `micro_rows` of `score_examples`: rows as long as the longest example, about `pass_tokens` on a data shard."""
-    row_tokens = max(shortest, -(-max(len(example) for example in examples) // 128) * 128)
+    row_tokens = -(-max(shortest, *map(len, examples)) // 128) * 128
     return {"row_tokens": row_tokens, "micro_rows": max(1, pass_tokens // row_tokens) * data_shards(mesh)}
 
 
@@ -47,21 +47,17 @@ def score_examples(
 
     Raises `InputError` where its log-probs are not finite.
     """
-    at_once = PACKED_AT_ONCE if group is None else max(1, PACKED_AT_ONCE // group) * group
+    size = group or 1
+    at_once = max(1, PACKED_AT_ONCE // size) * size
     for start in range(0, len(examples), at_once):
         some = examples[start : start + at_once]
-        if group is None:
-            packed = pack(some, row_tokens=row_tokens, rows_multiple=micro_rows)
-        else:
-            packed = pack_groups(some, group, row_tokens=row_tokens, rows_multiple=micro_rows)
+        packed = pack_rows(some, group, row_tokens=row_tokens, rows_multiple=micro_rows)
         logp_RT = score_rows(params, forward, mesh, packed, micro_rows)
-        unpacked = unpack(logp_RT, some) if group is None else unpack_groups(logp_RT, some, group)
-        for example, values in zip(some, unpacked, strict=True):
+        for values in unpack_rows(logp_RT, some, group):
             # What an earlier segment's last token says of the next one's first means nothing.
-            said = values[1:] if group is None else values
-            if not np.isfinite(said).all():
+            if not np.isfinite(values[1:]).all():
                 raise not_finite(model, "log-probs", forward.dtype)
-            yield np.concatenate([np.zeros(len(example) - len(said), np.float32), said])
+            yield np.concatenate([np.zeros(1, np.float32), values[1:]])
 
 
 def score_rows(

@@ -14,8 +14,8 @@ import optax
 from jax.sharding import Mesh
 
 from jaxpolya.config import RlConfig, ValueConfig
-from jaxpolya.data.packing import Batch, Example, pack, token_example, unpack
-from jaxpolya.data.sharing import pack_groups, unpack_groups
+from jaxpolya.data.packing import Batch, Example, token_example
+from jaxpolya.data.sharing import pack_rows, unpack_rows
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params
 from jaxpolya.models.forward import Forward
@@ -161,13 +161,15 @@ class Trainer:
 
     def _packed(self, examples: Sequence[Example]) -> Batch:
         """An update's rows."""
-        row_tokens, micro_rows = self.config.batching.row_tokens, self.config.batching.micro_rows
-        if self.config.share_prompts:
-            return pack_groups(examples, self.config.group, row_tokens=row_tokens, rows_multiple=micro_rows)
-        return pack(examples, row_tokens=row_tokens, rows_multiple=micro_rows)
+        batching = self.config.batching
+        return pack_rows(examples, self._sharing, row_tokens=batching.row_tokens, rows_multiple=batching.micro_rows)
 
     def _responses(self, values_RT: np.ndarray, examples: Sequence[Example]) -> list[np.ndarray]:
         """Of values on the rows that `_packed` makes of these examples, those of each one's response."""
-        if self.config.share_prompts:
-            return unpack_groups(values_RT, examples, self.config.group)
-        return [values[example.prompt :] for values, example in zip(unpack(values_RT, examples), examples, strict=True)]
+        unpacked = unpack_rows(values_RT, examples, self._sharing)
+        return [values[example.prompt :] for values, example in zip(unpacked, examples, strict=True)]
+
+    @property
+    def _sharing(self) -> int | None:
+        """How many examples share a prompt in rows, if they do."""
+        return self.config.group if self.config.share_prompts else None

@@ -121,7 +121,7 @@ _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 def plain_verdict(item: Item, answer: str) -> Verdict | None:
     """The verdict where it takes no comparator: two integers in plain digits, or the letter of a choice. `judge_answer` says the same.
 
-    Most answers to arithmetic and word problems are such, and sending one to a worker costs fifty times as much as comparing it.
+    Most answers to arithmetic and word problems are such. On two cores the pool takes some 15 µs for one, and 150 by way of its workers.
     """
     if item.second:
         return None

@@ -104,19 +104,17 @@ class Pool:
         """
         if trouble := problem(item):
             raise InputError(f"{item.id}: {trouble}")
-        if self._closed:
-            raise RuntimeError("the verifier pool is closed")
         future: Future[Verdict] = Future()
         own = is_own(item.kind)
         answer = None if own else answer_of(item)
-        if not own and (verdict := Verdict(verdict="unparseable") if answer is None else plain_verdict(item, answer)):
-            future.set_result(verdict)
-            return future
-        key = _key(item, answer, own)
+        plain = None if own else Verdict(verdict="unparseable") if answer is None else plain_verdict(item, answer)
+        key = None if plain else _key(item, answer, own)
         with self._lock:
             if self._closed:
                 raise RuntimeError("the verifier pool is closed")
-            if known := self._cache.get(key):
+            if plain:
+                future.set_result(plain)
+            elif known := self._cache.get(key):
                 self._cache.move_to_end(key)
                 future.set_result(known)
             else:

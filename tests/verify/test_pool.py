@@ -196,8 +196,8 @@ def test_known_answers_are_not_judged_again(pool):
 
 
 def test_what_is_right_in_one_style_is_not_remembered_for_another(pool):
-    styles = ("statement", "number")
-    verdicts = pool.verify([item("The answer is 5%", "5", question="How much?", extraction=style) for style in styles])
+    styles = ("statement", "number")  # one after the other: the first verdict is known when the second is asked for
+    verdicts = [pool.verify([item("The answer is 5%", "5", question="How much?", extraction=style)])[0] for style in styles]
     assert [verdict.verdict for verdict in verdicts] == ["wrong", "correct"]
 
 

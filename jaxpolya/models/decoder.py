@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import jax
@@ -38,6 +39,9 @@ ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
 UNLIMITED = 2**30  # a window beyond any context
+
+# For the backward pass a part of a block keeps its input and its products; norms, activations and casts of weights are made again from them.
+_keeping_products = partial(jax.checkpoint, policy=jax.checkpoint_policies.dots_saveable, prevent_cse=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,18 +151,21 @@ class Block(nnx.Module):
     def __call__(self, x_BTD: jax.Array, rope: tuple[jax.Array, jax.Array], attend: Attend) -> tuple[jax.Array, Any]:
         """(x [B, T, D], whatever `attend` returned beside its output [B, T, N, H])."""
         with jax.named_scope("attention"):
-            out_BTNH, kept = attend(*self.project_qkv(x_BTD, rope))
+            out_BTNH, kept = attend(*_keeping_products(self.project_qkv)(x_BTD, rope))
             x_BTD = x_BTD + self._norm(self._affine(out_BTNH, "o"), self.attn_post_norm)
         with jax.named_scope("mlp"):
-            y_BTD = self._norm(x_BTD, self.mlp_norm)
-            hidden_BTF = ACTIVATIONS[self.config.activation](self._affine(y_BTD, "gate")) * self._affine(y_BTD, "up")
-            return x_BTD + self._norm(self._affine(hidden_BTF, "down"), self.mlp_post_norm), kept
+            return x_BTD + _keeping_products(self._feed_forward)(x_BTD), kept
 
     def project_qkv(self, x_BTD: jax.Array, rope: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Rotated queries [B, T, N, H], rotated keys and plain values [B, T, K, H]."""
         y_BTD = self._norm(x_BTD, self.attn_norm)
         q, k, v = (self._affine(y_BTD, name) for name in ("q", "k", "v"))
         return rotate(self._norm(q, self.q_norm), rope), rotate(self._norm(k, self.k_norm), rope), v
+
+    def _feed_forward(self, x_BTD: jax.Array) -> jax.Array:
+        y_BTD = self._norm(x_BTD, self.mlp_norm)
+        hidden_BTF = gated(self.config.activation, self._affine(y_BTD, "gate"), self._affine(y_BTD, "up"))
+        return self._norm(self._affine(hidden_BTF, "down"), self.mlp_post_norm)
 
     def _norm(self, x: jax.Array, scale: nnx.Param | None) -> jax.Array:
         """The RMS norm of x, over as many axes as its scale has; x itself where the block has no such norm."""
@@ -176,15 +183,42 @@ class Block(nnx.Module):
 
 
 def linear(w: jax.Array, x_BT: jax.Array) -> jax.Array:
-    """w [*out, *in] applied to x [B, T, *in]: [B, T, *out].
+    """w [*out, *in] applied to x [B, T, *in]: [B, T, *out]. Weights lie output-major, as in Hugging Face files.
 
-    Weights lie output-major, as in Hugging Face files, and come first in the product: then XLA's CPU kernels stream them
-    without repacking (1.3 to 1.9 times the speed of x @ w at 16 to 1,024 rows); accelerators choose their own layout.
+    The order of the factors is for XLA's CPU kernels; accelerators choose their own layouts. Where each row has one token, weights come first
+    and are streamed as they lie (1.4 to 2.4 times the speed at 16 rows). Where it has more, tokens do: results then lie as
+    the next product and what is kept for the backward pass want them.
     """
     inner = tuple(range(-(x_BT.ndim - 2), 0))
-    contract = (tuple(w.ndim + i for i in inner), tuple(x_BT.ndim + i for i in inner))
-    out = jax.lax.dot_general(w, x_BT, (contract, ((), ())), precision=precision_of(x_BT))
+    of_w, of_x = tuple(w.ndim + i for i in inner), tuple(x_BT.ndim + i for i in inner)
+    if x_BT.shape[1] > 1:
+        return jax.lax.dot_general(x_BT, w, ((of_x, of_w), ((), ())), precision=precision_of(x_BT))
+    out = jax.lax.dot_general(w, x_BT, ((of_w, of_x), ((), ())), precision=precision_of(x_BT))
     return jnp.moveaxis(out, (-2, -1), (0, 1))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def gated(activation: Activation, gate: jax.Array, up: jax.Array) -> jax.Array:
+    """The activation of the gate times up, elementwise (Shazeer, arXiv 2002.05202)."""
+    return ACTIVATIONS[activation](gate) * up
+
+
+def _gated_forward(activation: Activation, gate: jax.Array, up: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return gated(activation, gate, up), (gate, up)
+
+
+def _gated_backward(activation: Activation, kept: tuple[jax.Array, jax.Array], d: jax.Array) -> tuple[jax.Array, ...]:
+    """Autodiff's, but for SiLU, where both gradients end in a division: XLA computes a division once and keeps it for all products that take
+    it, where it would repeat a multiplication in each, and on a CPU turned around, element by element (18 instead of 3 ms for [1024, 1536])."""
+    if activation != "silu":
+        return jax.vjp(lambda gate, up: ACTIVATIONS[activation](gate) * up, *kept)[1](d)
+    gate, up, d32 = (x.astype(jnp.float32) for x in (*kept, d))
+    denominator = 1 + jnp.exp(-gate)
+    d_gate = d32 * up * (1 + gate * (1 - 1 / denominator)) / denominator
+    return d_gate.astype(d.dtype), (d32 * gate / denominator).astype(d.dtype)
+
+
+gated.defvjp(_gated_forward, _gated_backward)
 
 
 def rms_norm(x: jax.Array, scale: jax.Array, config: DecoderConfig) -> jax.Array:

@@ -46,9 +46,10 @@ def make_burst(plan: Plan, mesh: Mesh, live: int) -> Any:
     """
     shardings, whole = lane_shardings(plan, mesh), replicated(mesh)
     cache_sharding: Any = shardings.suffix[0][0]
+    platform = mesh.devices.flat[0].platform
     # Left to the partitioner, a scatter would gather every row's keys and values on every device.
     flush = jax.shard_map(
-        partial(_flush, platform=mesh.devices.flat[0].platform),
+        partial(_flush, platform=platform),
         mesh=mesh,
         in_specs=(cache_sharding.spec, cache_sharding.spec, PartitionSpec(cache_sharding.spec[0])),
         out_specs=cache_sharding.spec,
@@ -57,9 +58,12 @@ def make_burst(plan: Plan, mesh: Mesh, live: int) -> Any:
     def burst(
         params: Params, lanes: Lanes, rows: Rows, key: jax.Array, temperature: jax.Array, top_p: jax.Array
     ) -> tuple[Lanes, jax.Array, jax.Array]:
+        read = _read(lanes, live)
+
         def step(n: jax.Array, carry: tuple[Any, ...]) -> tuple[Any, ...]:
             recent, last_PG, tokens_PGN, logps_PGN = carry
-            hidden_BD, recent = _advance(plan, live, params, lanes, recent, last_PG, rows, n)
+            caches = read if platform == "cpu" else _read(lanes, live)
+            hidden_BD, recent = _advance(plan, live, params, caches, recent, last_PG, rows, n)
             with jax.named_scope("sample"):
                 keys_B = token_keys(key, rows.sequence_PG.reshape(-1), (rows.length_PG + n).reshape(-1))
                 logits_BV = logits(plan.config, hidden_BD, head_table(params))
@@ -83,8 +87,28 @@ def make_burst(plan: Plan, mesh: Mesh, live: int) -> Any:
     )
 
 
+def _read(lanes: Lanes, live: int) -> tuple[Cache, Cache]:
+    """(prefixes, the suffixes' live slots) as a step's products read them: keys [..., H, S], values [..., S, H].
+
+    XLA's CPU products want keys turned around, which takes longer than the products; so that is done once a burst there. Accelerators'
+    products take keys as they lie: within a step it is no work.
+    """
+
+    def turned(cache: Cache, slots: int | None = None) -> Cache:
+        return [(keys[..., :slots, :].swapaxes(-1, -2), values[..., :slots, :]) for keys, values in cache]
+
+    return turned(lanes.prefix), turned(lanes.suffix, live)
+
+
 def _advance(
-    plan: Plan, live: int, params: Params, lanes: Lanes, recent: list[KeysValues], last_PG: jax.Array, rows: Rows, n: jax.Array
+    plan: Plan,
+    live: int,
+    params: Params,
+    lanes: tuple[Cache, Cache],
+    recent: list[KeysValues],
+    last_PG: jax.Array,
+    rows: Rows,
+    n: jax.Array,
 ) -> tuple[jax.Array, list[KeysValues]]:
     """Step n: one forward pass of each row's last token, to (final hidden states [B, D], the recent keys and values with its own)."""
     config, graphdef = plan.config, block_def(plan.config)
@@ -93,7 +117,7 @@ def _advance(
     seen = [_visible(plan, kind, live, rows, n) for kind in config.kinds]
     x_B1D = embed(params, config, last_PG.reshape(-1, 1), plan.dtype)
     written: list[Any] = []
-    caches = zip(lanes.prefix, lanes.suffix, recent, strict=True)
+    caches = zip(*lanes, recent, strict=True)
     for layer_params, kind, of_layer in zip(params["blocks"], config.kind_of_layer, caches, strict=True):
         x_B1D, new = nnx.merge(graphdef, layer_params)(x_B1D, tables[kind], _Attend(plan, n, of_layer, seen[kind]))
         written.append(new)
@@ -198,14 +222,13 @@ def _attention(plan: Plan, q_PKGMH: jax.Array, caches: tuple[KeysValues, ...], s
 
     # The prefixes are a batch of products: one of [G, W·S_p] might sum a prompt in another order, depending on its place.
     q_PKWGMH = jnp.broadcast_to(q_PKGMH[:, :, None], (*q_PKGMH.shape[:2], plan.prompts, *q_PKGMH.shape[2:]))
-    prefix_PKWGMS = scores(q_PKWGMH, prefix[0], "pkwgmh,pkwsh->pkwgms", in_prefix)
+    prefix_PKWGMS = scores(q_PKWGMH, prefix[0], "pkwgmh,pkwhs->pkwgms", in_prefix)
     parts = []
     for start in range(0, in_suffix.shape[-1], SUFFIX_BLOCK):
         end = min(start + SUFFIX_BLOCK, in_suffix.shape[-1])
-        keys, values = (jax.lax.slice_in_dim(cache, start, end, axis=3) for cache in suffix)
-        parts.append((keys, values, in_suffix[..., start:end]))
-    parts.append((*recent, in_recent))
-    own = [(scores(q_PKGMH, keys, "pkgmh,pkgsh->pkgms", mask), values) for keys, values, mask in parts]
+        parts.append((suffix[0][..., start:end], suffix[1][..., start:end, :], in_suffix[..., start:end]))
+    parts.append((recent[0].swapaxes(-1, -2), recent[1], in_recent))
+    own = [(scores(q_PKGMH, keys, "pkgmh,pkghs->pkgms", mask), values) for keys, values, mask in parts]
 
     peaks = [jnp.max(prefix_PKWGMS, axis=(2, -1))[..., None], *(jnp.max(part, axis=-1, keepdims=True) for part, _ in own)]
     peak_PKGM1 = functools.reduce(jnp.maximum, peaks)

@@ -37,7 +37,7 @@ class Batching(Strict):
     micro_rows: Annotated[PositiveInt, HOW] = 8
     """B: rows of one forward and backward pass, over the whole mesh."""
     remat: Annotated[Literal["none", "block"], HOW] = "block"
-    """Recompute each block in the backward pass instead of keeping its activations."""
+    """What the backward pass makes again: whole blocks, or (none) their norms and activations alone, from products that are kept."""
 
 
 class ValidationConfig(Strict):

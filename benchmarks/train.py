@@ -29,7 +29,6 @@ import importlib.util
 import json
 import os
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -162,7 +161,7 @@ def torch_training(case: dict[str, Any]) -> tuple[Callable[[int], float], Callab
     import torch
     import transformers
 
-    before = most_resident()
+    before = resident("VmRSS")
     device = "cuda" if torch.cuda.is_available() and case["platform"] == "gpu" else "cpu"
     s, dtype = case["shape"], getattr(torch, case["dtype"])
     config = transformers.Qwen2Config(
@@ -205,17 +204,17 @@ def torch_training(case: dict[str, Any]) -> tuple[Callable[[int], float], Callab
     def memory() -> int:
         if device == "cuda":
             return int(torch.cuda.max_memory_allocated())
-        return most_resident() - before
+        return resident("VmHWM") - before
 
     return run, memory
 
 
-def most_resident() -> int:
-    """Bytes of memory that this process held at most. What `getrusage` says begins with what its parent held."""
+def resident(what: str) -> int:
+    """Bytes of memory that this process holds (VmRSS) or held at most (VmHWM); 0 where the system isn't Linux. What `getrusage` says would
+    begin with what the parent held."""
     status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1])  # type: ignore[index]
+    found = re.search(rf"{what}:\s+(\d+) kB", status.read_text() if status.exists() else "")
+    return 1024 * int(found[1]) if found else 0
 
 
 def serve_torch() -> None:

@@ -15,7 +15,7 @@ The suffix is summed in blocks of fixed size, oldest first, so that blocks beyon
 import dataclasses
 import functools
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,14 @@ SUFFIX_BLOCK = 256
 
 KeysValues = tuple[jax.Array, jax.Array]
 """Of one layer."""
+
+
+class _Read(NamedTuple):
+    """What a layer's products read in all steps of a burst: keys [..., H, S], values [..., S, H]."""
+
+    prefix: KeysValues
+    suffix: list[KeysValues]
+    """Its live slots, in blocks."""
 
 
 @functools.cache
@@ -58,12 +66,12 @@ def make_burst(plan: Plan, mesh: Mesh, live: int) -> Any:
     def burst(
         params: Params, lanes: Lanes, rows: Rows, key: jax.Array, temperature: jax.Array, top_p: jax.Array
     ) -> tuple[Lanes, jax.Array, jax.Array]:
-        read = _read(lanes, live)
+        once = _read(lanes, live)
 
         def step(n: jax.Array, carry: tuple[Any, ...]) -> tuple[Any, ...]:
             recent, last_PG, tokens_PGN, logps_PGN = carry
-            caches = read if platform == "cpu" else _read(lanes, live)
-            hidden_BD, recent = _advance(plan, live, params, caches, recent, last_PG, rows, n)
+            read = once if platform == "cpu" else _read(lanes, live)
+            hidden_BD, recent = _advance(plan, live, params, read, recent, last_PG, rows, n)
             with jax.named_scope("sample"):
                 keys_B = token_keys(key, rows.sequence_PG.reshape(-1), (rows.length_PG + n).reshape(-1))
                 logits_BV = logits(plan.config, hidden_BD, head_table(params))
@@ -87,24 +95,29 @@ def make_burst(plan: Plan, mesh: Mesh, live: int) -> Any:
     )
 
 
-def _read(lanes: Lanes, live: int) -> tuple[Cache, Cache]:
-    """(prefixes, the suffixes' live slots) as a step's products read them: keys [..., H, S], values [..., S, H].
+def _read(lanes: Lanes, live: int) -> list[_Read]:
+    """Of each layer.
 
-    XLA's CPU products want keys turned around, which takes longer than the products; so that is done once a burst there. Accelerators'
-    products take keys as they lie: within a step it is no work.
+    XLA's CPU products want keys turned around, which takes longer than the products. So that is done once a burst there, with a second copy
+    of the keys. Accelerators' products take keys as they lie: within a step it is no work.
     """
 
-    def turned(cache: Cache, slots: int | None = None) -> Cache:
-        return [(keys[..., :slots, :].swapaxes(-1, -2), values[..., :slots, :]) for keys, values in cache]
+    def turned(cache: KeysValues, start: int = 0, end: int | None = None) -> KeysValues:
+        keys, values = (x[..., start:end, :] for x in cache)
+        return keys.swapaxes(-1, -2), values
 
-    return turned(lanes.prefix), turned(lanes.suffix, live)
+    def blocks(cache: KeysValues) -> list[KeysValues]:
+        slots = min(live, cache[0].shape[-2])
+        return [turned(cache, start, min(start + SUFFIX_BLOCK, slots)) for start in range(0, slots, SUFFIX_BLOCK)]
+
+    return [_Read(turned(prefix), blocks(suffix)) for prefix, suffix in zip(lanes.prefix, lanes.suffix, strict=True)]
 
 
 def _advance(
     plan: Plan,
     live: int,
     params: Params,
-    lanes: tuple[Cache, Cache],
+    read: list[_Read],
     recent: list[KeysValues],
     last_PG: jax.Array,
     rows: Rows,
@@ -117,9 +130,10 @@ def _advance(
     seen = [_visible(plan, kind, live, rows, n) for kind in config.kinds]
     x_B1D = embed(params, config, last_PG.reshape(-1, 1), plan.dtype)
     written: list[Any] = []
-    caches = zip(*lanes, recent, strict=True)
-    for layer_params, kind, of_layer in zip(params["blocks"], config.kind_of_layer, caches, strict=True):
-        x_B1D, new = nnx.merge(graphdef, layer_params)(x_B1D, tables[kind], _Attend(plan, n, of_layer, seen[kind]))
+    layers = zip(params["blocks"], config.kind_of_layer, read, recent, strict=True)
+    for layer_params, kind, read_by_layer, recent_of_layer in layers:
+        attend = _Attend(plan, n, read_by_layer, recent_of_layer, seen[kind])
+        x_B1D, new = nnx.merge(graphdef, layer_params)(x_B1D, tables[kind], attend)
         written.append(new)
     return rms_norm(x_B1D[:, 0], params["final_norm"], config), written
 
@@ -130,23 +144,26 @@ class _Attend:
 
     plan: Plan
     n: jax.Array
-    caches: tuple[KeysValues, KeysValues, KeysValues]
-    """Prefix, suffix, recent."""
+    read: _Read
+    recent: KeysValues
+    """Both [P, K, G, N, H]."""
     seen: tuple[jax.Array, jax.Array, jax.Array]
-    """Of each of them, by `_visible`."""
+    """Of prefixes, suffix and recent tokens, by `_visible`."""
 
     def __call__(self, q_B1NH: jax.Array, k_B1KH: jax.Array, v_B1KH: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        prefix, suffix, recent = self.caches
-        P, K, G, _, H = recent[0].shape
+        P, K, G, _, H = self.recent[0].shape
         heads = q_B1NH.shape[2]
 
         def write(cache_PKGNH: jax.Array, new_B1KH: jax.Array) -> jax.Array:
             new_PKGH = jnp.moveaxis(new_B1KH.reshape(P, G, K, H), 2, 1).astype(cache_PKGNH.dtype)
             return jax.lax.dynamic_update_index_in_dim(cache_PKGNH, new_PKGH, self.n, axis=3)
 
-        recent = write(recent[0], k_B1KH), write(recent[1], v_B1KH)
+        recent = write(self.recent[0], k_B1KH), write(self.recent[1], v_B1KH)
         q_PKGMH = jnp.moveaxis(q_B1NH.reshape(P, G, K, heads // K, H), 2, 1)
-        out_PKGMH = _attention(self.plan, q_PKGMH, (prefix, suffix, recent), self.seen)
+        in_prefix, in_suffix, in_recent = self.seen
+        own = [(*block, in_suffix[..., i * SUFFIX_BLOCK :][..., :SUFFIX_BLOCK]) for i, block in enumerate(self.read.suffix)]
+        own.append((recent[0].swapaxes(-1, -2), recent[1], in_recent))
+        out_PKGMH = _attention(self.plan, q_PKGMH, (*self.read.prefix, in_prefix), own)
         return jnp.moveaxis(out_PKGMH, 1, 2).reshape(P * G, 1, heads, H), recent
 
 
@@ -203,15 +220,17 @@ def _flush(suffix: Cache, recent: Cache, length_PG: jax.Array, platform: str) ->
     return jax.tree.map(lambda blocks, cache: blocks.reshape(cache.shape), caches, suffix)
 
 
-def _attention(plan: Plan, q_PKGMH: jax.Array, caches: tuple[KeysValues, ...], seen: tuple[jax.Array, ...]) -> jax.Array:
-    """One softmax over the lane's prefixes, the row's suffix and the burst's recent tokens: [P, K, G, M, H]. Scores and sums are float32.
+Seen = tuple[jax.Array, jax.Array, jax.Array]
+"""Keys [..., H, S], values [..., S, H], and which of them are visible."""
 
-    `seen` is of `_visible`. The suffix is summed block by block (see the module), and so are the prefixes: those of a lane's other prompts
-    add exact zeros, whichever of them is the row's.
+
+def _attention(plan: Plan, q_PKGMH: jax.Array, prefix: Seen, own: list[Seen]) -> jax.Array:
+    """One softmax over the lane's prefixes and what is a row's own: [P, K, G, M, H]. Scores and sums are float32.
+
+    What is a row's own is summed part by part (see the module), and so are the prefixes: those of a lane's other prompts add exact zeros,
+    whichever of them is the row's.
     """
     precision, config = precision_of(q_PKGMH), plan.config
-    prefix, suffix, recent = caches
-    in_prefix, in_suffix, in_recent = seen
 
     def scores(q: jax.Array, keys: jax.Array, axes: str, mask: jax.Array) -> jax.Array:
         out = jnp.einsum(axes, q, keys, precision=precision, preferred_element_type=jnp.float32)
@@ -222,20 +241,16 @@ def _attention(plan: Plan, q_PKGMH: jax.Array, caches: tuple[KeysValues, ...], s
 
     # The prefixes are a batch of products: one of [G, W·S_p] might sum a prompt in another order, depending on its place.
     q_PKWGMH = jnp.broadcast_to(q_PKGMH[:, :, None], (*q_PKGMH.shape[:2], plan.prompts, *q_PKGMH.shape[2:]))
-    prefix_PKWGMS = scores(q_PKWGMH, prefix[0], "pkwgmh,pkwhs->pkwgms", in_prefix)
-    parts = []
-    for start in range(0, in_suffix.shape[-1], SUFFIX_BLOCK):
-        end = min(start + SUFFIX_BLOCK, in_suffix.shape[-1])
-        parts.append((suffix[0][..., start:end], suffix[1][..., start:end, :], in_suffix[..., start:end]))
-    parts.append((recent[0].swapaxes(-1, -2), recent[1], in_recent))
-    own = [(scores(q_PKGMH, keys, "pkgmh,pkghs->pkgms", mask), values) for keys, values, mask in parts]
+    keys, prefix_values, visible = prefix
+    prefix_PKWGMS = scores(q_PKWGMH, keys, "pkwgmh,pkwhs->pkwgms", visible)
+    parts = [(scores(q_PKGMH, keys, "pkgmh,pkghs->pkgms", visible), values) for keys, values, visible in own]
 
-    peaks = [jnp.max(prefix_PKWGMS, axis=(2, -1))[..., None], *(jnp.max(part, axis=-1, keepdims=True) for part, _ in own)]
+    peaks = [jnp.max(prefix_PKWGMS, axis=(2, -1))[..., None], *(jnp.max(part, axis=-1, keepdims=True) for part, _ in parts)]
     peak_PKGM1 = functools.reduce(jnp.maximum, peaks)
     weights = jnp.exp(prefix_PKWGMS - peak_PKGM1[:, :, None])
     total = jnp.sum(jnp.sum(weights, axis=-1, keepdims=True), axis=2)
-    out = jnp.sum(weighted("pkwgms,pkwsh->pkwgmh", weights, prefix[1]), axis=2)
-    for part, values in own:
+    out = jnp.sum(weighted("pkwgms,pkwsh->pkwgmh", weights, prefix_values), axis=2)
+    for part, values in parts:
         weights = jnp.exp(part - peak_PKGM1)
         total += jnp.sum(weights, axis=-1, keepdims=True)
         out += weighted("pkgms,pkgsh->pkgmh", weights, values)

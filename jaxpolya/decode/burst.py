@@ -35,6 +35,8 @@ SUFFIX_BLOCK = 256
 
 KeysValues = tuple[jax.Array, jax.Array]
 """Of one layer."""
+_Part = tuple[jax.Array, jax.Array, jax.Array]
+"""Keys [..., H, S], values [..., S, H], and which of them are visible."""
 
 
 class _Read(NamedTuple):
@@ -66,12 +68,11 @@ def make_burst(plan: Plan, mesh: Mesh, live: int) -> Any:
     def burst(
         params: Params, lanes: Lanes, rows: Rows, key: jax.Array, temperature: jax.Array, top_p: jax.Array
     ) -> tuple[Lanes, jax.Array, jax.Array]:
-        once = _read(lanes, live)
+        once = _read(lanes, live) if platform == "cpu" else None
 
         def step(n: jax.Array, carry: tuple[Any, ...]) -> tuple[Any, ...]:
             recent, last_PG, tokens_PGN, logps_PGN = carry
-            read = once if platform == "cpu" else _read(lanes, live)
-            hidden_BD, recent = _advance(plan, live, params, read, recent, last_PG, rows, n)
+            hidden_BD, recent = _advance(plan, live, params, once or _read(lanes, live), recent, last_PG, rows, n)
             with jax.named_scope("sample"):
                 keys_B = token_keys(key, rows.sequence_PG.reshape(-1), (rows.length_PG + n).reshape(-1))
                 logits_BV = logits(plan.config, hidden_BD, head_table(params))
@@ -96,7 +97,7 @@ def make_burst(plan: Plan, mesh: Mesh, live: int) -> Any:
 
 
 def _read(lanes: Lanes, live: int) -> list[_Read]:
-    """Of each layer.
+    """What each layer's products read.
 
     XLA's CPU products want keys turned around, which takes longer than the products. So that is done once a burst there, with a second copy
     of the keys. Accelerators' products take keys as they lie: within a step it is no work.
@@ -220,11 +221,7 @@ def _flush(suffix: Cache, recent: Cache, length_PG: jax.Array, platform: str) ->
     return jax.tree.map(lambda blocks, cache: blocks.reshape(cache.shape), caches, suffix)
 
 
-Seen = tuple[jax.Array, jax.Array, jax.Array]
-"""Keys [..., H, S], values [..., S, H], and which of them are visible."""
-
-
-def _attention(plan: Plan, q_PKGMH: jax.Array, prefix: Seen, own: list[Seen]) -> jax.Array:
+def _attention(plan: Plan, q_PKGMH: jax.Array, prefix: _Part, own: list[_Part]) -> jax.Array:
     """One softmax over the lane's prefixes and what is a row's own: [P, K, G, M, H]. Scores and sums are float32.
 
     What is a row's own is summed part by part (see the module), and so are the prefixes: those of a lane's other prompts add exact zeros,

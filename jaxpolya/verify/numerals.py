@@ -40,6 +40,14 @@ _LONGEST_LABEL = 24
 _LATEST = 64
 """Numbers that are looked at, an expression's operands among them."""
 
+_ANY = re.compile(rf".*[\d{_VULGAR}]", re.ASCII)
+"""Up to the last sign that every number has one of."""
+_APART = re.compile(
+    r".*(?:[gjkqwyz?;\"'<>=]|[ ](?!(?:percent|hundred|thousand|million|billion|trillion|[ap]m)[ ])[a-z]{2,}(?=[ ]))",
+    re.ASCII | re.IGNORECASE,
+)
+"""Up to the last letter, sign or word that neither numbers nor operators hold."""
+
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _DENIAL = re.compile(
     r"(?<![a-z])(?:not|no|never|neither|nor|none|nothing|cannot|unknown|undefined|undetermined|indeterminate|impossible|infinit[ey]|unclear"
@@ -75,11 +83,17 @@ _OPERATION = re.compile(
 def last_number(text: str) -> str | None:
     """The last number of a text; all of an expression that ends with it. Linear in the text's length.
 
-    Neither numbers nor operators hold a line's end, so lines are read from the last one on.
+    Neither numbers nor operators hold a line's end, or what `_APART` knows, so that the text is read piece by piece from its end.
     """
     end, left = len(text), _LATEST
     while end >= 0 and left:
-        start = text.rfind("\n", 0, end) + 1
+        line = text.rfind("\n", 0, end) + 1
+        last_digit = _ANY.match(text, line, end)
+        if not last_digit:
+            end = line - 1
+            continue
+        apart = _APART.match(text, line, last_digit.end())
+        start = apart.end() if apart else line
         numbers = collections.deque(_NUMBER.finditer(text, start, end), maxlen=left)
         left -= len(numbers)
         while numbers:
@@ -89,7 +103,7 @@ def last_number(text: str) -> str | None:
                 first = numbers.pop()
             if first is not last or not (_is_exponent(text, last) or _is_label(text, last)):
                 return _with_surroundings(text, first.start(), last.end())
-        end = start - 1
+        end = start if apart else line - 1
     return None
 
 

@@ -27,7 +27,7 @@ from jaxpolya.decode.sampling import Draw
 from jaxpolya.errors import InputError, not_finite
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params
-from jaxpolya.parallel.mesh import batch_to_mesh, data_shards, to_host
+from jaxpolya.parallel.mesh import batch_argument, data_shards, to_host
 from jaxpolya.records import Finish
 
 GROUP = 16
@@ -207,7 +207,7 @@ class Engine:
                 for shard, load in enumerate(loads):
                     for row, (lane, place, rest) in enumerate(load[first : first + together], shard * together):
                         at_R2[row], tokens_RT[row, : len(rest)] = (lane, place), rest
-                lanes = prefill(weights, lanes, beginnings.cache(beginning), *batch_to_mesh((tokens_RT, at_R2), self.mesh))
+                lanes = prefill(weights, lanes, beginnings.cache(beginning), *batch_argument((tokens_RT, at_R2), self.mesh))
         return lanes
 
     def _collect(self, table: "Table", tokens_PGN: np.ndarray, logps_PGN: np.ndarray) -> "list[_Ended]":

@@ -59,6 +59,12 @@ def batch_to_mesh(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda array: jax.make_array_from_callback(array.shape, sharding, lambda index: array[index]), tree)
 
 
+def batch_argument(tree: Any, mesh: Mesh) -> Any:
+    """What `batch_to_mesh` gives, as the argument of a program whose `in_shardings` say so. One host's arrays are left as they are:
+    jit puts them there itself, in a tenth of the time."""
+    return tree if jax.process_count() == 1 else batch_to_mesh(tree, mesh)
+
+
 def is_primary() -> bool:
     """Whether this host writes the files that one host writes."""
     return jax.process_index() == 0

@@ -71,6 +71,7 @@ def evaluate(
     devices.start_jax()
     from jaxpolya.parallel.mesh import is_primary
 
+    devices.settle()
     done = []
     for evaluation in evaluated(runs, Display(errors, quiet=not is_primary())):
         done.append(evaluation)

@@ -44,6 +44,7 @@ def run(
     from jaxpolya.progress import Display
     from jaxpolya.runs import pipeline
 
+    devices.settle()
     results = pipeline.run(loaded, Display(errors, quiet=quiet or not is_primary()), only=only)
     if results is not None and is_primary():
         show_results(results, loaded.output / loaded.name)
@@ -75,6 +76,7 @@ def sweep(
     from jaxpolya.progress import Display
     from jaxpolya.runs import pipeline
 
+    devices.settle()
     display = Display(errors, quiet=quiet or not is_primary())
     for i, (name, point) in enumerate(planned, 1):
         display.note(f"point {i} of {len(planned)}: {name}")

@@ -1,4 +1,4 @@
-"""The host's speed: judged responses a second where the model costs next to nothing.
+"""The host's speed: judged responses a second, with a model that costs next to nothing and with one that costs nothing.
 
     JAX_PLATFORMS=cpu python benchmarks/host.py [--prompts 210] [--samples 64] [--new-tokens 16] [--decimals] [--workers N] [--rounds 3]
         [--profile]
@@ -6,30 +6,41 @@
 What is timed is what the generate phase does with its prompts (`rollout.respond`): decoding, detokenising, verdicts, and writing
 `samples.jsonl`. The model has 3 layers of width 32 and random weights, the vocabulary is numbers and a few words, so that most responses
 say a number. References are integers, which are compared without a worker, or with `--decimals` numbers that the pool's processes compare.
-Compiling and the start of the workers are not counted. `--profile` prints where the main thread's time goes (cProfile, which itself slows
-it down).
+Compiling and the start of the workers are not counted.
+
+On a CPU the model takes the cores that the host works on. So rounds alternate with others in which the bursts of the first round are played
+back: the host does all that it does, and finds each burst finished when it looks, as it would beside an accelerator that is faster than
+it. Only the dispatches of programs are missing from that. `--profile` prints where the main thread's time goes in these rounds (cProfile,
+which itself slows it down).
 """
 
 import argparse
+import contextlib
 import cProfile
 import os
 import pstats
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from jaxpolya.cli.devices import settle
 from jaxpolya.config import DecodeConfig, Sampling
+from jaxpolya.decode.burst import make_burst
 from jaxpolya.decode.engine import Engine
 from jaxpolya.hf.spelling import Spelling
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import init_params
-from jaxpolya.parallel.mesh import make_mesh
+from jaxpolya.parallel.mesh import make_mesh, to_host
 from jaxpolya.records import Question
 from jaxpolya.rollout.respond import Draws, Prompt, respond
 from jaxpolya.verify.pool import Pool
@@ -75,26 +86,67 @@ def main() -> None:
         engine=DecodeConfig(rows=arguments.rows), dtype=jnp.float32,
     )  # fmt: skip
     params = init_params(MODEL, jax.random.key(0))
-    rates, load, profile = [], [], cProfile.Profile()
+    rates: dict[str, list[float]] = {"decoded": [], "played back": []}
+    load, profile, device = [], cProfile.Profile(), Device()
+    settle()  # as the command does
     with Pool(arguments.workers) as pool, tempfile.TemporaryDirectory() as place:
         for number in range(arguments.rounds + 1):  # the first one compiles
-            if arguments.profile and number:
-                profile.enable()
-            start = time.perf_counter()
-            draws, out = Draws("base", "generate", arguments.samples, number), Path(place) / f"{number}.jsonl"
-            samples = respond(engine, lambda: params, prompts, draws, pool=pool, out=out)
-            seconds = time.perf_counter() - start
-            profile.disable()
-            if number:
-                rates.append(len(samples) / seconds)
-                load.append(os.getloadavg()[0])
+            for how, each in rates.items():
+                with device.recording() if how == "decoded" else device.playing():
+                    if arguments.profile and how == "played back":
+                        profile.enable()
+                    start = time.perf_counter()
+                    draws, out = Draws("base", "generate", arguments.samples, 0), Path(place) / f"{number} {how}.jsonl"
+                    samples = respond(engine, lambda: params, prompts, draws, pool=pool, out=out)
+                    seconds = time.perf_counter() - start
+                    profile.disable()
+                if number:
+                    each.append(len(samples) / seconds)
+            load.append(os.getloadavg()[0])
     tokens = sum(len(sample.token_ids) for sample in samples) / len(samples)
     judged = sum(sample.verdict in ("correct", "wrong") for sample in samples) / len(samples)
-    what = f"{len(samples)} responses of {tokens:.0f} tokens on average, {judged:.0%} of them compared"
-    print(f"{what}: {statistics.median(rates):,.0f} judged responses/s ({', '.join(f'{rate:,.0f}' for rate in rates)})")
+    print(f"{len(samples)} responses of {tokens:.0f} tokens on average, {judged:.0%} of them compared")
+    for how, each in rates.items():
+        print(f"{how}: {statistics.median(each):,.0f} judged responses/s ({', '.join(f'{rate:,.0f}' for rate in each)})")
     print(f"{os.cpu_count()} cores, load {min(load):.1f} to {max(load):.1f}, jax {jax.__version__}")
     if arguments.profile:
         pstats.Stats(profile).sort_stats("tottime").print_stats(35)
+
+
+class Device:
+    """What the engine's programs give, kept and played back: its table depends on nothing else."""
+
+    def __init__(self) -> None:
+        self._bursts: list[tuple[np.ndarray, np.ndarray]] = []
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Within it, what bursts give is kept, in place of what was kept before."""
+        self._bursts = []
+
+        def make(*plan: Any) -> Any:
+            program = make_burst(*plan)
+
+            def burst(*arguments: Any) -> Any:
+                lanes, *drawn = program(*arguments)
+                self._bursts.append(drawn)
+                return lanes, *drawn
+
+            return burst
+
+        with mock.patch("jaxpolya.decode.engine.make_burst", make):
+            yield
+        self._bursts = [to_host(drawn) for drawn in self._bursts]
+
+    @contextlib.contextmanager
+    def playing(self) -> Iterator[None]:
+        """Within it, no program runs."""
+        bursts = iter(self._bursts)
+        with (
+            mock.patch("jaxpolya.decode.engine.make_burst", lambda *_: lambda _, lanes, *__: (lanes, *next(bursts))),
+            mock.patch("jaxpolya.decode.engine.make_prefill", lambda *_: lambda _, lanes, *__: lanes),
+        ):
+            yield
 
 
 if __name__ == "__main__":

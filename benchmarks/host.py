@@ -8,10 +8,10 @@ What is timed is what the generate phase does with its prompts (`rollout.respond
 say a number. References are integers, which are compared without a worker, or with `--decimals` numbers that the pool's processes compare.
 Compiling and the start of the workers are not counted.
 
-On a CPU the model takes the cores that the host works on. So rounds alternate with others in which the bursts of the first round are played
-back: the host does all that it does, and finds each burst finished when it looks, as it would beside an accelerator that is faster than
-it. Only the dispatches of programs are missing from that. `--profile` prints where the main thread's time goes in these rounds (cProfile,
-which itself slows it down).
+On a CPU the model takes the cores that the host works on. So each round is followed by another in which its bursts are played back: the
+host finds each burst finished when it looks, as it would beside an accelerator that is faster than it. Neither prefills nor bursts run
+then; missing are their dispatch, the placing of their arguments, and the fetching of results. `--profile` prints where the main thread's
+time goes in these rounds (cProfile, which itself slows it down).
 """
 
 import argparse
@@ -29,7 +29,6 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -70,18 +69,25 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     words = tokenizer()
-    prompts = [
-        Prompt(
-            Question(
-                id=f"q{i}", question=f"What is {i} + 1?", answer=f"{i + 1}.0" if arguments.decimals else str(i + 1), extraction="number"
-            ),
-            f"What is {i} + 1?",
-            tuple([1 + i % 40] * PROMPT),
-        )
-        for i in range(arguments.prompts)
-    ]
+
+    def prompts(times: str) -> list[Prompt]:
+        """The same prompts each time, of questions that the pool doesn't remember."""
+        return [
+            Prompt(
+                Question(
+                    id=f"q{i}",
+                    question=f"What is {i} + 1, {times}?",
+                    answer=f"{i + 1}.0" if arguments.decimals else str(i + 1),
+                    extraction="number",
+                ),
+                f"What is {i} + 1?",
+                tuple([1 + i % 40] * PROMPT),
+            )
+            for i in range(arguments.prompts)
+        ]
+
     engine = Engine(
-        MODEL, make_mesh(), sampling=Sampling(max_new_tokens=arguments.new_tokens), prompts=len(prompts), samples=arguments.samples,
+        MODEL, make_mesh(), sampling=Sampling(max_new_tokens=arguments.new_tokens), prompts=arguments.prompts, samples=arguments.samples,
         longest_prompt=PROMPT, stop_ids=[0], decode=Spelling(words).decode,
         engine=DecodeConfig(rows=arguments.rows), dtype=jnp.float32,
     )  # fmt: skip
@@ -92,12 +98,12 @@ def main() -> None:
     with Pool(arguments.workers) as pool, tempfile.TemporaryDirectory() as place:
         for number in range(arguments.rounds + 1):  # the first one compiles
             for how, each in rates.items():
+                asked, out = prompts(f"{number} {how}"), Path(place) / f"{number} {how}.jsonl"
                 with device.recording() if how == "decoded" else device.playing():
-                    if arguments.profile and how == "played back":
+                    if arguments.profile and number and how == "played back":
                         profile.enable()
                     start = time.perf_counter()
-                    draws, out = Draws("base", "generate", arguments.samples, 0), Path(place) / f"{number} {how}.jsonl"
-                    samples = respond(engine, lambda: params, prompts, draws, pool=pool, out=out)
+                    samples = respond(engine, lambda: params, asked, Draws("base", "generate", arguments.samples, 0), pool=pool, out=out)
                     seconds = time.perf_counter() - start
                     profile.disable()
                 if number:
@@ -117,7 +123,7 @@ class Device:
     """What the engine's programs give, kept and played back: its table depends on nothing else."""
 
     def __init__(self) -> None:
-        self._bursts: list[tuple[np.ndarray, np.ndarray]] = []
+        self._bursts: list[Any] = []
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
@@ -140,7 +146,7 @@ class Device:
 
     @contextlib.contextmanager
     def playing(self) -> Iterator[None]:
-        """Within it, no program runs."""
+        """Within it, neither prefills nor bursts run."""
         bursts = iter(self._bursts)
         with (
             mock.patch("jaxpolya.decode.engine.make_burst", lambda *_: lambda _, lanes, *__: (lanes, *next(bursts))),

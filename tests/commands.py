@@ -11,7 +11,8 @@ from jaxpolya.cli import devices
 @pytest.fixture
 def jaxpolya(monkeypatch, capsys):
     """A function (arguments) → (exit code, stdout, stderr) of the command, in this process."""
-    monkeypatch.setattr(devices, "start_jax", lambda: None)  # the tests have their own settings
+    for prepare in ("start_jax", "settle"):  # the tests have their own settings
+        monkeypatch.setattr(devices, prepare, lambda: None)
     monkeypatch.setenv("COLUMNS", "100")
 
     def call(*arguments) -> tuple[int, str, str]:

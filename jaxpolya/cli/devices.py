@@ -30,8 +30,10 @@ def start_jax() -> None:
 def settle() -> None:
     """Tells the garbage collector that what is imported by now stays, and to look at what is new less often.
 
-    Half a million objects are imported, and each full collection looks at them for half a second; records are many small objects more.
-    That took a fifth of the time in which responses are judged and written.
+    Half a million objects are imported, and each full collection looks at them for half a second; records add many more. That took a fifth
+    of the time in which responses are judged and written.
     """
+    import jaxpolya.runs.pipeline  # noqa: F401 (what stages import stays too)
+
     gc.freeze()
     gc.set_threshold(10_000)

@@ -40,13 +40,13 @@ _LONGEST_LABEL = 24
 _LATEST = 64
 """Numbers that are looked at, an expression's operands among them."""
 
-_ANY = re.compile(rf".*[\d{_VULGAR}]", re.ASCII)
-"""Up to the last sign that every number has one of."""
-_APART = re.compile(
+_TO_LAST_DIGIT = re.compile(rf".*[\d{_VULGAR}]", re.ASCII)
+"""Up to the last digit or vulgar fraction, one of which is in every number."""
+_TO_LAST_BREAK = re.compile(
     r".*(?:[gjkqwyz?;\"'<>=]|[ ](?!(?:percent|hundred|thousand|million|billion|trillion|[ap]m)[ ])[a-z]{2,}(?=[ ]))",
     re.ASCII | re.IGNORECASE,
 )
-"""Up to the last letter, sign or word that neither numbers nor operators hold."""
+"""Up to the last letter, sign or word between numbers. What `_NUMBER` or `_OPERATOR` may match must not be among them."""
 
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _DENIAL = re.compile(
@@ -83,16 +83,16 @@ _OPERATION = re.compile(
 def last_number(text: str) -> str | None:
     """The last number of a text; all of an expression that ends with it. Linear in the text's length.
 
-    Neither numbers nor operators hold a line's end, or what `_APART` knows, so that the text is read piece by piece from its end.
+    Neither numbers nor operators hold a line's end, nor the breaks of `_TO_LAST_BREAK`: so the text is read piece by piece from its end.
     """
     end, left = len(text), _LATEST
     while end >= 0 and left:
         line = text.rfind("\n", 0, end) + 1
-        last_digit = _ANY.match(text, line, end)
+        last_digit = _TO_LAST_DIGIT.match(text, line, end)
         if not last_digit:
             end = line - 1
             continue
-        apart = _APART.match(text, line, last_digit.end())
+        apart = _TO_LAST_BREAK.match(text, line, last_digit.end())
         start = apart.end() if apart else line
         numbers = collections.deque(_NUMBER.finditer(text, start, end), maxlen=left)
         left -= len(numbers)

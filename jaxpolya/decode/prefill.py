@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxpolya.decode.lanes import Cache, Lanes, Plan, decode_shardings, lane_shardings
 from jaxpolya.models.attention import causal_attention
+from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, block_def, embed
 from jaxpolya.models.rope import rope_tables
 from jaxpolya.parallel.sharding import replicated, spec
@@ -65,6 +66,7 @@ def make_prefill(plan: Plan, mesh: Mesh) -> Any:
     def prefill(params: Params, lanes: Lanes, shared: Cache, tokens_RT: jax.Array, at_R2: jax.Array) -> Lanes:
         computed = forward(params, tokens_RT, shared)
 
+        @partial(jax.jit, inline=True)  # traced once for all layers
         @partial(
             jax.shard_map, mesh=mesh, in_specs=(prefix_spec, PartitionSpec(data, None, heads), PartitionSpec(data)), out_specs=prefix_spec
         )
@@ -91,7 +93,7 @@ def make_prefill(plan: Plan, mesh: Mesh) -> Any:
 
 def _prompt_forward(plan: Plan, mesh: Mesh) -> Any:
     """A function (params, tokens [R, T], shared cache) → the cache [R, S_s + T, K, H] of shared beginning and tokens."""
-    config, graphdef = plan.config, block_def(plan.config)
+    config = plan.config
 
     def forward(params: Params, tokens_RT: jax.Array, shared: Cache) -> Cache:
         R, T = tokens_RT.shape
@@ -100,21 +102,34 @@ def _prompt_forward(plan: Plan, mesh: Mesh) -> Any:
         tables = rope_tables(config, jnp.broadcast_to(start + jnp.arange(T), (R, T)))
         cache = []
         for layer, (layer_params, kind) in enumerate(zip(params["blocks"], config.kind_of_layer, strict=True)):
-            window = config.kinds[kind].window
-
-            def attend(
-                q: jax.Array, k: jax.Array, v: jax.Array, layer: int = layer, window: int | None = window
-            ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-                if shared:
-                    k, v = (
-                        jnp.concatenate([jnp.broadcast_to(old, (R, *old.shape[1:])), new], axis=1)
-                        for old, new in zip(shared[layer], (k, v), strict=True)
-                    )
-                # Right padding needs no mask: causal attention keeps it from the tokens that count.
-                return causal_attention(config, q, k, v, window, mesh), (k, v)
-
-            x, computed = nnx.merge(graphdef, layer_params)(x, tables[kind], attend)
+            before = shared[layer] if shared else None
+            x, computed = _layer(config, config.kinds[kind].window, mesh, layer_params, x, tables[kind], before)
             cache.append(computed)
         return cache
 
     return forward
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
+def _layer(
+    config: DecoderConfig,
+    window: int | None,
+    mesh: Mesh,
+    params: Params,
+    x_RTD: jax.Array,
+    rope: tuple[jax.Array, jax.Array],
+    shared: tuple[jax.Array, jax.Array] | None,
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """A layer of a prompt; jit only has layers that are alike traced once, as in a burst."""
+
+    def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        if shared is not None:
+            k, v = (
+                jnp.concatenate([jnp.broadcast_to(old, (len(new), *old.shape[1:])), new], axis=1)
+                for old, new in zip(shared, (k, v), strict=True)
+            )
+        # Right padding needs no mask: causal attention keeps it from the tokens that count.
+        return causal_attention(config, q, k, v, window, mesh), (k, v)
+
+    x_RTD, computed = nnx.merge(block_def(config), params)(x_RTD, rope, attend)
+    return x_RTD, computed

@@ -1,5 +1,6 @@
 """What the compiled programs hold, and what they must not."""
 
+import dataclasses
 import re
 
 import jax
@@ -11,24 +12,30 @@ from jaxpolya.decode.burst import _flush, make_burst
 from jaxpolya.decode.lanes import Plan, Rows, decode_copy, make_empty
 from jaxpolya.decode.prefill import make_prefill
 from jaxpolya.decode.sampling import Draw
-from jaxpolya.models.config import DecoderConfig
-from jaxpolya.models.decoder import init_params
+from jaxpolya.models.config import DecoderConfig, LayerKind
+from jaxpolya.models.decoder import Block, init_params
 from jaxpolya.parallel.mesh import make_mesh
 
 CONFIG = DecoderConfig("qwen2", 512, 32, 48, 2, 4, 2, 8, 512, tied_embeddings=True)
 P, G, BURST = 8, 4, 8
 
 
-def compiled(shape: MeshConfig):
-    """(burst, prefill) as compiled programs on a mesh of eight devices."""
+def lowered(shape: MeshConfig, config: DecoderConfig):
+    """(burst, prefill) as lowered programs on a mesh of eight devices."""
     mesh = make_mesh(shape)
-    plan = Plan(CONFIG, P, G, 64, 32, BURST, Draw(), jnp.dtype("float32"), prompts=2)
-    params = decode_copy(init_params(CONFIG, jax.random.key(0)), CONFIG, mesh, jnp.float32)
+    plan = Plan(config, P, G, 64, 32, BURST, Draw(), jnp.dtype("float32"), prompts=2)
+    params = decode_copy(init_params(config, jax.random.key(0)), config, mesh, jnp.float32)
     lanes = make_empty(plan, mesh)()
     rows = Rows(*[jnp.zeros((P, G), jnp.int32)] * 4, jnp.zeros((P, G), jnp.uint32))
     R = mesh.shape["replica"] * mesh.shape["fsdp"]
     burst = make_burst(plan, mesh, 32).lower(params, lanes, rows, jax.random.key(0), jnp.float32(1), jnp.float32(1))
     prefill = make_prefill(plan, mesh).lower(params, lanes, [], jnp.zeros((R, 32), jnp.int32), jnp.zeros((R, 2), jnp.int32))
+    return burst, prefill
+
+
+def compiled(shape: MeshConfig):
+    """(burst, prefill) as compiled programs on a mesh of eight devices."""
+    burst, prefill = lowered(shape, CONFIG)
     return burst.compile(), prefill.compile()
 
 
@@ -56,6 +63,14 @@ def test_lanes_are_donated():
     burst, _ = compiled(MeshConfig(fsdp=8))
     aliased = re.search(r"input_output_alias=\{(.*?)\}, entry", burst.as_text())
     assert aliased and aliased[1].count("alias") >= 4 * CONFIG.layers + 1
+
+
+def test_layers_that_are_alike_are_traced_once(monkeypatch):
+    traced, call = [], Block.__call__
+    monkeypatch.setattr(Block, "__call__", lambda block, x, *rest: (traced.append(x.shape), call(block, x, *rest))[1])
+    kinds = (LayerKind(), LayerKind(window=16))
+    lowered(MeshConfig(fsdp=8), dataclasses.replace(CONFIG, layers=6, pattern=kinds))
+    assert traced == [(P * G, 1, 32)] * len(kinds) + [(8, 32, 32)] * len(kinds)
 
 
 def test_both_ways_of_flushing_a_burst_write_each_row_s_own_block():

@@ -143,7 +143,7 @@ def _layer(
     plan: Plan,
     params: Params,
     x_B1D: jax.Array,
-    rope: KeysValues,
+    rope: tuple[jax.Array, jax.Array],
     n: jax.Array,
     read: _Read,
     recent: KeysValues,

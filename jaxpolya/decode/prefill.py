@@ -119,7 +119,7 @@ def _layer(
     x_RTD: jax.Array,
     rope: tuple[jax.Array, jax.Array],
     shared: tuple[jax.Array, jax.Array] | None,
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+) -> tuple[jax.Array, Any]:
     """A layer of a prompt; jit only has layers that are alike traced once, as in a burst."""
 
     def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
@@ -131,5 +131,4 @@ def _layer(
         # Right padding needs no mask: causal attention keeps it from the tokens that count.
         return causal_attention(config, q, k, v, window, mesh), (k, v)
 
-    x_RTD, computed = nnx.merge(block_def(config), params)(x_RTD, rope, attend)
-    return x_RTD, computed
+    return nnx.merge(block_def(config), params)(x_RTD, rope, attend)

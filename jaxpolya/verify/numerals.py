@@ -14,6 +14,7 @@ _SIGN = r"(?:(?<![\w)\]}.%])(?<![\d)\]}][ ])[-−–—‐‑‒﹣－]|(?<==[ ]
 _DIGITS = r"(?:\d{1,3}(?:[\u00a0\u2009\u202f]\d{3})+(?:\.\d+)?|\d++(?:[.,]\d++)*+|\.\d++)"
 _POWER = r"[ ]?(?:×|\*|x|\\times|\\cdot)[ ]?10[ ]?(?:\^|\*\*)[ ]?\{?[-−]?\d++\}?|e[-+]?\d++(?![\w.])"
 _VULGAR = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
+_SCALES = "percent|hundred|thousand|million|billion|trillion"
 _BEGINS = rf"(?=[-−–—‐‑‒﹣－\\$€£¥₹\d.{_VULGAR}]|[ ][\\{_VULGAR}])"
 """What a number may begin with. It changes no match, but most places of a text are left after this one look."""
 _NUMBER = re.compile(
@@ -23,7 +24,7 @@ _NUMBER = re.compile(
     r"|\d++[ ]\d++/\d++(?![\d/])"
     rf"|\d*+[ ]?[{_VULGAR}]"
     rf"|{_DIGITS}(?:/\d++|{_POWER})?"
-    r")(?:[ ]?(?:\\?%|(?:percent|hundred|thousand|million|billion|trillion)(?![a-z])))?",
+    rf")(?:[ ]?(?:\\?%|(?:{_SCALES})(?![a-z])))?",
     re.ASCII | re.IGNORECASE,
 )
 _OPERATOR = re.compile(
@@ -43,7 +44,7 @@ _LATEST = 64
 _TO_LAST_DIGIT = re.compile(rf".*[\d{_VULGAR}]", re.ASCII)
 """Up to the last digit or vulgar fraction, one of which is in every number."""
 _TO_LAST_BREAK = re.compile(
-    r".*(?:[gjkqwyz?;\"'<>=]|[ ](?!(?:percent|hundred|thousand|million|billion|trillion|[ap]m)[ ])[a-z]{2,}(?=[ ]))",
+    rf".*(?:[gjkqwyz?;\"'<>=]|[ ](?!(?:{_SCALES}|[ap]m)[ ])[a-z]{{2,}}(?=[ ]))",
     re.ASCII | re.IGNORECASE,
 )
 """Up to the last letter, sign or word between numbers. What `_NUMBER` or `_OPERATOR` may match must not be among them."""

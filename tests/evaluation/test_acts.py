@@ -1,10 +1,10 @@
 """The judge that looks for acts: what it says of solutions that aren't in the labelled set, lures included, and how long it takes."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
+from growth import assert_linear
 
 from jaxpolya.evaluation.acts import RULES
 from jaxpolya.evaluation.judges import SEVERAL, Acts, Solution
@@ -234,23 +234,9 @@ def test_solutions_written_without_heuristics_are_rarely_composed():
     assert sum(len(keys) >= SEVERAL for keys in labels) <= 4 and sum(map(bool, labels)) <= 40
 
 
-HOSTILE = [
-    "\n" * 20_000,
-    "1 = " * 8_000,
-    "let x be 3, " * 3_000,
-    "before 5 " * 4_000,
-    "a per b " * 4_000,
-    "= x + 1 " * 4_000,
-    "(((" * 8_000,
-    "9" * 20_000,
-]
-
-
-@pytest.mark.parametrize("hostile", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("hostile", ["\n", "1 = ", "let x be 3, ", "before 5 ", "a per b ", "= x + 1 ", "(((", "9"])
 def test_no_text_holds_the_judge_up(hostile):
-    start = time.process_time()
-    label(hostile[:400], hostile)
-    assert time.process_time() - start < 10
+    assert_linear(lambda size: label((hostile * 400)[:400], hostile * (size // len(hostile))), 30_000)
 
 
 def test_typesetting_is_no_difference():

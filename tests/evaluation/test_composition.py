@@ -1,13 +1,13 @@
 """Which heuristics a solution uses: the built-in markers on the catalogue's own exemplars, and the model asked."""
 
 import json
-import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from growth import assert_linear
 
 from jaxpolya.errors import ConfigError
 from jaxpolya.evaluation.composition import summarise_composition
@@ -61,11 +61,9 @@ def test_one_solution_may_use_several():
     assert label(text) == ["guess_and_check", "pattern", "setting_up_equations"]
 
 
-@pytest.mark.parametrize("hostile", ["\n" * 20_000, "plan:\n" * 3_000, "let x be " * 3_000, "a per b " * 3_000, "draw " * 5_000])
+@pytest.mark.parametrize("hostile", ["\n", "plan:\n", "let x be ", "a per b ", "draw "])
 def test_no_text_holds_the_markers_up(hostile):
-    start = time.process_time()
-    label(hostile)
-    assert time.process_time() - start < 5
+    assert_linear(lambda size: label(hostile * (size // len(hostile))), 30_000)
 
 
 def test_markers_are_no_part_of_a_catalogues_identity():

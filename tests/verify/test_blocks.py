@@ -1,8 +1,7 @@
 """Which program a response gives, for the tests that will judge it."""
 
-import time
-
 import pytest
+from growth import assert_linear
 
 from jaxpolya.verify.programs.blocks import extract, readings
 
@@ -148,9 +147,9 @@ def test_extraction_is_linear():
     for piece in pieces:
         for frame in ("{}", "```python\n{}\n```", "```\ndef f(): pass\n```\n```\n{}\n```\n"):
             for wanted in ({"names": {"f", "g"}}, {"reads": True}):
-                text = frame.format(piece * (50_000 // len(piece)))
-                start = time.process_time()
-                program = extract(text, **wanted)
-                if program:
-                    readings(program)
-                assert time.process_time() - start < 1, (piece, frame, wanted)
+
+                def read(size, piece=piece, frame=frame, wanted=wanted):
+                    program = extract(frame.format(piece * (size // len(piece))), **wanted)
+                    return program and readings(program)
+
+                assert_linear(read, 50_000, (piece, frame, wanted))

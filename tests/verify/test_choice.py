@@ -1,8 +1,7 @@
 """Exactly one choice, stated once, or nothing."""
 
-import time
-
 import pytest
+from growth import assert_linear
 
 from jaxpolya.verify.choice import extract, letter_of
 
@@ -109,14 +108,7 @@ def test_one_choice(response):
      "The correct option is ", "Answer: B. "],
 )  # fmt: skip
 def test_time_is_linear(piece):
-    def seconds(size: int) -> float:
-        text = piece * (size // len(piece))
-        start = time.process_time()
-        extract(text, BIRDS)
-        return time.process_time() - start
-
-    seconds(1000)
-    assert min(seconds(60_000) for _ in range(2)) < 0.5
+    assert_linear(lambda size: extract(piece * (size // len(piece)), BIRDS), 60_000)
 
 
 def test_gold_is_a_letter_or_a_choice():

@@ -2,9 +2,9 @@
 
 import random
 import re
-import time
 
 import pytest
+from growth import assert_linear
 
 from jaxpolya.verify import numerals, statement
 from jaxpolya.verify.extract import extract
@@ -253,14 +253,7 @@ def test_what_follows_the_end_of_text_is_not_said():
      '"answer": "', "-\n", "not be ", "1\u202f", "1e", "*"],
 )  # fmt: skip
 def test_time_is_linear(style, piece):
-    def seconds(size: int) -> float:
-        text = piece * (size // len(piece))
-        start = time.process_time()
-        extract(text, style)
-        return time.process_time() - start
-
-    seconds(1000)
-    assert min(seconds(60_000) for _ in range(2)) < 0.5
+    assert_linear(lambda size: extract(piece * (size // len(piece)), style), 60_000)
 
 
 @pytest.mark.parametrize(

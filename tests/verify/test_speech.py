@@ -1,8 +1,7 @@
 """What is said, what is only thought, and where a turn ends."""
 
-import time
-
 import pytest
+from growth import assert_linear
 
 from jaxpolya.verify.speech import opened_thought, spoken
 
@@ -88,12 +87,5 @@ def test_a_turn_begins_and_ends(response, speech):
      "<|im_start|>assistant ", "<|channel|>analysis a", "<|start|>a <|constrain|>", "◁", "<s>", "</s", "<a b", "<think>a</think>", " "],
 )  # fmt: skip
 def test_time_is_linear(piece):
-    def seconds(size: int) -> float:
-        text = piece * (size // len(piece))
-        start = time.process_time()
-        spoken(text)
-        opened_thought(text)
-        return time.process_time() - start
-
-    seconds(1000)
-    assert min(seconds(60_000) for _ in range(2)) < 0.5
+    for read in (spoken, opened_thought):
+        assert_linear(lambda size, read=read: read(piece * (size // len(piece))), 60_000, read)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxpolya.decode.lanes import Cache, Lanes, Plan, Rows, decode_shardings, lane_shardings
+from jaxpolya.decode.lanes import Cache, Lanes, Plan, Rows, decode_shardings, lane_shardings, turns_keys
 from jaxpolya.decode.sampling import sample, token_keys
 from jaxpolya.models.attention import MASKED, precision_of, softcap
 from jaxpolya.models.config import LayerKind
@@ -68,11 +68,11 @@ def make_burst(plan: Plan, mesh: Mesh, live: int) -> Any:
     def burst(
         params: Params, lanes: Lanes, rows: Rows, key: jax.Array, temperature: jax.Array, top_p: jax.Array
     ) -> tuple[Lanes, jax.Array, jax.Array]:
-        once = _read(lanes, live) if platform == "cpu" else None
+        once = _read(lanes, live, platform) if platform == "cpu" else None
 
         def step(n: jax.Array, carry: tuple[Any, ...]) -> tuple[Any, ...]:
             recent, last_PG, tokens_PGN, logps_PGN = carry
-            hidden_BD, recent = _advance(plan, live, params, once or _read(lanes, live), recent, last_PG, rows, n)
+            hidden_BD, recent = _advance(plan, live, params, once or _read(lanes, live, platform), recent, last_PG, rows, n)
             with jax.named_scope("sample"):
                 keys_B = token_keys(key, rows.sequence_PG.reshape(-1), (rows.length_PG + n).reshape(-1))
                 logits_BV = logits(plan.config, hidden_BD, head_table(params))
@@ -96,22 +96,22 @@ def make_burst(plan: Plan, mesh: Mesh, live: int) -> Any:
     )
 
 
-def _read(lanes: Lanes, live: int) -> list[_Read]:
+def _read(lanes: Lanes, live: int, platform: str) -> list[_Read]:
     """What each layer's products read.
 
-    XLA's CPU products want keys turned around, which takes longer than the products. So that is done once a burst there, with a second copy
-    of the keys. Accelerators' products take keys as they lie: within a step it is no work.
+    A CPU cuts a suffix of several blocks once a burst, a second copy. On accelerators nothing here is work, within a step.
     """
 
-    def turned(cache: KeysValues, start: int = 0, end: int | None = None) -> KeysValues:
-        keys, values = (x[..., start:end, :] for x in cache)
-        return keys.swapaxes(-1, -2), values
+    def part(cache: KeysValues, start: int = 0, end: int | None = None) -> KeysValues:
+        keys, values = cache
+        keys = keys[..., start:end] if turns_keys(platform) else keys[..., start:end, :].swapaxes(-1, -2)
+        return keys, values[..., start:end, :]
 
     def blocks(cache: KeysValues) -> list[KeysValues]:
-        slots = min(live, cache[0].shape[-2])
-        return [turned(cache, start, min(start + SUFFIX_BLOCK, slots)) for start in range(0, slots, SUFFIX_BLOCK)]
+        slots = min(live, cache[1].shape[-2])
+        return [part(cache, start, min(start + SUFFIX_BLOCK, slots)) for start in range(0, slots, SUFFIX_BLOCK)]
 
-    return [_Read(turned(prefix), blocks(suffix)) for prefix, suffix in zip(lanes.prefix, lanes.suffix, strict=True)]
+    return [_Read(part(prefix), blocks(suffix)) for prefix, suffix in zip(lanes.prefix, lanes.suffix, strict=True)]
 
 
 def _advance(
@@ -210,9 +210,13 @@ def _flush(suffix: Cache, recent: Cache, length_PG: jax.Array, platform: str) ->
     """
     (P, G), N = length_PG.shape, recent[0][0].shape[3]
 
-    def places(blocks: jax.Array) -> jax.Array:
-        """Each row's block, [P, G], of a cache in blocks [P, K, G, S / N, N, H]."""
-        return length_PG // N % blocks.shape[3]  # a ring begins anew
+    def places(blocks: int) -> jax.Array:
+        """Each row's block, [P, G]."""
+        return length_PG // N % blocks  # a ring begins anew
+
+    def in_blocks(cache: jax.Array) -> jax.Array:
+        """[P, K, G, S / N, N, H]."""
+        return cache.reshape(*cache.shape[:3], -1, N, cache.shape[-1])
 
     def write_row(i: jax.Array, caches: Cache) -> Cache:
         p, g = i // G, i % G
@@ -220,20 +224,28 @@ def _flush(suffix: Cache, recent: Cache, length_PG: jax.Array, platform: str) ->
         def write(blocks: jax.Array, new_PKGNH: jax.Array) -> jax.Array:
             _, K, _, _, H = new_PKGNH.shape
             new = jax.lax.dynamic_slice(new_PKGNH, (p, 0, g, 0, 0), (1, K, 1, N, H))
-            return jax.lax.dynamic_update_slice(blocks, new[:, :, :, None], (p, 0, g, places(blocks)[p, g], 0, 0))
+            return jax.lax.dynamic_update_slice(blocks, new[:, :, :, None], (p, 0, g, places(blocks.shape[3])[p, g], 0, 0))
 
         return jax.tree.map(write, caches, recent)
 
-    def scatter(blocks: jax.Array, new_PKGNH: jax.Array) -> jax.Array:
-        at = jnp.arange(P)[:, None], slice(None), jnp.arange(G), places(blocks)
-        return blocks.at[at].set(jnp.moveaxis(new_PKGNH, 1, 2))
+    def scatter(cache: jax.Array, new_PKGNH: jax.Array, turned: bool = False) -> jax.Array:
+        new_PGKNH = jnp.moveaxis(new_PKGNH, 1, 2)
+        rows = jnp.arange(P)[:, None], slice(None), jnp.arange(G)
+        if turned:
+            blocks = cache.reshape(*cache.shape[:4], -1, N)  # [P, K, G, H, S / N, N]
+            blocks = blocks.at[*rows, :, places(blocks.shape[4])].set(new_PGKNH.swapaxes(-1, -2))
+        else:
+            blocks = in_blocks(cache)
+            blocks = blocks.at[*rows, places(blocks.shape[3])].set(new_PGKNH)
+        return blocks.reshape(cache.shape)
 
-    caches = jax.tree.map(lambda cache: cache.reshape(*cache.shape[:3], -1, N, cache.shape[-1]), suffix)
     if platform == "tpu":
-        caches = jax.lax.fori_loop(0, P * G, write_row, caches)
-    else:
-        caches = jax.tree.map(scatter, caches, recent)
-    return jax.tree.map(lambda blocks, cache: blocks.reshape(cache.shape), caches, suffix)
+        caches = jax.lax.fori_loop(0, P * G, write_row, jax.tree.map(in_blocks, suffix))
+        return jax.tree.map(lambda blocks, cache: blocks.reshape(cache.shape), caches, suffix)
+    return [
+        (scatter(keys, new_keys, turns_keys(platform)), scatter(values, new_values))
+        for (keys, values), (new_keys, new_values) in zip(suffix, recent, strict=True)
+    ]
 
 
 def _attention(plan: Plan, q_PKGMH: jax.Array, prefix: _Part, own: list[_Part]) -> jax.Array:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxpolya.decode.lanes import Cache, Lanes, Plan, decode_shardings, lane_shardings
+from jaxpolya.decode.lanes import Cache, Lanes, Plan, decode_shardings, lane_shardings, turns_keys
 from jaxpolya.models.attention import causal_attention
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import Params, block_def, embed
@@ -59,25 +59,25 @@ def make_prefill(plan: Plan, mesh: Mesh) -> Any:
     Lanes are donated. One compilation per T and S_s.
     """
     forward = _prompt_forward(plan, mesh)
-    shardings = lane_shardings(plan, mesh)
+    shardings, turned = lane_shardings(plan, mesh), turns_keys(mesh.devices.flat[0].platform)
     prefix_spec = shardings.prefix[0][0].spec  # type: ignore[attr-defined]
     data, heads = prefix_spec[0], prefix_spec[1]
 
     def prefill(params: Params, lanes: Lanes, shared: Cache, tokens_RT: jax.Array, at_R2: jax.Array) -> Lanes:
-        computed = forward(params, tokens_RT, shared)
+        def as_it_lies(keys_RSKH: jax.Array, values_RSKH: jax.Array) -> tuple[jax.Array, jax.Array]:
+            keys_RKSH, values_RKSH = keys_RSKH.swapaxes(1, 2), values_RSKH.swapaxes(1, 2)
+            return keys_RKSH.swapaxes(-1, -2) if turned else keys_RKSH, values_RKSH
+
+        computed = [as_it_lies(*of_layer) for of_layer in forward(params, tokens_RT, shared)]
 
         @partial(jax.jit, inline=True)  # traced once for all layers
-        @partial(
-            jax.shard_map, mesh=mesh, in_specs=(prefix_spec, PartitionSpec(data, None, heads), PartitionSpec(data)), out_specs=prefix_spec
-        )
-        def write(cache_PKWSH: jax.Array, new_RSKH: jax.Array, at_R2: jax.Array) -> jax.Array:
-            new_RKWSH = new_RSKH.swapaxes(1, 2)[:, :, None].astype(cache_PKWSH.dtype)
-            for row in range(new_RKWSH.shape[0]):  # a row that is dropped writes back what is there
-                (lane, place), new_1KWSH = at_R2[row], new_RKWSH[row : row + 1]
+        @partial(jax.shard_map, mesh=mesh, in_specs=(prefix_spec, PartitionSpec(data, heads), PartitionSpec(data)), out_specs=prefix_spec)
+        def write(cache: jax.Array, computed: jax.Array, at_R2: jax.Array) -> jax.Array:
+            for (lane, place), new in zip(at_R2, computed.astype(cache.dtype)[:, None, :, None], strict=True):
                 at = jnp.maximum(lane, 0), 0, jnp.maximum(place, 0), 0, 0
-                there = jax.lax.dynamic_slice(cache_PKWSH, at, new_1KWSH.shape)
-                cache_PKWSH = jax.lax.dynamic_update_slice(cache_PKWSH, jnp.where(lane >= 0, new_1KWSH, there), at)
-            return cache_PKWSH
+                there = jax.lax.dynamic_slice(cache, at, new.shape)  # a row that is dropped writes back what is there
+                cache = jax.lax.dynamic_update_slice(cache, jnp.where(lane >= 0, new, there), at)
+            return cache
 
         prefix = jax.tree.map(lambda cache, new: write(cache, new, at_R2), lanes.prefix, computed)
         return dataclasses.replace(lanes, prefix=prefix)

@@ -59,6 +59,12 @@ def test_tensor_parallel_decoding_never_moves_a_cache():
             assert jnp.prod(jnp.array(sizes or [1])) < cache, shape
 
 
+def test_a_burst_on_a_cpu_copies_no_cache():
+    burst, _ = compiled(MeshConfig(fsdp=8))
+    caches = ("1,2,2,8,64", "1,2,2,64,8", "1,2,4,8,32", "1,2,4,32,8")  # a device's prefixes and suffixes, keys and values
+    assert not [c for c in caches if re.search(rf"= f32\[{c}\]\S* (?:copy|transpose|fusion)\(", burst.as_text())]
+
+
 def test_lanes_are_donated():
     burst, _ = compiled(MeshConfig(fsdp=8))
     aliased = re.search(r"input_output_alias=\{(.*?)\}, entry", burst.as_text())
@@ -73,7 +79,7 @@ def test_layers_that_are_alike_are_traced_once(monkeypatch):
     assert traced == [(P * G, 1, 32)] * len(kinds) + [(8, 32, 32)] * len(kinds)
 
 
-def test_both_ways_of_flushing_a_burst_write_each_row_s_own_block():
+def test_every_way_of_flushing_a_burst_writes_each_row_s_own_block():
     length_PG = jnp.array([[0, 8], [24, 40]])
     suffix, recent, expected = [], [], []
     for layer, slots in enumerate((64, 32)):  # the second one's last ring has begun anew
@@ -84,5 +90,7 @@ def test_both_ways_of_flushing_a_burst_write_each_row_s_own_block():
         suffix.append((cache, -cache))
         recent.append((new, -new))
         expected.append((written, -written))
-    for platform in ("cpu", "tpu"):
+    for platform in ("gpu", "tpu"):
         jax.tree.map(np.testing.assert_array_equal, _flush(suffix, recent, length_PG, platform), expected)
+    suffix, expected = ([(keys.swapaxes(-1, -2), values) for keys, values in cache] for cache in (suffix, expected))
+    jax.tree.map(np.testing.assert_array_equal, _flush(suffix, recent, length_PG, "cpu"), expected)

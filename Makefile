@@ -34,7 +34,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:  ## Say what there is
 	@echo "make TARGET, where TARGET is one of"
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | while IFS='	' read -r name what; do printf '  %-12s %s\n' "$$name" "$$what"; done
-	@echo "Begin with make quickstart; it takes 6 to 12 minutes on two cores after set-up. make test is for changing things."
+	@echo "Begin with make quickstart; it takes 6 minutes on two fast cores, 12 on slow ones, after set-up. make test is for changing things."
 
 setup: $(VENV)/.setup  ## Make .venv with the jaxpolya command in it
 	@echo "ready: $(BIN)/jaxpolya --help"

@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 
 def assert_linear(work: Callable[[int], object], size: int, what: object = None) -> None:
-    """`work(size)` takes little of the CPU, or ten times the size takes less than thirty times as long. `what` names it in a failure.
+    """`work(size)` takes under half a second of CPU time, or else under ten, and under thirty times what a tenth of the size takes.
 
-    A limit in seconds alone fails where other programs share the cores, as all work then takes several times as long.
+    A small limit alone fails by chance: the garbage collector, and neighbours on the cores, stretch CPU time too. `what` names the work in
+    a failure.
     """
 
     def seconds(size: int) -> float:

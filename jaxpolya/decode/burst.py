@@ -99,7 +99,8 @@ def make_burst(plan: Plan, mesh: Mesh, live: int) -> Any:
 def _read(lanes: Lanes, live: int, platform: str) -> list[_Read]:
     """What each layer's products read.
 
-    A CPU cuts a suffix of several blocks once a burst, a second copy. On accelerators nothing here is work, within a step.
+    Where a suffix has more than one block, a CPU copies the live ones, so it reads once a burst. On accelerators slices and transposes are
+    parts of the products, so they read within the step.
     """
 
     def part(cache: KeysValues, start: int = 0, end: int | None = None) -> KeysValues:

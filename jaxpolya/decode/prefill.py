@@ -70,7 +70,7 @@ def make_prefill(plan: Plan, mesh: Mesh) -> Any:
 
         computed = [as_it_lies(*of_layer) for of_layer in forward(params, tokens_RT, shared)]
 
-        @partial(jax.jit, inline=True)  # traced once for all layers
+        @partial(jax.jit, inline=True)  # traced once for all layers, or once for their keys and once for their values
         @partial(jax.shard_map, mesh=mesh, in_specs=(prefix_spec, PartitionSpec(data, heads), PartitionSpec(data)), out_specs=prefix_spec)
         def write(cache: jax.Array, computed: jax.Array, at_R2: jax.Array) -> jax.Array:
             for (lane, place), new in zip(at_R2, computed.astype(cache.dtype)[:, None, :, None], strict=True):

@@ -4,8 +4,8 @@ Log-probabilities mean one thing everywhere: natural log of the softmax of logit
 cut into chunks, as large as a share of the device's memory has room for. A chunk's logits exist only while it is processed, and again,
 recomputed, in the backward pass; where one chunk is all there is, they are kept instead: their gradient is what comes next anyway.
 
-The gradient is written out. Logits lie [tokens, V], as all their products take them: turned around, they cost a CPU a fifth of a product
-each time. The table's gradient is summed over chunks in float32, whatever the compute dtype.
+The gradient is written out. In training, logits lie [tokens, V], as all their products take them: transposed, they cost a CPU a fifth of a
+product each time. The table's gradient is summed over chunks in float32, whatever the compute dtype.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from jaxpolya.models.attention import precision_of, softcap
 from jaxpolya.models.config import DecoderConfig
+from jaxpolya.models.decoder import FEW_TOKENS
 from jaxpolya.parallel.sharding import constrain, data_shards_in_context, shards_in_context
 
 CHUNK_SHARE = 1 / 32  # of a device's memory, for the logits of a chunk; their gradient takes about as much again
@@ -34,8 +35,9 @@ def logits(config: DecoderConfig, hidden: jax.Array, table_VD: jax.Array) -> jax
         precision=precision_of(hidden),
         preferred_element_type=jnp.float32,
     )
-    # On a CPU the barrier keeps the product as it stands: XLA would make it the one that is turned around, which takes half as long again.
-    out = jax.lax.platform_dependent(out, cpu=jax.lax.optimization_barrier, default=lambda out: out)
+    if hidden.size // hidden.shape[-1] <= FEW_TOKENS:
+        # A CPU makes the product of a step faster with the table first. XLA would put it second, to save the transpose of a small result.
+        out = jax.lax.platform_dependent(out, cpu=jax.lax.optimization_barrier, default=lambda out: out)
     return softcap(jnp.moveaxis(out, 0, -1), config.logit_cap)
 
 
@@ -117,8 +119,9 @@ def _forward(head: _Head, hidden_BTD: jax.Array, table_VD: jax.Array, targets_BT
         scores_BCV = head.scores(hidden_BCD, table)
         normaliser_BC = jax.nn.logsumexp(scores_BCV, axis=-1)
         logp_BCV = scores_BCV - normaliser_BC[..., None]
-        # What has no probability adds nothing. Said so, because XLA's CPU library takes ten times as long for this sum without a condition.
-        entropy_BC = -jnp.sum(jnp.exp(logp_BCV) * logp_BCV, axis=-1, where=logp_BCV > -jnp.inf)
+        # An entry without probability adds nothing. The condition is there for its speed: without one, the CPU library that jax 0.10's XLA
+        # hands this sum to takes seven times as long.
+        entropy_BC = -jnp.sum(jnp.exp(logp_BCV) * logp_BCV, axis=-1, where=logp_BCV != -jnp.inf)
         of_tokens = (_of_targets(scores_BCV, targets_BC) - normaliser_BC, entropy_BC, normaliser_BC)
         return None, (of_tokens, scores_BCV if head.whole else None)
 

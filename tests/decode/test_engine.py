@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from jaxpolya.config import DecodeConfig, MeshConfig, Sampling
+from jaxpolya.decode.burst import make_burst
 from jaxpolya.decode.engine import Completion, Engine, Request, Table, lane_shape, prompt_bucket, shared_tokens
-from jaxpolya.decode.lanes import Plan
-from jaxpolya.decode.prefill import prompts_together
+from jaxpolya.decode.lanes import Plan, make_empty
+from jaxpolya.decode.prefill import make_prefill, prompts_together
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.errors import InputError
 from jaxpolya.models.config import DecoderConfig, LayerKind
@@ -31,6 +32,21 @@ def params():
 @pytest.fixture(scope="module")
 def mesh():
     return make_mesh(MeshConfig(), jax.devices()[:1])
+
+
+@pytest.fixture(params=["cpu", "accelerators"])
+def layout(request, monkeypatch):
+    """Keys as CPUs' lanes hold them, and as other devices' do."""
+    if request.param == "cpu":
+        yield
+        return
+    for module in ("lanes", "prefill", "burst"):
+        monkeypatch.setattr(f"jaxpolya.decode.{module}.turns_keys", lambda platform: False)
+    for program in (make_empty, make_prefill, make_burst):
+        program.cache_clear()
+    yield
+    for program in (make_empty, make_prefill, make_burst):
+        program.cache_clear()
 
 
 def requests(count: int, samples: int, seed: int = 0) -> list[Request]:
@@ -157,7 +173,7 @@ def test_prompts_that_begin_alike_share_a_prefill_and_draw_the_same(params, mesh
             np.testing.assert_allclose(done.logprobs, apart[key].logprobs, rtol=1e-5, atol=1e-5)
 
 
-def test_a_row_s_next_sample_sees_nothing_of_the_one_before_through_a_window(mesh):
+def test_a_row_s_next_sample_sees_nothing_of_the_one_before_through_a_window(mesh, layout):
     """A ring of a window's length still holds the keys of the row's sample before; the next one is longer than the ring, too."""
     config = dataclasses.replace(CONFIG, pattern=(LayerKind(window=6), LayerKind()))
     params = jax.tree.map(lambda x: x * 1.5, init_params(config, jax.random.key(1)))
@@ -213,7 +229,7 @@ def test_more_samples_than_rows_share_no_lane_but_the_same_draws(params, mesh):
     assert {key: done.tokens for key, done in wide.items()} == {key: done.tokens for key, done in narrow.items()}
 
 
-def test_long_suffixes_are_read_in_blocks(params, mesh):
+def test_long_suffixes_are_read_in_blocks(params, mesh, layout):
     long = engine(mesh, rows=2, burst=32, samples=1, max_new_tokens=400, temperature=0.0)
     # Nothing stops, so that the row runs through several block counts.
     long.stop_ids = frozenset()

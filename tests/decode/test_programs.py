@@ -59,9 +59,10 @@ def test_tensor_parallel_decoding_never_moves_a_cache():
             assert jnp.prod(jnp.array(sizes or [1])) < cache, shape
 
 
-def test_a_burst_on_a_cpu_copies_no_cache():
+def test_a_burst_on_a_cpu_copies_no_cache_of_one_block():
     burst, _ = compiled(MeshConfig(fsdp=8))
     caches = ("1,2,2,8,64", "1,2,2,64,8", "1,2,4,8,32", "1,2,4,32,8")  # a device's prefixes and suffixes, keys and values
+    assert all(f"f32[{cache}]" in burst.as_text() for cache in caches)
     assert not [c for c in caches if re.search(rf"= f32\[{c}\]\S* (?:copy|transpose|fusion)\(", burst.as_text())]
 
 

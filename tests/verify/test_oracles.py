@@ -157,6 +157,6 @@ def test_stress_rows_are_answered_in_time():
         for row in rows("stress"):
             start, worked = time.monotonic(), time.process_time()
             verdict = pool.submit(Item(id=row["id"], kind="math", response=row["pred"], answer=row["gold"], extraction="number")).result()
-            # The pool gives up in time, however late a busy machine lets it notice; what this process does itself is little.
+            # The pool gives up in time, however late a busy machine lets it notice; what this process does itself is less than that.
             assert time.monotonic() - start < deadline + 60 and time.process_time() - worked < deadline, row["id"]
             assert verdict.verdict in ("wrong", "unparseable", "timeout", "crash"), row["id"]

@@ -143,7 +143,7 @@ def test_the_pool_reads_a_second_time_beside_its_verdicts():
 @pytest.mark.parametrize(
     "piece", ["\\boxed{", "answer is ", "the answer ", "{}", "A:\n", "1,", "1,111", "answer is - ", "\\boxed{{{{", "answer is x ", "= 1 "]
 )
-def test_hostile_responses_take_no_time(piece):
+def test_hostile_responses_are_read_in_linear_time(piece):
     for gold in ("42", "x"):
         assert_linear(lambda size, gold=gold: readings("\\boxed{" + piece * (size // len(piece)), "math", gold), 100_000, gold)
 

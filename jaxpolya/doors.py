@@ -101,7 +101,7 @@ def _from_file(path: Path, key: str) -> tuple[ModuleType, bytes]:
             exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)
         except (Exception, SystemExit) as error:
             del sys.modules[name]
-            raise ConfigError(f"{key}: {path} can't be imported: {type(error).__name__}: {error}") from error
+            raise ConfigError(f"{key}: {path} can't be imported: {type(error).__name__}: {error}{_memory_hint(error)}") from error
     return sys.modules[name], content
 
 
@@ -109,12 +109,18 @@ def _from_module(name: str, key: str) -> tuple[ModuleType, bytes]:
     try:
         module = importlib.import_module(name)
     except Exception as error:
-        hint = "; a file is named with its .py" if isinstance(error, ModuleNotFoundError) else ""
+        hint = "; a file is named with its .py" if isinstance(error, ModuleNotFoundError) else _memory_hint(error)
         raise ConfigError(f"{key}: the module {name} can't be imported: {type(error).__name__}: {error}{hint}") from error
     source = inspect.getsourcefile(module) if getattr(module, "__file__", None) else None
     if source is None:
         raise ConfigError(f"{key}: the module {name} has no source file, so a stage can't be known by it")
     return module, Path(source).read_bytes()
+
+
+def _memory_hint(error: BaseException) -> str:
+    """Of what failed for want of memory: a verifier's worker has less address space than large libraries map."""
+    wanting = isinstance(error, MemoryError) or "failed to map segment" in str(error) or "Cannot allocate memory" in str(error)
+    return "; where the verifier says so, raise verify.memory_mb, or import less in that file" if wanting else ""
 
 
 # From Python -------------------------------------------------------------------------------------------------------------

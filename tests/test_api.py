@@ -207,7 +207,7 @@ def test_many_responses_are_judged_in_their_order():
         {"response": "The answer is YES.", "answer": "yes", "verifier": agrees},
         {"response": "The answer is 1 + 1.", "question": "What is 1 + 1?", "answer": 2},
     ]
-    with Pool(workers=1) as pool:
+    with Pool(workers=1, memory_mb=32_768) as pool:  # this file imports torch, whose CUDA builds are large
         verdicts = jaxpolya.verify_responses(rows, pool=pool)
         assert [v.verdict for v in verdicts] == ["correct", "correct", "unparseable", "wrong", "correct", "wrong"]
         again = jaxpolya.verify_responses((row for row in rows[4:]), kind=agrees, pool=pool)

@@ -66,6 +66,15 @@ def test_a_file_that_fails_is_a_sentence(tmp_path, text):
         doors.bring(f"{tmp_path}/own.py:mine", "k")
 
 
+@pytest.mark.parametrize("error", ["MemoryError()", "ImportError('libbig.so: failed to map segment from shared object')"])
+def test_what_has_too_little_memory_says_which_setting_gives_more(tmp_path, monkeypatch, error):
+    (tmp_path / "hungry.py").write_text(f"raise {error}")
+    monkeypatch.syspath_prepend(tmp_path)
+    for reference in (f"{tmp_path}/hungry.py:mine", "hungry:mine"):
+        with pytest.raises(ConfigError, match=r"can't be imported: .*; where the verifier says so, raise verify\.memory_mb"):
+            doors.bring(reference, "k")
+
+
 def test_the_script_that_is_running_is_not_run_again(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

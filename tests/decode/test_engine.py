@@ -42,10 +42,11 @@ def layout(request, monkeypatch):
         return
     for module in ("lanes", "prefill", "burst"):
         monkeypatch.setattr(f"jaxpolya.decode.{module}.turns_keys", lambda platform: False)
-    for program in (make_empty, make_prefill, make_burst):
+    programs = make_empty, make_prefill, make_burst
+    for program in programs:
         program.cache_clear()
     yield
-    for program in (make_empty, make_prefill, make_burst):
+    for program in programs:
         program.cache_clear()
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolya.decode.sampling import Draw, sample, token_keys
+from jaxpolya.decode.sampling import Draw, sample, sums_by_product, token_keys
 
 DRAWS = 20_000
 
@@ -59,3 +59,10 @@ def test_a_key_depends_on_sequence_and_position_only():
     data, other = jax.random.key_data(both), jax.random.key_data(swapped)
     assert (data[0] == other[1]).all() and (data[1] == other[0]).all()
     assert not (data[0] == other[2]).all()
+
+
+def test_a_tpus_sums_of_blocks_are_sums():
+    weights = jnp.exp(8 * jax.random.normal(jax.random.key(3), (4, 9, 128))).at[:, 5].set(0)
+    sums = sums_by_product(weights)
+    np.testing.assert_allclose(sums, np.sum(np.asarray(weights, np.float64), axis=-1), rtol=1e-6)
+    assert (sums[:, 5] == 0).all(), "a block of impossible tokens can't be drawn"

@@ -110,12 +110,12 @@ BYTES_A_CYCLE = {"v5e:2x4": 819e9 / 1.5e9, "v5p:2x2x2": 2765e9 / 1.75e9}
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     ("topology", "lanes", "rows", "most"),
-    [("v5e:2x4", 256, 1, 1.42), ("v5e:2x4", 16, 16, 1.25), ("v5p:2x2x2", 256, 1, 2.95), ("v5p:2x2x2", 16, 16, 3.35)],
+    [("v5e:2x4", 256, 1, 1.40), ("v5e:2x4", 16, 16, 1.25), ("v5p:2x2x2", 256, 1, 2.95), ("v5p:2x2x2", 16, 16, 3.35)],
 )
 def test_what_a_decode_step_takes_beside_reading_its_bytes(topology, lanes, rows, most):
     """Qwen2.5-1.5B's shape, all 28 layers: of few layers the compiler keeps a part of the weights in a chip's own memory.
 
-    A v5p has 2.9 times the bandwidth a cycle, and its compiler estimates 1.8 times the bytes' time for the MLP's bare products of 32 rows.
+    A v5p has 2.9 times the bandwidth a cycle, and its compiler estimates 2.1 times the bytes' time for the MLP's bare products of 32 rows.
     """
     config = DecoderConfig("qwen2", 151_936, 1536, 8960, 28, 12, 2, 128, 4096, tied_embeddings=True)
     mesh = make_mesh(MeshConfig(fsdp=8), chips(topology))

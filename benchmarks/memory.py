@@ -31,7 +31,7 @@ from jax.sharding import Mesh
 
 from jaxpolya.config import LoraConfig, MeshConfig, Optimizer
 from jaxpolya.decode.burst import make_burst
-from jaxpolya.decode.lanes import Plan, Rows, make_decode_copy, make_empty, shared_with_decoding
+from jaxpolya.decode.lanes import Plan, Rows, abstract_decode_copy, make_empty, shared_with_decoding
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.models.config import DecoderConfig, LayerKind, Rope
 from jaxpolya.models.decoder import Params, abstract_params
@@ -97,7 +97,7 @@ def rollout(config: DecoderConfig, mesh: Mesh, prompt: int, response: int, rows:
     plan = Plan(config.base, 1, rows, prompt, response, 16, Draw(), DTYPE)
     stored = joined(state["params"], frozen)
     shared = shared_with_decoding(stored, config, mesh, DTYPE)
-    copy = make_decode_copy(config, mesh, DTYPE, shared).eval_shape({name: leaf for name, leaf in stored.items() if name not in shared})
+    copy = {name: leaf for name, leaf in abstract_decode_copy(config, mesh, DTYPE).items() if name not in shared}
     whole, lanes = {**copy, **{name: stored[name] for name in shared}}, make_empty(plan, mesh).eval_shape()
     where = Rows(*(jax.ShapeDtypeStruct((1, rows), kind) for kind in [jnp.int32] * 4 + [jnp.uint32]))
     scalar = jax.ShapeDtypeStruct((), jnp.float32)

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolya.config import Optimizer
-from jaxpolya.decode.lanes import decode_copy
+from jaxpolya.config import MeshConfig, Optimizer
+from jaxpolya.decode.lanes import abstract_decode_copy, decode_copy
 from jaxpolya.models.config import DecoderConfig, Lora
 from jaxpolya.models.decoder import abstract_params
+from jaxpolya.parallel.mesh import make_mesh
+from jaxpolya.parallel.sharding import param_shardings
 from jaxpolya.runs import train
 from jaxpolya.runs.identity import meaning
 from jaxpolya.train.state import make_optimizer
@@ -46,6 +48,20 @@ def test_an_update_of_nothing_shrinks_what_decays(part):
 def test_the_decode_copy_is_in_the_compute_dtype_but_for_norms(mesh1):
     copy = decode_copy(jax.tree.map(lambda spec: jnp.ones(spec.shape), abstract_params(CONFIG)), CONFIG, mesh1, "bfloat16")
     assert {path[-1].key for path, leaf in jax.tree.leaves_with_path(copy) if leaf.dtype == jnp.float32} == NORMS
+
+
+@pytest.mark.parametrize("lora", [None, EVERYTHING.lora])
+def test_a_decode_copy_is_what_is_known_of_it(lora):
+    mesh, config = make_mesh(MeshConfig(replica=2, fsdp=2, tensor=2)), dataclasses.replace(CONFIG, lora=lora)
+    stored = jax.device_put(
+        jax.tree.map(lambda spec: jnp.ones(spec.shape, spec.dtype), abstract_params(config)),
+        param_shardings(mesh, abstract_params(config), "train"),
+    )
+    copy, known = decode_copy(stored, config, mesh, "bfloat16"), abstract_decode_copy(config, mesh, jnp.dtype("bfloat16"))
+    assert jax.tree.structure(copy) == jax.tree.structure(known)
+    for leaf, expected in zip(jax.tree.leaves(copy), jax.tree.leaves(known), strict=True):
+        assert (leaf.shape, leaf.dtype) == (expected.shape, expected.dtype)
+        assert leaf.sharding.is_equivalent_to(expected.sharding, leaf.ndim)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxpolya.config import MeshConfig, Optimizer
 from jaxpolya.decode.burst import make_burst
-from jaxpolya.decode.lanes import Plan, Rows, make_decode_copy, make_empty
+from jaxpolya.decode.lanes import Plan, Rows, abstract_decode_copy, make_empty, make_layer_copy
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.errors import ConfigError
 from jaxpolya.models.attention import packed_attention
@@ -51,8 +51,7 @@ def shapes(tree, shardings):
 
 
 def compiled_burst(plan, mesh):
-    stored = shapes(abstract_params(plan.config), param_shardings(mesh, abstract_params(plan.config), "train"))
-    weights = make_decode_copy(plan.config, mesh, jnp.dtype(plan.dtype), frozenset()).eval_shape(stored)
+    weights = abstract_decode_copy(plan.config, mesh, jnp.dtype(plan.dtype))
     rows = Rows(*(jax.ShapeDtypeStruct((plan.lanes, plan.rows), dtype) for dtype in [jnp.int32] * 4 + [jnp.uint32]))
     scalar, key = jax.ShapeDtypeStruct((), jnp.float32), jax.eval_shape(lambda: jax.random.key(0))
     lanes = make_empty(plan, mesh).eval_shape()
@@ -100,6 +99,16 @@ def test_a_burst_keeps_one_cache_on_a_tpu():
         assert all(np.prod([int(size) for size in shape.split(",")]) < one_layer / 4 for shape in copied), "a suffix cache is copied"
     moved = re.findall(r"= \(?\w+\[([\d,]*)\]\S* (?:all-gather|all-to-all|collective-permute)", text)
     assert all(np.prod([int(size) for size in shape.split(",") if size]) < P * G * CONFIG.width for shape in moved), moved
+
+
+def test_a_decode_copy_gathers_no_layer_twice():
+    """One program of all layers holds most of them twice while it runs."""
+    mesh, dtype = make_mesh(MeshConfig(fsdp=4, tensor=2), chips("v5e:2x4")), jnp.dtype("bfloat16")
+    stored = shapes(abstract_params(CONFIG), param_shardings(mesh, abstract_params(CONFIG), "train"))["blocks"]
+    memory = make_layer_copy(CONFIG, mesh, dtype).lower(stored, jax.ShapeDtypeStruct((), jnp.int32)).compile().memory_analysis()
+    bytes_of_layer = 2 * sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(stored)) / CONFIG.layers
+    assert memory.output_size_in_bytes < 1.1 * bytes_of_layer / 2, "more than a half by tensor"
+    assert memory.temp_size_in_bytes < 0.1 * memory.output_size_in_bytes
 
 
 BYTES_A_CYCLE = {"v5e:2x4": 819e9 / 1.5e9, "v5p:2x2x2": 2765e9 / 1.75e9}

@@ -109,20 +109,23 @@ FAMILIES = ("order", "detours", "insights", "cases", "signs")
 """Of acts: each has a module of rules and a file of patterns beside it."""
 
 
-def _traces() -> dict[str, re.Pattern[str]]:
-    compiled = {}
+@functools.cache
+def _patterns() -> dict[str, str]:
+    """A trace's name → any of its patterns in the families' files."""
+    joined = {}
     for family in FAMILIES:
         source = importlib.resources.files("jaxpolya.evaluation") / "acts" / f"{family}.yaml"
-        for trace, patterns in yaml.safe_load(source.read_text(encoding="utf-8")).items():
-            pattern = "|".join(f"(?:{one})" for one in patterns)
+        for name, patterns in yaml.safe_load(source.read_text(encoding="utf-8")).items():
+            joined[name] = "|".join(f"(?:{one})" for one in patterns)
             for placeholder, meant in _PLACEHOLDERS.items():
-                pattern = pattern.replace(placeholder, meant)
-            compiled[trace] = re.compile(pattern, re.MULTILINE)
-    return compiled
+                joined[name] = joined[name].replace(placeholder, meant)
+    return joined
 
 
-TRACES = _traces()
-"""Name → any of its patterns in the families' files."""
+@functools.cache
+def trace(name: str) -> re.Pattern[str]:
+    """What a trace looks like; compiled when it is first asked for, since all of them together take half a second."""
+    return re.compile(_patterns()[name], re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,10 +216,10 @@ class Reading:
         """Content words that the problem doesn't have."""
         return content_words(self.text) - content_words(self.problem)
 
-    def has(self, trace: str) -> bool:
+    def has(self, name: str) -> bool:
         """Whether a trace is somewhere in the lower-case text."""
-        return TRACES[trace].search(self.low) is not None
+        return trace(name).search(self.low) is not None
 
-    def count(self, trace: str) -> int:
+    def count(self, name: str) -> int:
         """In how many places a trace is."""
-        return sum(1 for _ in TRACES[trace].finditer(self.low))
+        return sum(1 for _ in trace(name).finditer(self.low))

@@ -6,7 +6,7 @@ Nothing here looks at words, except where they number or name something.
 import itertools
 import re
 
-from jaxpolya.evaluation.reading import MANY, NAME, TRACES, Calculation, Reading
+from jaxpolya.evaluation.reading import MANY, NAME, Calculation, Reading, trace
 
 
 def near(a: float, b: float) -> bool:
@@ -283,7 +283,7 @@ def solved_equation(r: Reading) -> bool:
         elif alone and names - alone - known - given and any(_WORKED_UPON.search(side) for side in sides):
             if any(_LETTER.search(side) and side not in alone and alone & {m[0] for m in _LETTER.finditer(side)} for side in sides):
                 worked |= names - known - given  # t = 2t - 13
-    proof = TRACES["outright"].search(r.low) is not None or re.search(r"lowest terms|rational|\beven\b.{0,200}\beven\b", r.low) is not None
+    proof = trace("outright").search(r.low) is not None or re.search(r"lowest terms|rational|\beven\b.{0,200}\beven\b", r.low) is not None
     return (systems > 1 and not proof) or any(
         re.search(rf"\b(?:so|and|thus|hence|therefore|then),? {re.escape(name)} (?:is|equals) (?:therefore |then )?\$?-?\d", r.low)
         for name in worked

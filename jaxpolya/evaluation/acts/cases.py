@@ -2,7 +2,7 @@
 
 import re
 
-from jaxpolya.evaluation.reading import MANY, TRACES, Reading
+from jaxpolya.evaluation.reading import MANY, Reading, trace
 from jaxpolya.evaluation.structure import case_row, equal_steps, series, solved_equation, table, trials
 
 _FOR_EXAMPLE_LETTER = re.compile(r"(?<![a-z])([a-z])\s?=\s?[a-z](?![a-z])\s?(?:=|must|gives?|it)")
@@ -18,8 +18,8 @@ def specialisation(r: Reading) -> bool:
     """A value that the problem leaves open is chosen and worked out, or its smallest or extreme cases are; a row of cases is a pattern."""
     special = [
         m
-        for m in TRACES["special"].finditer(r.low)
-        if not _puts_given(r, m[0]) and not TRACES["recall"].search(r.low, max(0, m.start() - 60), m.end() + 60)
+        for m in trace("special").finditer(r.low)
+        if not _puts_given(r, m[0]) and not trace("recall").search(r.low, max(0, m.start() - 60), m.end() + 60)
     ]
     if special and len(r.numbers) > 1 and not re.search(r"special case of|in this special case", r.low):
         if guess_and_check(r) and not re.search(r"extreme|simplest|smallest", r.low):
@@ -28,7 +28,7 @@ def specialisation(r: Reading) -> bool:
     if _FOR_EXAMPLE_LETTER.search(r.low) and re.search(r"formula|which|kn/h|or\b", r.problem.lower()):
         return True
     open_ended = re.search(r"%|percent|fraction|average|times as|\bhow many times\b|\b[a-z]\b(?<!a)", r.problem.lower()) is not None
-    for match in TRACES["chosen"].finditer(r.low):
+    for match in trace("chosen").finditer(r.low):
         value = float(match[match.lastindex or 1])
         if open_ended and value not in r.given and value == int(value) and not r.has("accepted") and trials(r) < MANY:
             around = r.low[match.start() : match.end() + 1]
@@ -50,7 +50,7 @@ def generalisation(r: Reading) -> bool:
         return True
     if not letters:
         return False
-    arbitrary = any(not re.search(r"[a-z] ?= ?\d", match[0]) for match in TRACES["arbitrary"].finditer(r.low))
+    arbitrary = any(not re.search(r"[a-z] ?= ?\d", match[0]) for match in trace("arbitrary").finditer(r.low))
     return arbitrary and r.has("put_in") and r.has("reason") and not solved_equation(r)
 
 

@@ -4,7 +4,7 @@ import re
 
 from jaxpolya.evaluation.acts.cases import pattern
 from jaxpolya.evaluation.acts.signs import symmetry
-from jaxpolya.evaluation.reading import TRACES, Reading, content_words
+from jaxpolya.evaluation.reading import Reading, content_words, trace
 from jaxpolya.evaluation.structure import SUBSTITUTED, by_complement, moved, regrouped
 
 _DRAWN_PART = re.compile(r"diagonal|radi|altitude|height|tangent|median")
@@ -22,7 +22,7 @@ def auxiliary_element(r: Reading) -> bool:
             if set(others) & asked and letter not in asked and re.search(rf"(?<![a-z]){letter}\s?(?:\^|²|=|[-+*/])", behind):
                 return True
     drawn = any(
-        all(part not in r.problem.lower() for part in _DRAWN_PART.findall(match[0])[-1:]) for match in TRACES["drawn_in"].finditer(r.low)
+        all(part not in r.problem.lower() for part in _DRAWN_PART.findall(match[0])[-1:]) for match in trace("drawn_in").finditer(r.low)
     )
     return drawn or r.has("lent") or moved(r)
 
@@ -55,7 +55,7 @@ _TECHNICAL = frozenset(
 
 def restate(r: Reading) -> bool:
     """The problem in words that it doesn't have itself, or a technical word replaced by its meaning."""
-    for match in TRACES["said_again"].finditer(r.low):
+    for match in trace("said_again").finditer(r.low):
         behind = re.split(r"(?<=[a-z)])[.?]", r.low[match.end() : match.end() + 160])[0]
         words = {word for word in r.new_words if re.search(rf"\b{re.escape(word)}", behind)}
         superlative = re.search(r"\b(?:small|larg|big|great|least|number)\w*$", match[0]) is not None

@@ -3,7 +3,7 @@
 import itertools
 import re
 
-from jaxpolya.evaluation.reading import MANY, TRACES, Reading
+from jaxpolya.evaluation.reading import MANY, Reading, trace
 from jaxpolya.evaluation.structure import by_digits, by_percents, counted_down, near, table, trials, undoes
 
 
@@ -11,7 +11,7 @@ def four_phases(r: Reading) -> bool:
     """A plan that is stated before the first result, a look back behind a calculation, and one of the other two phases."""
     understand, plan = _first("understand", r), _first("plan", r)
     carry, back = _first("carry", r, plan or 0), _first("back", r, plan or 0)
-    headed = {phase for line in r.lines for phase in ("understand", "plan", "carry", "back") if TRACES[f"{phase}_head"].match(line)}
+    headed = {phase for line in r.lines for phase in ("understand", "plan", "carry", "back") if trace(f"{phase}_head").match(line)}
     if "plan" in headed and len(headed) >= MANY:
         return True
     if plan is None or back is None or back < plan:
@@ -22,8 +22,8 @@ def four_phases(r: Reading) -> bool:
     return (understand is not None and understand < plan) or (carry is not None and plan < carry < back)
 
 
-def _first(trace: str, r: Reading, start: int = 0) -> int | None:
-    match = TRACES[trace].search(r.low, start)
+def _first(name: str, r: Reading, start: int = 0) -> int | None:
+    match = trace(name).search(r.low, start)
     return match.start() if match else None
 
 
@@ -40,7 +40,7 @@ def step_by_step(r: Reading) -> bool:
     for line, behind in itertools.pairwise([*lines, ""]):
         if _CHECK_FIRST.search(line) or not re.search(r"\d", line):
             continue
-        checked += TRACES["sound"].search(line) is not None or (
+        checked += trace("sound").search(line) is not None or (
             _CHECK_FIRST.search(behind) is not None and re.search(r"\d", behind) is not None
         )
     return undone > 1 or checked > 1 or len(re.findall(r"\bcheck\w*\s?:\s?\S+ ?\S", r.low)) > 1
@@ -68,7 +68,7 @@ def working_backward(r: Reading) -> bool:
 
 def _put_together(r: Reading, asked: str) -> bool:
     """Whether a figure's measure is added up from two shapes that the problem doesn't name."""
-    shapes = {m[m.lastindex or 0] for m in TRACES["shape"].finditer(r.low)}
+    shapes = {m[m.lastindex or 0] for m in trace("shape").finditer(r.low)}
     new = len(shapes) > 1 and len([shape for shape in shapes if shape in asked]) < 2
     return new and r.has("total") and re.search("area|volume|surface", asked) is not None and not r.has("drawn_in")
 
@@ -78,8 +78,8 @@ def decomposition(r: Reading) -> bool:
     asked = r.problem.lower()
     cut = (
         r.has("cut")
-        or len({m[0] for m in TRACES["piece"].finditer(r.low)}) > 1
-        or any(m.lastindex and m[m.lastindex] not in asked for m in TRACES["divided"].finditer(r.low))
+        or len({m[0] for m in trace("piece").finditer(r.low)}) > 1
+        or any(m.lastindex and m[m.lastindex] not in asked for m in trace("divided").finditer(r.low))
     )
     if cut and (len(r.numbers) > 2 or not r.given):
         return True

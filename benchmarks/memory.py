@@ -69,7 +69,7 @@ def frozen_parameters(config: DecoderConfig, mesh: Mesh) -> Params:
         divided(tree, config)[1] for tree in (abstract_params(config), param_shardings(mesh, abstract_params(config), "train"))
     )
     return jax.tree.map(
-        lambda spec, at: jax.ShapeDtypeStruct(spec.shape, spec.dtype if spec.keeps_float32 else DTYPE, sharding=at),
+        lambda spec, at: jax.ShapeDtypeStruct(spec.shape, spec.dtype_in(DTYPE), sharding=at),
         specs,
         shardings,
     )

@@ -72,8 +72,9 @@ def _invert(weights_BV: jax.Array, uniforms_B2: jax.Array) -> jax.Array:
 def sums_by_product(blocks_BnX: jax.Array) -> jax.Array:
     """Sums [B, n] of the last axis, in float32, as a product with ones.
 
-    A TPU adds up the lanes of its registers slowly, and has to turn the sums around then; this takes an eighth of the cycles (modelled for
-    v5e). Of one column of ones XLA would make a sum again; of eight it computes the one that is taken.
+    A TPU adds up the lanes of a register slowly, and the sums then lie across registers and have to be transposed; a product takes an
+    eighth of the cycles (modelled for v5e). With a single column of ones XLA would turn it back into a sum; with eight it stays a product,
+    of which only the column that is taken is computed.
     """
     ones_X8 = jnp.ones((blocks_BnX.shape[-1], 8), blocks_BnX.dtype)
     return jnp.einsum("bnx,xo->bno", blocks_BnX, ones_X8, precision=jax.lax.Precision.HIGHEST)[..., 0]

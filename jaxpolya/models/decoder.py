@@ -62,9 +62,13 @@ class ParamSpec:
     """Whether copies in a compute dtype, to decode with or frozen beside adapters, hold it in float32 all the same: norm scales, which the
     forward pass multiplies in float32."""
 
+    def dtype_in(self, dtype: Any) -> Any:
+        """What a copy in the compute dtype `dtype` holds it in."""
+        return self.dtype if self.keeps_float32 else dtype
+
     def cast(self, leaf: jax.Array, dtype: Any) -> jax.Array:
         """The parameter as a copy in the compute dtype `dtype` holds it."""
-        return leaf if self.keeps_float32 else leaf.astype(dtype)
+        return leaf.astype(self.dtype_in(dtype))
 
 
 def weight(key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...], fan_in: int) -> nnx.Param:

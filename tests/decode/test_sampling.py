@@ -66,3 +66,4 @@ def test_a_tpus_sums_of_blocks_are_sums():
     sums = sums_by_product(weights)
     np.testing.assert_allclose(sums, np.sum(np.asarray(weights, np.float64), axis=-1), rtol=1e-6)
     assert (sums[:, 5] == 0).all(), "a block of impossible tokens can't be drawn"
+    assert "HIGHEST" in jax.jit(sums_by_product).lower(weights).as_text(), "a TPU would round the weights to bfloat16"

@@ -8,7 +8,7 @@ from growth import assert_linear
 
 from jaxpolya.evaluation.acts import RULES
 from jaxpolya.evaluation.judges import SEVERAL, Acts, Solution
-from jaxpolya.evaluation.reading import Reading
+from jaxpolya.evaluation.reading import Reading, _patterns, trace
 from jaxpolya.polya.catalogue import load_catalogue
 from jaxpolya.records import Question
 
@@ -250,3 +250,8 @@ def test_typesetting_is_no_difference():
     assert aligned.lines[-1] == "(check: 12 * 2 = 24, costs $5.)"
     assert Reading("", "It costs $5, and $7 for two.").text == "It costs $5, and $7 for two."
     assert Reading("", "3x = 39 x = 13").equations == [("3x", "39"), ("x", "13")]
+
+
+def test_every_pattern_compiles():
+    """They are compiled when they are first asked for, which would be in the middle of a report."""
+    assert len(_patterns()) > 50 and all(trace(name).pattern for name in _patterns())

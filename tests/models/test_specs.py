@@ -12,6 +12,7 @@ from jaxpolya.config import MeshConfig, Optimizer
 from jaxpolya.decode.lanes import abstract_decode_copy, decode_copy
 from jaxpolya.models.config import DecoderConfig, Lora
 from jaxpolya.models.decoder import abstract_params
+from jaxpolya.models.lora import merged_layer
 from jaxpolya.parallel.mesh import make_mesh
 from jaxpolya.parallel.sharding import param_shardings
 from jaxpolya.runs import train
@@ -51,17 +52,21 @@ def test_the_decode_copy_is_in_the_compute_dtype_but_for_norms(mesh1):
 
 
 @pytest.mark.parametrize("lora", [None, EVERYTHING.lora])
-def test_a_decode_copy_is_what_is_known_of_it(lora):
+def test_a_decode_copy_holds_each_layer_as_is_known_of_it(lora):
     mesh, config = make_mesh(MeshConfig(replica=2, fsdp=2, tensor=2)), dataclasses.replace(CONFIG, lora=lora)
-    stored = jax.device_put(
-        jax.tree.map(lambda spec: jnp.ones(spec.shape, spec.dtype), abstract_params(config)),
-        param_shardings(mesh, abstract_params(config), "train"),
-    )
-    copy, known = decode_copy(stored, config, mesh, "bfloat16"), abstract_decode_copy(config, mesh, jnp.dtype("bfloat16"))
+    random = np.random.default_rng(0)
+    stored = jax.tree.map(lambda spec: random.normal(size=spec.shape).astype(np.float32), abstract_params(config))
+    on_mesh = jax.device_put(stored, param_shardings(mesh, abstract_params(config), "train"))
+    copy, known = decode_copy(on_mesh, config, mesh, "bfloat16"), abstract_decode_copy(config, mesh, jnp.dtype("bfloat16"))
     assert jax.tree.structure(copy) == jax.tree.structure(known)
     for leaf, expected in zip(jax.tree.leaves(copy), jax.tree.leaves(known), strict=True):
         assert (leaf.shape, leaf.dtype) == (expected.shape, expected.dtype)
         assert leaf.sharding.is_equivalent_to(expected.sharding, leaf.ndim)
+    for i, layer in enumerate(copy["blocks"]):
+        own = {name: leaf[i] for name, leaf in stored["blocks"].items()}
+        for name, leaf in (merged_layer(own, lora) if lora else own).items():
+            np.testing.assert_allclose(np.asarray(layer[name], np.float32), leaf, rtol=2**-8, atol=1e-6, err_msg=f"{name} of layer {i}")
+    np.testing.assert_allclose(np.asarray(copy["embed"], np.float32), stored["embed"], rtol=2**-8)
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,7 @@ def test_a_burst_keeps_one_cache_on_a_tpu():
     assert memory.alias_size_in_bytes >= CONFIG.layers * one_layer
     assert memory.temp_size_in_bytes < one_layer
     text = burst.as_text()
+    assert "operand_precision={highest" in text, "blocks of the vocabulary are added up by a product, in float32"
     loops = {body for body in re.findall(r"body=%([\w.\-]+)", text) if "region" in body}
     assert len(loops) == 2, "one of steps and one of rows that are flushed"
     for loop in loops:

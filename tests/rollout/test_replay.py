@@ -39,7 +39,10 @@ def measured(result) -> list[dict]:
 # The rollouts of a run ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("changes", [HARD, *(pytest.param({"algorithm": name}, marks=pytest.mark.soak) for name in ALGORITHMS)])
+NAMED = [{"algorithm": name} | ({"value": {"warmup": 1}} if name == "ppo" else {}) for name in ALGORITHMS]
+
+
+@pytest.mark.parametrize("changes", [HARD, *(pytest.param(changes, marks=pytest.mark.soak) for changes in NAMED)])
 def test_a_replay_ends_with_the_bits_of_the_run_that_was_recorded(changes, tiny_run, mesh1, monkeypatch):
     tree = tiny_run(arms=["rl"], export=False)
     tree["rl"] |= changes

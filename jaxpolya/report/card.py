@@ -16,6 +16,7 @@ import yaml
 from huggingface_hub import ModelCardData
 
 from jaxpolya.arms import ARMS, BASE
+from jaxpolya.config import REWARDS
 from jaxpolya.files import package_version
 from jaxpolya.keys import Key
 from jaxpolya.report import tables
@@ -50,8 +51,6 @@ FINE_TUNED = {
 
 UNKNOWN = "of an unknown version"
 
-REWARDED = "trained by reinforcement learning with a verifier's verdicts as rewards"
-
 
 def run_card(results: Results, arm: str) -> str:
     """The card of one arm of a finished run.
@@ -65,7 +64,7 @@ def run_card(results: Results, arm: str) -> str:
     seen = _seen_from(results, arm, learned)
     datasets = [source["name"] for sources in learned.values() for source in sources if _is_on_the_hub(source)]
     done = {_kind(arm): FINE_TUNED[_kind(arm)]} if "train" in learned else {}
-    done |= {config["rl"]["algorithm"].rpartition(":")[2]: REWARDED} if "rl" in learned else {}
+    done |= {config["rl"]["algorithm"].rpartition(":")[2]: _reinforced(config["rl"])} if "rl" in learned else {}
     sections = [
         _front_matter(facts.origin, list(done), datasets),
         f"# {facts.name}: {arm}\n",
@@ -144,6 +143,13 @@ def _kind(arm: str) -> str:
     return ARMS[arm].recipe.name
 
 
+def _reinforced(rl: Mapping[str, Any]) -> str:
+    """What reinforcement learning did to it."""
+    reward = rl.get("reward", "verdict")
+    paid = "a verifier's verdicts as rewards" if reward in REWARDS else f"a reward of its own, `{PurePath(reward).name}`"
+    return f"trained by reinforcement learning {'on recorded rollouts' if rl.get('replay') else f'with {paid}'}"
+
+
 def _learned_from(config: Mapping[str, Any], arm: str) -> dict[str, list[dict[str, Any]]]:
     """The sources of the questions that an arm learned from: `train` (mid-training), `rl`."""
     sources = {}
@@ -203,8 +209,10 @@ def _named(sources: Iterable[Mapping[str, Any]]) -> str:
     """Question sources by name, with whatever of their settings was set."""
     names = []
     for source in sources:
-        name = source.get("name") or PurePath(source["path"]).name
-        rest = {key: value for key, value in source.items() if key not in ("kind", "name", "path")}
+        name = source.get("name") or PurePath(source.get("path") or source["source"]).name
+        rest = {key: value for key, value in source.items() if key not in ("kind", "name", "path", "source")}
+        if rest.get("verifier"):
+            rest["verifier"] = PurePath(rest["verifier"]).name
         names.append(f"`{name}` ({', '.join([source['kind'], *_settings(rest)])})")
     return "; ".join(names)
 

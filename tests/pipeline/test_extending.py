@@ -34,7 +34,7 @@ def estimated(count: int, seed: int, verifier: str) -> list[dict]:
 
 def with_estimates(tiny_run, verifier: str = f"{EXAMPLES / 'estimates.py'}:Estimate", **changes) -> dict:
     """The tiny run on questions from the example's source, which the example's kind judges."""
-    tree = tiny_run(arms=["polya+rl"], export=False, **changes)
+    tree = tiny_run(arms=["polya+rl"], **changes)
     for number, use in enumerate(("generate", "rl")):
         tree[use]["questions"] = estimated(16, number, verifier)
     tree["eval"]["questions"] = {"sums": estimated(8, 2, verifier)}
@@ -52,6 +52,8 @@ def test_a_kind_and_a_source_of_ones_own_go_through_every_phase(tiny_run):
         assert all('End with "Estimate:" and one number.' in sample.prompt for sample in samples)
         assert {sample.verdict for sample in samples} <= {"correct", "wrong", "unparseable"}
         assert all((sample.score == 1) == (sample.verdict == "correct") for sample in samples)
+    card = (tiny_run.directory / "runs" / "tiny" / "export" / "README.md").read_text()
+    assert "`random_sums.py:sums` (python, " in card and "verifier estimates.py:Estimate" in card
     assert any(0 < sample.score < 1 for samples in judged.values() for sample in samples if sample.score is not None)
     assert results.audit["eval-polya-rl-sums"].all.responses == 32
     identity = json.loads((made["questions-rl"] / "manifest.json").read_text())["identity"]["sources"][0]

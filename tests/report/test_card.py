@@ -107,6 +107,26 @@ def test_an_arm_tells_of_its_own_data_alone(whole, arm, learned, heuristics, say
     assert "/home/me/own.jsonl" not in card.partition("<details>")[0], "a file's name says enough"
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"reward": "correct"}, "with a verifier's verdicts as rewards"),
+        ({"reward": "/home/me/reward.py:reward"}, "with a reward of its own, `reward.py:reward`"),
+        ({"reward": "verdict", "replay": "/home/me/runs/other"}, "on recorded rollouts."),
+    ],
+)
+def test_what_it_was_paid_for_is_said(whole, settings, says):
+    whole["config"]["rl"] |= settings
+    assert f"trained by reinforcement learning {says}" in run_card(of(whole), "rl")
+
+
+def test_questions_of_a_function_are_called_by_its_name(whole):
+    own = {"kind": "python", "source": "/home/me/sums.py:sums", "arguments": {"digits": 3}}
+    whole["config"]["rl"]["questions"] = whole["config"]["eval"]["questions"]["chain_sum"] = [own]
+    card = run_card(of(whole), "rl")
+    assert card.count("`sums.py:sums` (python, arguments {digits: 3})") == 2
+
+
 def test_an_arm_tells_of_its_own_audit_alone(whole):
     card = run_card(of(whole), "polya+rl")
     for stage in ("generate-polya", "rl-polya-rl", "eval-base-chain_sum", "eval-polya-rl-chain_sum"):

@@ -30,6 +30,16 @@ def test_numbers_with_exponents_are_numbers(text):
     assert config.rl.optimizer.learning_rate == 1e-5
 
 
+def test_a_commit_that_begins_like_a_number_is_a_text():
+    quickstart = ROOT / "configs/quickstart.yaml"
+    assert load_config(quickstart, ["model.revision=7e12f3ab90c4"]).model.revision == "7e12f3ab90c4"
+    assert load_config(quickstart, ["model.revision='12e45678'"]).model.revision == "12e45678"
+    with pytest.raises(
+        ConfigError, match=r"model\.revision: input should be a valid string, not inf; put a text that looks like a number in"
+    ):
+        load_config(quickstart, ["model.revision=12e45678"])
+
+
 def test_rl_rollouts_fit_their_rows(config):
     # A rollout that doesn't fit a packed row would be left out before it is asked.
     sampling = config.rl.sampling

@@ -28,7 +28,7 @@ class _Loader(yaml.SafeLoader):
     """PyYAML reads YAML 1.1, where 1e-5 is a text; people mean YAML 1.2's number."""
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+"), list("-+.0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
@@ -181,7 +181,10 @@ def _explain(error: Any, model: type[Strict]) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{key}: {message}" if key else message
-    return f"{key}: {message[0].lower()}{message[1:]}, not {error['input']!r}"
+    remedy = (
+        "; put a text that looks like a number in quotes" if error["type"] == "string_type" and type(error["input"]) in (int, float) else ""
+    )
+    return f"{key}: {message[0].lower()}{message[1:]}, not {error['input']!r}{remedy}"
 
 
 def _fields_at(model: Any, location: list[Any]) -> list[str]:

@@ -192,6 +192,15 @@ def test_a_response_needs_a_reference(reference, says):
         jaxpolya.verify_response(**{"response": "The answer is 12."} | reference)
 
 
+def test_what_no_signature_takes_is_refused_in_a_sentence():
+    with pytest.raises(ConfigError, match="unevaluated 'maybe' is not one of refuse, accept"):
+        jaxpolya.verify_response("The answer is 12.", answer="12", unevaluated="maybe")
+    with pytest.raises(ConfigError, match=r"run: a YAML file or a RunConfig is needed, not \{'name': 'x'\}"):
+        jaxpolya.run({"name": "x"})
+    with pytest.raises(ConfigError, match="load: a path or a hub name is needed, not None"):
+        jaxpolya.load(None)
+
+
 def agrees(question, answer) -> bool:
     """A kind of question in person."""
     return answer.casefold() == question.answer

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from jaxpolya import cli
-from jaxpolya.cli import process
-from jaxpolya.errors import EXIT_CODES
+from jaxpolya.cli import devices, process
+from jaxpolya.errors import EXIT_CODES, MachineError
 
 CONFIGURATION, INPUT, RUN, MACHINE, CHECK, INTERRUPTED = 2, 3, 4, 5, 6, 130
 
@@ -198,6 +198,9 @@ def test_a_reader_that_stops_early_is_no_trouble(config):
 
 # Inputs: nothing is written before they are known to be sound ----------------------------------------------------------
 
+LOOKS, NOWHERE = "questions: [{kind: jsonl, path: eval.jsonl}]", "questions: [{kind: python, source: nowhere.py:rows}]"
+SHORT, LONG = "sampling: {max_new_tokens: 8}", "sampling: {max_new_tokens: 4000}"
+
 
 @pytest.mark.parametrize(
     ("code", "says", "arguments"),
@@ -216,6 +219,8 @@ def test_a_reader_that_stops_early_is_no_trouble(config):
         (CONFIGURATION, "there is no heuristic 'analgy'", ["--set", "generate.heuristics=[analgy, pattern]"]),
         (CONFIGURATION, "cannot read nowhere.yaml", ["--set", "generate.catalogue=nowhere.yaml"]),
         (CONFIGURATION, "generate.sampling.max_new_tokens (4000) leaves no room", ["--set", "generate.sampling.max_new_tokens=4000"]),
+        (CONFIGURATION, "rl.validation.sampling.max_new_tokens (4000) leaves no room", ["--set", f"rl.validation={{{LOOKS}, {LONG}}}"]),
+        (CONFIGURATION, "rl.validation.questions.0.source: ", ["--set", f"rl.validation={{{NOWHERE}, {SHORT}}}"]),
         (INPUT, "no checkpoint at weights/none.gguf", ["--set", "model.source=weights/none.gguf"]),
         (INPUT, "/weights/none.gguf, then /", ["--set", "model.source=weights/none.gguf"]),
         (CONFIGURATION, "looked for as a path: /", ["--set", "generate.catalogue=nowhere.yaml"]),
@@ -227,6 +232,21 @@ def test_a_reader_that_stops_early_is_no_trouble(config):
 def test_what_can_be_known_at_once_is_said_at_once(refused, config, code, says, arguments):
     refused(code, says, "run", config, *arguments)
     assert not (config.parent / "runs").exists()
+
+
+def test_every_point_of_a_sweep_is_checked_before_one_is_run(refused, config):
+    sentence = refused(CONFIGURATION, "raise generate.slots or lower select.n", "sweep", config, "--vary", "select.n=1,40")
+    assert sentence.startswith("jaxpolya: select.n=40: ") and not (config.parent / "runs").exists()
+
+
+def test_a_platform_without_drivers_is_a_sentence(monkeypatch):
+    def none_there():
+        raise AssertionError  # jax's own
+
+    monkeypatch.setattr("jax.devices", none_there)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    with pytest.raises(MachineError, match=r"the device is not there: JAX_PLATFORMS is cuda.*JAX_PLATFORMS=cpu runs without it"):
+        devices.start_jax()
 
 
 def test_things_that_are_no_checkpoint(refused, config, tmp_path):

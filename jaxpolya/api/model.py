@@ -230,9 +230,12 @@ def load(
       attention: what computes it, as `config.ModelConfig`; a warning says where `auto` can't take the device's kernel.
 
     Raises:
-      ConfigError: there is no such dtype, the template doesn't take what it is told, or the attention is another device's.
+      ConfigError: the source is no text or path, there is no such dtype, the template doesn't take what it is told, or the attention is
+        another device's.
       InputError: it is missing, incomplete or not supported; the message says what to do.
     """
+    if not isinstance(source, str | Path):
+        raise ConfigError(f"load: a path or a hub name is needed, not {source!r:.60}")
     if dtype not in ("float32", "bfloat16"):
         raise ConfigError(f"load: dtype {dtype!r} is not float32 or bfloat16")
     use_compile_cache()

@@ -6,6 +6,7 @@ from pathlib import Path
 from jaxpolya.compile_cache import use_compile_cache
 from jaxpolya.config import RunConfig
 from jaxpolya.config.file import load_config, parse_config
+from jaxpolya.errors import ConfigError
 from jaxpolya.progress import Display
 from jaxpolya.results import Results
 from jaxpolya.runs import pipeline
@@ -30,7 +31,9 @@ def run(config: str | Path | RunConfig, *, overrides: Iterable[str] = (), only: 
     if isinstance(config, RunConfig):
         changes = list(overrides)
         loaded = parse_config(config.model_dump(mode="json"), changes) if changes else config
-    else:
+    elif isinstance(config, str | Path):
         loaded = load_config(config, overrides)
+    else:
+        raise ConfigError(f"run: a YAML file or a RunConfig is needed, not {config!r:.60}")
     use_compile_cache()
     return pipeline.run(loaded, Display(quiet=quiet), only=only)

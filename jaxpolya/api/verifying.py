@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from jaxpolya.config import VerifyConfig
 from jaxpolya.errors import ConfigError, InputError
@@ -43,8 +43,10 @@ def verify_response(
 
     Raises:
       InputError: the reference can't be judged against, or there is no such kind or extraction.
-      ConfigError: a kind of your own can't be one.
+      ConfigError: a kind of your own can't be one, or `unevaluated` is none of its values.
     """
+    if unevaluated not in get_args(Unevaluated):
+        raise ConfigError(f"verify_response: unevaluated {unevaluated!r} is not one of {', '.join(get_args(Unevaluated))}")
     row = {"response": response, "answer": answer, "question": question, "extraction": extraction}
     item = item_of(row | {"choices": choices, "tests": tests, "entry": entry}, "", name_of(kind))
     return judge(item, Policy(unevaluated=unevaluated, modules=tuple(modules)))

@@ -6,6 +6,7 @@ import os
 import sys
 
 from jaxpolya.compile_cache import use_compile_cache
+from jaxpolya.errors import MachineError
 
 HEARTBEAT = 40
 """Seconds without a sign of life after which a host of a pod is taken for dead, and all others end: within a minute, where jax's own 100
@@ -13,7 +14,8 @@ would let a pod stand. The sign is given by a thread of the runtime, however bus
 
 
 def start_jax() -> None:
-    """Joins the pod, if there is one, turns on the compile cache, and keeps the libraries' threads quiet.
+    """Joins the pod, if there is one, turns on the compile cache, and keeps the libraries' threads quiet. Raises `MachineError` where the
+    device that was asked for isn't there.
 
     What Orbax's threads meet (a full disk, say) is raised to us as well; their own tracebacks would bury the one sentence.
     """
@@ -25,6 +27,13 @@ def start_jax() -> None:
     use_compile_cache()
     if os.environ.get("JAXPOLYA_DISTRIBUTED") == "1":
         jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT)
+    try:
+        jax.devices()
+    except AssertionError:  # jax's whole answer to a platform whose drivers aren't installed
+        raise MachineError(
+            f"the device is not there: JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS')}, and jax has no drivers for it; "
+            "JAX_PLATFORMS=cpu runs without it, the extras tpu and cuda bring drivers"
+        ) from None
 
 
 def settle() -> None:

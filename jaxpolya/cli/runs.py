@@ -9,6 +9,7 @@ import typer
 from jaxpolya.cli import devices
 from jaxpolya.cli.options import ConfigPath, Overrides
 from jaxpolya.cli.screen import errors, say, show_results, show_table
+from jaxpolya.errors import MachineError
 
 
 def run(
@@ -68,7 +69,7 @@ def sweep(
 
     The same command goes on after an interruption.
     """
-    from jaxpolya.runs.sweep import points
+    from jaxpolya.runs.sweep import check, points
 
     planned = points(config, vary or [], set_ or [])
     devices.start_jax()
@@ -77,6 +78,7 @@ def sweep(
     from jaxpolya.runs import pipeline
 
     devices.settle()
+    check(planned)
     display = Display(errors, quiet=quiet or not is_primary())
     for i, (name, point) in enumerate(planned, 1):
         display.note(f"point {i} of {len(planned)}: {name}")
@@ -112,6 +114,10 @@ def _compare(runs: list[Path], by: str | None, directory: Path) -> None:
     from jaxpolya.runs.points import gather_points
 
     points = gather_points(runs, by)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError(f"{directory} can't be made ({error.strerror or error}); name another directory with --out") from None
     text, page = write_comparison(directory, points), write_compare_page(directory / "compare.html", points)
     for table in present([*comparison_tables(points), settings_table(points)]):
         show_table(table)
@@ -178,7 +184,7 @@ def clean(
     overview.check_run(run_directory)
     with RunDirectory(run_directory).lock():
         contents = overview.look_at(run_directory, held=True)
-        forgotten = configurations.at(contents.configurations, forget) if forget is not None else None
+        forgotten = configurations.at(contents.configurations, forget, "--forget") if forget is not None else None
         if forgotten:
             contents = contents.without(forgotten)
         overview.check_cleanable(contents)

@@ -98,6 +98,7 @@ class RunConfig(Strict):
         """All question sources that the arms need, with their keys."""
         sets = [("generate.questions", self.generate.questions)] if self.generate and self.recipes else []
         sets += [("rl.questions", self.rl.questions)] if self.rl and self.reinforced else []
+        sets += [(f"{stage}.validation.questions", validation.questions) for stage, validation in self.validated.items()]
         sets += [(f"eval.questions.{name}", sources) for name, sources in self.eval.questions.items()]
         return ((f"{key}.{number}", source) for key, sources in sets for number, source in enumerate(sources))
 

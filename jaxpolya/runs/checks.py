@@ -83,7 +83,8 @@ def check_sources(config: RunConfig) -> None:
 
 def check_lengths(config: RunConfig, positions: int) -> None:
     """Whether every response leaves room for its prompt among the model's positions."""
-    for key, stage in (("generate", config.generate), ("rl", config.rl), ("eval", config.eval)):
+    validations = ((f"{stage}.validation", validation) for stage, validation in config.validated.items())
+    for key, stage in (("generate", config.generate), ("rl", config.rl), ("eval", config.eval), *validations):
         if stage is not None and stage.sampling.max_new_tokens >= positions:
             raise ConfigError(
                 f"{key}.sampling.max_new_tokens ({stage.sampling.max_new_tokens}) leaves no room for a prompt: "

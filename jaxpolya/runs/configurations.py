@@ -264,8 +264,9 @@ def _sets(part: str, settings: Mapping[str, Any]) -> list[str]:
     return [f"{name}#{digest({key: value for key, value in asked.items() if key.startswith(f'{name}.')})[:4]}" for name in sorted(sets)]
 
 
-def at(entries: Sequence[Configuration], pointed: str) -> Configuration:
-    """The configuration that a name, an id, or some of its settings (`select.n=4` or `n=4`) single out. Raises `InputError`."""
+def at(entries: Sequence[Configuration], pointed: str, option: str = "--at") -> Configuration:
+    """The configuration that a name, an id, or some of its settings (`select.n=4` or `n=4`) single out. Raises `InputError` naming the
+    option."""
     named, apart = names(entries), differing(entries)
     exact = [one for one in entries if pointed in (named[one.id], one.id)]
     by_difference = [one for one in entries if _matches(apart[one.id], pointed)]
@@ -274,8 +275,9 @@ def at(entries: Sequence[Configuration], pointed: str) -> Configuration:
         return matching[0]
     known = "; ".join(named[one.id] for one in matching or entries)
     if not matching:
-        raise InputError(f"--at {pointed}: there is no such configuration here; there are {known}")
-    raise InputError(f"--at {pointed}: {len(matching)} configurations are meant: {known}")
+        there = f"there are {known}" if len(entries) > 1 else f"there is one, which needs no {option}"
+        raise InputError(f"{option} {pointed}: there is no such configuration here; {there}")
+    raise InputError(f"{option} {pointed}: {len(matching)} configurations are meant: {known}")
 
 
 def _matches(settings: Mapping[str, Any], pointed: str) -> bool:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from jaxpolya.config import RunConfig
 from jaxpolya.config.file import load_config
-from jaxpolya.errors import ConfigError
+from jaxpolya.errors import ConfigError, InputError
+from jaxpolya.progress import Display
 from jaxpolya.runs.configurations import split_values
 
 DOSES = "rl.evaluate_at"
@@ -40,6 +41,17 @@ def points(config: Path, vary: Sequence[str], overrides: Sequence[str] = ()) -> 
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from None
     return configs
+
+
+def check(planned: Sequence[tuple[str, RunConfig]]) -> None:
+    """Whether every point can be done, as far as can be told before one is run. Raises `ConfigError` or `InputError` naming the point."""
+    from jaxpolya.runs.session import Session
+
+    for name, point in planned:
+        try:
+            Session(point, Display(quiet=True))
+        except (ConfigError, InputError) as error:
+            raise type(error)(f"{name}: {error}") from error.__cause__
 
 
 def _axis(text: str) -> Iterator[str]:

@@ -107,8 +107,10 @@ def test_configurations_are_pointed_at_by_what_singles_them_out(directory):
         ("n=2", "no such configuration here; there are select.n=1; select.n=4"),
         ("steps=3", "2 configurations are meant"),
     ):
-        with pytest.raises(InputError, match=says):
+        with pytest.raises(InputError, match=f"--at {pointed}: .*{says}"):
             configurations.at(entries, pointed)
+    with pytest.raises(InputError, match="--forget nope: there is no such configuration here; there is one, which needs no --forget"):
+        configurations.at(entries[:1], "nope", "--forget")
 
 
 def test_clean_asks_and_deletes_what_nothing_needs(directory, jaxpolya, refused, monkeypatch):

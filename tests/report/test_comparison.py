@@ -116,3 +116,8 @@ def test_a_sweep_is_a_grid_of_runs_that_are_read_before_one_starts():
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=says):
             sweep_points(config, vary)
+
+
+def test_a_comparison_that_can_t_be_written_is_a_sentence(swept, tmp_path, refused):
+    (tmp_path / "there").write_text("")
+    refused(5, "there can't be made (File exists); name another directory with --out", "compare", swept, "--out", tmp_path / "there")

@@ -29,7 +29,7 @@ def verify(
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Processes; unset is the number of cores.", min=1, show_default=False)
+        int | None, typer.Option(metavar="N", help="Processes; unset is the number of cores, at most 16.", min=1, show_default=False)
     ] = None,
     deadline: Annotated[float, typer.Option(metavar="SECONDS", help="For one verdict; then it is `timeout`.", min=0.1)] = 10.0,
     unevaluated: Annotated[

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from jaxpolya import cli
-from jaxpolya.cli import devices, process
-from jaxpolya.errors import EXIT_CODES, MachineError
+from jaxpolya.cli import process
+from jaxpolya.errors import EXIT_CODES
 
 CONFIGURATION, INPUT, RUN, MACHINE, CHECK, INTERRUPTED = 2, 3, 4, 5, 6, 130
 
@@ -239,14 +239,15 @@ def test_every_point_of_a_sweep_is_checked_before_one_is_run(refused, config):
     assert sentence.startswith("jaxpolya: select.n=40: ") and not (config.parent / "runs").exists()
 
 
-def test_a_platform_without_drivers_is_a_sentence(monkeypatch):
-    def none_there():
-        raise AssertionError  # jax's own
-
-    monkeypatch.setattr("jax.devices", none_there)
-    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
-    with pytest.raises(MachineError, match=r"the device is not there: JAX_PLATFORMS is cuda.*JAX_PLATFORMS=cpu runs without it"):
-        devices.start_jax()
+def test_a_device_that_isnt_there_is_a_sentence():
+    """Of the command and from Python."""
+    command = f"'{sys.executable}' -m jaxpolya run configs/smoke.yaml; '{sys.executable}' -c 'import jaxpolya; jaxpolya.make_mesh()'"
+    if list(Path("/dev").glob("nvidia*")):
+        pytest.skip("there is a GPU here")
+    environment = {**os.environ, "JAX_PLATFORMS": "cuda"}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=600, check=False, env=environment)
+    assert done.stderr.count("the device is not there: ") == 2, done.stderr
+    assert done.stderr.startswith("jaxpolya: ") and "MachineError" in done.stderr
 
 
 def test_things_that_are_no_checkpoint(refused, config, tmp_path):

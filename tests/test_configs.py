@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from jaxpolya.config import HubSource
-from jaxpolya.config.file import load_config
+from jaxpolya.config.file import dump_config, load_config
 from jaxpolya.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,13 +30,13 @@ def test_numbers_with_exponents_are_numbers(text):
     assert config.rl.optimizer.learning_rate == 1e-5
 
 
-def test_a_commit_that_begins_like_a_number_is_a_text():
+def test_a_commit_that_begins_like_a_number_is_a_text(tmp_path):
     quickstart = ROOT / "configs/quickstart.yaml"
     assert load_config(quickstart, ["model.revision=7e12f3ab90c4"]).model.revision == "7e12f3ab90c4"
-    assert load_config(quickstart, ["model.revision='12e45678'"]).model.revision == "12e45678"
-    with pytest.raises(
-        ConfigError, match=r"model\.revision: input should be a valid string, not inf; put a text that looks like a number in"
-    ):
+    quoted = load_config(quickstart, ["model.revision='12e45678'"])
+    (tmp_path / "resolved.yaml").write_text(dump_config(quoted))
+    assert quoted.model.revision == load_config(tmp_path / "resolved.yaml").model.revision == "12e45678"
+    with pytest.raises(ConfigError, match=r"not inf; a text that looks so wants quotes, .*--set \"model\.revision='…'\""):
         load_config(quickstart, ["model.revision=12e45678"])
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -234,7 +235,7 @@ def load(
         another device's.
       InputError: it is missing, incomplete or not supported; the message says what to do.
     """
-    if not isinstance(source, str | Path):
+    if not isinstance(source, str | os.PathLike):
         raise ConfigError(f"load: a path or a hub name is needed, not {source!r:.60}")
     if dtype not in ("float32", "bfloat16"):
         raise ConfigError(f"load: dtype {dtype!r} is not float32 or bfloat16")

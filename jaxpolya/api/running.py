@@ -1,5 +1,6 @@
 """Whole runs: a configuration, or what is left of it."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def run(config: str | Path | RunConfig, *, overrides: Iterable[str] = (), only: 
     if isinstance(config, RunConfig):
         changes = list(overrides)
         loaded = parse_config(config.model_dump(mode="json"), changes) if changes else config
-    elif isinstance(config, str | Path):
+    elif isinstance(config, str | os.PathLike):
         loaded = load_config(config, overrides)
     else:
         raise ConfigError(f"run: a YAML file or a RunConfig is needed, not {config!r:.60}")

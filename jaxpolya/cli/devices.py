@@ -6,7 +6,6 @@ import os
 import sys
 
 from jaxpolya.compile_cache import use_compile_cache
-from jaxpolya.errors import MachineError
 
 HEARTBEAT = 40
 """Seconds without a sign of life after which a host of a pod is taken for dead, and all others end: within a minute, where jax's own 100
@@ -24,16 +23,12 @@ def start_jax() -> None:
     sys.unraisablehook = lambda caught: None if "Event loop is closed" in str(caught.exc_value) else sys.__unraisablehook__(caught)
     import jax
 
+    from jaxpolya.parallel.mesh import all_devices
+
     use_compile_cache()
     if os.environ.get("JAXPOLYA_DISTRIBUTED") == "1":
         jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT)
-    try:
-        jax.devices()
-    except AssertionError:  # jax's whole answer to a platform whose drivers aren't installed
-        raise MachineError(
-            f"the device is not there: JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS')}, and jax has no drivers for it; "
-            "JAX_PLATFORMS=cpu runs without it, the extras tpu and cuda bring drivers"
-        ) from None
+    all_devices()
 
 
 def settle() -> None:

@@ -28,7 +28,12 @@ class _Loader(yaml.SafeLoader):
     """PyYAML reads YAML 1.1, where 1e-5 is a text; people mean YAML 1.2's number."""
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
+class _Dumper(yaml.SafeDumper):
+    """Puts a text in quotes that `_Loader` would read as a number."""
+
+
+for one in (_Loader, _Dumper):
+    one.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
@@ -152,7 +157,12 @@ def apply_override(tree: dict[str, Any], override: str) -> dict[str, Any]:
 
 def dump_config(config: Strict) -> str:
     """The resolved configuration as YAML, every field written out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return dump_tree(config.model_dump(mode="json"))
+
+
+def dump_tree(tree: Any, width: int = 80) -> str:
+    """A plain tree as YAML, which `read_yaml` reads as the same."""
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=width)
 
 
 def _explain(error: Any, model: type[Strict]) -> str:
@@ -181,9 +191,8 @@ def _explain(error: Any, model: type[Strict]) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{key}: {message}" if key else message
-    remedy = (
-        "; put a text that looks like a number in quotes" if error["type"] == "string_type" and type(error["input"]) in (int, float) else ""
-    )
+    looks_otherwise = error["type"] == "string_type" and type(error["input"]) in (int, float, bool)
+    remedy = f"; a text that looks so wants quotes, on the command line --set \"{key}='…'\"" if looks_otherwise else ""
     return f"{key}: {message[0].lower()}{message[1:]}, not {error['input']!r}{remedy}"
 
 

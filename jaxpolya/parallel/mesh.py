@@ -5,6 +5,7 @@ every host holds the same values, and derived from nothing else.
 """
 
 import math
+import os
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from jax.experimental.mesh_utils import create_hybrid_device_mesh
 from jax.sharding import AxisType, Mesh
 
 from jaxpolya.config import MeshConfig
-from jaxpolya.errors import ConfigError
+from jaxpolya.errors import ConfigError, MachineError, machine_trouble
 from jaxpolya.parallel.sharding import batch_sharding
 
 AXES = ("replica", "fsdp", "tensor")
@@ -22,9 +23,9 @@ AXES = ("replica", "fsdp", "tensor")
 def make_mesh(config: MeshConfig = MeshConfig(), devices: list[jax.Device] | None = None) -> Mesh:  # noqa: B008 (frozen)
     """The mesh over all devices (or those given); of several slices, each is a part of the `replica` axis.
 
-    Raises `ConfigError` where the axes don't multiply to the number of devices, or replicas to slices.
+    Raises `ConfigError` where the axes don't multiply to the number of devices, or replicas to slices, `MachineError` where there are none.
     """
-    devices = jax.devices() if devices is None else devices
+    devices = all_devices() if devices is None else devices
     sizes = [config.replica, config.fsdp, config.tensor]
     fixed = math.prod(size for size in sizes if size > 0)
     if -1 in sizes and len(devices) % fixed == 0:
@@ -39,6 +40,21 @@ def make_mesh(config: MeshConfig = MeshConfig(), devices: list[jax.Device] | Non
         raise ConfigError(f"mesh: replica={sizes[0]} is not a multiple of the {slices} slices; only replica spans slices")
     within = (sizes[0] // slices, *sizes[1:])
     return Mesh(create_hybrid_device_mesh(within, (slices, 1, 1), devices), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def all_devices() -> list[jax.Device]:
+    """The devices of all hosts. Raises `MachineError` where the platform that was asked for has none."""
+    try:
+        return jax.devices()
+    except AssertionError:  # all that jax 0.10 says where JAX_PLATFORMS=cuda finds no NVIDIA GPU
+        trouble: str | None = (
+            f"the device is not there: JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS')}, and no such device is visible here (a container "
+            "may have to be given its GPUs); JAX_PLATFORMS=cpu runs without it"
+        )
+    except RuntimeError as error:
+        if (trouble := machine_trouble(error)) is None:
+            raise
+    raise MachineError(trouble)
 
 
 def data_shards(mesh: Mesh) -> int:

@@ -17,6 +17,7 @@ from huggingface_hub import ModelCardData
 
 from jaxpolya.arms import ARMS, BASE
 from jaxpolya.config import REWARDS
+from jaxpolya.config.file import dump_tree
 from jaxpolya.files import package_version
 from jaxpolya.keys import Key
 from jaxpolya.report import tables
@@ -146,7 +147,7 @@ def _kind(arm: str) -> str:
 def _reinforced(rl: Mapping[str, Any]) -> str:
     """What reinforcement learning did to it."""
     reward = rl.get("reward", "verdict")
-    paid = "a verifier's verdicts as rewards" if reward in REWARDS else f"a reward of its own, `{PurePath(reward).name}`"
+    paid = "a verifier's verdicts as rewards" if reward in REWARDS else f"rewards that `{PurePath(reward).name}` gave"
     return f"trained by reinforcement learning {'on recorded rollouts' if rl.get('replay') else f'with {paid}'}"
 
 
@@ -183,7 +184,7 @@ def _seen_from(results: Results, arm: str, learned: Mapping[str, Any]) -> Result
 
 
 def _is_on_the_hub(source: Mapping[str, Any]) -> bool:
-    return source["kind"] == "hub" and not Path(source["name"]).exists()
+    return source["kind"] == "hub" and source["name"] == _without_place(source["name"]) and not Path(source["name"]).exists()
 
 
 def _data(seen: Results, config: Mapping[str, Any], learned: Mapping[str, Any]) -> str:
@@ -199,8 +200,8 @@ def _data(seen: Results, config: Mapping[str, Any], learned: Mapping[str, Any]) 
     if "rl" in learned:
         rl = config["rl"]
         lines.append(
-            f"in each step of reinforcement learning (`{rl['algorithm']}`): {rl['prompts']} questions × {rl['group']} responses of at most "
-            f"{rl['sampling']['max_new_tokens']:,} tokens"
+            f"in each step of reinforcement learning (`{PurePath(rl['algorithm']).name}`): {rl['prompts']} questions × {rl['group']} "
+            f"responses of at most {rl['sampling']['max_new_tokens']:,} tokens"
         )
     return section("Data", _bullets(lines), *map(titled, (tables.selection_table(seen), tables.heuristics_table(seen))))
 
@@ -209,12 +210,17 @@ def _named(sources: Iterable[Mapping[str, Any]]) -> str:
     """Question sources by name, with whatever of their settings was set."""
     names = []
     for source in sources:
-        name = source.get("name") or PurePath(source.get("path") or source["source"]).name
-        rest = {key: value for key, value in source.items() if key not in ("kind", "name", "path", "source")}
-        if rest.get("verifier"):
-            rest["verifier"] = PurePath(rest["verifier"]).name
+        name = _without_place(source.get("name") or PurePath(source.get("path") or source["source"]).name)
+        rest = {key: _without_place(value) for key, value in source.items() if key not in ("kind", "name", "path", "source")}
         names.append(f"`{name}` ({', '.join([source['kind'], *_settings(rest)])})")
     return "; ".join(names)
+
+
+def _without_place(value: Any) -> Any:
+    """Of a path its last part: where files lay on somebody's machine is nobody's business."""
+    if isinstance(value, dict):
+        return {key: _without_place(inside) for key, inside in value.items()}
+    return PurePath(value).name if isinstance(value, str) and value.startswith(("/", "~", "./", "../")) else value
 
 
 def _settings(fields: Mapping[str, Any]) -> list[str]:
@@ -262,7 +268,7 @@ def _how(results: Results) -> str:
     """Code and versions, seeds, and the whole configuration."""
     facts = results.run
     packages = ", ".join(f"{name} {facts.packages.get(name, UNKNOWN)}" for name in ("jaxpolya", "jax", "flax", "transformers"))
-    resolved = yaml.safe_dump(results.config, sort_keys=False, allow_unicode=True)
+    resolved = dump_tree(results.config)
     return section(
         "How it was made",
         f"With {packages} on {facts.device or 'an unknown device'}, from commit {facts.commit or 'unknown (an installed package)'}. The "

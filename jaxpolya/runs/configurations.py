@@ -275,7 +275,7 @@ def at(entries: Sequence[Configuration], pointed: str, option: str = "--at") -> 
         return matching[0]
     known = "; ".join(named[one.id] for one in matching or entries)
     if not matching:
-        there = f"there are {known}" if len(entries) > 1 else f"there is one, which needs no {option}"
+        there = {0: "there is none", 1: f"there is one, called {known!r}"}.get(len(entries), f"there are {known}")
         raise InputError(f"{option} {pointed}: there is no such configuration here; {there}")
     raise InputError(f"{option} {pointed}: {len(matching)} configurations are meant: {known}")
 

@@ -74,11 +74,12 @@ def ask_questions(session: Session) -> Questions:
     train = _load(session, Key("questions", "train"), config.generate.questions) if config.recipes and config.generate else None
     rl = _load(session, Key("questions", "rl"), config.rl.questions) if config.reinforced and config.rl else None
     evaluated = {name: _load(session, Key("questions", "eval", name), sources) for name, sources in config.eval.questions.items()}
+    validation = {str(use): _validation(session, use, validated, evaluated) for use, validated in config.validated.items()}
     if train and any(recipe.responses == "polya" for recipe in config.recipes):
         check_slots(config, session.catalogue, [exemplar_kind(question) for question in train.questions], min)
     train = train and _compared(session, "train", train, evaluated)
     rl = rl and _compared(session, "rl", rl, evaluated)
-    sets = [one for one in (train, rl, *evaluated.values()) if one]
+    sets = [one for one in (train, rl, *evaluated.values(), *(looked_at for looked_at, _ in validation.values())) if one]
     _look_at_sandbox(session, sets)
     try_kinds([question for one in sets for question in one.questions], session.pool)
     eval_prompts = {name: Prompts(*session.prompts(bare(one.questions), config.eval.sampling, "eval")) for name, one in evaluated.items()}
@@ -86,7 +87,6 @@ def ask_questions(session: Session) -> Questions:
     if rl_prompts and config.rl and config.rl.replay is None:
         try_pay(make_pay(config.rl), rl_prompts.prompts[0].question, session.pool)
     traces = _traces(session, train) if train and any(recipe.traces for recipe in config.recipes) else []
-    validation = {str(use): _validation(session, use, validated, evaluated) for use, validated in config.validated.items()}
     return Questions(train, rl, evaluated, rl_prompts, eval_prompts, traces, validation)
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from jaxpolya.config import RunConfig
 from jaxpolya.config.file import load_config
-from jaxpolya.errors import ConfigError, InputError
+from jaxpolya.errors import ConfigError, JaxpolyaError
 from jaxpolya.progress import Display
-from jaxpolya.runs.configurations import split_values
+from jaxpolya.runs.checks import saying_where
+from jaxpolya.runs.configurations import settings_of, split_values
 
 DOSES = "rl.evaluate_at"
 
@@ -44,13 +45,15 @@ def points(config: Path, vary: Sequence[str], overrides: Sequence[str] = ()) -> 
 
 
 def check(planned: Sequence[tuple[str, RunConfig]]) -> None:
-    """Whether every point can be done, as far as can be told before one is run. Raises `ConfigError` or `InputError` naming the point."""
+    """Whether every point can be done, as far as can be told without loading questions. Raises a `JaxpolyaError` naming the point."""
     from jaxpolya.runs.session import Session
 
     for name, point in planned:
         try:
+            with saying_where(point):
+                settings_of(point)  # looks for the files
             Session(point, Display(quiet=True))
-        except (ConfigError, InputError) as error:
+        except JaxpolyaError as error:
             raise type(error)(f"{name}: {error}") from error.__cause__
 
 

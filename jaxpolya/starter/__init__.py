@@ -93,7 +93,7 @@ def _samples() -> dict[str, str]:
 
 
 def _shares(path: Path) -> dict[str, str]:
-    """Use → the source of its share of a file: a half to train on, a quarter for RL, and a quarter, at most 200, to evaluate on."""
+    """Use → the source of its share of a file: a quarter, at most 200, to evaluate on; of the others two thirds to train on, one for RL."""
     if not path.is_file():
         near = " but a directory" if path.is_dir() else nearest_path(path)
         raise ConfigError(f"--questions {path}: is not a file{near}; name JSON lines of questions and answers")

@@ -109,8 +109,10 @@ def test_configurations_are_pointed_at_by_what_singles_them_out(directory):
     ):
         with pytest.raises(InputError, match=f"--at {pointed}: .*{says}"):
             configurations.at(entries, pointed)
-    with pytest.raises(InputError, match="--forget nope: there is no such configuration here; there is one, which needs no --forget"):
-        configurations.at(entries[:1], "nope", "--forget")
+    for number, says in ((1, "there is one, called 'the only one'"), (0, "there is none")):
+        with pytest.raises(InputError, match=f"--forget nope: there is no such configuration here; {says}"):
+            configurations.at(entries[:number], "nope", "--forget")
+    assert configurations.at(entries[:1], "the only one") is entries[0]
 
 
 def test_clean_asks_and_deletes_what_nothing_needs(directory, jaxpolya, refused, monkeypatch):

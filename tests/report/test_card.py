@@ -111,7 +111,7 @@ def test_an_arm_tells_of_its_own_data_alone(whole, arm, learned, heuristics, say
     ("settings", "says"),
     [
         ({"reward": "correct"}, "with a verifier's verdicts as rewards"),
-        ({"reward": "/home/me/reward.py:reward"}, "with a reward of its own, `reward.py:reward`"),
+        ({"reward": "/home/me/reward.py:reward"}, "with rewards that `reward.py:reward` gave"),
         ({"reward": "verdict", "replay": "/home/me/runs/other"}, "on recorded rollouts."),
     ],
 )
@@ -120,11 +120,14 @@ def test_what_it_was_paid_for_is_said(whole, settings, says):
     assert f"trained by reinforcement learning {says}" in run_card(of(whole), "rl")
 
 
-def test_questions_of_a_function_are_called_by_its_name(whole):
-    own = {"kind": "python", "source": "/home/me/sums.py:sums", "arguments": {"digits": 3}}
-    whole["config"]["rl"]["questions"] = whole["config"]["eval"]["questions"]["chain_sum"] = [own]
-    card = run_card(of(whole), "rl")
-    assert card.count("`sums.py:sums` (python, arguments {digits: 3})") == 2
+def test_what_users_bring_is_called_by_its_name(whole):
+    own = {"kind": "python", "source": "/home/me/sums.py:sums", "arguments": {"digits": 3, "words": "/home/me/words.txt"}}
+    copied = {"kind": "tfds", "name": "own/set", "data_dir": "~/tfds", "verifier": "/home/me/kind.py:Kind"}
+    whole["config"]["rl"] |= {"questions": [own, copied, source("hub", "/home/me/set")], "algorithm": "/home/me/algorithm.py:mine"}
+    text = run_card(of(whole), "rl").partition("<details>")[0]
+    assert "`sums.py:sums` (python, arguments {digits: 3, words: words.txt})" in text
+    assert "`own/set` (tfds, data_dir tfds, verifier kind.py:Kind)" in text and "`set` (hub" in text and "(`algorithm.py:mine`)" in text
+    assert "/home/me" not in text
 
 
 def test_an_arm_tells_of_its_own_audit_alone(whole):

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from jaxpolya.config.file import dump_tree
 from jaxpolya.files import write_whole
 from jaxpolya.report import tables
 from jaxpolya.report.html import charts, figures
@@ -89,7 +88,7 @@ def run_page(results: Results, evidence: Evidence) -> str:
         left_out=tables.left_out_table(results),
         stages=_stages(results),
         provenance=tables.provenance_table(results),
-        config=yaml.safe_dump(results.config, sort_keys=False, allow_unicode=True, width=110),
+        config=dump_tree(results.config, width=110),
         data=data,
     )
 

@@ -91,7 +91,7 @@ def test_the_version(jaxpolya):
 def test_help_imports_nothing_heavy():
     code = """
 import sys
-import jaxpolya.cli.app, jaxpolya.verify.files, jaxpolya.runs.results
+import jaxpolya.cli.app, jaxpolya.verify.files, jaxpolya.runs.results, jaxpolya.runs.sweep
 heavy = {"jax", "flax", "transformers", "torch", "matplotlib", "datasets", "tensorflow_datasets", "reasoning_gym", "pyarrow", "grain"}
 print(sorted(heavy & set(sys.modules)))
 """
@@ -236,7 +236,9 @@ def test_what_can_be_known_at_once_is_said_at_once(refused, config, code, says, 
 
 def test_every_point_of_a_sweep_is_checked_before_one_is_run(refused, config):
     sentence = refused(CONFIGURATION, "raise generate.slots or lower select.n", "sweep", config, "--vary", "select.n=1,40")
-    assert sentence.startswith("jaxpolya: select.n=40: ") and not (config.parent / "runs").exists()
+    assert sentence.startswith("jaxpolya: select.n=40: ")
+    sentence = refused(INPUT, "gone.jsonl", "sweep", config, "--vary", "rl.questions.0.path=rl.jsonl,gone.jsonl")
+    assert sentence.startswith("jaxpolya: rl.questions.0.path=gone.jsonl: ") and not (config.parent / "runs").exists()
 
 
 def test_a_device_that_isnt_there_is_a_sentence():

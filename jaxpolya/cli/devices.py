@@ -23,11 +23,11 @@ def start_jax() -> None:
     sys.unraisablehook = lambda caught: None if "Event loop is closed" in str(caught.exc_value) else sys.__unraisablehook__(caught)
     import jax
 
-    from jaxpolya.parallel.mesh import all_devices
-
     use_compile_cache()
     if os.environ.get("JAXPOLYA_DISTRIBUTED") == "1":
         jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT)
+    from jaxpolya.parallel.mesh import all_devices
+
     all_devices()
 
 

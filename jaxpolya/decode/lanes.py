@@ -26,7 +26,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.models.config import DecoderConfig, LayerKind
-from jaxpolya.models.decoder import Params, ParamSpec, abstract_params
+from jaxpolya.models.decoder import Params, abstract_params
 from jaxpolya.models.lora import merged_layer
 from jaxpolya.parallel.sharding import param_shardings, spec
 
@@ -106,10 +106,9 @@ def decode_copy(params: Params, config: DecoderConfig, mesh: Mesh, dtype: Any) -
     copy's 3.1).
     """
     dtype = jnp.dtype(dtype)
-    specs, at = abstract_params(config.base), decode_shardings(config.base, mesh)
     shared, copy_layer = shared_with_decoding(params, config, mesh, dtype), make_layer_copy(config, mesh, dtype)
     rest = {
-        name: leaf if name in shared else _make_end_copy(specs[name], dtype, at[name])(leaf)
+        name: leaf if name in shared else _make_end_copy(name, config, mesh, dtype)(leaf)
         for name, leaf in params.items()
         if name != "blocks"
     }
@@ -154,9 +153,10 @@ def make_layer_copy(config: DecoderConfig, mesh: Mesh, dtype: Any) -> Any:
 
 
 @functools.cache
-def _make_end_copy(spec: ParamSpec, dtype: Any, at: NamedSharding) -> Any:
+def _make_end_copy(name: str, config: DecoderConfig, mesh: Mesh, dtype: Any) -> Any:
     """A program that copies a parameter outside of the layers."""
-    return jax.jit(lambda leaf: spec.cast(leaf, dtype), out_shardings=at)
+    spec = abstract_params(config.base)[name]
+    return jax.jit(lambda leaf: spec.cast(leaf, dtype), out_shardings=decode_shardings(config.base, mesh)[name])
 
 
 def decode_shardings(config: DecoderConfig, mesh: Mesh) -> Params:

@@ -184,7 +184,12 @@ def _seen_from(results: Results, arm: str, learned: Mapping[str, Any]) -> Result
 
 
 def _is_on_the_hub(source: Mapping[str, Any]) -> bool:
-    return source["kind"] == "hub" and source["name"] == _without_place(source["name"]) and not Path(source["name"]).exists()
+    return source["kind"] == "hub" and not _is_place(source["name"]) and not Path(source["name"]).exists()
+
+
+def _is_place(text: str) -> bool:
+    """Whether a text says where something lies on a machine."""
+    return text.startswith(("/", "~", "./", "../"))
 
 
 def _data(seen: Results, config: Mapping[str, Any], learned: Mapping[str, Any]) -> str:
@@ -220,7 +225,7 @@ def _without_place(value: Any) -> Any:
     """Of a path its last part: where files lay on somebody's machine is nobody's business."""
     if isinstance(value, dict):
         return {key: _without_place(inside) for key, inside in value.items()}
-    return PurePath(value).name if isinstance(value, str) and value.startswith(("/", "~", "./", "../")) else value
+    return PurePath(value).name if isinstance(value, str) and _is_place(value) else value
 
 
 def _settings(fields: Mapping[str, Any]) -> list[str]:

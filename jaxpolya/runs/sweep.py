@@ -12,7 +12,6 @@ from jaxpolya.config import RunConfig
 from jaxpolya.config.file import load_config
 from jaxpolya.errors import ConfigError, JaxpolyaError
 from jaxpolya.progress import Display
-from jaxpolya.runs.checks import saying_where
 from jaxpolya.runs.configurations import settings_of, split_values
 
 DOSES = "rl.evaluate_at"
@@ -46,6 +45,7 @@ def points(config: Path, vary: Sequence[str], overrides: Sequence[str] = ()) -> 
 
 def check(planned: Sequence[tuple[str, RunConfig]]) -> None:
     """Whether every point can be done, as far as can be told without loading questions. Raises a `JaxpolyaError` naming the point."""
+    from jaxpolya.runs.checks import saying_where  # these two bring jax, which a mistake in `points` needn't wait for
     from jaxpolya.runs.session import Session
 
     for name, point in planned:

@@ -190,6 +190,15 @@ def test_questions_that_are_evaluated_on_are_refused(validated):
         pipeline.run(parse_config(tree), Display(quiet=True), only="questions")
 
 
+def test_a_kind_that_only_a_validation_has_is_tried_before_anybody_is_asked(validated, tmp_path):
+    own, tree = tmp_path / "own.py", validated()
+    own.write_text("def mine(question, answer): return None\n")
+    for source in tree["rl"]["validation"]["questions"]:
+        source["verifier"] = f"{own}:mine"
+    with pytest.raises(ConfigError, match=r"verifier: tried on the question .*own\.py:mine: .*NoneType"):
+        pipeline.run(parse_config(tree), Display(quiet=True), only="questions")
+
+
 def test_what_cant_go_together_is_refused(validated):
     for use, changes, message in (
         ("rl", {"metric": "heldout_loss"}, "heldout_loss is a fine-tuning's"),

@@ -264,11 +264,17 @@ def _attention(plan: Plan, q_PKGMH: jax.Array, prefix: _Part, own: list[_Part]) 
     def weighted(axes: str, weights: jax.Array, values: jax.Array) -> jax.Array:
         return jnp.einsum(axes, weights.astype(values.dtype), values, precision=precision, preferred_element_type=jnp.float32)
 
+    # A GPU's compiler would make one product of all that share their queries, and copy all keys side by side for it in every step (a third
+    # of a step's bytes); hence the barrier, which gives each part queries of its own.
     # The prefixes are a batch of products: one of [G, W·S_p] might sum a prompt in another order, depending on its place.
     q_PKWGMH = jnp.broadcast_to(q_PKGMH[:, :, None], (*q_PKGMH.shape[:2], plan.prompts, *q_PKGMH.shape[2:]))
     keys, prefix_values, visible = prefix
     prefix_PKWGMS = scores(q_PKWGMH, keys, "pkwgmh,pkwhs->pkwgms", visible)
-    parts = [(scores(q_PKGMH, keys, "pkgmh,pkghs->pkgms", visible), values) for keys, values, visible in own]
+    queries = jax.lax.platform_dependent((q_PKGMH,) * len(own), cuda=jax.lax.optimization_barrier, default=lambda queries: queries)
+    parts = [
+        (scores(q_PKGMH, keys, "pkgmh,pkghs->pkgms", visible), values)
+        for q_PKGMH, (keys, values, visible) in zip(queries, own, strict=True)
+    ]
 
     peaks = [jnp.max(prefix_PKWGMS, axis=(2, -1))[..., None], *(jnp.max(part, axis=-1, keepdims=True) for part, _ in parts)]
     peak_PKGM1 = functools.reduce(jnp.maximum, peaks)

@@ -73,6 +73,15 @@ clean:  ## Remove caches and what builds leave (keeps .venv, weights and runs)
 	rm -rf .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 	find jaxpolya tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# XLA's compiler for NVIDIA GPUs, 130 MB, compiles without one, so tests look at its programs. It lies beside the packages: among them,
+# every process would look for a GPU, and complain where there is none.
+define cuda-compiler
+	@rm -rf $(1)/cuda
+	@version=$$($(1)/bin/python -c 'import jaxlib; print(jaxlib.__version__)') && \
+		$(1)/bin/python -m pip install --quiet --no-deps --target $(1)/cuda jax-cuda13-plugin==$$version jax-cuda13-pjrt==$$version || \
+		echo "make: XLA's compiler for GPUs can't be had for this platform; its tests are skipped" >&2
+endef
+
 # Stamps: pip runs again only when versions change. One package that reasoning-gym needs (pycosat) comes as C source only.
 NO_COMPILER = echo "make: pip failed, see above. If it could not build pycosat, a C compiler is missing: apt install gcc python3-dev" >&2
 
@@ -82,6 +91,7 @@ $(VENV)/.setup: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.setup-test: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -c constraints.txt -e '.[test]' || { $(NO_COMPILER); exit 1; }
+	$(call cuda-compiler,$(VENV))
 	@touch $(VENV)/.setup $@
 
 # Bounds in pyproject.toml and nothing else decide here: constraints.txt holds the versions that `make test` is known to pass with.
@@ -91,6 +101,7 @@ $(NEWEST)/.setup-test: pyproject.toml
 		exit 1; }
 	$(NEWEST_PYTHON) -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --upgrade --upgrade-strategy eager -e '.[test]' || { $(NO_COMPILER); exit 1; }
+	$(call cuda-compiler,$(NEWEST))
 	@touch $@
 
 $(BIN)/python:

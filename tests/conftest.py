@@ -1,6 +1,7 @@
 """What all tests share: eight virtual CPU devices, a compile cache, meshes, and a tiny checkpoint."""
 
 import os
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -12,6 +13,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+sys.path.append(str(Path(sys.prefix) / "cuda"))  # where `make test` puts XLA's compiler for GPUs
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

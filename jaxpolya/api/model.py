@@ -19,6 +19,7 @@ from jaxpolya.compile_cache import use_compile_cache
 from jaxpolya.config import DecodeConfig, LoraConfig, ModelConfig, Sampling, Seed, Strict
 from jaxpolya.config.file import build
 from jaxpolya.decode.engine import Completion, Engine, Request
+from jaxpolya.decode.kernel_choice import decode_attention
 from jaxpolya.errors import ConfigError, InputError, not_finite
 from jaxpolya.hf.checkpoint import Checkpoint, load_checkpoint
 from jaxpolya.models.config import DecoderConfig
@@ -228,7 +229,8 @@ def load(
       chat: whether prompts are wrapped in the tokenizer's chat template; `auto` does where there is one.
       system: the template's system message; unset leaves it to the template.
       chat_arguments: of the template, such as `{"enable_thinking": False}`.
-      attention: what computes it, as `config.ModelConfig`; a warning says where `auto` can't take the device's kernel.
+      attention: what computes it, as `config.ModelConfig`; a warning says where `auto` can't take the device's kernel, here or
+        in decoding.
 
     Raises:
       ConfigError: the source is no text or path, there is no such dtype, the template doesn't take what it is told, or the attention is
@@ -249,8 +251,9 @@ def load(
         attention=attention,
     )  # fmt: skip
     checkpoint = load_checkpoint(told.source, mesh=mesh, revision=revision)
-    decoder, said = with_kernel(checkpoint.config, told.attention, jnp.dtype(dtype), mesh)
-    if said:
+    decoder, lacking = with_kernel(checkpoint.config, told.attention, jnp.dtype(dtype), mesh)
+    _, lacking_in_decoding = decode_attention(decoder, DecodeConfig().attention, jnp.dtype(dtype), mesh)
+    for said in filter(None, (lacking, lacking_in_decoding)):
         warnings.warn(f"{source}: {said}", stacklevel=2)
     checkpoint = dataclasses.replace(checkpoint, meta=dataclasses.replace(checkpoint.meta, config=decoder))
     model = Model(checkpoint, mesh, jnp.dtype(dtype), told.chat, told.system, told.chat_arguments)

@@ -1,6 +1,6 @@
 """What the machine is used for: the mesh, the decode engine, the verifier's processes and what they accept."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -36,6 +36,10 @@ class DecodeConfig(Strict):
     burst: Annotated[PositiveInt | None, HOW] = None
     """Tokens between two looks of the host: only then does a row that has ended get another sample. Unset is 8 to 32, by
     the stage's max_new_tokens."""
+    attention: Annotated[Literal["auto", "xla", "pallas"], HOW] = "auto"
+    """What computes the attention of a step: XLA's products on any device, or on NVIDIA GPUs a Pallas kernel, which reads no more of a row
+    than there is of it; they differ in rounding. `auto` takes the kernel where a trial at the start shows that it does what the model
+    needs."""
 
     @pydantic.model_validator(mode="before")
     @classmethod

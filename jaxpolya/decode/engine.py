@@ -20,7 +20,9 @@ from jax.sharding import Mesh
 
 from jaxpolya.config import DecodeConfig, Sampling
 from jaxpolya.data.sharing import common_tokens
-from jaxpolya.decode.burst import SUFFIX_BLOCK, make_burst
+from jaxpolya.decode.attention import SUFFIX_BLOCK
+from jaxpolya.decode.burst import make_burst
+from jaxpolya.decode.kernel_choice import decode_attention
 from jaxpolya.decode.lanes import Cache, Plan, Rows, decode_copy, make_empty
 from jaxpolya.decode.prefill import make_prefill, make_share, prompts_together
 from jaxpolya.decode.sampling import Draw
@@ -119,12 +121,13 @@ class Engine:
           longest_prompt: tokens.
           stop_ids: token ids that end a response.
           decode: token ids → text, control tokens by their names: stop strings may be such, and the verifier has to see them.
-          engine: batch rows and length of a burst.
+          engine: batch rows, length of a burst, what computes attention.
           dtype: compute and cache dtype.
           model: its name in errors.
 
         Raises:
           InputError: the prompt and response don't fit the model's positions.
+          ConfigError: `engine.attention` is another device's.
         """
         if longest_prompt + sampling.max_new_tokens > config.context:
             raise InputError(
@@ -146,6 +149,7 @@ class Engine:
             draw=Draw(greedy=sampling.temperature == 0, top_k=sampling.top_k, top_p=sampling.top_p < 1),
             dtype=jnp.dtype(dtype),
             prompts=held,
+            attention=decode_attention(config, engine.attention, dtype, mesh)[0],
         )
         self.usage = Usage()
         """Of all runs."""
@@ -425,7 +429,9 @@ def shared_tokens(prompts: Sequence[tuple[int, ...]] | Sequence[list[int]]) -> i
 
 
 def _live_slots(plan: Plan, needed: int) -> int:
-    """Suffix slots to read: all of a short suffix; of a long one, doubling numbers of blocks."""
+    """Suffix slots to read: all of a short suffix; of a long one, doubling numbers of blocks. A kernel reads each row as far as it goes."""
+    if plan.attention == "pallas":
+        return plan.suffix
     live = SUFFIX_BLOCK
     while live < needed:
         live *= 2

@@ -18,7 +18,7 @@ other neighbours, therefore draws the same tokens.
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,8 @@ from jaxpolya.models.config import DecoderConfig, LayerKind
 from jaxpolya.models.decoder import Params, abstract_params
 from jaxpolya.models.lora import merged_layer
 from jaxpolya.parallel.sharding import param_shardings, spec
+
+DecodeKernel = Literal["xla", "pallas"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Plan:
     """Compute and cache dtype."""
     prompts: int = 1
     """W: of a lane."""
+    attention: DecodeKernel = "xla"
+    """What computes a step's attention (`decode.attention`)."""
 
     def suffix_slots(self, kind: LayerKind) -> int:
         """Slots of a layer's suffix cache: S, or a ring as long as the layer's window, in whole bursts."""

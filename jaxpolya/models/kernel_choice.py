@@ -8,6 +8,8 @@ compiling, which the cache of programs saves the next time, and nothing on a CPU
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -64,13 +66,21 @@ def _lacks(config: DecoderConfig, dtype: Any) -> str | None:
         return "it rounds what is to be computed in float32"
     if config.attention == "cudnn" and config.score_cap is not None:
         return "it has no cap on scores"
+    reference = dataclasses.replace(config, attention="xla")
+    windows = {kind.window and min(kind.window, LENGTH // 2) for kind in config.kinds}
+    lacking = (failure(("output", "gradient"), partial(_trial, config, dtype, w), partial(_trial, reference, dtype, w)) for w in windows)
+    return next((why for why in lacking if why), None)
+
+
+def failure(
+    names: Sequence[str], by_kernel: Callable[[], Sequence[np.ndarray]], by_reference: Callable[[], Sequence[np.ndarray]]
+) -> str | None:
+    """What is wrong with what a kernel gives, by these names, beside the reference; None where nothing is."""
     try:
-        for window in {kind.window and min(kind.window, LENGTH // 2) for kind in config.kinds}:
-            by_kernel, by_reference = (_trial(of, dtype, window) for of in (config, dataclasses.replace(config, attention="xla")))
-            for name, found, expected in zip(("output", "gradient"), by_kernel, by_reference, strict=True):
-                error, scale = np.abs(found - expected).max(), np.abs(expected).max()
-                if not error <= TOLERANCE * scale:
-                    return f"in a trial its {name} was {error:.3g} off, of numbers up to {scale:.3g}"
+        for name, found, expected in zip(names, by_kernel(), by_reference(), strict=True):
+            error, scale = np.abs(found - expected).max(), np.abs(expected).max()
+            if not error <= TOLERANCE * scale:
+                return f"in a trial its {name} was {error:.3g} off, of numbers up to {scale:.3g}"
     except Exception as error:  # whatever a kernel, its compiler or its libraries raise
         words = str(error).strip().partition("\n")[0]
         return f"in a trial it ended with {type(error).__name__}: {words}"

@@ -20,6 +20,7 @@ from etils import epath
 from jaxpolya.config import LoraConfig, RunConfig, Sampling
 from jaxpolya.config.file import dump_config
 from jaxpolya.decode.engine import Engine, Usage
+from jaxpolya.decode.kernel_choice import decode_attention
 from jaxpolya.errors import InputError, RunError
 from jaxpolya.evaluation.audit import warnings
 from jaxpolya.files import write_whole
@@ -134,11 +135,13 @@ class Session:
         checks.check_judge(config, self.catalogue, self.builder, self.meta.config.context)
         self.slots: dict[str, list[Slot]] = checks.make_slots(config, self.catalogue)
         self.dtype = jnp.dtype(config.model.compute_dtype)
-        decoder, said = with_kernel(self.meta.config, config.model.attention, self.dtype, self.mesh)
-        if said:
+        decoder, lacking = with_kernel(self.meta.config, config.model.attention, self.dtype, self.mesh)
+        decoding, lacking_there = decode_attention(decoder, config.decode.attention, self.dtype, self.mesh)
+        for said in filter(None, (lacking, lacking_there)):
             self.display.note(f"note: {said}")
         self.meta = dataclasses.replace(self.meta, config=decoder)
-        self.provenance = provenance(self.mesh.shape, f"{jax.device_count()} × {jax.devices()[0].device_kind}", decoder.attention)
+        device, kernels = f"{jax.device_count()} × {jax.devices()[0].device_kind}", {"attention": decoder.attention, "decoding": decoding}
+        self.provenance = provenance(self.mesh.shape, device, kernels)
         self.stages: dict[Key, Stage] = {}
         """The stages that this start has come to, in their order."""
         self._plan = planned(config)

@@ -204,8 +204,8 @@ class RunDirectory:
             yield
 
 
-def provenance(mesh_shape: Mapping[str, int], device: str, attention: str) -> dict[str, Any]:
-    """Who computed this: versions, device, mesh, what computed attention, source commit."""
+def provenance(mesh_shape: Mapping[str, int], device: str, kernels: Mapping[str, str]) -> dict[str, Any]:
+    """Who computed this: versions, device, mesh, what computed attention (`attention`, and of a decode step `decoding`), source commit."""
     packages = (
         "jaxpolya",
         "jax",
@@ -224,7 +224,7 @@ def provenance(mesh_shape: Mapping[str, int], device: str, attention: str) -> di
         "commit": source_commit(),
         "device": device,
         "mesh": dict(mesh_shape),
-        "attention": attention,
+        **kernels,
         "platform": platform.platform(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }

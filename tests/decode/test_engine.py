@@ -34,13 +34,16 @@ def mesh():
     return make_mesh(MeshConfig(), jax.devices()[:1])
 
 
-@pytest.fixture(params=["cpu", "accelerators"])
+@pytest.fixture(params=["cpu", "accelerators", "kernel"])
 def layout(request, monkeypatch):
-    """Keys as CPUs' lanes hold them, and as other devices' do."""
+    """Keys as CPUs' lanes hold them, and as other devices' do; there attention by products, or by the GPU's kernel."""
     if request.param == "cpu":
         yield
         return
-    for module in ("lanes", "prefill", "burst"):
+    if request.param == "kernel":
+        monkeypatch.setattr("jaxpolya.decode.kernel.INTERPRET", True)
+        monkeypatch.setattr("jaxpolya.decode.engine.decode_attention", lambda *_: ("pallas", None))
+    for module in ("lanes", "prefill", "burst", "attention"):
         monkeypatch.setattr(f"jaxpolya.decode.{module}.turns_keys", lambda platform: False)
     programs = make_empty, make_prefill, make_burst
     for program in programs:
@@ -107,7 +110,7 @@ def test_every_sample_comes_back_once_and_ends_where_it_should(params, mesh):
             assert len(done.tokens) == 13 and STOP not in done.tokens
 
 
-def test_sampler_and_trainer_agree_on_log_probs(params, mesh):
+def test_sampler_and_trainer_agree_on_log_probs(params, mesh, layout):
     for done in run(engine(mesh, temperature=0.7), params, requests(4, 2), seed=1):
         start, row = len(done.request.prompt) - 1, padded([*done.request.prompt, *done.tokens])
         logp, _ = token_logprobs(CONFIG, hidden_of(params, row)[:, :-1], head_table(params), row[:, 1:], temperature=0.7)
@@ -115,7 +118,7 @@ def test_sampler_and_trainer_agree_on_log_probs(params, mesh):
 
 
 @pytest.mark.parametrize("samples", [2, 8])
-def test_a_sample_is_the_same_bits_wherever_and_whenever_it_is_drawn(params, mesh, samples):
+def test_a_sample_is_the_same_bits_wherever_and_whenever_it_is_drawn(params, mesh, layout, samples):
     """In lanes of rows that several prompts stream through."""
     drawing = engine(mesh, samples=samples)
     assert (drawing.plan.rows, drawing.plan.prompts) == {2: (2, 2), 8: (8, 4)}[samples]
@@ -262,7 +265,7 @@ def test_stop_strings_may_hold_the_stop_token(params, mesh):
     assert stopped.text == ended.text.removesuffix(str(ended.tokens[-2]))
 
 
-def test_eight_devices_draw_the_same_greedy_tokens(params, mesh):
+def test_eight_devices_draw_the_same_greedy_tokens(params, mesh, layout):
     asked = requests(12, 2)
     one = by_sample(run(engine(mesh, temperature=0.0, rows=32), params, asked, seed=0))
     for shape in (MeshConfig(replica=2, fsdp=2, tensor=2), MeshConfig(fsdp=8)):

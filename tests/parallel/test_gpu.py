@@ -1,0 +1,95 @@
+"""The programs that XLA makes for an NVIDIA GPU, which it does without one (`make test` fetches its compiler into .venv/cuda)."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental import topologies
+
+from jaxpolya.config import MeshConfig
+from jaxpolya.decode.burst import make_burst
+from jaxpolya.decode.lanes import Plan, Rows, abstract_decode_copy, make_empty
+from jaxpolya.decode.sampling import Draw
+from jaxpolya.models.config import DecoderConfig, LayerKind
+from jaxpolya.parallel.mesh import make_mesh
+
+pytest.importorskip("jax_cuda13_plugin", reason="XLA's compiler for GPUs is not in .venv/cuda")
+
+H100 = """
+gpu_device_info {
+  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
+  shared_memory_per_block: 49152 shared_memory_per_core: 233472 shared_memory_per_block_optin: 232448
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536 core_count: 132 fpus_per_core: 128
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  memory_bandwidth: 3352320000000 l2_cache_size: 52428800 clock_rate_ghz: 1.98 device_memory_size: 84929347584
+  cuda_compute_capability { major: 9 }
+}
+platform_name: "CUDA" dnn_version_info { major: 9 minor: 10 } runtime_version { major: 12 minor: 9 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
+CONFIG = DecoderConfig("llama", 4096, 512, 1024, 2, 8, 4, 128, 2048, tied_embeddings=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_compile_cache():
+    """A cached program of a device that isn't here can't be read back."""
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    yield
+    jax.config.update("jax_enable_compilation_cache", before)
+
+
+def gpus(count: int):
+    return topologies.get_topology_desc(platform="cuda", target_config=H100, topology=f"1x1x{count}").devices
+
+
+def compiled_burst(plan, tensor=1, count=1) -> str:
+    mesh = make_mesh(MeshConfig(tensor=tensor), gpus(count))
+    weights = abstract_decode_copy(plan.config, mesh, jnp.dtype(plan.dtype))
+    rows = Rows(*(jax.ShapeDtypeStruct((plan.lanes, plan.rows), dtype) for dtype in [jnp.int32] * 4 + [jnp.uint32]))
+    scalar, key = jax.ShapeDtypeStruct((), jnp.float32), jax.eval_shape(lambda: jax.random.key(0))
+    lanes = make_empty(plan, mesh).eval_shape()
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # Pallas asks what kind of device it is
+        return make_burst(plan, mesh, plan.suffix).lower(weights, lanes, rows, key, scalar, scalar).compile().as_text()
+
+
+def results_in_loops(text: str) -> dict[str, list[int]]:
+    """Bytes of the results of what stands in the loop of steps, by kind of instruction."""
+    sizes = {"bf16": 2, "f32": 4, "s32": 4, "u32": 4, "pred": 1}
+    (body,) = {body for body in re.findall(r"body=%([\w.\-]+)", text)}
+    found: dict[str, list[int]] = {}
+    for line in text.split(f"\n%{body} ", 1)[1].split("\n}", 1)[0].splitlines():
+        if instruction := re.match(r"\s*(?:ROOT )?%[\w.\-]+ = (\(.*?\)|\S+) ([\w\-]+)\(", line):
+            shapes = re.findall(r"(\w+)\[([\d,]*)\]", instruction[1])
+            size = sum(sizes[dtype] * int(np.prod([int(n) for n in shape.split(",") if n])) for dtype, shape in shapes if dtype in sizes)
+            found.setdefault(instruction[2], []).append(size)
+    return found
+
+
+@pytest.mark.parametrize("attention", ["xla", "pallas"])
+def test_a_step_copies_no_keys(attention):
+    """XLA would make one product of all that share their queries, of keys that it copies side by side."""
+    plan = Plan(CONFIG, 64, 1, 512, 512, 16, Draw(), attention=attention)
+    suffix = 2 * int(np.prod(plan.cache_shape(plan.suffix)))
+    results = results_in_loops(compiled_burst(plan))
+    assert len(results["fusion"]) > 10
+    assert max(results["fusion"]) < suffix / 2
+    assert not results.get("copy")
+    assert len(results.get("custom-call", [])) == (2 * CONFIG.layers if attention == "pallas" else 0)
+
+
+@pytest.mark.parametrize(
+    ("plan", "count"),
+    [
+        (Plan(dataclasses.replace(CONFIG, head_width=64, score_cap=30.0), 4, 16, 96, 40, 8, Draw(), prompts=4), 1),
+        (Plan(dataclasses.replace(CONFIG, heads=4, pattern=(LayerKind(100), LayerKind())), 8, 3, 48, 300, 5, Draw()), 1),
+        (Plan(dataclasses.replace(CONFIG, head_width=256, heads=32), 8, 1, 512, 64, 32, Draw(), jnp.float16), 4),
+    ],
+    ids=["blocks that end beyond a cache", "a ring, a burst of 5, heads of their own", "many and wide heads in half precision on a mesh"],
+)
+def test_the_kernel_compiles_for_what_models_have(plan, count):
+    text = compiled_burst(dataclasses.replace(plan, attention="pallas"), min(count, 2), count)
+    assert text.count('custom_call_target="__gpu$xla.gpu.triton"') == 2 * CONFIG.layers

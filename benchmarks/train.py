@@ -109,12 +109,12 @@ def make_groups(case: dict[str, Any]) -> list[Example]:
     return made
 
 
-def flops(case: dict[str, Any]) -> float:
+def flops(case: dict[str, Any], head: bool = True) -> float:
     """Of a step's products, three times those of a forward pass: what a model needs, whatever is recomputed or masked."""
     config, tokens = decoder(case["shape"]), case["batch_rows"] * case["row_tokens"]
     weights = sum(int(np.prod(spec.shape)) for spec in jax.tree.leaves(abstract_params(config)["blocks"]))
     attention = config.layers * config.heads * config.head_width * (case["row_tokens"] + 1)  # half of the square, twice
-    return 6.0 * tokens * (weights + config.vocab_size * config.width + attention)
+    return 6.0 * tokens * (weights + head * config.vocab_size * config.width + attention)
 
 
 class Ours:

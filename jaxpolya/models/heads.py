@@ -175,8 +175,8 @@ def _gathered(table_VD: jax.Array, hidden: jax.Array) -> jax.Array:
 
 
 def _of_targets(scores_BCV: jax.Array, targets_BC: jax.Array) -> jax.Array:
-    """The scores [B, C] of the targets. A masked sum stays local where the vocabulary is sharded, and is one pass with the other sums; on a
-    CPU it would be a pass of its own."""
+    """The scores [B, C] of the targets. A masked sum stays local where the vocabulary is sharded, and on a TPU is one pass with the other
+    sums; on CPUs and GPUs it would be a pass of its own."""
 
     def masked_sum() -> jax.Array:
         return jnp.sum(jnp.where(jnp.arange(scores_BCV.shape[-1]) == targets_BC[..., None], scores_BCV, 0.0), axis=-1)
@@ -184,4 +184,5 @@ def _of_targets(scores_BCV: jax.Array, targets_BC: jax.Array) -> jax.Array:
     def picked() -> jax.Array:
         return jnp.take_along_axis(scores_BCV, targets_BC[..., None], axis=-1)[..., 0]
 
-    return jax.lax.platform_dependent(cpu=picked, default=masked_sum)
+    sharded = shards_in_context("vocab", scores_BCV.shape[-1]) > 1
+    return jax.lax.platform_dependent(cpu=picked, cuda=masked_sum if sharded else picked, default=masked_sum)

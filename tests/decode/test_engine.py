@@ -34,15 +34,17 @@ def mesh():
     return make_mesh(MeshConfig(), jax.devices()[:1])
 
 
-@pytest.fixture(params=["cpu", "accelerators", "kernel"])
+@pytest.fixture(params=["cpu", "tpu", "gpu"])
 def layout(request, monkeypatch):
-    """Keys as CPUs' lanes hold them, and as other devices' do; there attention by products, or by the GPU's kernel."""
+    """Keys as CPUs' lanes hold them, and as other devices' do; there all else as on TPUs, or as on GPUs: attention by a kernel, prompts
+    written by a scatter."""
     if request.param == "cpu":
         yield
         return
-    if request.param == "kernel":
+    if request.param == "gpu":
         monkeypatch.setattr("jaxpolya.decode.kernel.INTERPRET", True)
         monkeypatch.setattr("jaxpolya.decode.engine.decode_attention", lambda *_: ("pallas", None))
+        monkeypatch.setattr("jaxpolya.decode.prefill.scatters_prompts", lambda platform: True)
     for module in ("lanes", "prefill", "burst", "attention"):
         monkeypatch.setattr(f"jaxpolya.decode.{module}.turns_keys", lambda platform: False)
     programs = make_empty, make_prefill, make_burst
@@ -198,9 +200,11 @@ def test_a_row_s_next_sample_sees_nothing_of_the_one_before_through_a_window(mes
         np.testing.assert_allclose(done.logprobs, logp[0, start : start + len(done.tokens)], atol=1e-4)
 
 
-def test_prompts_that_are_prefilled_together_are_the_same_bits_in_any_company(params, mesh, monkeypatch):
+def test_prompts_that_are_prefilled_together_are_the_same_bits_in_any_company(params, mesh, layout, monkeypatch):
     """As on accelerators, where a batch has rows for several prompts and the last ones may be empty."""
-    assert prompts_together(64, "cpu") == 1 and [prompts_together(tokens, "tpu") for tokens in (32, 64, 128, 384, 2048)] == [8, 4, 2, 1, 1]
+    lengths = (32, 64, 128, 384, 2048)
+    together = {platform: [prompts_together(tokens, platform) for tokens in lengths] for platform in ("cpu", "tpu", "gpu")}
+    assert together == {"cpu": [1] * 5, "tpu": [8, 4, 2, 1, 1], "gpu": [8, 8, 8, 2, 1]}
     for several in (mesh, make_mesh(MeshConfig(replica=2, fsdp=2, tensor=2))):
         drawing, asked = engine(several, longest=160), requests(7, 2)
         one_by_one = by_sample(run(drawing, params, asked, seed=7))

@@ -12,6 +12,7 @@ from jax.experimental import topologies
 from jaxpolya.config import MeshConfig
 from jaxpolya.decode.burst import make_burst
 from jaxpolya.decode.lanes import Plan, Rows, abstract_decode_copy, make_empty
+from jaxpolya.decode.prefill import make_prefill
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.models.config import DecoderConfig, LayerKind
 from jaxpolya.parallel.mesh import make_mesh
@@ -54,6 +55,17 @@ def compiled_burst(plan, tensor=1, count=1) -> str:
     lanes = make_empty(plan, mesh).eval_shape()
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # Pallas asks what kind of device it is
         return make_burst(plan, mesh, plan.suffix).lower(weights, lanes, rows, key, scalar, scalar).compile().as_text()
+
+
+def test_a_prefill_of_several_prompts_copies_no_cache():
+    """The second of two slices that are written one after the other would make XLA copy the cache before."""
+    mesh, plan = make_mesh(devices=gpus(1)), Plan(CONFIG, 64, 1, 512, 64, 16, Draw())
+    weights, lanes = abstract_decode_copy(plan.config, mesh, jnp.dtype(plan.dtype)), make_empty(plan, mesh).eval_shape()
+    tokens, at = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((8, 64), (8, 2)))
+    memory = make_prefill(plan, mesh).lower(weights, lanes, [], tokens, at).compile().memory_analysis()
+    cache = 2 * np.prod(plan.cache_shape(plan.prefix))
+    assert memory.alias_size_in_bytes >= 2 * CONFIG.layers * cache
+    assert memory.temp_size_in_bytes < cache
 
 
 def results_in_loops(text: str) -> dict[str, list[int]]:

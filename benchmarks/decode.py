@@ -1,7 +1,7 @@
 """Decode speed: new tokens a second, ours and peers' in turn; what a step takes beside what the device's bandwidth and products allow.
 
     JAX_PLATFORMS=cpu python benchmarks/decode.py [distinct] [grouped] [skewed] [uneven] [--model 75M] [--dtype float32] [--attention auto]
-        [--rounds 3] [--new TOKENS] [--json FILE] [--peer "NAME=COMMAND {workload}"]…
+        [--decode auto] [--rounds 3] [--new TOKENS] [--json FILE] [--peer "NAME=COMMAND {workload}"]…
 
     distinct   16 prompts of 128 tokens, one sample each, 64 new tokens, temperature 1, no stop
     grouped    8 prompts of 512 tokens, 16 samples each, 64 new tokens
@@ -12,6 +12,8 @@
 The first three are for CPUs; with `--model 1.5B` distinct is 256 prompts of 512 tokens and grouped 16 prompts of 512 with 16 samples each,
 256 new tokens both, and skewed 64 prompts with 64 samples each in 256 rows. Only tokens of responses count, not what rows draw beyond
 their ends. Weights are random, Qwen2-shaped; `--model` is a name or a shape, as in `train.py`.
+
+`--decode` is `decode.attention`; of several, such as `--decode xla pallas` on a GPU, each has its turn.
 
 A peer's command prints lines that end in "N new tokens/s"; its best line counts, as ours does. Rounds alternate, so that what else the
 machine does hits all alike, and ratios are of medians over the rounds. The first run of each program compiles and is not counted.
@@ -104,15 +106,14 @@ class Lengths(Engine):
 class Ours:
     """The engine on one workload."""
 
-    def __init__(self, config: DecoderConfig, work: Workload, dtype: Any, burst: int | None):
+    def __init__(self, config: DecoderConfig, params: Any, work: Workload, dtype: Any, burst: int | None, attention: Any):
         rng, samples = np.random.default_rng(0), work.prompts * work.samples
-        self.config, self.work, self.dtype = config, work, jnp.dtype(dtype)
-        self.params = init_params(config, jax.random.key(0))
+        self.config, self.work, self.dtype, self.params = config, work, jnp.dtype(dtype), params
         self.rows = work.rows or samples
         self.engine = Lengths(
             config, make_mesh(), sampling=Sampling(max_new_tokens=work.new[1]), prompts=work.prompts, samples=work.samples,
             longest_prompt=work.prompt[1], stop_ids=range(config.vocab_size // work.stopping) if work.stopping else [STOP],
-            decode=lambda ids: "", engine=DecodeConfig(rows=self.rows, burst=burst), dtype=self.dtype,
+            decode=lambda ids: "", engine=DecodeConfig(rows=self.rows, burst=burst, attention=attention), dtype=self.dtype,
         )  # fmt: skip
         self.engine.ends = rng.integers(work.new[0], work.new[1] + 1, samples)
         lengths = rng.integers(work.prompt[0], work.prompt[1] + 1, work.prompts)
@@ -165,28 +166,33 @@ def peer_rate(command: str, workload: str) -> float:
     return max(float(rate) for rate in re.findall(r"([\d.]+) new tokens/s", out))
 
 
-def measure(name: str, ours: Ours, peers: dict[str, str], rounds: int, rates_of: tuple[float, float]) -> dict[str, Any]:
+def measure(name: str, ours: dict[str, Ours], peers: dict[str, str], rounds: int, rates_of: tuple[float, float]) -> dict[str, Any]:
     """One workload's figures."""
-    ours.rate(seed=0)
-    rates: dict[str, list[float]] = {"jaxpolya": []} | {peer: [] for peer in peers}
+    for engine in ours.values():
+        engine.rate(seed=0)
+    rates: dict[str, list[float]] = {tool: [] for tool in [*ours, *peers]}
     for number in range(rounds):
-        rates["jaxpolya"].append(max(ours.rate(seed=2 * number + i) for i in (1, 2)))
+        for tool, engine in ours.items():
+            rates[tool].append(max(engine.rate(seed=2 * number + i) for i in (1, 2)))
         for peer, command in peers.items():
             rates[peer].append(peer_rate(command, name))
-    return {"workload": name, "rates": rates, **ours.step(seed=1), "bound": ours.bound(*rates_of), "load": os.getloadavg()[0]}
+    steps = {tool: {**engine.step(seed=1), "bound": engine.bound(*rates_of)} for tool, engine in ours.items()}
+    return {"workload": name, "rates": rates, "steps": steps, "load": os.getloadavg()[0]}
 
 
 def say(figures: dict[str, Any]) -> None:
     """Prints one workload's figures."""
     medians = {name: statistics.median(of_tool) for name, of_tool in figures["rates"].items()}
+    first = next(iter(medians))
     for name, median in medians.items():
-        ratio = f"  jaxpolya is {medians['jaxpolya'] / median:.2f} times as fast" if name != "jaxpolya" else ""
+        ratio = f"  {first} is {medians[first] / median:.2f} times as fast" if name != first else ""
         each = ", ".join(f"{rate:,.0f}" for rate in figures["rates"][name])
-        print(f"{figures['workload']:9} {name:13} {median:9,.0f} new tokens/s  ({each}){ratio}")
-    share = figures["bound"] / figures["step"]
-    step = f"a step {1e3 * figures['step']:.2f} ms, bound {1e3 * figures['bound']:.2f} ms ({share:.0%})"
-    rest = f"prefill {figures['prefill']:.0%} of the time; rows {figures['rows_busy']:.0%} busy; load {figures['load']:.1f}"
-    print(f"{'':9} {step}; {rest}", flush=True)
+        print(f"{figures['workload']:9} {name:15} {median:9,.0f} new tokens/s  ({each}){ratio}")
+        if of_step := figures["steps"].get(name):
+            share = of_step["bound"] / of_step["step"]
+            step = f"a step {1e3 * of_step['step']:.2f} ms, bound {1e3 * of_step['bound']:.2f} ms ({share:.0%})"
+            rest = f"prefill {of_step['prefill']:.0%} of the time; rows {of_step['rows_busy']:.0%} busy; load {figures['load']:.1f}"
+            print(f"{'':9} {step}; {rest}", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -196,6 +202,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="75M")
     parser.add_argument("--dtype", help="default: float32 on a CPU, else bfloat16")
     parser.add_argument("--attention", default="auto", choices=["auto", "xla", "cudnn", "splash"], help="of prefill, as model.attention")
+    parser.add_argument("--decode", nargs="+", default=["auto"], choices=["auto", "xla", "pallas"], help="of steps, as decode.attention")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--burst", type=int, help="default: as a run has it")
     parser.add_argument("--new", type=int, help="new tokens, in place of the workload's")
@@ -213,11 +220,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = jax.devices()[0]
     where = f"{device.device_kind} ({os.cpu_count()} cores), jax {jax.__version__}"
     print(f"{arguments.model}, {dtype}, prefill's attention by {config.attention}; {where}")
-    rates = copy_rate(), matmul_rate(dtype)
+    rates, params = (copy_rate(), matmul_rate(dtype)), init_params(config, jax.random.key(0))
+    names_of_ours = ["jaxpolya"] if len(arguments.decode) == 1 else [f"jaxpolya {attention}" for attention in arguments.decode]
     found = []
     for name in names:
         work = works[name] if arguments.new is None else dataclasses.replace(works[name], new=(arguments.new,) * 2)
-        ours = Ours(config, work, dtype, arguments.burst)
+        ours = {
+            of_ours: Ours(config, params, work, dtype, arguments.burst, attention)
+            for of_ours, attention in zip(names_of_ours, arguments.decode, strict=True)
+        }
         found.append(measure(name, ours, dict(peer.split("=", 1) for peer in arguments.peer), arguments.rounds, rates))
         say(found[-1])
     if arguments.json:

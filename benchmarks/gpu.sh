@@ -44,10 +44,10 @@ if [ "$small" ]; then
   step decode 100 decode distinct --rounds 1 --model layers=2,width=64,ff=128,heads=4,kv_heads=2,head_width=16,vocab=512
   step host 100 host --prompts 8 --samples 8 --new-tokens 4 --rows 64 --rounds 1 --workers 2
 else
-  step kernels 120 kernels 1.5B 1.5B-one window --rounds 3
-  step sft 150 train sft --model 1.5B --dtype bfloat16 --batch-rows 16 --micro-rows 8 --row-tokens 2048 --remat block --rounds 2
-  step decode 130 decode --model 1.5B --rounds 2
-  step host 60 host --rounds 2
+  step decode 150 decode --model 1.5B --rounds 2 --decode pallas xla
+  step sft 190 train sft --model 1.5B --dtype bfloat16 --batch-rows 16 --micro-rows 8 --row-tokens 2048 --remat none block --rounds 2
+  step kernels 90 kernels 1.5B 1.5B-one window --rounds 2
+  step host 50 host --rounds 2
 fi
 
 "$python" - "$out" "$device" <<'PYTHON'
@@ -83,7 +83,7 @@ for name, step in found["steps"].items():
                 if side in it:
                     share = f", {it[side]['matmul_share']:.0%} of the matmul rate" if "matmul_share" in it[side] else ""
                     rate, memory = it[side]["tokens_per_second"], it[side]["memory"] / 2**30
-                    rows.append((f"{it['case']['objective']} step", side, f"{rate:,.0f} tokens/s, {memory:.1f} GiB{share}"))
+                    rows.append((f"{it['case']['objective']} step, remat {it['case']['remat']}", side, f"{rate:,.0f} tokens/s, {memory:.1f} GiB{share}"))
     else:
         rows += [(name, "", line.strip()) for line in step["output"] if any(of in line for of in ("tokens/s", "responses/s", "bound"))]
 widths = [max(len(row[i]) for row in rows) for i in range(2)]

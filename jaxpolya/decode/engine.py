@@ -149,7 +149,7 @@ class Engine:
             draw=Draw(greedy=sampling.temperature == 0, top_k=sampling.top_k, top_p=sampling.top_p < 1),
             dtype=jnp.dtype(dtype),
             prompts=held,
-            attention=decode_attention(config, engine.attention, dtype, mesh)[0],
+            attention=decode_attention(config, engine.attention, dtype, mesh, lanes * shards * group)[0],
         )
         self.usage = Usage()
         """Of all runs."""

@@ -21,10 +21,12 @@ from jaxpolya.parallel.hosts import from_primary
 from jaxpolya.parallel.mesh import make_mesh
 
 PREFIX, SUFFIX, BURST = 96, 80, 16  # slots of the trial; not all in whole blocks
+FEWEST_PROGRAMS = 64
+"""Of the kernel on a device: it has one for each row and key/value head, and with fewer most of a GPU has nothing to do."""
 
 
 def decode_attention(
-    config: DecoderConfig, asked: Literal["auto", "xla", "pallas"], dtype: Any, mesh: Mesh
+    config: DecoderConfig, asked: Literal["auto", "xla", "pallas"], dtype: Any, mesh: Mesh, rows: int | None = None
 ) -> tuple[DecodeKernel, str | None]:
     """(what computes attention in decoding, what a person should know of the choice).
 
@@ -33,6 +35,7 @@ def decode_attention(
       asked: `decode.attention`.
       dtype: compute dtype.
       mesh: what it runs on.
+      rows: of an engine, over the whole mesh; None: as many as the kernel needs.
 
     Raises:
       ConfigError: the kernel was asked for on another device than a GPU.
@@ -42,7 +45,8 @@ def decode_attention(
         raise ConfigError(
             f"decode.attention: pallas runs on NVIDIA GPUs, and this is a {platform.upper()}; write auto, which takes what the device has"
         )
-    if asked == "xla" or platform != "gpu" or (asked == "auto" and dtype == jnp.float32):
+    few = rows is not None and rows * config.kv_heads < FEWEST_PROGRAMS * mesh.size
+    if asked == "xla" or platform != "gpu" or (asked == "auto" and (few or dtype == jnp.float32)):
         return "xla", None
     if lacking := from_primary(_lacks(config.base, jnp.dtype(dtype))):
         return "xla", f"decoding's attention is computed by XLA and not by a kernel: {lacking}"

@@ -15,7 +15,7 @@ from jaxpolya.models.config import DecoderConfig, LayerKind
 
 CONFIG = DecoderConfig("llama", 32, 16, 16, 2, 6, 2, 16, 256)
 BF16, F32 = jnp.dtype("bfloat16"), jnp.dtype("float32")
-GPU = SimpleNamespace(devices=np.array([[SimpleNamespace(platform="gpu")]]))
+GPU = SimpleNamespace(devices=np.array([[SimpleNamespace(platform="gpu")]]), size=1)
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +40,8 @@ def test_a_gpu_takes_it_if_its_trial_agrees(monkeypatch):
     config = dataclasses.replace(CONFIG, pattern=(LayerKind(50), LayerKind()))
     assert decode_attention(config, "auto", BF16, GPU) == ("pallas", None)
     assert decode_attention(config, "xla", BF16, GPU) == ("xla", None)
+    assert [decode_attention(config, asked, BF16, GPU, rows=31)[0] for asked in ("auto", "pallas")] == ["xla", "pallas"]  # of 2 heads each
+    assert decode_attention(config, "auto", BF16, GPU, rows=32)[0] == "pallas"
     right = kernel._scores
     for wrong in (1.2, np.nan):
         monkeypatch.setattr(kernel, "_scores", lambda *given, wrong=wrong: wrong * right(*given))

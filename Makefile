@@ -47,13 +47,13 @@ quickstart: $(VENV)/.setup $(WEIGHTS)  ## The whole method on a real model, from
 smoke: $(VENV)/.setup $(WEIGHTS)  ## The quickstart's small version
 	$(BIN)/jaxpolya run configs/smoke.yaml
 
-test: lint  ## Lint, types and tests, on CPU
+test: lint $(VENV)/.setup-cuda  ## Lint, types and tests, on CPU
 	$(BIN)/python $(PYTEST)
 
-soak: $(VENV)/.setup-test  ## The long tests: kills, hostile inputs, big checkpoints
+soak: $(VENV)/.setup-test $(VENV)/.setup-cuda  ## The long tests: kills, hostile inputs, big checkpoints
 	$(BIN)/python -m pytest -m soak
 
-test-newest: $(NEWEST)/.setup-test  ## The tests with the newest jax and flax that are allowed, in .venv-newest
+test-newest: $(NEWEST)/.setup-test $(NEWEST)/.setup-cuda  ## The tests with the newest jax and flax that are allowed, in .venv-newest
 	$(NEWEST)/bin/python $(PYTEST)
 
 lint: $(VENV)/.setup-test  ## Lint, formatting and types
@@ -73,15 +73,6 @@ clean:  ## Remove caches and what builds leave (keeps .venv, weights and runs)
 	rm -rf .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 	find jaxpolya tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# XLA's compiler for NVIDIA GPUs, 130 MB, compiles without one, so tests look at its programs. It lies beside the packages: among them,
-# every process would look for a GPU, and complain where there is none.
-define cuda-compiler
-	@rm -rf $(1)/cuda
-	@version=$$($(1)/bin/python -c 'import jaxlib; print(jaxlib.__version__)') && \
-		$(1)/bin/python -m pip install --quiet --no-deps --target $(1)/cuda jax-cuda13-plugin==$$version jax-cuda13-pjrt==$$version || \
-		echo "make: XLA's compiler for GPUs can't be had for this platform; its tests are skipped" >&2
-endef
-
 # Stamps: pip runs again only when versions change. One package that reasoning-gym needs (pycosat) comes as C source only.
 NO_COMPILER = echo "make: pip failed, see above. If it could not build pycosat, a C compiler is missing: apt install gcc python3-dev" >&2
 
@@ -91,7 +82,6 @@ $(VENV)/.setup: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.setup-test: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -c constraints.txt -e '.[test]' || { $(NO_COMPILER); exit 1; }
-	$(call cuda-compiler,$(VENV))
 	@touch $(VENV)/.setup $@
 
 # Bounds in pyproject.toml and nothing else decide here: constraints.txt holds the versions that `make test` is known to pass with.
@@ -101,8 +91,15 @@ $(NEWEST)/.setup-test: pyproject.toml
 		exit 1; }
 	$(NEWEST_PYTHON) -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --upgrade --upgrade-strategy eager -e '.[test]' || { $(NO_COMPILER); exit 1; }
-	$(call cuda-compiler,$(NEWEST))
 	@touch $@
+
+# XLA's compiler for NVIDIA GPUs, 130 MB, needs none to compile, so tests look at its programs. It lies beside the packages: among them,
+# every process would look for a GPU, and complain where there is none. Without it these tests are skipped.
+%/.setup-cuda: %/.setup-test
+	@rm -rf $*/cuda
+	@version=$$($*/bin/python -c 'import jaxlib; print(jaxlib.__version__)') && \
+		$*/bin/python -m pip install --quiet --no-deps --target $*/cuda jax-cuda13-plugin==$$version jax-cuda13-pjrt==$$version && touch $@ || \
+		echo "make: XLA's compiler for GPUs could not be fetched (see above; it is for Linux); tests that need it are skipped" >&2
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { \

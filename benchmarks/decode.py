@@ -44,6 +44,8 @@ from train import decoder, matmul_rate, shape_of
 
 from jaxpolya.config import DecodeConfig, Sampling
 from jaxpolya.decode.engine import Engine, Request, Table
+from jaxpolya.decode.kernel_choice import decode_attention
+from jaxpolya.errors import ConfigError
 from jaxpolya.models.config import DecoderConfig
 from jaxpolya.models.decoder import abstract_params, init_params
 from jaxpolya.models.kernel_choice import with_kernel
@@ -220,6 +222,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = jax.devices()[0]
     where = f"{device.device_kind} ({os.cpu_count()} cores), jax {jax.__version__}"
     print(f"{arguments.model}, {dtype}, prefill's attention by {config.attention}; {where}")
+    for asked in arguments.decode:
+        try:
+            taken, lacking = decode_attention(config, asked, jnp.dtype(dtype), make_mesh())
+        except ConfigError as error:
+            parser.error(str(error))
+        if lacking and asked == "pallas":
+            parser.error(lacking)
+        print(f"steps' attention, {asked}: {lacking or taken}")
     rates, params = (copy_rate(), matmul_rate(dtype)), init_params(config, jax.random.key(0))
     names_of_ours = ["jaxpolya"] if len(arguments.decode) == 1 else [f"jaxpolya {attention}" for attention in arguments.decode]
     found = []

@@ -83,7 +83,8 @@ for name, step in found["steps"].items():
                 if side in it:
                     share = f", {it[side]['matmul_share']:.0%} of the matmul rate" if "matmul_share" in it[side] else ""
                     rate, memory = it[side]["tokens_per_second"], it[side]["memory"] / 2**30
-                    rows.append((f"{it['case']['objective']} step, remat {it['case']['remat']}", side, f"{rate:,.0f} tokens/s, {memory:.1f} GiB{share}"))
+                    what = f"{it['case']['objective']} step, remat {it['case']['remat']}"
+                    rows.append((what, side, f"{rate:,.0f} tokens/s, {memory:.1f} GiB{share}"))
     else:
         rows += [(name, "", line.strip()) for line in step["output"] if any(of in line for of in ("tokens/s", "responses/s", "bound"))]
 widths = [max(len(row[i]) for row in rows) for i in range(2)]

@@ -22,6 +22,7 @@ Needs XLA's compiler for GPUs, which `make test` fetches into .venv/cuda.
 import argparse
 import collections
 import dataclasses
+import importlib.util
 import json
 import math
 import os
@@ -53,18 +54,7 @@ from jaxpolya.parallel.sharding import batch_sharding
 from jaxpolya.train.objectives import sft_objective
 from jaxpolya.train.state import Step, abstract_state, make_optimizer
 
-H100 = """
-gpu_device_info {
-  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
-  shared_memory_per_block: 49152 shared_memory_per_core: 233472 shared_memory_per_block_optin: 232448
-  registers_per_core_limit: 65536 registers_per_block_limit: 65536 core_count: 132 fpus_per_core: 128
-  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
-  memory_bandwidth: 3352320000000 l2_cache_size: 52428800 clock_rate_ghz: 1.98 device_memory_size: 84929347584
-  cuda_compute_capability { major: 9 }
-}
-platform_name: "CUDA" dnn_version_info { major: 9 minor: 10 } runtime_version { major: 12 minor: 9 }
-device_description_str: "NVIDIA H100 80GB HBM3"
-"""
+H100 = Path(__file__).with_name("h100.textproto").read_text()
 BANDWIDTH, PRODUCTS, ATTENTION, LAUNCH = 2.7e12, 7e14, 4.5e14, 1.5e-6
 MATMUL_RATE = 784e12
 """Of a large product, as measured."""
@@ -72,6 +62,7 @@ MEMORY = 85e9
 DTYPE_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4, "s64": 8, "u64": 8}
 CUDNN = mock.patch("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91_000)
 """jax asks the library for it, which isn't here."""
+PROGRAMS = ("distinct", "grouped", "prefill", "sft")
 NO_KERNELS = {"parameter", "get-tuple-element", "tuple", "bitcast", "constant", "after-all"}
 
 
@@ -186,7 +177,7 @@ class Program:
         if "__cudnn$fmha" in step.line:
             B, *tokens_and_heads, H = sizes(here[step.operands[0]].shape)[0]  # of queries, whichever way they lie
             work = 2.0 * B * min(tokens_and_heads) * max(tokens_and_heads) ** 2 * H * (2.5 if "Backward" in step.line else 1)
-            seconds = work / ATTENTION
+            seconds = max(moved / BANDWIDTH, work / ATTENTION)
         scope = re.search(r'op_name="([^"]*)"', step.line)
         return Cost(scope[1].split("closed_call/")[-1] if scope else step.kind, step.shape, times, moved, work, times * (seconds + LAUNCH))
 
@@ -292,13 +283,17 @@ def say(name: str, found: dict[str, Any], more: str) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Compiles and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("programs", nargs="*", help="default: all")
+    parser.add_argument("programs", nargs="*", help=f"{', '.join(PROGRAMS)}; default: all")
     parser.add_argument("--model", default="1.5B")
     parser.add_argument("--decode", nargs="+", default=["xla", "pallas"], choices=["xla", "pallas"])
     parser.add_argument("--remat", nargs="+", default=["none", "block"], choices=["none", "block"])
     parser.add_argument("--top", type=int, default=8, metavar="N", help="costliest instructions to show")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args(argv)
+    if unknown := sorted(set(arguments.programs) - set(PROGRAMS)):
+        parser.error(f"no program {', '.join(unknown)}; there are {', '.join(PROGRAMS)}")
+    if not importlib.util.find_spec("jax_cuda13_plugin"):
+        parser.error("XLA's compiler for GPUs is not here; make .venv/.setup-cuda fetches it")
     jax.config.update("jax_enable_compilation_cache", False)  # a cached program of a device that isn't here can't be read back
     shape, all_found = shape_of(arguments.model), []
     config = decoder(shape)
@@ -312,7 +307,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if "prefill" in (arguments.programs or ["prefill"]):
         text, prompts = prefill(config)
         found = figures(text, prompts, arguments.top)
-        share = flops({"shape": shape, "batch_rows": 1, "row_tokens": 512}, head=False) / 3 / (1e-3 * found["ms"]) / MATMUL_RATE
+        # Of the last layer a prefill needs keys and values alone.
+        case = {"shape": shape | {"layers": shape["layers"] - 1}, "batch_rows": 1, "row_tokens": 512}
+        share = flops(case, head=False) / 3 / (1e-3 * found["ms"]) / MATMUL_RATE
         say("prefill", found, f"a prompt, of {prompts} together; {share:.0%} of the matmul rate")
         all_found.append({"program": "prefill", "prompts": prompts, "matmul_share": share, **found})
     for remat in arguments.remat if "sft" in (arguments.programs or ["sft"]) else []:

@@ -701,7 +701,7 @@ def test_a_missing_package_is_named(refused, small, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(importlib.metadata, "version", missing)
-        assert provenance({"fsdp": 1}, "cpu", {})["packages"] == {}
+        assert provenance({"fsdp": 1}, "cpu", "xla")["packages"] == {}
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
     refused(MACHINE, "reasoning_gym", *small, "--set", "eval.questions.sums=[{kind: reasoning_gym, name: chain_sum, size: 2}]")
 

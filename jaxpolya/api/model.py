@@ -18,8 +18,8 @@ from pydantic import Field, PositiveInt
 from jaxpolya.compile_cache import use_compile_cache
 from jaxpolya.config import DecodeConfig, LoraConfig, ModelConfig, Sampling, Seed, Strict
 from jaxpolya.config.file import build
+from jaxpolya.decode import kernel_choice
 from jaxpolya.decode.engine import Completion, Engine, Request
-from jaxpolya.decode.kernel_choice import decode_attention
 from jaxpolya.errors import ConfigError, InputError, not_finite
 from jaxpolya.hf.checkpoint import Checkpoint, load_checkpoint
 from jaxpolya.models.config import DecoderConfig
@@ -62,6 +62,8 @@ class Model:
     """Whether prompts are wrapped in the chat template, as `config.ModelConfig`."""
     system: str | None = None
     chat_arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    decode_attention: Literal["auto", "xla", "pallas"] = "auto"
+    """What computes a step's attention, as `config.DecodeConfig`."""
 
     @property
     def name(self) -> str:
@@ -108,7 +110,7 @@ class Model:
             longest_prompt=max(map(len, prompts)),
             stop_ids=builder.stop_ids(self.checkpoint.stop_ids),
             decode=builder.spelling.decode,
-            engine=build(DecodeConfig, "generate", rows=rows),
+            engine=build(DecodeConfig, "generate", rows=rows, attention=self.decode_attention),
             dtype=self.dtype,
             model=self.name,
         )
@@ -217,6 +219,7 @@ def load(
     system: str | None = None,
     chat_arguments: Mapping[str, Any] | None = None,
     attention: Literal["auto", "xla", "cudnn", "splash"] = "auto",
+    decode_attention: Literal["auto", "xla", "pallas"] = "auto",
 ) -> Model:
     """Loads a checkpoint onto a mesh (all devices, by default).
 
@@ -229,8 +232,8 @@ def load(
       chat: whether prompts are wrapped in the tokenizer's chat template; `auto` does where there is one.
       system: the template's system message; unset leaves it to the template.
       chat_arguments: of the template, such as `{"enable_thinking": False}`.
-      attention: what computes it, as `config.ModelConfig`; a warning says where `auto` can't take the device's kernel, here or
-        in decoding.
+      attention: what computes it, as `config.ModelConfig`; a warning says where the device's kernel can't be taken.
+      decode_attention: the same of a step of decoding, as `config.DecodeConfig`.
 
     Raises:
       ConfigError: the source is no text or path, there is no such dtype, the template doesn't take what it is told, or the attention is
@@ -252,10 +255,11 @@ def load(
     )  # fmt: skip
     checkpoint = load_checkpoint(told.source, mesh=mesh, revision=revision)
     decoder, lacking = with_kernel(checkpoint.config, told.attention, jnp.dtype(dtype), mesh)
-    _, lacking_in_decoding = decode_attention(decoder, DecodeConfig().attention, jnp.dtype(dtype), mesh)
+    decode = build(DecodeConfig, "load", attention=decode_attention)
+    _, lacking_in_decoding = kernel_choice.decode_attention(decoder, decode.attention, jnp.dtype(dtype), mesh)
     for said in filter(None, (lacking, lacking_in_decoding)):
         warnings.warn(f"{source}: {said}", stacklevel=2)
     checkpoint = dataclasses.replace(checkpoint, meta=dataclasses.replace(checkpoint.meta, config=decoder))
-    model = Model(checkpoint, mesh, jnp.dtype(dtype), told.chat, told.system, told.chat_arguments)
+    model = Model(checkpoint, mesh, jnp.dtype(dtype), told.chat, told.system, told.chat_arguments, decode.attention)
     model.prompt_builder()  # a template that doesn't take its arguments says so here
     return model

@@ -38,8 +38,8 @@ class DecodeConfig(Strict):
     the stage's max_new_tokens."""
     attention: Annotated[Literal["auto", "xla", "pallas"], HOW] = "auto"
     """What computes the attention of a step: XLA's products on any device, or on NVIDIA GPUs a Pallas kernel, which reads no more of a row
-    than there is of it; they differ in rounding. `auto` takes the kernel where a trial at the start shows that it does what the model
-    needs."""
+    than there is of it; they differ in rounding. `auto` takes the kernel for rows enough to fill a GPU, where a trial at the start shows
+    that it does what the model needs."""
 
     @pydantic.model_validator(mode="before")
     @classmethod

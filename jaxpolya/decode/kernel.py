@@ -2,13 +2,16 @@
 
 XLA's products take a dozen kernels a layer, write scores in between, and read as many slots of every row as the longest row has. Here it is
 two kernels with an online softmax (Milakov and Gimelshein, arXiv 1805.02867; over blocks of keys as in Dao et al., arXiv 2205.14135), which
-read a row's keys and values once and as far as the row goes:
+read keys and values as far as a row goes:
 
-- **prefixes**: a program takes some rows of a lane, [rows × M] queries, through the prompts that they are samples of.
-- **own**: a program takes one row on from there, through its suffix and the burst's recent tokens, and divides.
+- **prefixes**: a program takes some of a lane's queries through the prompts that their rows are samples of.
+- **own**: a program takes one row's M queries on from there, through its suffix and the burst's recent tokens, and divides.
 
 Bits don't depend on placement: a row meets its blocks in one order. Blocks of which it sees nothing leave its sums as they are, or, where
 it has seen nothing yet, leave what the first block that it does see wipes out: exp(`MASKED` − x) is an exact 0.
+
+From jax 0.12 on Pallas' Triton backend is deprecated, and is to be removed. Where it is gone, the trial (`kernel_choice`) fails and XLA's
+products go on. So whoever raises the bound on jax has to look at this.
 """
 
 from functools import partial
@@ -29,11 +32,11 @@ INTERPRET = False
 
 BLOCK = 64  # keys at a time; with two stages four programs of 128 threads share an H100's multiprocessor (40 KB and 128 registers each)
 QUERIES = 32  # of a program over prefixes, at most: a lane has more, and more programs keep more multiprocessors busy
-FEWEST = 16  # rows of a tensor core's product; fewer are padded
+FEWEST = 16  # queries of a tensor core's product; fewer are padded
 PARAMETERS = plgpu.CompilerParams(num_warps=4, num_stages=2)
 
 _Sums = tuple[jax.Array, jax.Array, jax.Array]
-"""Of some queries so far: the largest score [R], the weights' sum [R], the weighted values' [R, H]; float32, relative to the largest."""
+"""Of some queries so far: the largest score [Q], the weights' sum [Q], the weighted values' [Q, H]; float32, relative to the largest."""
 
 
 def attention(
@@ -82,46 +85,43 @@ def _attention(
     n: jax.Array,
 ) -> jax.Array:
     P, K, G, M, H = q_PKGMH.shape
-    R = G * M
+    Q = G * M  # a lane's queries, which are in one axis here
     # A window of w tokens reaches back to position − w + 1, where the row's own position is prompt + length + n.
     begin_PG = jnp.zeros_like(prompt_PG) if kind.window is None else jnp.maximum(prompt_PG + length_PG + n - kind.window + 1, 0)
     of_queries = [jnp.repeat(rows_PG, M, axis=1) for rows_PG in (place_PG, begin_PG, prompt_PG)]
-    q_PKRH = q_PKGMH.reshape(P, K, R, H)
+    q_PKQH = q_PKGMH.reshape(P, K, Q, H)
     scores = partial(_scores, config.score_scale, config.score_cap)
 
-    programs = min(QUERIES, max(FEWEST, pl.next_power_of_2(R)))
-    sums = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((P, K, R), (P, K, R), (P, K, R, H))]
+    queries = min(QUERIES, max(FEWEST, pl.next_power_of_2(Q)))
     sums = pl.pallas_call(
-        partial(_over_prefixes, scores, programs),
-        grid=(P, K, pl.cdiv(R, programs)),
-        out_shape=sums,
+        partial(_over_prefixes, scores, queries),
+        grid=(P, K, pl.cdiv(Q, queries)),
+        out_shape=[jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((P, K, Q), (P, K, Q), (P, K, Q, H))],
         compiler_params=PARAMETERS,
-        cost_estimate=_cost(R, *prefix),
         interpret=INTERPRET,
         name="prefix_attention",
-    )(q_PKRH, *prefix, *of_queries)
-    out_PKRH = pl.pallas_call(
+    )(q_PKQH, *prefix, *of_queries)
+    out_PKQH = pl.pallas_call(
         partial(_over_own, scores, M, kind.window),
         grid=(P, K, G),
-        out_shape=jax.ShapeDtypeStruct(q_PKRH.shape, q_PKRH.dtype),
+        out_shape=jax.ShapeDtypeStruct(q_PKQH.shape, q_PKQH.dtype),
         compiler_params=PARAMETERS,
-        cost_estimate=_cost(M, *suffix, *recent),
         interpret=INTERPRET,
         name="own_attention",
-    )(q_PKRH, *suffix, *recent, length_PG, n.reshape(1), *sums)
-    return out_PKRH.reshape(q_PKGMH.shape)
+    )(q_PKQH, *suffix, *recent, length_PG, n.reshape(1), *sums)
+    return out_PKQH.reshape(q_PKGMH.shape)
 
 
 def _over_prefixes(
-    scores: Any, rows: int, q_ref: Any, k_ref: Any, v_ref: Any, place_ref: Any, begin_ref: Any, end_ref: Any, *sums: Any
+    scores: Any, queries: int, q_ref: Any, k_ref: Any, v_ref: Any, place_ref: Any, begin_ref: Any, end_ref: Any, *sums: Any
 ) -> None:
-    """Of a lane's `rows` queries, from [begin, end) of the prefix at their place."""
+    """Of so many of a lane's queries, over [begin, end) of the prefix at their row's place."""
     p, k, i = (pl.program_id(axis) for axis in range(3))
-    (R, H), (W, S) = q_ref.shape[2:], k_ref.shape[2:4]
-    here, real = pl.ds(i * rows, rows), i * rows + jnp.arange(rows) < R
+    (Q, H), (W, S) = q_ref.shape[2:], k_ref.shape[2:4]
+    here, real = pl.ds(i * queries, queries), i * queries + jnp.arange(queries) < Q
     q = _load(q_ref.at[p, k, here, :], real[:, None])
     place, begin, end = (_load(ref.at[p, here], real) for ref in (place_ref, begin_ref, end_ref))
-    so_far: _Sums = jnp.full(rows, MASKED), jnp.zeros(rows), jnp.zeros((rows, H))
+    so_far: _Sums = jnp.full(queries, MASKED), jnp.zeros(queries), jnp.zeros((queries, H))
     block = _width(S)
     for w in range(W):
         mine = (place == w) & real
@@ -153,9 +153,9 @@ def _over_own(
     here, real = pl.ds(g * M, queries), jnp.arange(queries) < M
     q = _load(q_ref.at[p, k, here, :], real[:, None])
     length, n = length_ref[p, g], n_ref[0]
-    block = _width(S)
+    block, block_of_recent = _width(S), _width(N)
 
-    def add(j: jax.Array, so_far: _Sums) -> _Sums:
+    def add_suffix(j: jax.Array, so_far: _Sums) -> _Sums:
         keys, values = (_block(ref, (p, k, g), j, block) for ref in (k_ref, v_ref))
         at = j * block + jnp.arange(block)
         back = length - at  # how many tokens before the burst a slot was written
@@ -166,16 +166,19 @@ def _over_own(
             seen = (at < S) & (back <= length) & (back + n < window)
         return _add(so_far, scores(q, keys, seen[None]), values)
 
+    def add_recent(j: jax.Array, so_far: _Sums) -> _Sums:
+        keys, values = (_block(ref, (p, k, g), j, block_of_recent) for ref in (recent_k_ref, recent_v_ref))
+        at = j * block_of_recent + jnp.arange(block_of_recent)
+        seen = at <= n if window is None else (at <= n) & (n - at < window)
+        return _add(so_far, scores(q, keys, seen[None]), values)
+
     so_far: _Sums = (
         _load(peak_ref.at[p, k, here], real),
         _load(total_ref.at[p, k, here], real),
         _load(sum_ref.at[p, k, here, :], real[:, None]),
     )
-    so_far = jax.lax.fori_loop(0, pl.cdiv(jnp.minimum(length, S), block), add, so_far)
-    keys, values = (_block(ref, (p, k, g), 0, max(FEWEST, pl.next_power_of_2(N))) for ref in (recent_k_ref, recent_v_ref))
-    recent = jnp.arange(len(keys))
-    seen = recent <= n if window is None else (recent <= n) & (n - recent < window)
-    _, total, weighted = _add(so_far, scores(q, keys, seen[None]), values)
+    so_far = jax.lax.fori_loop(0, pl.cdiv(jnp.minimum(length, S), block), add_suffix, so_far)
+    _, total, weighted = jax.lax.fori_loop(0, pl.cdiv(n + 1, block_of_recent), add_recent, so_far)
     plgpu.store(out_ref.at[p, k, here, :], (weighted / total[:, None]).astype(out_ref.dtype), mask=real[:, None])
 
 
@@ -195,26 +198,19 @@ def _load(ref: Any, real: jax.Array) -> jax.Array:
     return plgpu.load(ref, mask=real, other=0)
 
 
-def _scores(scale: float, cap: float | None, q_RH: jax.Array, keys_SH: jax.Array, seen_RS: jax.Array) -> jax.Array:
-    return jnp.where(seen_RS, softcap(_product("rh,sh->rs", q_RH, keys_SH) * scale, cap), MASKED)
+def _scores(scale: float, cap: float | None, q_QH: jax.Array, keys_SH: jax.Array, seen_QS: jax.Array) -> jax.Array:
+    return jnp.where(seen_QS, softcap(_product("qh,sh->qs", q_QH, keys_SH) * scale, cap), MASKED)
 
 
-def _add(so_far: _Sums, scores_RS: jax.Array, values_SH: jax.Array) -> _Sums:
+def _add(so_far: _Sums, scores_QS: jax.Array, values_SH: jax.Array) -> _Sums:
     """The sums with some more keys in them."""
     before, total, weighted = so_far
-    peak = jnp.maximum(before, jnp.max(scores_RS, axis=-1))
-    weights, kept = jnp.exp(scores_RS - peak[:, None]), jnp.exp(before - peak)
-    weighted = weighted * kept[:, None] + _product("rs,sh->rh", weights.astype(values_SH.dtype), values_SH)
+    peak = jnp.maximum(before, jnp.max(scores_QS, axis=-1))
+    weights, kept = jnp.exp(scores_QS - peak[:, None]), jnp.exp(before - peak)
+    weighted = weighted * kept[:, None] + _product("qs,sh->qh", weights.astype(values_SH.dtype), values_SH)
     return peak, total * kept + jnp.sum(weights, axis=-1), weighted
 
 
 def _product(axes: str, x: jax.Array, y: jax.Array) -> jax.Array:
     """Summed in float32."""
     return jnp.einsum(axes, x, y, preferred_element_type=jnp.float32)
-
-
-def _cost(queries: int, *caches: jax.Array) -> pl.CostEstimate:
-    """At most, of full caches: what XLA schedules by, and the roofline of it."""
-    entries = sum(cache.size for cache in caches)
-    keys = entries // caches[0].shape[-1] // 2
-    return pl.CostEstimate(flops=2 * queries * entries, bytes_accessed=entries * caches[0].dtype.itemsize, transcendentals=queries * keys)

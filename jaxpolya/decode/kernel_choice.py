@@ -79,14 +79,14 @@ def _trial(config: DecoderConfig, dtype: Any, window: int | None, by: DecodeKern
         np.array([[0, 1, 0], [1, 1, 0]]),
         np.array([[PREFIX, 5, 0], [33, 64, 1]]),
         np.zeros((P, G)),
-        np.array([[0, BURST, SUFFIX - BURST], [2 * BURST, 0, 3 * BURST]]),
+        np.array([[0, BURST, SUFFIX - BURST], [SUFFIX, 0, SUFFIX // 2]]),
         np.zeros((P, G)),
     )
     device = jax.local_devices()[0]
     mesh = make_mesh(devices=[device])
 
     def run(q: jax.Array, caches: Any, rows: Rows) -> jax.Array:
-        (prefix, suffix, recent), n = zip(caches[::2], caches[1::2], strict=True), jnp.int32(5)
+        (prefix, suffix, recent), n = zip(caches[::2], caches[1::2], strict=True), jnp.int32(2 * BURST // 3)
         read = reads(plan, Lanes([prefix], [suffix], rows.place_PG), plan.suffix, "gpu")[0]
         return attend(plan, mesh, kind, q, read, recent, rows, n, visible(plan, kind, plan.suffix, rows, n))
 

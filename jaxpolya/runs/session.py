@@ -136,12 +136,11 @@ class Session:
         self.slots: dict[str, list[Slot]] = checks.make_slots(config, self.catalogue)
         self.dtype = jnp.dtype(config.model.compute_dtype)
         decoder, lacking = with_kernel(self.meta.config, config.model.attention, self.dtype, self.mesh)
-        decoding, lacking_there = decode_attention(decoder, config.decode.attention, self.dtype, self.mesh)
+        _, lacking_there = decode_attention(decoder, config.decode.attention, self.dtype, self.mesh)  # an engine asks for its own rows
         for said in filter(None, (lacking, lacking_there)):
             self.display.note(f"note: {said}")
         self.meta = dataclasses.replace(self.meta, config=decoder)
-        device, kernels = f"{jax.device_count()} × {jax.devices()[0].device_kind}", {"attention": decoder.attention, "decoding": decoding}
-        self.provenance = provenance(self.mesh.shape, device, kernels)
+        self.provenance = provenance(self.mesh.shape, f"{jax.device_count()} × {jax.devices()[0].device_kind}", decoder.attention)
         self.stages: dict[Key, Stage] = {}
         """The stages that this start has come to, in their order."""
         self._plan = planned(config)
@@ -225,7 +224,9 @@ class Session:
             wait_for_all(f"{stage.name} done")
             if is_primary():
                 busy = sum((engine.usage for engine in self._engines), Usage()).busy
-                manifest = stage.finish(stats=stats, provenance=self.provenance, rows_busy=busy)
+                decoding = sorted({engine.plan.attention for engine in self._engines})
+                by = self.provenance | ({"decoding": " and ".join(decoding)} if decoding else {})
+                manifest = stage.finish(stats=stats, provenance=by, rows_busy=busy)
                 where, rows = f"[{len(self.stages)}/{len(self._plan)}]", "" if busy is None else f", rows {100 * busy:.0f} % busy"
                 self.display.note(f"{where} {stage.name}: done in {manifest['seconds']:.1f} s; {brief(stats)}{rows}")
                 for words in warnings(stats.get("audit", {})).values():

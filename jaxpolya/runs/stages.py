@@ -109,7 +109,7 @@ class Stage:
 
         Args:
           stats: what came of it; the same however often it was broken off.
-          provenance: who did it.
+          provenance: who did it; of a stage that decodes with what computed the attention of its steps (`decoding`).
           rows_busy: share of the decode engine's row-steps whose token was kept, in the last try.
         """
         attempts = sum(1 for _ in (self.directory / ATTEMPTS).open(encoding="utf-8"))
@@ -204,8 +204,8 @@ class RunDirectory:
             yield
 
 
-def provenance(mesh_shape: Mapping[str, int], device: str, kernels: Mapping[str, str]) -> dict[str, Any]:
-    """Who computed this: versions, device, mesh, what computed attention (`attention`, and of a decode step `decoding`), source commit."""
+def provenance(mesh_shape: Mapping[str, int], device: str, attention: str) -> dict[str, Any]:
+    """Who computed this: versions, device, mesh, what computed attention, source commit."""
     packages = (
         "jaxpolya",
         "jax",
@@ -224,7 +224,7 @@ def provenance(mesh_shape: Mapping[str, int], device: str, kernels: Mapping[str,
         "commit": source_commit(),
         "device": device,
         "mesh": dict(mesh_shape),
-        **kernels,
+        "attention": attention,
         "platform": platform.platform(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }

@@ -36,8 +36,7 @@ def mesh():
 
 @pytest.fixture(params=["cpu", "tpu", "gpu"])
 def layout(request, monkeypatch):
-    """Keys as CPUs' lanes hold them, and as other devices' do; there all else as on TPUs, or as on GPUs: attention by a kernel, prompts
-    written by a scatter."""
+    """Keys as CPUs' lanes hold them, and as other devices' do; for GPUs also attention by the kernel, and prompts written by a scatter."""
     if request.param == "cpu":
         yield
         return

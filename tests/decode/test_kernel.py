@@ -28,9 +28,11 @@ def _interpreted(monkeypatch):
 
 @pytest.mark.parametrize("window", [None, 20, 70], ids=["all", "a ring of 32", "a window beyond the suffix"])
 @pytest.mark.parametrize("cap", [None, 3.0])
-@pytest.mark.parametrize("heads", [2, 6])
-def test_it_is_the_products(window, cap, heads):
+@pytest.mark.parametrize(("heads", "burst"), [(2, 16), (6, 16), (6, 100)])
+def test_it_is_the_products(window, cap, heads, burst, monkeypatch):
     """In float32, of rows at all lengths, of two prompts a lane, in caches that are no whole number of blocks."""
+    monkeypatch.setattr(kernel_choice, "BURST", burst)
+    monkeypatch.setattr(kernel_choice, "SUFFIX", 5 * burst)
     config = dataclasses.replace(CONFIG, heads=heads, score_cap=cap)
     by_kernel, by_products = (kernel_choice._trial(config, F32, window, by)[0] for by in ("pallas", "xla"))
     np.testing.assert_allclose(by_kernel, by_products, atol=2e-6)

@@ -163,7 +163,7 @@ class Program:
             if step.kind == "while":
                 count = re.search(r'"known_trip_count":\{"n":"(\d+)"', step.line)
                 yield from self.costs(step.names("body"), times * int(count[1] if count else 1))
-            elif step.kind not in NO_KERNELS:
+            elif step.kind not in NO_KERNELS and not step.kind.endswith("-done"):
                 yield self._cost(step, here, times)
 
     def _cost(self, step: Instruction, here: dict[str, Instruction], times: int) -> Cost:

@@ -89,7 +89,7 @@ def visible(plan: Plan, kind: LayerKind, live: int, rows: Rows, n: jax.Array) ->
 def attend(
     plan: Plan, mesh: Mesh, kind: LayerKind, q_PKGMH: jax.Array, read: Read, recent: KeysValues, rows: Rows, n: jax.Array, seen: Seen
 ) -> jax.Array:
-    """Attention [P, K, G, M, H] of step n's queries in a layer of one kind.
+    """Attention [P, G, K, M, H] of step n's queries in a layer of one kind.
 
     Args:
       plan: what is static.
@@ -97,7 +97,7 @@ def attend(
       kind: of the layer.
       q_PKGMH: queries, rotated.
       read: the layer's caches.
-      recent: keys and values of the burst's tokens, the step's own among them, [P, K, G, N, H].
+      recent: keys and values of the burst's tokens, the step's own among them, [P, K, G, N, H]; for the kernel [P, G, K, N, H].
       rows: where each row stands.
       n: the step, int32.
       seen: by `visible`; the kernel doesn't need it.
@@ -108,7 +108,7 @@ def attend(
         return kernel.attention(plan, mesh, kind, q_PKGMH, read.prefix, read.suffix[0], recent, rows, n)
     own = [(*block, seen.suffix[..., i * SUFFIX_BLOCK :][..., :SUFFIX_BLOCK]) for i, block in enumerate(read.suffix)]
     own.append((recent[0].swapaxes(-1, -2), recent[1], seen.recent))
-    return _by_products(plan, q_PKGMH, (*read.prefix, seen.prefix), own)
+    return jnp.moveaxis(_by_products(plan, q_PKGMH, (*read.prefix, seen.prefix), own), 1, 2)
 
 
 def _by_products(plan: Plan, q_PKGMH: jax.Array, prefix: _Part, own: list[_Part]) -> jax.Array:

@@ -64,11 +64,12 @@ def make_burst(plan: Plan, mesh: Mesh, live: int) -> Any:
             return recent, last_PG, tokens_PGN.at[:, :, n].set(last_PG), logps_PGN.at[:, :, n].set(logps_PG)
 
         nothing = jax.lax.with_sharding_constraint(jnp.zeros(plan.cache_shape(plan.burst), plan.dtype), cache_sharding)
+        nothing = _turned(plan, nothing)
         out = (jnp.zeros((*last.shape, plan.burst), dtype) for last, dtype in ((lanes.last_PG, jnp.int32), (lanes.last_PG, jnp.float32)))
         last_PG = jnp.where(rows.length_PG == 0, rows.first_PG, lanes.last_PG)
         carry = ([(nothing, nothing)] * plan.config.layers, last_PG, *out)
         recent, last_PG, tokens_PGN, logps_PGN = jax.lax.fori_loop(0, plan.burst, step, carry)
-        suffix = flush(lanes.suffix, recent, rows.length_PG)
+        suffix = flush(lanes.suffix, [(_turned(plan, keys), _turned(plan, values)) for keys, values in recent], rows.length_PG)
         return Lanes(prefix=lanes.prefix, suffix=suffix, last_PG=last_PG), tokens_PGN, logps_PGN
 
     return jax.jit(
@@ -112,8 +113,14 @@ class _Step(NamedTuple):
     rows: Rows
     read: Read
     recent: KeysValues
-    """Both [P, K, G, N, H]."""
+    """Both [P, K, G, N, H]; for the kernel [P, G, K, N, H]."""
     seen: Seen
+
+
+def _turned(plan: Plan, recent: jax.Array) -> jax.Array:
+    """Recent keys or values from [P, K, G, N, H] to what the plan's attention takes, or back. The GPU's kernel takes [P, G, K, N, H]: so
+    XLA writes what comes out of a product, and doesn't turn it around before by kernels of its own."""
+    return recent.swapaxes(1, 2) if plan.attention == "pallas" else recent
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
@@ -122,18 +129,18 @@ def _layer(
 ) -> tuple[jax.Array, Any]:
     """A layer of a step. Within the burst's program jit only has layers that are alike traced once. It is inlined, since a v5e's compiler
     gives calls a slower schedule (by 2 %, modelled)."""
-    P, K, G, _, H = step.recent[0].shape
+    P, G, K, H = plan.lanes, plan.rows, plan.config.kv_heads, plan.config.head_width
 
-    def write(cache_PKGNH: jax.Array, new_B1KH: jax.Array) -> jax.Array:
-        new_PKGH = jnp.moveaxis(new_B1KH.reshape(P, G, K, H), 2, 1).astype(cache_PKGNH.dtype)
-        return jax.lax.dynamic_update_index_in_dim(cache_PKGNH, new_PKGH, step.n, axis=3)
+    def write(recent: jax.Array, new_B1KH: jax.Array) -> jax.Array:
+        new = _turned(plan, new_B1KH.reshape(P, G, K, 1, H).swapaxes(1, 2)).astype(recent.dtype)
+        return jax.lax.dynamic_update_slice_in_dim(recent, new, step.n, axis=3)
 
     def attention(q_B1NH: jax.Array, k_B1KH: jax.Array, v_B1KH: jax.Array) -> tuple[jax.Array, KeysValues]:
         """(output [B, 1, N, H], the recent keys and values with each row's own)."""
         recent = write(step.recent[0], k_B1KH), write(step.recent[1], v_B1KH)
         q_PKGMH = jnp.moveaxis(q_B1NH.reshape(P, G, K, -1, H), 2, 1)
-        out_PKGMH = attend(plan, mesh, kind, q_PKGMH, step.read, recent, step.rows, step.n, step.seen)
-        return jnp.moveaxis(out_PKGMH, 1, 2).reshape(q_B1NH.shape), recent
+        out_PGKMH = attend(plan, mesh, kind, q_PKGMH, step.read, recent, step.rows, step.n, step.seen)
+        return out_PGKMH.reshape(q_B1NH.shape), recent
 
     return nnx.merge(block_def(plan.config), params)(x_B1D, rope, attention)
 

@@ -50,7 +50,7 @@ def attention(
     rows: Rows,
     n: jax.Array,
 ) -> jax.Array:
-    """Attention [P, K, G, M, H] of step n, in the queries' dtype.
+    """Attention [P, G, K, M, H] of step n, in the queries' dtype: as the next product takes it.
 
     Args:
       plan: what is static.
@@ -59,16 +59,16 @@ def attention(
       q_PKGMH: queries, rotated, of half precision.
       prefix: keys and values [P, K, W, S_p, H].
       suffix: keys and values [P, K, G, S, H].
-      recent: keys and values [P, K, G, N, H], of which the first n + 1 are written.
+      recent: keys and values [P, G, K, N, H], of which the first n + 1 are written.
       rows: where each row stands.
       n: the step, int32.
     """
     lanes, heads = lane_shardings(plan, mesh).suffix[0][0].spec[:2]  # type: ignore[attr-defined]
-    by_head, by_lane, everywhere = PartitionSpec(lanes, heads), PartitionSpec(lanes), PartitionSpec()
+    by_lane, by_head, by_row = PartitionSpec(lanes), PartitionSpec(lanes, heads), PartitionSpec(lanes, None, heads)
     compute = partial(_attention, plan.config, kind)
     if mesh.size > 1:
-        specs = (by_head, by_head, by_head, by_head, by_lane, by_lane, by_lane, everywhere)
-        compute = jax.shard_map(compute, mesh=mesh, in_specs=specs, out_specs=by_head, check_vma=False)
+        specs = (by_head, by_head, by_head, by_row, by_lane, by_lane, by_lane, PartitionSpec())
+        compute = jax.shard_map(compute, mesh=mesh, in_specs=specs, out_specs=by_row, check_vma=False)
     return compute(q_PKGMH, prefix, suffix, recent, rows.place_PG, rows.prompt_PG, rows.length_PG, n)
 
 
@@ -101,15 +101,14 @@ def _attention(
         interpret=INTERPRET,
         name="prefix_attention",
     )(q_PKQH, *prefix, *of_queries)
-    out_PKQH = pl.pallas_call(
+    return pl.pallas_call(
         partial(_over_own, scores, M, kind.window),
         grid=(P, K, G),
-        out_shape=jax.ShapeDtypeStruct(q_PKQH.shape, q_PKQH.dtype),
+        out_shape=jax.ShapeDtypeStruct((P, G, K, M, H), q_PKGMH.dtype),
         compiler_params=PARAMETERS,
         interpret=INTERPRET,
         name="own_attention",
     )(q_PKQH, *suffix, *recent, length_PG, n.reshape(1), *sums)
-    return out_PKQH.reshape(q_PKGMH.shape)
 
 
 def _over_prefixes(
@@ -167,7 +166,7 @@ def _over_own(
         return _add(so_far, scores(q, keys, seen[None]), values)
 
     def add_recent(j: jax.Array, so_far: _Sums) -> _Sums:
-        keys, values = (_block(ref, (p, k, g), j, block_of_recent) for ref in (recent_k_ref, recent_v_ref))
+        keys, values = (_block(ref, (p, g, k), j, block_of_recent) for ref in (recent_k_ref, recent_v_ref))
         at = j * block_of_recent + jnp.arange(block_of_recent)
         seen = at <= n if window is None else (at <= n) & (n - at < window)
         return _add(so_far, scores(q, keys, seen[None]), values)
@@ -179,7 +178,8 @@ def _over_own(
     )
     so_far = jax.lax.fori_loop(0, pl.cdiv(jnp.minimum(length, S), block), add_suffix, so_far)
     _, total, weighted = jax.lax.fori_loop(0, pl.cdiv(n + 1, block_of_recent), add_recent, so_far)
-    plgpu.store(out_ref.at[p, k, here, :], (weighted / total[:, None]).astype(out_ref.dtype), mask=real[:, None])
+    out = (weighted / total[:, None]).astype(out_ref.dtype)
+    plgpu.store(out_ref.at[p, g, k, pl.ds(0, queries), :], out, mask=real[:, None])
 
 
 def _width(slots: int) -> int:

@@ -73,7 +73,7 @@ def _trial(config: DecoderConfig, dtype: Any, window: int | None, by: DecodeKern
     plan = Plan(config, 2, 3, PREFIX, SUFFIX, BURST, Draw(), dtype, prompts=2, attention=by)
     P, G, K, M, H = plan.lanes, plan.rows, config.kv_heads, config.heads // config.kv_heads, config.head_width
     rng, slots = np.random.default_rng(0), plan.suffix_slots(kind)
-    shapes = [(P, K, G, M, H), *[(P, K, plan.prompts, PREFIX, H)] * 2, *[(P, K, G, slots, H)] * 2, *[(P, K, G, BURST, H)] * 2]
+    shapes = [(P, K, G, M, H), *[(P, K, plan.prompts, PREFIX, H)] * 2, *[(P, K, G, slots, H)] * 2, *[(P, G, K, BURST, H)] * 2]
     q, *caches = (rng.normal(size=shape).astype(dtype) for shape in shapes)
     rows = (
         np.array([[0, 1, 0], [1, 1, 0]]),
@@ -87,6 +87,8 @@ def _trial(config: DecoderConfig, dtype: Any, window: int | None, by: DecodeKern
 
     def run(q: jax.Array, caches: Any, rows: Rows) -> jax.Array:
         (prefix, suffix, recent), n = zip(caches[::2], caches[1::2], strict=True), jnp.int32(2 * BURST // 3)
+        if by == "xla":
+            recent = tuple(x.swapaxes(1, 2) for x in recent)
         read = reads(plan, Lanes([prefix], [suffix], rows.place_PG), plan.suffix, "gpu")[0]
         return attend(plan, mesh, kind, q, read, recent, rows, n, visible(plan, kind, plan.suffix, rows, n))
 

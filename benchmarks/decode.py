@@ -229,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser.error(str(error))
         if lacking and asked == "pallas":
             parser.error(lacking)
-        print(f"steps' attention, {asked}: {lacking or taken}")
+        print(f"steps' attention, {asked}: {lacking or taken}" + " (where rows are enough)" * (asked == "auto" and taken == "pallas"))
     rates, params = (copy_rate(), matmul_rate(dtype)), init_params(config, jax.random.key(0))
     names_of_ours = ["jaxpolya"] if len(arguments.decode) == 1 else [f"jaxpolya {attention}" for attention in arguments.decode]
     found = []

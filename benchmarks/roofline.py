@@ -1,4 +1,4 @@
-"""What a decode step or a gradient would take on an H100 by the program that XLA compiles for it; no GPU is needed.
+"""What decoding and training would take on an H100 by the program that XLA compiles for it; no GPU is needed.
 
     python benchmarks/roofline.py [distinct] [grouped] [prefill] [sft] [--model 1.5B] [--decode xla pallas] [--remat none block] [--top 8]
         [--json FILE]
@@ -320,7 +320,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         share = flops({"shape": shape, "batch_rows": 16, "row_tokens": 2048}) / (1e-3 * step_ms) / MATMUL_RATE
         speed = f"{16 * 2048 / step_ms:.1f}k tokens/s, {share:.0%} of the matmul rate, {memory / 1e9:.1f} GB"
         say(f"sft {remat}", found, f"a gradient; an update {update_ms:.1f} ms; a step {speed}")
-        all_found.append({"program": "sft", "remat": remat, "update_ms": update_ms, "memory": memory, "matmul_share": share, **found})
+        of_step = {"update_ms": update_ms, "step_ms": step_ms, "memory": memory, "matmul_share": share}
+        all_found.append({"program": "sft", "remat": remat, **of_step, **found})
     if arguments.json:
         arguments.json.write_text(json.dumps(all_found, indent=1) + "\n")
 

@@ -157,9 +157,13 @@ def test_rows_that_have_no_logits(model, rows, says):
         model.logits(rows)
 
 
-def test_a_dtype_that_load_does_not_have(tiny_checkpoint):
+def test_what_load_does_not_take(tiny_checkpoint):
     with pytest.raises(ConfigError, match="'bf16' is not float32 or bfloat16"):
         jaxpolya.load(str(tiny_checkpoint), dtype="bf16")
+    with pytest.raises(ConfigError, match=r"load: decode: attention: 'cudnn' is not one of 'auto', 'xla' or 'pallas'"):
+        jaxpolya.load(str(tiny_checkpoint), decode_attention="cudnn")
+    with pytest.raises(ConfigError, match="pallas runs on NVIDIA GPUs, and this is a CPU"):
+        jaxpolya.load(str(tiny_checkpoint), decode_attention="pallas")
 
 
 @pytest.mark.parametrize(

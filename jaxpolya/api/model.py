@@ -253,9 +253,9 @@ def load(
         ModelConfig, "load", source=of_run or str(source), chat=chat, system=system, chat_arguments=dict(chat_arguments or {}),
         attention=attention,
     )  # fmt: skip
+    decode = build(DecodeConfig, "load: decode", attention=decode_attention)
     checkpoint = load_checkpoint(told.source, mesh=mesh, revision=revision)
     decoder, lacking = with_kernel(checkpoint.config, told.attention, jnp.dtype(dtype), mesh)
-    decode = build(DecodeConfig, "load", attention=decode_attention)
     _, lacking_in_decoding = kernel_choice.decode_attention(decoder, decode.attention, jnp.dtype(dtype), mesh)
     for said in filter(None, (lacking, lacking_in_decoding)):
         warnings.warn(f"{source}: {said}", stacklevel=2)

@@ -101,14 +101,15 @@ def _attention(
         interpret=INTERPRET,
         name="prefix_attention",
     )(q_PKQH, *prefix, *of_queries)
-    return pl.pallas_call(
+    out_PGNH = pl.pallas_call(
         partial(_over_own, scores, M, kind.window),
         grid=(P, K, G),
-        out_shape=jax.ShapeDtypeStruct((P, G, K, M, H), q_PKGMH.dtype),
+        out_shape=jax.ShapeDtypeStruct((P, G, K * M, H), q_PKGMH.dtype),
         compiler_params=PARAMETERS,
         interpret=INTERPRET,
         name="own_attention",
     )(q_PKQH, *suffix, *recent, length_PG, n.reshape(1), *sums)
+    return out_PGNH.reshape(P, G, K, M, H)
 
 
 def _over_prefixes(
@@ -179,7 +180,7 @@ def _over_own(
     so_far = jax.lax.fori_loop(0, pl.cdiv(jnp.minimum(length, S), block), add_suffix, so_far)
     _, total, weighted = jax.lax.fori_loop(0, pl.cdiv(n + 1, block_of_recent), add_recent, so_far)
     out = (weighted / total[:, None]).astype(out_ref.dtype)
-    plgpu.store(out_ref.at[p, g, k, pl.ds(0, queries), :], out, mask=real[:, None])
+    plgpu.store(out_ref.at[p, g, pl.ds(k * M, queries), :], out, mask=real[:, None])
 
 
 def _width(slots: int) -> int:

@@ -109,7 +109,7 @@ class Stage:
 
         Args:
           stats: what came of it; the same however often it was broken off.
-          provenance: who did it; of a stage that decodes with what computed the attention of its steps (`decoding`).
+          provenance: who did it; of a stage that decodes with what computed the attention of its steps in the last try (`decoding`).
           rows_busy: share of the decode engine's row-steps whose token was kept, in the last try.
         """
         attempts = sum(1 for _ in (self.directory / ATTEMPTS).open(encoding="utf-8"))

@@ -26,7 +26,7 @@ def _interpreted(monkeypatch):
     kernel_choice._lacks.cache_clear()
 
 
-@pytest.mark.parametrize("window", [None, 20, 70], ids=["all", "a ring of 32", "a window beyond the suffix"])
+@pytest.mark.parametrize("window", [None, 20, 70], ids=["all", "a short ring", "a long ring"])
 @pytest.mark.parametrize("cap", [None, 3.0])
 @pytest.mark.parametrize(("heads", "burst"), [(2, 16), (6, 16), (6, 100)])
 def test_it_is_the_products(window, cap, heads, burst, monkeypatch):

@@ -305,8 +305,8 @@ def test_programs_are_asked_for_and_run(tiny_run, tmp_path):
     computed_by = json.loads((stage.parent / "manifest.json").read_text())["provenance"]
     assert computed_by["sandbox"]
     assert computed_by["attention"] == computed_by["decoding"] == "xla"
-    (no_decoding,) = (tmp_path / "runs").rglob("questions-*/manifest.json")
-    assert "decoding" not in json.loads(no_decoding.read_text())["provenance"]
+    for without in (tmp_path / "runs").rglob("questions-*/manifest.json"):
+        assert "decoding" not in json.loads(without.read_text())["provenance"]
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,8 @@ NO_KERNELS = {"parameter", "get-tuple-element", "tuple", "bitcast", "constant", 
 # Programs --------------------------------------------------------------------------------------------------------------
 
 
-def h100(count: int = 1) -> Any:
-    return topologies.get_topology_desc(platform="cuda", target_config=H100, topology=f"1x1x{count}").devices
+def h100() -> Any:
+    return topologies.get_topology_desc(platform="cuda", target_config=H100, topology="1x1x1").devices
 
 
 def decode_step(config: DecoderConfig, lanes: int, rows: int, attention: Any) -> tuple[str, int, float]:
@@ -140,7 +140,6 @@ class Cost:
     shape: str
     times: int
     bytes: float
-    flops: float
     seconds: float
 
 
@@ -180,7 +179,7 @@ class Program:
             work = 2.0 * B * min(tokens_and_heads) * max(tokens_and_heads) ** 2 * H * (2.5 if "Backward" in step.line else 1)
             seconds = max(moved / BANDWIDTH, work / ATTENTION)
         scope = re.search(r'op_name="([^"]*)"', step.line)
-        return Cost(scope[1].split("closed_call/")[-1] if scope else step.kind, step.shape, times, moved, work, times * (seconds + LAUNCH))
+        return Cost(scope[1].split("closed_call/")[-1] if scope else step.kind, step.shape, times, moved, times * (seconds + LAUNCH))
 
     def _read(self, computation: str, number: int, shape: str) -> float:
         """Bytes that a fusion reads of one of its parameters: what it only slices or updates it doesn't read whole."""
@@ -260,19 +259,16 @@ def figures(text: str, units: int, top: int) -> dict[str, Any]:
     for cost in costs:
         alike[cost.scope, cost.shape].append(cost)
     costly = sorted(alike.items(), key=lambda item: -sum(cost.seconds for cost in item[1]))[:top]
+    costly_ones = [{"scope": scope, "shape": shape, **_totals(several, units)} for (scope, shape), several in costly]
+    return {**_totals(costs, units), "costly": costly_ones}
+
+
+def _totals(costs: Sequence[Cost], units: int) -> dict[str, float]:
     return {
         "ms": 1e3 * sum(cost.seconds for cost in costs) / units,
         "kernels": sum(cost.times for cost in costs) / units,
         "gigabytes": sum(cost.times * cost.bytes for cost in costs) / units / 1e9,
-        "costly": [
-            {
-                "scope": scope, "shape": shape, "ms": 1e3 * sum(cost.seconds for cost in several) / units,
-                "kernels": sum(cost.times for cost in several) / units,
-                "gigabytes": sum(cost.times * cost.bytes for cost in several) / units / 1e9,
-            }
-            for (scope, shape), several in costly
-        ],
-    }  # fmt: skip
+    }
 
 
 def say(name: str, found: dict[str, Any], more: str) -> None:

@@ -49,6 +49,15 @@ def _forget_executables():
         jax.clear_caches()
 
 
+@pytest.fixture(scope="module")
+def no_compile_cache():
+    """A cached program of a device that isn't here can't be read back."""
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    yield
+    jax.config.update("jax_enable_compilation_cache", before)
+
+
 @pytest.fixture(scope="session")
 def mesh1():
     """A mesh of the first device."""

@@ -71,19 +71,33 @@ def visible(plan: Plan, kind: LayerKind, live: int, rows: Rows, n: jax.Array) ->
     """What a row sees in step n of a burst."""
     slots, length_PG1, prompt_PG1 = plan.suffix_slots(kind), rows.length_PG[:, :, None], rows.prompt_PG[:, :, None]
     in_prefix_PGS = jnp.arange(plan.prefix) < prompt_PG1
-    back_PGS = length_PG1 - jnp.arange(min(live, slots))  # how many tokens before the burst a slot was written
-    recent_N = jnp.arange(plan.burst)
-    in_recent_N = recent_N <= n
-    if kind.window is None:
-        in_suffix_PGS = back_PGS > 0
-    else:
-        back_PGS = (back_PGS - 1) % slots + 1
-        in_suffix_PGS = (back_PGS <= length_PG1) & (back_PGS + n < kind.window)
+    if kind.window is not None:
         in_prefix_PGS &= prompt_PG1 + length_PG1 + n - jnp.arange(plan.prefix) < kind.window
-        in_recent_N &= n - recent_N < kind.window
+    in_suffix_PGS = sees_suffix(jnp.arange(min(live, slots)), slots, kind.window, length_PG1, n)
+    in_recent_N = sees_recent(jnp.arange(plan.burst), kind.window, n)
     own_PWG = jnp.arange(plan.prompts)[:, None] == rows.place_PG[:, None, :]
     in_prefix_PWGS = own_PWG[..., None] & in_prefix_PGS[:, None]
     return Seen(in_prefix_PWGS[:, None, :, :, None], in_suffix_PGS[:, None, :, None], in_recent_N)
+
+
+def sees_suffix(at: jax.Array, slots: int, window: int | None, length: jax.Array, n: jax.Array) -> jax.Array:
+    """Which of the suffix' slots `at` a row that had `length` tokens before the burst sees in step n; with a window they are a ring."""
+    back = length - at  # how many tokens before the burst a slot was written
+    if window is None:
+        return back > 0
+    back = (back - 1) % slots + 1
+    return (back <= length) & (back + n < window)
+
+
+def sees_recent(at: jax.Array, window: int | None, n: jax.Array) -> jax.Array:
+    """Which of the burst's tokens `at` a row sees in step n."""
+    return at <= n if window is None else (at <= n) & (n - at < window)
+
+
+def turned(plan: Plan, recent: jax.Array) -> jax.Array:
+    """Recent keys or values from [P, K, G, N, H] to what the plan's attention takes, or back. The GPU's kernel takes [P, G, K, N, H]: so
+    XLA writes what comes out of a product, and doesn't turn it around before by kernels of its own."""
+    return recent.swapaxes(1, 2) if plan.attention == "pallas" else recent
 
 
 def attend(
@@ -97,7 +111,7 @@ def attend(
       kind: of the layer.
       q_PKGMH: queries, rotated.
       read: the layer's caches.
-      recent: keys and values of the burst's tokens, the step's own among them, [P, K, G, N, H]; for the kernel [P, G, K, N, H].
+      recent: keys and values of the burst's tokens, the step's own among them, as `turned` has them.
       rows: where each row stands.
       n: the step, int32.
       seen: by `visible`; the kernel doesn't need it.

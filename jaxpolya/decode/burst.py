@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxpolya.decode.attention import KeysValues, Read, Seen, attend, reads, visible
+from jaxpolya.decode.attention import KeysValues, Read, Seen, attend, reads, turned, visible
 from jaxpolya.decode.lanes import Cache, Lanes, Plan, Rows, decode_shardings, lane_shardings, turns_keys
 from jaxpolya.decode.sampling import sample, token_keys
 from jaxpolya.models.config import LayerKind
@@ -64,12 +64,11 @@ def make_burst(plan: Plan, mesh: Mesh, live: int) -> Any:
             return recent, last_PG, tokens_PGN.at[:, :, n].set(last_PG), logps_PGN.at[:, :, n].set(logps_PG)
 
         nothing = jax.lax.with_sharding_constraint(jnp.zeros(plan.cache_shape(plan.burst), plan.dtype), cache_sharding)
-        nothing = _turned(plan, nothing)
         out = (jnp.zeros((*last.shape, plan.burst), dtype) for last, dtype in ((lanes.last_PG, jnp.int32), (lanes.last_PG, jnp.float32)))
         last_PG = jnp.where(rows.length_PG == 0, rows.first_PG, lanes.last_PG)
-        carry = ([(nothing, nothing)] * plan.config.layers, last_PG, *out)
+        carry = ([(turned(plan, nothing),) * 2] * plan.config.layers, last_PG, *out)
         recent, last_PG, tokens_PGN, logps_PGN = jax.lax.fori_loop(0, plan.burst, step, carry)
-        suffix = flush(lanes.suffix, [(_turned(plan, keys), _turned(plan, values)) for keys, values in recent], rows.length_PG)
+        suffix = flush(lanes.suffix, [(turned(plan, keys), turned(plan, values)) for keys, values in recent], rows.length_PG)
         return Lanes(prefix=lanes.prefix, suffix=suffix, last_PG=last_PG), tokens_PGN, logps_PGN
 
     return jax.jit(
@@ -113,14 +112,8 @@ class _Step(NamedTuple):
     rows: Rows
     read: Read
     recent: KeysValues
-    """Both [P, K, G, N, H]; for the kernel [P, G, K, N, H]."""
+    """As `turned` has them."""
     seen: Seen
-
-
-def _turned(plan: Plan, recent: jax.Array) -> jax.Array:
-    """Recent keys or values from [P, K, G, N, H] to what the plan's attention takes, or back. The GPU's kernel takes [P, G, K, N, H]: so
-    XLA writes what comes out of a product, and doesn't turn it around before by kernels of its own."""
-    return recent.swapaxes(1, 2) if plan.attention == "pallas" else recent
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
@@ -132,7 +125,7 @@ def _layer(
     P, G, K, H = plan.lanes, plan.rows, plan.config.kv_heads, plan.config.head_width
 
     def write(recent: jax.Array, new_B1KH: jax.Array) -> jax.Array:
-        new = _turned(plan, new_B1KH.reshape(P, G, K, 1, H).swapaxes(1, 2)).astype(recent.dtype)
+        new = turned(plan, new_B1KH.reshape(P, G, K, 1, H).swapaxes(1, 2)).astype(recent.dtype)
         return jax.lax.dynamic_update_slice_in_dim(recent, new, step.n, axis=3)
 
     def attention(q_B1NH: jax.Array, k_B1KH: jax.Array, v_B1KH: jax.Array) -> tuple[jax.Array, KeysValues]:

@@ -23,6 +23,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 from jax.sharding import Mesh, PartitionSpec
 
+from jaxpolya.decode.attention import sees_recent, sees_suffix
 from jaxpolya.decode.lanes import Plan, Rows, lane_shardings
 from jaxpolya.models.attention import MASKED, softcap
 from jaxpolya.models.config import DecoderConfig, LayerKind
@@ -113,8 +114,10 @@ def _attention(
 
 
 def _over_prefixes(
-    scores: Any, queries: int, q_ref: Any, k_ref: Any, v_ref: Any, place_ref: Any, begin_ref: Any, end_ref: Any, *sums: Any
-) -> None:
+    scores: Any, queries: int,
+    q_ref: Any, k_ref: Any, v_ref: Any, place_ref: Any, begin_ref: Any, end_ref: Any,
+    peak_ref: Any, total_ref: Any, sum_ref: Any,
+) -> None:  # fmt: skip
     """Of so many of a lane's queries, over [begin, end) of the prefix at their row's place."""
     p, k, i = (pl.program_id(axis) for axis in range(3))
     (Q, H), (W, S) = q_ref.shape[2:], k_ref.shape[2:4]
@@ -134,11 +137,10 @@ def _over_prefixes(
 
         first, last = jnp.min(jnp.where(mine, begin, S)) // block, pl.cdiv(jnp.max(jnp.where(mine, end, 0)), block)
         so_far = jax.lax.fori_loop(first, last, add, so_far)
-    for ref, sums_so_far in zip(sums, so_far, strict=True):
-        if sums_so_far.ndim == 2:
-            plgpu.store(ref.at[p, k, here, :], sums_so_far, mask=real[:, None])
-        else:
-            plgpu.store(ref.at[p, k, here], sums_so_far, mask=real)
+    peak, total, weighted = so_far
+    plgpu.store(peak_ref.at[p, k, here], peak, mask=real)
+    plgpu.store(total_ref.at[p, k, here], total, mask=real)
+    plgpu.store(sum_ref.at[p, k, here, :], weighted, mask=real[:, None])
 
 
 def _over_own(
@@ -158,19 +160,13 @@ def _over_own(
     def add_suffix(j: jax.Array, so_far: _Sums) -> _Sums:
         keys, values = (_block(ref, (p, k, g), j, block) for ref in (k_ref, v_ref))
         at = j * block + jnp.arange(block)
-        back = length - at  # how many tokens before the burst a slot was written
-        if window is None:
-            seen = back > 0
-        else:
-            back = (back - 1) % S + 1
-            seen = (at < S) & (back <= length) & (back + n < window)
+        seen = (at < S) & sees_suffix(at, S, window, length, n)
         return _add(so_far, scores(q, keys, seen[None]), values)
 
     def add_recent(j: jax.Array, so_far: _Sums) -> _Sums:
         keys, values = (_block(ref, (p, g, k), j, block_of_recent) for ref in (recent_k_ref, recent_v_ref))
         at = j * block_of_recent + jnp.arange(block_of_recent)
-        seen = at <= n if window is None else (at <= n) & (n - at < window)
-        return _add(so_far, scores(q, keys, seen[None]), values)
+        return _add(so_far, scores(q, keys, sees_recent(at, window, n)[None]), values)
 
     so_far: _Sums = (
         _load(peak_ref.at[p, k, here], real),

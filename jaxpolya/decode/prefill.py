@@ -41,7 +41,8 @@ def prompts_together(tokens: int, platform: str) -> int:
 def scatters_prompts(platform: str) -> bool:
     """Whether a batch of prompts is written by a scatter.
 
-    XLA's compiler for GPUs copies a whole cache before it writes the second of several slices; its compiler for TPUs scatters slowly.
+    Beside cuDNN's attention, XLA's compiler for GPUs copies a whole cache before it writes the second of several slices; its compiler for
+    TPUs scatters slowly.
     """
     return platform == "gpu"
 

@@ -8,7 +8,7 @@ compiling, which the cache of programs saves the next time, and nothing on a CPU
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -25,6 +25,8 @@ from jaxpolya.parallel.hosts import from_primary
 PLATFORMS: dict[Kernel, str] = {"cudnn": "gpu", "splash": "tpu"}
 NAMES: dict[Kernel, str] = {"cudnn": "cuDNN", "splash": "Splash"}
 LENGTH = 192  # not in whole tiles; a multiple of 6
+Trial = Callable[[int | None], Mapping[str, np.ndarray]]
+"""A layer's window → what comes of a computation, by name."""
 TOLERANCE = 0.05
 """Of the largest number in the reference's output or gradient; bfloat16 has 3 digits, and what it makes of these inputs is within 0.02."""
 
@@ -67,28 +69,27 @@ def _lacks(config: DecoderConfig, dtype: Any) -> str | None:
     if config.attention == "cudnn" and config.score_cap is not None:
         return "it has no cap on scores"
     reference = dataclasses.replace(config, attention="xla")
-    windows = {kind.window and min(kind.window, LENGTH // 2) for kind in config.kinds}
-    lacking = (failure(("output", "gradient"), partial(_trial, config, dtype, w), partial(_trial, reference, dtype, w)) for w in windows)
-    return next((why for why in lacking if why), None)
+    return failure(config, LENGTH // 2, partial(_trial, config, dtype), partial(_trial, reference, dtype))
 
 
-def failure(
-    names: Sequence[str], by_kernel: Callable[[], Sequence[np.ndarray]], by_reference: Callable[[], Sequence[np.ndarray]]
-) -> str | None:
-    """What is wrong with what a kernel gives, by these names, beside the reference; None where nothing is."""
+def failure(config: DecoderConfig, longest: int, by_kernel: Trial, by_reference: Trial) -> str | None:
+    """What is wrong with what a kernel gives in trials beside the reference, one for each of the decoder's windows, of which none is longer
+    than `longest` tokens there; None where nothing is."""
     try:
-        for name, found, expected in zip(names, by_kernel(), by_reference(), strict=True):
-            error, scale = np.abs(found - expected).max(), np.abs(expected).max()
-            if not error <= TOLERANCE * scale:
-                return f"in a trial its {name} was {error:.3g} off, of numbers up to {scale:.3g}"
+        for window in {kind.window and min(kind.window, longest) for kind in config.kinds}:
+            found_by_name, expected_by_name = by_kernel(window), by_reference(window)
+            for name, expected in expected_by_name.items():
+                error, scale = np.abs(found_by_name[name] - expected).max(), np.abs(expected).max()
+                if not error <= TOLERANCE * scale:
+                    return f"in a trial its {name} was {error:.3g} off, of numbers up to {scale:.3g}"
     except Exception as error:  # whatever a kernel, its compiler or its libraries raise
         words = str(error).strip().partition("\n")[0]
         return f"in a trial it ended with {type(error).__name__}: {words}"
     return None
 
 
-def _trial(config: DecoderConfig, dtype: Any, window: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """(outputs, gradients), flat, on this host's first device, of the heads of at most two key/value heads.
+def _trial(config: DecoderConfig, dtype: Any, window: int | None) -> dict[str, np.ndarray]:
+    """Output and gradient, flat, on this host's first device, of the heads of at most two key/value heads.
 
     Outputs are of two rows of segments and padding, and of prefill, of a prompt and of what follows on a shared beginning; gradients of
     the rows.
@@ -110,4 +111,4 @@ def _trial(config: DecoderConfig, dtype: Any, window: int | None) -> tuple[np.nd
     with jax.default_device(jax.local_devices()[0]):
         outputs, gradients = jax.jit(run)(q, k, v)
     flat = [np.concatenate([np.asarray(x, np.float32).ravel() for x in arrays]) for arrays in (outputs, gradients)]
-    return flat[0], flat[1]
+    return {"output": flat[0], "gradient": flat[1]}

@@ -178,14 +178,15 @@ def test_prompts_that_begin_alike_share_a_prefill_and_draw_the_same(params, mesh
             np.testing.assert_allclose(done.logprobs, apart[key].logprobs, rtol=1e-5, atol=1e-5)
 
 
-def test_a_row_s_next_sample_sees_nothing_of_the_one_before_through_a_window(mesh, layout):
+@pytest.mark.parametrize("burst", [4, 8], ids=["bursts within the window", "bursts beyond it"])
+def test_a_row_s_next_sample_sees_nothing_of_the_one_before_through_a_window(mesh, layout, burst):
     """A ring of a window's length still holds the keys of the row's sample before; the next one is longer than the ring, too."""
     config = dataclasses.replace(CONFIG, pattern=(LayerKind(window=6), LayerKind()))
     params = jax.tree.map(lambda x: x * 1.5, init_params(config, jax.random.key(1)))
     asked = requests(5, 8)
     drawing = Engine(
         config, mesh, sampling=Sampling(max_new_tokens=21, temperature=1.0), prompts=5, samples=8, longest_prompt=60, stop_ids=[STOP],
-        decode=str, engine=DecodeConfig(rows=8, burst=4), dtype=jnp.float32,
+        decode=str, engine=DecodeConfig(rows=8, burst=burst), dtype=jnp.float32,
     )  # fmt: skip
     assert (drawing.plan.rows, drawing.plan.prompts) == (8, 4)
     first = by_sample(run(drawing, params, asked, seed=7))

@@ -34,7 +34,7 @@ def test_it_is_the_products(window, cap, heads, burst, monkeypatch):
     monkeypatch.setattr(kernel_choice, "BURST", burst)
     monkeypatch.setattr(kernel_choice, "SUFFIX", 5 * burst)
     config = dataclasses.replace(CONFIG, heads=heads, score_cap=cap)
-    by_kernel, by_products = (kernel_choice._trial(config, F32, window, by)[0] for by in ("pallas", "xla"))
+    by_kernel, by_products = (kernel_choice._trial(config, F32, by, window)["output"] for by in ("pallas", "xla"))
     np.testing.assert_allclose(by_kernel, by_products, atol=2e-6)
 
 

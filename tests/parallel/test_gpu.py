@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import topologies
+from programs import lowered_burst
 
 from jaxpolya.config import MeshConfig
-from jaxpolya.decode.burst import make_burst
-from jaxpolya.decode.lanes import Plan, Rows, abstract_decode_copy, make_empty
+from jaxpolya.decode.lanes import Plan, abstract_decode_copy, make_empty
 from jaxpolya.decode.prefill import make_prefill
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.models.config import DecoderConfig, LayerKind
@@ -22,16 +22,9 @@ pytest.importorskip("jax_cuda13_plugin", reason="XLA's compiler for GPUs is not 
 
 H100 = (Path(__file__).parents[2] / "benchmarks" / "h100.textproto").read_text()
 BY_TRITON = 'custom_call_target="__gpu$xla.gpu.triton"'
+pytestmark = pytest.mark.usefixtures("no_compile_cache")
+
 CONFIG = DecoderConfig("llama", 4096, 512, 1024, 2, 8, 4, 128, 2048, tied_embeddings=True)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_compile_cache():
-    """A cached program of a device that isn't here can't be read back."""
-    before = jax.config.jax_enable_compilation_cache
-    jax.config.update("jax_enable_compilation_cache", False)
-    yield
-    jax.config.update("jax_enable_compilation_cache", before)
 
 
 def gpus(count: int):
@@ -40,23 +33,21 @@ def gpus(count: int):
 
 def compiled_burst(plan, tensor=1, count=1) -> str:
     mesh = make_mesh(MeshConfig(tensor=tensor), gpus(count))
-    weights = abstract_decode_copy(plan.config, mesh, jnp.dtype(plan.dtype))
-    rows = Rows(*(jax.ShapeDtypeStruct((plan.lanes, plan.rows), dtype) for dtype in [jnp.int32] * 4 + [jnp.uint32]))
-    scalar, key = jax.ShapeDtypeStruct((), jnp.float32), jax.eval_shape(lambda: jax.random.key(0))
-    lanes = make_empty(plan, mesh).eval_shape()
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # Pallas asks what kind of device it is
-        return make_burst(plan, mesh, plan.suffix).lower(weights, lanes, rows, key, scalar, scalar).compile().as_text()
+        return lowered_burst(plan, mesh).compile().as_text()
 
 
-def test_a_prefill_of_several_prompts_copies_no_cache():
-    """The second of two slices that are written one after the other would make XLA copy the cache before."""
-    mesh, plan = make_mesh(devices=gpus(1)), Plan(CONFIG, 64, 1, 512, 64, 16, Draw())
+def test_a_prefill_of_several_prompts_copies_no_cache(monkeypatch):
+    """With cuDNN's attention, the second of two slices that are written one after the other makes XLA copy the cache before."""
+    monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91_000)
+    mesh, plan = make_mesh(devices=gpus(1)), Plan(dataclasses.replace(CONFIG, attention="cudnn"), 64, 1, 512, 64, 16, Draw())
     weights, lanes = abstract_decode_copy(plan.config, mesh, jnp.dtype(plan.dtype)), make_empty(plan, mesh).eval_shape()
     tokens, at = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((8, 64), (8, 2)))
-    memory = make_prefill(plan, mesh).lower(weights, lanes, [], tokens, at).compile().memory_analysis()
-    cache = 2 * np.prod(plan.cache_shape(plan.prefix))
+    program = make_prefill(plan, mesh).lower(weights, lanes, [], tokens, at).compile()
+    cache, memory = 2 * np.prod(plan.cache_shape(plan.prefix)), program.memory_analysis()
     assert memory.alias_size_in_bytes >= 2 * CONFIG.layers * cache
     assert memory.temp_size_in_bytes < cache
+    assert "__cudnn$fmha" in program.as_text() and not re.search(r"bf16\[64,4,1,512,128\]\S* copy\(", program.as_text())
 
 
 def results_in_loops(text: str) -> dict[str, list[int]]:

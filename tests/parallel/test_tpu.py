@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
+from programs import lowered_burst
 
 from jaxpolya.config import MeshConfig, Optimizer
-from jaxpolya.decode.burst import make_burst
-from jaxpolya.decode.lanes import Plan, Rows, abstract_decode_copy, make_empty, make_layer_copy
+from jaxpolya.decode.lanes import Plan, make_layer_copy
 from jaxpolya.decode.sampling import Draw
 from jaxpolya.errors import ConfigError
 from jaxpolya.models.attention import packed_attention
@@ -30,16 +30,9 @@ from jaxpolya.train.state import Step, abstract_state, make_optimizer
 
 pytest.importorskip("libtpu")
 
+pytestmark = pytest.mark.usefixtures("no_compile_cache")
+
 CONFIG = DecoderConfig("llama", 32_768, 512, 1024, 2, 8, 4, 128, 2048, tied_embeddings=True)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_compile_cache():
-    """A cached program of a device that isn't here can't be read back."""
-    before = jax.config.jax_enable_compilation_cache
-    jax.config.update("jax_enable_compilation_cache", False)
-    yield
-    jax.config.update("jax_enable_compilation_cache", before)
 
 
 def chips(topology: str, slices: int = 1):
@@ -48,14 +41,6 @@ def chips(topology: str, slices: int = 1):
 
 def shapes(tree, shardings):
     return jax.tree.map(lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree, shardings)
-
-
-def compiled_burst(plan, mesh):
-    weights = abstract_decode_copy(plan.config, mesh, jnp.dtype(plan.dtype))
-    rows = Rows(*(jax.ShapeDtypeStruct((plan.lanes, plan.rows), dtype) for dtype in [jnp.int32] * 4 + [jnp.uint32]))
-    scalar, key = jax.ShapeDtypeStruct((), jnp.float32), jax.eval_shape(lambda: jax.random.key(0))
-    lanes = make_empty(plan, mesh).eval_shape()
-    return make_burst(plan, mesh, plan.suffix).lower(weights, lanes, rows, key, scalar, scalar).compile()
 
 
 def estimated_cycles(text):
@@ -84,7 +69,7 @@ def test_a_burst_keeps_one_cache_on_a_tpu():
     """A step writes into the donated cache: no second one, and no row's keys and values leave their chip."""
     mesh = make_mesh(MeshConfig(fsdp=4, tensor=2), chips("v5e:2x4"))
     plan = Plan(CONFIG, 64, 1, 512, 256, 16, Draw())
-    burst = compiled_burst(plan, mesh)
+    burst = lowered_burst(plan, mesh).compile()
     P, G = plan.lanes, plan.rows
     one_layer = 2 * np.prod(plan.cache_shape(plan.suffix)) * 2 // 8  # keys and values, bfloat16, on one of eight chips
     memory = burst.memory_analysis()
@@ -133,7 +118,7 @@ def test_what_a_decode_step_takes_beside_reading_its_bytes(topology, lanes, rows
     weights = sum(np.prod(spec.shape) for spec in jax.tree.leaves(abstract_params(config), is_leaf=lambda leaf: hasattr(leaf, "axes")))
     cache = 2 * config.layers * (lanes * 512 + lanes * rows * 512) * config.kv_heads * config.head_width / 8
     bound = 2 * (weights + cache) / BYTES_A_CYCLE[topology]
-    loops, outside = estimated_cycles(compiled_burst(plan, mesh).as_text())
+    loops, outside = estimated_cycles(lowered_burst(plan, mesh).compile().as_text())
     flushed, step = sorted(loops.values())
     cycles = step + (outside + flushed * lanes * rows / 8) / plan.burst
     print(
